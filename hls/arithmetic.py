@@ -1,0 +1,75 @@
+"""The integer arithmetic that every implementation shares (DESIGN section 3): rounding, saturation, multipliers, digits.
+
+All functions work on NumPy int64 arrays and never lose a bit silently.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+CODE_RANGE = (-128, 127)
+VALUE_RANGE = (-32768, 32767)
+ACCUMULATOR_RANGE = (-(2**31), 2**31 - 1)
+MULTIPLIER_BITS = 31
+MAX_SHIFT = 62
+
+
+def round_shift(x: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
+    """``x / 2**shift``, rounded half up: ``(x + (1 << (shift - 1))) >> shift``; ``shift`` 0 returns ``x``."""
+    shift = np.asarray(shift, np.int64)
+    half = np.where(shift > 0, np.int64(1) << np.maximum(shift - 1, 0), 0)
+    return (np.asarray(x, np.int64) + half) >> shift
+
+
+def saturate(x: np.ndarray, limits: tuple[int, int]) -> np.ndarray:
+    return np.clip(x, *limits)
+
+
+def to_multiplier(factor: np.ndarray) -> tuple[np.ndarray, int]:
+    """Fixed-point form of positive or negative real ``factor`` (any shape): ``factor ~ mantissa / 2**shift``.
+
+    One shift serves all entries, the largest mantissa has 31 bits. Returns (int32 mantissas, shift in 1..62).
+    Raises ValueError where a factor is not finite or is too large (2**30 and more).
+    """
+    factor = np.asarray(factor, np.float64)
+    largest = float(np.max(np.abs(factor), initial=0.0))
+    if not np.isfinite(largest) or largest >= 2.0 ** (MULTIPLIER_BITS - 1):
+        raise ValueError(f"found a multiplier of {largest:g}, expected one below 2**30: the scales are not usable")
+    exponent = int(np.frexp(largest)[1]) if largest > 0 else 0
+    shift = int(np.clip(MULTIPLIER_BITS - exponent, 1, MAX_SHIFT))
+    mantissa = np.rint(np.ldexp(factor, shift))
+    if np.max(np.abs(mantissa), initial=0) >= 2**MULTIPLIER_BITS:  # rounding carried into bit 31
+        shift -= 1
+        mantissa = np.rint(np.ldexp(factor, shift))
+    return mantissa.astype(np.int32), shift
+
+
+def requantize(x: np.ndarray, multiplier: np.ndarray, shift: np.ndarray | int, limits: tuple[int, int]) -> np.ndarray:
+    """``saturate((x * multiplier + half) >> shift)`` with x within int32 and a 31-bit multiplier: fits int64."""
+    product = np.asarray(x, np.int64) * np.asarray(multiplier, np.int64)
+    return saturate(round_shift(product, shift), limits)
+
+
+def split_digits(d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Digits (hi, lo) of ``d`` in [-256, 255] with ``16 * hi + lo == d``, each a 5-bit signed number.
+
+    ``d`` in [-16, 15] is one digit (lo = d, hi = 0); anything else is ``hi = d >> 4``, ``lo = d & 15``.
+    A zero digit is never sent.
+    """
+    d = np.asarray(d, np.int64)
+    if np.any((d < -256) | (d > 255)):
+        raise ValueError(f"found a difference of {d[(d < -256) | (d > 255)][0]}, expected one in [-256, 255]")
+    narrow = (d >= -16) & (d <= 15)
+    return np.where(narrow, 0, d >> 4), np.where(narrow, d, d & 15)
+
+
+def count_digits(d: np.ndarray) -> np.ndarray:
+    """Digits sent per element: 0, 1 or 2."""
+    hi, lo = split_digits(d)
+    return (hi != 0).astype(np.int64) + (lo != 0)
+
+
+def classify(d: np.ndarray) -> np.ndarray:
+    """Ditto's classes per element: 0 = zero, 1 = fits 4 bits ([-8, 7]), 2 = more (HPCA'25, figure 5)."""
+    d = np.asarray(d, np.int64)
+    return np.where(d == 0, 0, np.where((d >= -8) & (d <= 7), 1, 2))

@@ -1,0 +1,274 @@
+"""The integer graph: what a quantized model computes, one dataclass per operator.
+
+Tensors are NHWC per sample: ``shape`` is (height, width, channels); tokens are (height, width) pixels of their image, and
+attention's logits and probabilities are (heads, queries, keys). A ``code`` is an int8 operand of a linear operator, a
+``value`` an int16 between linear operators. The semantics of every operator are the functions of :mod:`.reference`.
+
+Integer tables live beside the graph under ``"<node>.<table>"``; their first axis is the step group. A *conditional* table
+depends on step and label instead and is shaped [steps, labels, channels].
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Union
+
+import numpy as np
+
+CODE, VALUE = "code", "value"
+DTYPES = {CODE: np.dtype(np.int8), VALUE: np.dtype(np.int16)}
+Tables = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One edge of the graph: ``kind`` is "code" (int8) or "value" (int16), ``shape`` (height, width, channels)."""
+
+    name: str
+    kind: str
+    shape: tuple[int, int, int]
+
+    @property
+    def size(self) -> int:
+        """Elements per sample."""
+        return math.prod(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return DTYPES[self.kind]
+
+
+@dataclass(frozen=True)
+class Node:
+    """Base of all operators. ``name`` is unique and is also the output tensor's name; ``module`` the module path."""
+
+    name: str
+    module: str
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Convolution(Node):
+    """Convolution, or fully connected layer where ``kernel`` is (1, 1). Tables: weight, bias, multiplier, shift."""
+
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)  # top, bottom, left, right; padded with code 0
+    conditional: bool = False  # the bias is [steps, labels, channels]
+
+
+@dataclass(frozen=True)
+class MatMul(Node):
+    """Attention product per head. Tables: multiplier, shift.
+
+    ``scores``: inputs Q, K of (tokens, channels) -> (heads, queries, keys);
+    otherwise inputs P of (heads, queries, keys) and V -> the (height, width) of the queries' image x channels.
+    """
+
+    heads: int = 1
+    scores: bool = True
+    image: tuple[int, int] = (1, 1)
+
+
+@dataclass(frozen=True)
+class Quantize(Node):
+    """Value -> code. Tables: multiplier, shift."""
+
+
+@dataclass(frozen=True)
+class Add(Node):
+    """Sum of two values of different scales. Tables: multiplier [groups, 2], shift."""
+
+
+@dataclass(frozen=True)
+class GroupNorm(Node):
+    """Group normalization. Tables: gain, offset, gain_bits, fraction_bits, epsilon."""
+
+    groups: int = 1
+    conditional: bool = False  # gain and offset are [steps, labels, channels]
+
+
+@dataclass(frozen=True)
+class SiLU(Node):
+    """x * sigmoid(x); input and output have the scale 2**-fraction_bits."""
+
+    fraction_bits: int = 11
+
+
+@dataclass(frozen=True)
+class Softmax(Node):
+    """Softmax over the last axis, value -> code in 0..127. Tables: multiplier, shift, reciprocal_scale."""
+
+
+@dataclass(frozen=True)
+class Upsample(Node):
+    """Nearest-neighbour upsampling of codes or values by an integer factor."""
+
+    factor: int = 2
+
+
+@dataclass(frozen=True)
+class AveragePool(Node):
+    """Mean over windows of ``size`` x ``size``, stride ``size``. Tables: multiplier, shift."""
+
+    size: int = 2
+
+
+@dataclass(frozen=True)
+class Concat(Node):
+    """Concatenation along channels of tensors that share one scale: pure addressing."""
+
+
+LinearNode = Union[Convolution, MatMul]
+NODE_TYPES: dict[str, type[Node]] = {
+    cls.__name__: cls
+    for cls in (Convolution, MatMul, Quantize, Add, GroupNorm, SiLU, Softmax, Upsample, AveragePool, Concat)
+}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A model for one schedule. ``group_of_step[i]`` is the step group of step i; ``labels`` counts class labels (1: none)."""
+
+    tensors: Mapping[str, Tensor]
+    nodes: tuple[Node, ...]
+    input: str
+    output: str
+    group_of_step: tuple[int, ...]
+    labels: int = 1
+
+    @property
+    def steps(self) -> int:
+        return len(self.group_of_step)
+
+    @property
+    def groups(self) -> int:
+        return max(self.group_of_step) + 1
+
+    @property
+    def linear_nodes(self) -> tuple[LinearNode, ...]:
+        return tuple(node for node in self.nodes if isinstance(node, (Convolution, MatMul)))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "input": self.input,
+            "output": self.output,
+            "group_of_step": list(self.group_of_step),
+            "labels": self.labels,
+            "tensors": [dataclasses.asdict(tensor) for tensor in self.tensors.values()],
+            "nodes": [{"op": type(node).__name__, **dataclasses.asdict(node)} for node in self.nodes],
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Graph:
+        """Rebuild and check a graph. Raises ValueError with what is wrong."""
+        try:
+            tensors = [Tensor(**_tuples(entry)) for entry in data["tensors"]]
+            nodes = tuple(_node_from_json(entry) for entry in data["nodes"])
+            graph = Graph(
+                {tensor.name: tensor for tensor in tensors},
+                nodes,
+                data["input"],
+                data["output"],
+                tuple(data["group_of_step"]),
+                data["labels"],
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"the integer graph is not readable ({error}); quantize the model again") from error
+        check_graph(graph)
+        return graph
+
+
+def _tuples(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+
+
+def _node_from_json(entry: Mapping[str, Any]) -> Node:
+    fields = _tuples(entry)
+    op = fields.pop("op")
+    if op not in NODE_TYPES:
+        raise ValueError(f"found operator {op!r} in the integer graph, expected one of {', '.join(NODE_TYPES)}")
+    return NODE_TYPES[op](**fields)
+
+
+def check_graph(graph: Graph) -> None:
+    """Every tensor is produced once, before its use, with the shape and kind that its operator gives; else ValueError."""
+    if sorted(set(graph.group_of_step)) != list(range(graph.groups)):
+        raise ValueError(f"found step groups {sorted(set(graph.group_of_step))}, expected 0 to {graph.groups - 1}, all used")
+    known = {graph.input}
+    for node in graph.nodes:
+        missing = [name for name in (*node.inputs, node.name) if name not in graph.tensors]
+        if missing:
+            raise ValueError(f"{node.name}: tensor {missing[0]!r} is not in the graph's list of tensors")
+        unknown = [name for name in node.inputs if name not in known]
+        if unknown:
+            raise ValueError(f"{node.name}: input {unknown[0]!r} is used before it is computed")
+        if node.name in known:
+            raise ValueError(f"{node.name}: computed twice")
+        known.add(node.name)
+        inputs = [graph.tensors[name] for name in node.inputs]
+        output = graph.tensors[node.name]
+        expected = output_shape(node, inputs, output.shape[2])
+        if output.shape != expected:
+            raise ValueError(f"{node.name}: found output shape {output.shape}, expected {expected}")
+        _check_kinds(node, [tensor.kind for tensor in inputs], output.kind)
+    if graph.output not in known:
+        raise ValueError(f"output {graph.output!r} is never computed")
+
+
+def output_shape(node: Node, inputs: list[Tensor], channels: int) -> tuple[int, int, int]:
+    """Shape that ``node`` gives; ``channels`` is what a convolution's weight says. ValueError where inputs do not fit."""
+    height, width, depth = inputs[0].shape
+    if isinstance(node, Convolution):
+        top, bottom, left, right = node.padding
+        rows = (height + top + bottom - node.kernel[0]) // node.stride[0] + 1
+        columns = (width + left + right - node.kernel[1]) // node.stride[1] + 1
+        if rows < 1 or columns < 1:
+            raise ValueError(f"{node.name}: a {node.kernel} kernel does not fit an input of {height}x{width}")
+        return rows, columns, channels
+    if isinstance(node, MatMul):
+        return _matmul_shape(node, inputs)
+    if isinstance(node, Upsample):
+        return height * node.factor, width * node.factor, depth
+    if isinstance(node, AveragePool):
+        return height // node.size, width // node.size, depth
+    if isinstance(node, Concat):
+        if any(tensor.shape[:2] != (height, width) for tensor in inputs):
+            raise ValueError(f"{node.name}: found shapes {[t.shape for t in inputs]}, expected equal heights and widths")
+        return height, width, sum(tensor.shape[2] for tensor in inputs)
+    if any(tensor.shape != inputs[0].shape for tensor in inputs):
+        raise ValueError(f"{node.name}: found shapes {[t.shape for t in inputs]}, expected equal ones")
+    if isinstance(node, GroupNorm) and depth % node.groups:
+        raise ValueError(f"{node.name}: {depth} channels cannot be cut into {node.groups} groups")
+    return inputs[0].shape
+
+
+def _matmul_shape(node: MatMul, inputs: list[Tensor]) -> tuple[int, int, int]:
+    left, right = inputs
+    keys, depth = right.shape[0] * right.shape[1], right.shape[2]
+    if depth % node.heads:
+        raise ValueError(f"{node.name}: {depth} channels cannot be cut into {node.heads} heads")
+    if node.scores:
+        if left.shape[2] != depth:
+            raise ValueError(f"{node.name}: Q has {left.shape[2]} channels, K {depth}, expected the same")
+        return node.heads, left.shape[0] * left.shape[1], keys
+    if left.shape[0] != node.heads or left.shape[2] != keys:
+        raise ValueError(f"{node.name}: P has shape {left.shape}, expected ({node.heads}, queries, {keys})")
+    if math.prod(node.image) != left.shape[1]:
+        raise ValueError(f"{node.name}: an image of {node.image} does not hold {left.shape[1]} queries")
+    return *node.image, depth
+
+
+def _check_kinds(node: Node, inputs: list[str], output: str) -> None:
+    linear = isinstance(node, (Convolution, MatMul))
+    if linear and set(inputs) != {CODE}:
+        raise ValueError(f"{node.name}: found inputs of kind {inputs}, expected codes")
+    if isinstance(node, (Quantize, Softmax)) and (inputs, output) != ([VALUE], CODE):
+        raise ValueError(f"{node.name}: found {inputs} -> {output}, expected a value -> a code")
+    if isinstance(node, (Add, GroupNorm, SiLU, AveragePool)) and {*inputs, output} != {VALUE}:
+        raise ValueError(f"{node.name}: found {inputs} -> {output}, expected values")
+    if isinstance(node, (Upsample, Concat)) and {*inputs} != {output}:
+        raise ValueError(f"{node.name}: found {inputs} -> {output}, expected one kind")

@@ -1,0 +1,263 @@
+"""The reference: every operator in plain NumPy int64, slow and obviously right. This module *is* the specification.
+
+Arrays are int64 and batched: codes and values [B, H, W, C], logits and probabilities [B, heads, queries, keys].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from . import tables as lut
+from .arithmetic import ACCUMULATOR_RANGE, CODE_RANGE, VALUE_RANGE, requantize, round_shift, saturate
+from .graph import (
+    CODE,
+    Add,
+    AveragePool,
+    Concat,
+    Convolution,
+    Graph,
+    GroupNorm,
+    MatMul,
+    Node,
+    Quantize,
+    SiLU,
+    Softmax,
+    Tables,
+    Upsample,
+)
+
+LIMITS = {CODE: CODE_RANGE, "value": VALUE_RANGE}
+
+
+def convolve(codes: np.ndarray, weight: np.ndarray, stride: tuple[int, int], padding: tuple[int, int, int, int]) -> np.ndarray:
+    """Accumulators of a convolution: codes [B, H, W, I] (or differences), weight [O, kh, kw, I] -> [B, H', W', O]."""
+    top, bottom, left, right = padding
+    padded = np.pad(np.asarray(codes, np.int64), ((0, 0), (top, bottom), (left, right), (0, 0)))
+    _, kernel_height, kernel_width, _ = weight.shape
+    rows = (padded.shape[1] - kernel_height) // stride[0] + 1
+    columns = (padded.shape[2] - kernel_width) // stride[1] + 1
+    accumulators = np.zeros((len(codes), rows, columns, len(weight)), np.int64)
+    for ky in range(kernel_height):
+        for kx in range(kernel_width):
+            tap = padded[:, ky : ky + rows * stride[0] : stride[0], kx : kx + columns * stride[1] : stride[1]]
+            accumulators += tap @ weight[:, ky, kx].T.astype(np.int64)
+    return accumulators
+
+
+def attention_scores(q: np.ndarray, k: np.ndarray, heads: int) -> np.ndarray:
+    """Q [B, H, W, C] times K transposed, per head -> [B, heads, queries, keys]."""
+    return _split_heads(q, heads) @ _split_heads(k, heads).swapaxes(2, 3)
+
+
+def attention_mix(p: np.ndarray, v: np.ndarray, heads: int) -> np.ndarray:
+    """P [B, heads, queries, keys] times V [B, H, W, C] -> [B, queries, C]."""
+    mixed = np.asarray(p, np.int64) @ _split_heads(v, heads)
+    return mixed.transpose(0, 2, 1, 3).reshape(len(p), p.shape[2], v.shape[3])
+
+
+def _split_heads(x: np.ndarray, heads: int) -> np.ndarray:
+    batch, height, width, channels = x.shape
+    x = np.asarray(x, np.int64).reshape(batch, height * width, heads, channels // heads)
+    return x.transpose(0, 2, 1, 3)
+
+
+def interpolate(table: np.ndarray, position: np.ndarray, step_bits: int) -> np.ndarray:
+    """Linear interpolation of ``table`` at ``position / 2**step_bits``; ``position`` is below the last knot."""
+    index, rest = position >> step_bits, position & ((1 << step_bits) - 1)
+    low = table.astype(np.int64)[index]
+    high = table.astype(np.int64)[index + 1]
+    return low + round_shift((high - low) * rest, step_bits)
+
+
+def silu(x: np.ndarray, fraction_bits: int) -> np.ndarray:
+    """``x * sigmoid(x)`` for x and result in steps of ``2**-fraction_bits`` (at most 11): ``max(x, 0) - deficit(|x|)``."""
+    x = np.asarray(x, np.int64)
+    argument = np.abs(x) << (lut.SILU_FRACTION_BITS - fraction_bits)
+    inside = argument < 1 << 15
+    deficit = interpolate(lut.SILU_DEFICIT, np.where(inside, argument, 0), lut.SILU_STEP_BITS)
+    deficit = round_shift(deficit, lut.SILU_ENTRY_BITS - fraction_bits)
+    return np.maximum(x, 0) - np.where(inside, deficit, 0)
+
+
+def reciprocal_square_root(v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(R, e) with ``1 / sqrt(v) ~ R * 2**-23 * 2**-e`` for int64 v >= 1; R in [2**22, 2**23]."""
+    v = np.asarray(v, np.int64)
+    half_exponent = np.zeros_like(v)
+    for bits in (32, 16, 8, 4, 2):  # half_exponent = floor(log2(v) / 2)
+        half_exponent += np.where(v >> (2 * half_exponent) >= np.int64(1) << bits, bits // 2, 0)
+    exponent = 2 * half_exponent
+    scale = lut.RSQRT_MANTISSA_BITS
+    mantissa = np.where(exponent >= scale, v >> np.maximum(exponent - scale, 0), v << np.maximum(scale - exponent, 0))
+    return interpolate(lut.RECIPROCAL_SQUARE_ROOT, mantissa - (1 << scale), lut.RSQRT_STEP_BITS), half_exponent
+
+
+MEAN_BITS = 12
+RECIPROCAL_BITS = 42
+
+
+def group_norm(
+    x: np.ndarray,
+    groups: int,
+    gain: np.ndarray,
+    offset: np.ndarray,
+    gain_bits: int,
+    fraction_bits: int,
+    epsilon: int,
+) -> np.ndarray:
+    """Group normalization of values x [B, H, W, C].
+
+    With N values in a group, sum S and sum of squares Q: ``V = N * Q - S**2 + epsilon`` (``epsilon`` is N**2 times that
+    of the float layer in input steps squared) and ``a = N * gain / sqrt(V)`` per channel, in steps of
+    ``2**-fraction_bits``; the result is ``a * (x - S / N) + offset``, rounded once. ``gain`` int32 [B, C] or [C] counts
+    output steps per standard deviation in ``2**-gain_bits``; ``offset`` int64 counts output steps in
+    ``2**-fraction_bits``.
+    """
+    x = np.asarray(x, np.int64)
+    batch, height, width, channels = x.shape
+    count = height * width * channels // groups
+    members = x.reshape(batch, height * width, groups, channels // groups)
+    total = members.sum(axis=(1, 3))
+    squares = (members * members).sum(axis=(1, 3))
+    root, half_exponent = reciprocal_square_root(count * squares - total * total + epsilon)
+    reciprocal = (1 << RECIPROCAL_BITS) // count
+    mean = round_shift(total * reciprocal, RECIPROCAL_BITS - MEAN_BITS)
+
+    per_channel = np.repeat(np.arange(groups), channels // groups)
+    shift = lut.RSQRT_ENTRY_BITS + half_exponent + gain_bits - fraction_bits
+    slope = round_shift(count * root[:, per_channel] * gain.astype(np.int64), shift[:, per_channel])
+    intercept = offset.astype(np.int64) - round_shift(mean[:, per_channel] * slope, MEAN_BITS)
+    y = round_shift(x * slope[:, None, None] + intercept[:, None, None], fraction_bits)
+    return saturate(y, VALUE_RANGE)
+
+
+SOFTMAX_BITS = 38
+
+
+def softmax(x: np.ndarray, multiplier: int, shift: int, reciprocal_scale: int) -> np.ndarray:
+    """Softmax of logits x over the last axis, as codes 0..127.
+
+    ``multiplier / 2**shift`` turns a logit step into a power of two in steps of 2**-12; ``reciprocal_scale`` is
+    ``2**38 / scale`` of the resulting codes. One integer division per row.
+    """
+    x = np.asarray(x, np.int64)
+    distance = x.max(axis=-1, keepdims=True) - x
+    exponent = round_shift(distance * int(multiplier), shift)
+    whole, fraction = exponent >> lut.EXP_FRACTION_BITS, exponent & ((1 << lut.EXP_FRACTION_BITS) - 1)
+    power = round_shift(interpolate(lut.EXP2_NEGATIVE, fraction, lut.EXP_STEP_BITS), np.minimum(whole, 31))
+    inverse = int(reciprocal_scale) // power.sum(axis=-1, keepdims=True)
+    return saturate(round_shift(power * inverse, SOFTMAX_BITS), (0, CODE_RANGE[1]))
+
+
+def average_pool(x: np.ndarray, size: int, multiplier: int, shift: int) -> np.ndarray:
+    """Windowed sums of values, times ``multiplier / 2**shift``; rows and columns that fill no window are dropped."""
+    x = np.asarray(x, np.int64)
+    batch, height, width, channels = x.shape
+    x = x[:, : height // size * size, : width // size * size]
+    total = x.reshape(batch, height // size, size, width // size, size, channels).sum(axis=(2, 4))
+    return requantize(total, multiplier, shift, VALUE_RANGE)
+
+
+@dataclass
+class History:
+    """What temporal differences keep between steps: operand codes and accumulators of every linear node."""
+
+    operands: dict[str, tuple[np.ndarray, ...]] = field(default_factory=dict)
+    accumulators: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class Reference:
+    """Runs an integer graph step by step. One instance holds the history of one batch."""
+
+    def __init__(self, graph: Graph, tables: Tables):
+        self.graph = graph
+        self.tables = tables
+        self.history = History()
+
+    def reset(self) -> None:
+        """Forget the history: the next step has no previous one."""
+        self.history = History()
+
+    def step(
+        self, codes: np.ndarray, step: int, labels: np.ndarray | None = None, temporal: Mapping[str, bool] | bool = False
+    ) -> dict[str, np.ndarray]:
+        """One denoising step: input codes int8 [B, H, W, C] -> every tensor of the graph, by name.
+
+        ``labels`` int [B] (default: zeros) selects rows of conditional tables. ``temporal`` says, per linear node or
+        for all, whether it runs on differences to the previous step; a node without history runs with reference zero.
+        """
+        labels = np.zeros(len(codes), np.int64) if labels is None else np.asarray(labels)
+        tensors = {self.graph.input: np.asarray(codes, np.int64)}
+        for node in self.graph.nodes:
+            use_previous = temporal if isinstance(temporal, bool) else temporal.get(node.name, False)
+            operands = tuple(tensors[name] for name in node.inputs)
+            tensors[node.name] = self._run(node, operands, step, labels, use_previous)
+        return tensors
+
+    def _run(self, node: Node, operands: tuple[np.ndarray, ...], step: int, labels: np.ndarray, temporal: bool) -> np.ndarray:
+        group = self.graph.group_of_step[step]
+
+        def table(name: str) -> np.ndarray:
+            return self.tables[f"{node.name}.{name}"]
+
+        def row(name: str, conditional: bool = False) -> np.ndarray:
+            return table(name)[step][labels] if conditional else table(name)[group]
+
+        x = operands[0]
+        if isinstance(node, (Convolution, MatMul)):
+            accumulators = self._accumulate(node, operands, temporal)
+            if isinstance(node, Convolution):
+                bias = row("bias", node.conditional).astype(np.int64)
+                accumulators = accumulators + (bias[:, None, None] if node.conditional else bias)
+            limits = LIMITS[self.graph.tensors[node.name].kind]
+            return requantize(accumulators, row("multiplier"), row("shift"), limits)
+        if isinstance(node, Quantize):
+            return requantize(x, row("multiplier"), row("shift"), CODE_RANGE)
+        if isinstance(node, Add):
+            weights = row("multiplier").astype(np.int64)
+            total = sum(operand * weight for operand, weight in zip(operands, weights, strict=True))
+            return saturate(round_shift(np.asarray(total), row("shift")), VALUE_RANGE)
+        if isinstance(node, GroupNorm):
+            gain, offset = row("gain", node.conditional), row("offset", node.conditional)
+            gain, offset = np.broadcast_to(gain, (len(x), x.shape[3])), np.broadcast_to(offset, (len(x), x.shape[3]))
+            return group_norm(x, node.groups, gain, offset, row("gain_bits"), row("fraction_bits"), row("epsilon"))
+        if isinstance(node, SiLU):
+            return silu(x, node.fraction_bits)
+        if isinstance(node, Softmax):
+            return softmax(x, row("multiplier"), row("shift"), row("reciprocal_scale"))
+        if isinstance(node, Upsample):
+            return x.repeat(node.factor, axis=1).repeat(node.factor, axis=2)
+        if isinstance(node, AveragePool):
+            return average_pool(x, node.size, row("multiplier"), row("shift"))
+        if isinstance(node, Concat):
+            return np.concatenate(operands, axis=3)
+        raise ValueError(f"{node.name}: the reference has no operator {type(node).__name__}")
+
+    def _accumulate(self, node: Node, operands: tuple[np.ndarray, ...], temporal: bool) -> np.ndarray:
+        """``acc = acc_prev + W . (q - q_prev)``, or ``W . q`` without a reference (DESIGN section 2)."""
+        previous = self.history.operands.get(node.name)
+        if not temporal or previous is None:
+            accumulators = self._multiply(node, operands)
+        else:
+            accumulators = self.history.accumulators[node.name]
+            if isinstance(node, Convolution):
+                accumulators = accumulators + self._multiply(node, (operands[0] - previous[0],))
+            else:  # two sub-operations: dA . B_prev + A . dB
+                accumulators = accumulators + self._multiply(node, (operands[0] - previous[0], previous[1]))
+                accumulators = accumulators + self._multiply(node, (operands[0], operands[1] - previous[1]))
+        if np.any(accumulators != saturate(accumulators, ACCUMULATOR_RANGE)):
+            raise OverflowError(f"{node.name}: an accumulator left int32; quantize the model again")
+        self.history.operands[node.name] = operands
+        self.history.accumulators[node.name] = accumulators
+        return accumulators
+
+    def _multiply(self, node: Node, operands: tuple[np.ndarray, ...]) -> np.ndarray:
+        if isinstance(node, Convolution):
+            return convolve(operands[0], self.tables[f"{node.name}.weight"], node.stride, node.padding)
+        assert isinstance(node, MatMul)
+        if node.scores:
+            return attention_scores(operands[0], operands[1], node.heads)
+        mixed = attention_mix(operands[0], operands[1], node.heads)
+        return mixed.reshape(len(mixed), *node.image, -1)

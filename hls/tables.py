@@ -1,0 +1,44 @@
+"""Lookup tables of the vector unit, tabulated once from float64 and used by reference, emulator and HLS alike.
+
+Every table is read with linear interpolation: ``t[i] + ((t[i+1] - t[i]) * r + half) >> bits``. The stated error bounds are
+checked over the whole domain by ``tests/hls/test_tables.py``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+SILU_FRACTION_BITS = 11  # the argument |x| as Q4.11
+SILU_ENTRY_BITS = 16  # entries as Q0.16
+SILU_STEP_BITS = 6  # 512 segments over [0, 16)
+
+EXP_FRACTION_BITS = 12  # the exponent as Qn.12
+EXP_ENTRY_BITS = 15  # entries as Q1.15
+EXP_STEP_BITS = 4  # 256 segments over [0, 1)
+
+RSQRT_ENTRY_BITS = 23  # entries as Q1.23
+RSQRT_MANTISSA_BITS = 30  # the argument in [1, 4) as Q2.30
+RSQRT_STEP_BITS = 22  # 768 segments over [1, 4)
+
+
+def _silu_deficit() -> np.ndarray:
+    """``relu(x) - silu(x) = |x| / (1 + exp(|x|))``, even in x, at the 513 knots over [0, 16]. Below 2**-2: 15 bits."""
+    x = np.arange(513) / 2.0 ** (SILU_FRACTION_BITS - SILU_STEP_BITS)
+    return np.rint(x / (1 + np.exp(x)) * 2.0**SILU_ENTRY_BITS).astype(np.int32)
+
+
+def _exp2_negative() -> np.ndarray:
+    """``2**-x`` at the 257 knots over [0, 1]."""
+    x = np.arange(257) / 2.0 ** (EXP_FRACTION_BITS - EXP_STEP_BITS)
+    return np.rint(np.exp2(-x) * 2.0**EXP_ENTRY_BITS).astype(np.int32)
+
+
+def _reciprocal_square_root() -> np.ndarray:
+    """``1 / sqrt(x)`` at the 769 knots over [1, 4]."""
+    x = 1 + np.arange(769) / 2.0 ** (RSQRT_MANTISSA_BITS - RSQRT_STEP_BITS)
+    return np.rint(2.0**RSQRT_ENTRY_BITS / np.sqrt(x)).astype(np.int32)
+
+
+SILU_DEFICIT = _silu_deficit()
+EXP2_NEGATIVE = _exp2_negative()
+RECIPROCAL_SQUARE_ROOT = _reciprocal_square_root()

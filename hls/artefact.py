@@ -1,0 +1,215 @@
+"""The quantized model on disk: a diffusers-shaped folder of JSON and safetensors, with a version and content hashes.
+
+    manifest.json                         format version, SHA-256 of every other file
+    unet/config.json                      the float model's configuration, with ``quantization_config``
+    unet/graph.json                       the integer graph
+    unet/diffusion_pytorch_model.safetensors   int8 weights
+    unet/tables.safetensors               per-step tables and scales
+    scheduler/scheduler_config.json       the diffusers scheduler the model was quantized for
+
+Only JSON and safetensors are read: nothing in a model folder is ever executed or unpickled. This format is where ``quant``
+and ``host`` meet, so it lives with the contract that both share.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .graph import Convolution, Graph
+
+FORMAT = "ditto-zynq quantized model"
+VERSION = 1
+MANIFEST = "manifest.json"
+CONFIG = "unet/config.json"
+GRAPH = "unet/graph.json"
+WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+TABLES = "unet/tables.safetensors"
+SCHEDULER = "scheduler/scheduler_config.json"
+FILES = (CONFIG, GRAPH, WEIGHTS, TABLES, SCHEDULER)
+SCALE_PREFIX = "scale:"
+
+
+class ArtefactError(ValueError):
+    """A model folder that cannot be used; the message says what was found, what was expected and what to do."""
+
+
+@dataclass(frozen=True)
+class QuantizedModel:
+    """A quantized model for one schedule.
+
+    ``tables`` holds the integer tables of ``graph`` (weights included), ``scales[tensor]`` float64 [groups]. ``config`` is
+    the diffusers model configuration, ``scheduler`` the diffusers scheduler configuration, and ``quantization`` says how
+    it was made: scheduler kind, eta, timesteps, step groups, calibration. ``digest`` identifies the content.
+    """
+
+    graph: Graph
+    tables: Mapping[str, np.ndarray]
+    scales: Mapping[str, np.ndarray]
+    config: Mapping[str, Any]
+    scheduler: Mapping[str, Any]
+    quantization: Mapping[str, Any]
+    digest: str = ""
+
+    @property
+    def timesteps(self) -> tuple[int, ...]:
+        return tuple(self.quantization["timesteps"])
+
+
+def save(model: QuantizedModel, folder: Path) -> str:
+    """Write ``model`` to ``folder``, replacing a quantized model that is there; return its digest.
+
+    Everything is written beside the target and renamed at the end. Raises ArtefactError where ``folder`` exists and is
+    something else.
+    """
+    from safetensors.numpy import save_file
+
+    folder = Path(folder)
+    if folder.exists() and not (folder / MANIFEST).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ArtefactError(f"{folder} exists and is no quantized model; give another output folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        for sub in ("unet", "scheduler"):
+            (temporary / sub).mkdir()
+        weights = {f"{node.name}.weight" for node in model.graph.nodes if isinstance(node, Convolution)}
+        tables = {name: table for name, table in model.tables.items() if name not in weights}
+        tables |= {f"{SCALE_PREFIX}{name}": scale for name, scale in model.scales.items()}
+        save_file({name: model.tables[name] for name in sorted(weights)}, temporary / WEIGHTS)
+        save_file({name: tables[name] for name in sorted(tables)}, temporary / TABLES)
+        _write_json(temporary / CONFIG, {**model.config, "quantization_config": dict(model.quantization)})
+        _write_json(temporary / GRAPH, model.graph.to_json())
+        _write_json(temporary / SCHEDULER, dict(model.scheduler))
+        hashes = {name: _sha256(temporary / name) for name in FILES}
+        _write_json(temporary / MANIFEST, {"format": FORMAT, "version": VERSION, "sha256": hashes})
+        temporary.chmod(0o755)
+        if folder.exists():
+            discarded = temporary.with_name(temporary.name + ".old")
+            os.rename(folder, discarded)
+            os.rename(temporary, folder)
+            shutil.rmtree(discarded)
+        else:
+            os.rename(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return _digest(hashes)
+
+
+def load(folder: Path | str) -> QuantizedModel:
+    """Read and check a quantized model. Raises ArtefactError in one line for anything that is not one, whole and unchanged."""
+    folder = Path(folder)
+    manifest = _read_manifest(folder)
+    for name, digest in manifest["sha256"].items():
+        path = _inside(folder, name)
+        if not path.is_file():
+            raise ArtefactError(f"{path} is missing; copy or quantize the model again")
+        _refuse_pickle(path)
+        if _sha256(path) != digest:
+            raise ArtefactError(f"{path} is not the file that {MANIFEST} lists (another SHA-256); copy or quantize again")
+    config = _read_json(folder / CONFIG)
+    quantization = config.pop("quantization_config", {})
+    try:
+        graph = Graph.from_json(_read_json(folder / GRAPH))
+    except ValueError as error:
+        raise ArtefactError(f"{folder / GRAPH}: {error}") from error
+    stored = _read_tensors(folder / TABLES)
+    scales = {name[len(SCALE_PREFIX) :]: array for name, array in stored.items() if name.startswith(SCALE_PREFIX)}
+    tables = {name: array for name, array in stored.items() if not name.startswith(SCALE_PREFIX)}
+    tables |= _read_tensors(folder / WEIGHTS)
+    model = QuantizedModel(
+        graph, tables, scales, config, _read_json(folder / SCHEDULER), quantization, _digest(manifest["sha256"])
+    )
+    _check_content(folder, model)
+    return model
+
+
+def _check_content(folder: Path, model: QuantizedModel) -> None:
+    timesteps = model.quantization.get("timesteps")
+    if not isinstance(timesteps, list) or len(timesteps) != model.graph.steps:
+        raise ArtefactError(f"{folder}: the schedule and the integer graph differ in steps; quantize the model again")
+    for node in model.graph.nodes:
+        if isinstance(node, Convolution):
+            weight = model.tables.get(f"{node.name}.weight")
+            channels = model.graph.tensors[node.inputs[0]].shape[2]
+            expected = (model.graph.tensors[node.name].shape[2], *node.kernel, channels)
+            if weight is None or weight.shape != expected or weight.dtype != np.int8:
+                found = "none" if weight is None else f"{weight.dtype} {weight.shape}"
+                raise ArtefactError(f"{folder}: {node.name} has weights {found}, expected int8 {expected}; quantize again")
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise ArtefactError(f"{folder} is not a folder; expected a model made by 'ditto-zynq quantize'")
+    if not (folder / MANIFEST).is_file():
+        hint = "it looks like a float diffusers model: " if (folder / "unet").is_dir() else ""
+        raise ArtefactError(f"{folder} has no {MANIFEST}; {hint}run 'ditto-zynq quantize {folder} -o OUT' first")
+    manifest = _read_json(folder / MANIFEST)
+    if manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
+        found = f"{manifest.get('format')!r} version {manifest.get('version')!r}"
+        raise ArtefactError(f"{folder}: found {found}, expected {FORMAT!r} version {VERSION}; quantize the model again")
+    listed = manifest.get("sha256")
+    if not isinstance(listed, dict):
+        raise ArtefactError(f"{folder / MANIFEST}: found no list of files; quantize the model again")
+    for name in listed:
+        _inside(folder, name)
+    if set(listed) != set(FILES):
+        raise ArtefactError(f"{folder / MANIFEST}: found files {sorted(listed)}, expected {sorted(FILES)}; quantize again")
+    return manifest
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """The path of a listed file; symbolic links and ``..`` that lead out of the folder are refused."""
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ArtefactError(f"{folder / MANIFEST}: {name!r} leads outside the model folder; do not use this model")
+    return path
+
+
+def _refuse_pickle(path: Path) -> None:
+    if path.suffix != ".safetensors":
+        return
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        raise ArtefactError(f"{path} is a pickle, expected safetensors; pickles are never loaded: convert it")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ArtefactError(f"{path} is not readable JSON ({error}); copy or quantize the model again") from error
+    if not isinstance(data, dict):
+        raise ArtefactError(f"{path}: found {type(data).__name__}, expected a JSON object; quantize the model again")
+    return data
+
+
+def _write_json(path: Path, data: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=1) + "\n")
+
+
+def _read_tensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise ArtefactError(f"{path} is not readable safetensors ({error}); copy or quantize the model again") from error
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _digest(hashes: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(dict(sorted(hashes.items()))).encode()).hexdigest()[:16]

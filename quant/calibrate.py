@@ -1,0 +1,268 @@
+"""Step-wise post-training quantization: run a few denoising trajectories and choose every tensor's scale per step group.
+
+The traced graph (:mod:`.trace`) runs in PyTorch with a Brevitas quantizer on every tensor of the integer graph. Two passes
+over the trajectories find ranges and choose clipping thresholds; a third one corrects biases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from brevitas.graph.calibrate import calibration_mode
+from brevitas.nn import QuantIdentity
+from torch import nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from ..hls.graph import (
+    CODE,
+    Add,
+    AveragePool,
+    Concat,
+    Convolution,
+    GroupNorm,
+    MatMul,
+    Node,
+    SiLU,
+    Softmax,
+    Upsample,
+)
+from .quantizers import (
+    RANGE,
+    SEARCH,
+    Calibration,
+    activation_quantizer,
+    scales,
+    stepwise_scaling,
+    weight_quantized_convolution,
+)
+from .trace import FloatModel
+
+FLOAT, CALIBRATE, QUANTIZED = "float", "calibrate", "quantized"
+
+
+@dataclass(frozen=True)
+class Options:
+    """``norm``: exponent of the error that clipping thresholds minimise, 0 for the full range (absmax)."""
+
+    trajectories: int = 16
+    norm: float = 2.4
+    correct_biases: bool = True
+    seed: int = 0
+
+
+class QuantizedUNet(nn.Module):
+    """A traced model in PyTorch, with Brevitas quantizers: float, under calibration, or fake-quantized.
+
+    ``weights[name]`` is a convolution's Brevitas layer, ``codes[name]`` and ``values[name]`` the quantizers of 8-bit and
+    16-bit tensors. ``correction[name]`` [groups, O] is added to a convolution's result when quantized.
+    """
+
+    def __init__(self, model: FloatModel, options: Options):
+        super().__init__()
+        self.graph, self.parameters_ = model.graph, model.parameters
+        self.calibration = Calibration(model.graph.groups)
+        self.mode = FLOAT
+        self.weights, self.codes, self.values = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
+        self.correction: dict[str, torch.Tensor] = {}
+        self.on_convolution: Callable[[str, torch.Tensor], torch.Tensor] | None = None
+        for node in self.graph.nodes:
+            if isinstance(node, Convolution):
+                weight = self.parameters_[f"{node.name}.weight"]
+                self.weights[_key(node.name)] = weight_quantized_convolution(weight, node.stride)
+                self.correction[node.name] = torch.zeros(self.graph.groups, len(weight))
+        scaled = {node.name for node in self.graph.nodes if not isinstance(node, (Concat, Upsample))} | {self.graph.input}
+        for name in sorted(scaled):
+            is_code = self.graph.tensors[name].kind == CODE
+            table = self.codes if is_code else self.values
+            bits, norm = (8, options.norm) if is_code else (16, 0.0)
+            table[_key(name)] = activation_quantizer(bits, self.calibration, norm)
+        self.eval()
+
+    def scales(self, name: str) -> torch.Tensor:
+        """float64 [groups]: step of tensor ``name``, that of its source where a tensor only moves data."""
+        while _key(name) not in self.codes and _key(name) not in self.values:
+            node = next(node for node in self.graph.nodes if node.name == name)
+            name = node.inputs[0]
+        return scales(self._quantizer(name))
+
+    def _quantizer(self, name: str) -> QuantIdentity:
+        key = _key(name)
+        return self.codes[key] if key in self.codes else self.values[key]  # type: ignore[return-value]
+
+    def forward(self, sample: torch.Tensor, step: int, labels: torch.Tensor) -> torch.Tensor:
+        """sample [B, C, H, W], labels int [B] -> the model's output [B, C, H, W] at step ``step`` of the schedule."""
+        self.calibration.group = self.graph.group_of_step[step]
+        tensors = {self.graph.input: self._pass(self.graph.input, sample)}
+        last_reader = {source: node.name for node in self.graph.nodes for source in node.inputs}
+        for node in self.graph.nodes:
+            result = self._run(node, [tensors[name] for name in node.inputs], step, labels)
+            tensors[node.name] = self._pass(node.name, result)
+            for source in set(node.inputs):
+                if last_reader[source] == node.name:
+                    del tensors[source]
+        return tensors[self.graph.output]
+
+    def _pass(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        """Through the tensor's quantizer, as the mode says. 16-bit rounding is left out of the fake-quantized model."""
+        key = _key(name)
+        quantized = self.mode == QUANTIZED and key in self.codes
+        observed = self.mode == CALIBRATE and (key in self.codes or key in self.values)
+        return self._quantizer(name)(x) if quantized or observed else x
+
+    def _run(self, node: Node, inputs: list[torch.Tensor], step: int, labels: torch.Tensor) -> torch.Tensor:
+        x = inputs[0]
+        if isinstance(node, Convolution):
+            return self._convolve(node, x, step, labels)
+        if isinstance(node, MatMul):
+            return self._multiply(node, inputs)
+        if isinstance(node, Add):
+            first, second = self.parameters_[f"{node.name}.factors"].tolist()
+            return inputs[0] * first + inputs[1] * second
+        if isinstance(node, GroupNorm):
+            epsilon = float(self.parameters_[f"{node.name}.epsilon"])
+            gain, offset = (self._row(node, name, step, labels) for name in ("gain", "offset"))
+            return F.group_norm(x, node.groups, eps=epsilon) * gain + offset
+        if isinstance(node, SiLU):
+            return F.silu(x)
+        if isinstance(node, Softmax):
+            return x.softmax(dim=-1)
+        if isinstance(node, Upsample):
+            return F.interpolate(x, scale_factor=float(node.factor), mode="nearest")
+        if isinstance(node, AveragePool):
+            return F.avg_pool2d(x, node.size)
+        if isinstance(node, Concat):
+            return torch.cat(inputs, dim=1)
+        return x  # Quantize
+
+    def _row(self, node: Convolution | GroupNorm, name: str, step: int, labels: torch.Tensor) -> torch.Tensor:
+        table = self.parameters_[f"{node.name}.{name}"]
+        return (table[step][labels] if node.conditional else table.unsqueeze(0))[:, :, None, None]
+
+    def _convolve(self, node: Convolution, x: torch.Tensor, step: int, labels: torch.Tensor) -> torch.Tensor:
+        top, bottom, left, right = node.padding
+        padding: tuple[int, int] = (0, 0)
+        if (top, left) == (bottom, right):
+            padding = (top, left)
+        else:
+            x = F.pad(x, (left, right, top, bottom))
+        layer = self.weights[_key(node.name)]
+        weight = layer.quant_weight().value if self.mode == QUANTIZED else layer.weight  # type: ignore[operator,union-attr]
+        y = F.conv2d(x, weight, stride=node.stride, padding=padding)  # type: ignore[arg-type]
+        y = y + self._row(node, "bias", step, labels)
+        if self.mode == QUANTIZED:
+            y = y + self.correction[node.name][self.calibration.group][:, None, None]
+        return self.on_convolution(node.name, y) if self.on_convolution else y
+
+    def _multiply(self, node: MatMul, inputs: list[torch.Tensor]) -> torch.Tensor:
+        factor = float(self.parameters_[f"{node.name}.factor"])
+        right = _heads(inputs[1], node.heads)
+        if node.scores:
+            return _heads(inputs[0], node.heads) @ right.mT * factor
+        mixed = inputs[0] @ right * factor  # [B, heads, queries, depth]
+        return mixed.mT.reshape(len(mixed), -1, *node.image)
+
+
+def _key(name: str) -> str:
+    return name.replace(".", "/")  # a ModuleDict's keys hold no dots
+
+
+def _heads(x: torch.Tensor, heads: int) -> torch.Tensor:
+    """[B, C, H, W] -> [B, heads, H * W, C / heads]."""
+    return x.reshape(len(x), heads, x.shape[1] // heads, -1).mT
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """Model inputs of a few denoising runs: ``samples[step]`` [B, C, H, W] and their labels [B]."""
+
+    samples: tuple[torch.Tensor, ...]
+    labels: torch.Tensor
+
+
+def calibrate(model: FloatModel, scheduler, options: Options) -> tuple[QuantizedUNet, Trajectories]:
+    """Quantize ``model`` for the schedule that the diffusers ``scheduler`` has been set to.
+
+    Returns the calibrated model, in mode ``quantized``, and the float trajectories it was calibrated on.
+    """
+    quantized = QuantizedUNet(model, options)
+    with torch.no_grad(), tqdm(total=_passes(options) * model.graph.steps, desc="calibrate", unit="step") as progress:
+        trajectories = _collect_ranges(quantized, scheduler, options, progress)
+        if options.norm:
+            _search_thresholds(quantized, trajectories, progress)
+        quantized.mode = QUANTIZED
+        if options.correct_biases:
+            _correct_biases(quantized, trajectories, progress)
+    return quantized, trajectories
+
+
+def _passes(options: Options) -> int:
+    return 1 + bool(options.norm) + bool(options.correct_biases)
+
+
+def _collect_ranges(quantized: QuantizedUNet, scheduler, options: Options, progress: tqdm) -> Trajectories:
+    """Denoise in float from noise, watched by all quantizers."""
+    graph = quantized.graph
+    generator = torch.Generator().manual_seed(options.seed)
+    height, width, channels = graph.tensors[graph.input].shape
+    sample = torch.randn((options.trajectories, channels, height, width), generator=generator)
+    sample = sample * scheduler.init_noise_sigma
+    labels = torch.arange(options.trajectories) % graph.labels
+    samples: list[torch.Tensor] = []
+    quantized.mode, quantized.calibration.phase = CALIBRATE, RANGE
+    with calibration_mode(quantized):
+        for step, timestep in enumerate(scheduler.timesteps):
+            samples.append(sample)
+            output = quantized(sample, step, labels)
+            sample = scheduler.step(output, timestep, sample, generator=generator).prev_sample
+            progress.update()
+    return Trajectories(tuple(samples), labels)
+
+
+def _search_thresholds(quantized: QuantizedUNet, trajectories: Trajectories, progress: tqdm) -> None:
+    quantized.mode, quantized.calibration.phase = CALIBRATE, SEARCH
+    with calibration_mode(quantized):
+        for step, sample in enumerate(trajectories.samples):
+            quantized(sample, step, trajectories.labels)
+            progress.update()
+    for quantizer in quantized.codes.values():
+        stepwise_scaling(quantizer).choose()  # type: ignore[arg-type]
+
+
+def _correct_biases(quantized: QuantizedUNet, trajectories: Trajectories, progress: tqdm) -> None:
+    """Shift every convolution so that its mean per channel and step group is the float one (Nagel et al. 2019, sec. 4.2).
+
+    Convolutions are corrected in the order of execution, each with all earlier ones corrected already.
+    """
+    group_of_step = quantized.graph.group_of_step
+    for group in range(quantized.graph.groups):
+        steps = [step for step, of in enumerate(group_of_step) if of == group]
+        _correct_group(quantized, trajectories, group, steps, progress)
+
+
+def _correct_group(
+    quantized: QuantizedUNet, trajectories: Trajectories, group: int, steps: Sequence[int], progress: tqdm
+) -> None:
+    for step in steps:
+        means: dict[str, torch.Tensor] = {}
+
+        def remember(name: str, y: torch.Tensor, means: dict[str, torch.Tensor] = means) -> torch.Tensor:
+            means[name] = y.mean(dim=(0, 2, 3))
+            return y
+
+        def correct(name: str, y: torch.Tensor, means: dict[str, torch.Tensor] = means) -> torch.Tensor:
+            error = means[name] - y.mean(dim=(0, 2, 3)) + quantized.correction[name][group]
+            pending.setdefault(name, []).append(error)
+            return y + (error - quantized.correction[name][group])[:, None, None]
+
+        pending: dict[str, list[torch.Tensor]] = {} if step == steps[0] else pending
+        quantized.mode, quantized.on_convolution = FLOAT, remember
+        quantized(trajectories.samples[step], step, trajectories.labels)
+        quantized.mode, quantized.on_convolution = QUANTIZED, correct
+        quantized(trajectories.samples[step], step, trajectories.labels)
+        progress.update()
+    quantized.on_convolution = None
+    for name, errors in pending.items():
+        quantized.correction[name][group] = torch.stack(errors).mean(dim=0)

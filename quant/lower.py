@@ -1,0 +1,203 @@
+"""From a calibrated model to the integer tables of its graph (DESIGN section 3): every float constant becomes an integer here."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..hls.arithmetic import ACCUMULATOR_RANGE, to_multiplier
+from ..hls.graph import (
+    VALUE,
+    Add,
+    AveragePool,
+    Concat,
+    Convolution,
+    Graph,
+    GroupNorm,
+    MatMul,
+    Node,
+    Quantize,
+    SiLU,
+    Softmax,
+    Upsample,
+    check_graph,
+)
+from ..hls.reference import SOFTMAX_BITS
+from ..hls.tables import EXP_FRACTION_BITS, RSQRT_ENTRY_BITS, SILU_FRACTION_BITS
+from .calibrate import QuantizedUNet
+from .trace import UnsupportedOperator
+
+HEADROOM = 1.125  # of int16 ranges over the largest magnitude seen in calibration
+GAIN_BITS = 21  # of a GroupNorm's gain: with 2**16 elements and a 23-bit root the product fits int64
+MAX_NORM_ELEMENTS = 1 << 16
+
+
+@dataclass(frozen=True)
+class IntegerModel:
+    """``tables``: see :mod:`ditto_zynq.hls.graph`; ``scales[tensor]`` float64 [groups]: real value of one step."""
+
+    graph: Graph
+    tables: dict[str, np.ndarray]
+    scales: dict[str, np.ndarray]
+
+
+def lower(model: QuantizedUNet) -> IntegerModel:
+    """Raises UnsupportedOperator where a layer does not fit the integers of the contract."""
+    graph, scales = _assign_scales(model)
+    lowering = _Lowering(model, graph, scales)
+    for node in graph.nodes:
+        lowering.node(node)
+    check_graph(graph)
+    return IntegerModel(graph, lowering.tables, scales)
+
+
+def _assign_scales(model: QuantizedUNet) -> tuple[Graph, dict[str, np.ndarray]]:
+    """Scales of all tensors: calibrated for codes; for values, common to what a concatenation or upsampling ties."""
+    graph = model.graph
+    tied = _tied_tensors(graph)
+    largest: dict[str, np.ndarray] = {}
+    for name, tensor in graph.tensors.items():
+        if tensor.kind == VALUE:
+            levels = model.scales(name).numpy() * 2**15
+            root = tied[name]
+            largest[root] = np.maximum(largest.get(root, 0.0), levels)
+    scales = {
+        name: HEADROOM * largest[tied[name]] / (2**15 - 1) if tensor.kind == VALUE else model.scales(name).numpy()
+        for name, tensor in graph.tensors.items()
+    }
+    nodes = []
+    for node in graph.nodes:
+        if isinstance(node, SiLU):
+            pair = (node.inputs[0], node.name)
+            reach = HEADROOM * max(float(largest[tied[name]].max()) for name in pair)
+            node = dataclasses.replace(node, fraction_bits=_silu_fraction_bits(node, reach))
+            for name in pair:
+                if sum(root == tied[name] for root in tied.values()) > 1:
+                    raise UnsupportedOperator(f"{name}: a tensor around a SiLU cannot share its scale with a concatenation")
+                scales[name] = np.full(graph.groups, 2.0**-node.fraction_bits)
+        nodes.append(node)
+    return dataclasses.replace(graph, nodes=tuple(nodes)), scales
+
+
+def _silu_fraction_bits(node: SiLU, reach: float) -> int:
+    bits = min(SILU_FRACTION_BITS, math.floor(math.log2(2**15 / reach)))
+    if bits < 1:
+        raise UnsupportedOperator(f"{node.name}: values of {reach:g} leave no fraction bits in 16; the model has outliers")
+    return bits
+
+
+def _tied_tensors(graph: Graph) -> dict[str, str]:
+    """Representative of each tensor's set of tensors that must share one scale."""
+    parent = {name: name for name in graph.tensors}
+
+    def find(name: str) -> str:
+        while parent[name] != name:
+            name = parent[name]
+        return name
+
+    for node in graph.nodes:
+        if isinstance(node, (Concat, Upsample)) and graph.tensors[node.name].kind == VALUE:
+            for source in node.inputs:
+                parent[find(source)] = find(node.name)
+    return {name: find(name) for name in graph.tensors}
+
+
+class _Lowering:
+    def __init__(self, model: QuantizedUNet, graph: Graph, scales: dict[str, np.ndarray]):
+        self.model, self.graph, self.scales = model, graph, scales
+        self.tables: dict[str, np.ndarray] = {}
+
+    def node(self, node: Node) -> None:
+        if isinstance(node, Convolution):
+            self._convolution(node)
+        elif isinstance(node, MatMul):
+            left, right = (self.scales[name] for name in node.inputs)
+            self._multiplier(node, left * right * self._parameter(node, "factor") / self.scales[node.name])
+        elif isinstance(node, Quantize):
+            self._multiplier(node, self.scales[node.inputs[0]] / self.scales[node.name])
+        elif isinstance(node, Add):
+            operands = np.stack([self.scales[name] for name in node.inputs], axis=1)
+            self._multiplier(node, operands * self._parameter(node, "factors") / self.scales[node.name][:, None])
+        elif isinstance(node, AveragePool):
+            self._multiplier(node, self.scales[node.inputs[0]] / node.size**2 / self.scales[node.name])
+        elif isinstance(node, Softmax):
+            self._multiplier(node, self.scales[node.inputs[0]] * math.log2(math.e) * 2**EXP_FRACTION_BITS)
+            self._set(node, "reciprocal_scale", np.rint(2.0**SOFTMAX_BITS / self.scales[node.name]), np.int64)
+        elif isinstance(node, GroupNorm):
+            self._group_norm(node)
+
+    def _parameter(self, node: Node, name: str) -> np.ndarray:
+        return self.model.parameters_[f"{node.name}.{name}"].double().numpy()
+
+    def _set(self, node: Node, name: str, values: np.ndarray, dtype: type) -> None:
+        limits = np.iinfo(dtype)
+        if np.any(values < limits.min) or np.any(values > limits.max):
+            raise UnsupportedOperator(f"{node.name}: {name} reaches {np.max(np.abs(values)):g}, more than {limits.dtype} holds")
+        self.tables[f"{node.name}.{name}"] = np.ascontiguousarray(values.astype(dtype))
+
+    def _multiplier(self, node: Node, factors: np.ndarray) -> None:
+        """``factors`` [groups, ...] as int32 mantissas with one shift per group."""
+        rows = [to_multiplier(row) for row in factors]
+        self._set(node, "multiplier", np.stack([mantissa for mantissa, _ in rows]), np.int32)
+        self._set(node, "shift", np.array([shift for _, shift in rows]), np.int32)
+
+    def _per_row(self, node: Convolution | GroupNorm, per_group: np.ndarray) -> np.ndarray:
+        """A [groups, ...] array in the rows of the node's tables: [groups, 1 or C] or [steps, 1, 1 or C]."""
+        per_group = per_group.reshape(self.graph.groups, -1)
+        return per_group[list(self.graph.group_of_step)][:, None] if node.conditional else per_group
+
+    def _convolution(self, node: Convolution) -> None:
+        layer = self.model.weights[node.name.replace(".", "/")]
+        quantized = layer.quant_weight()  # type: ignore[operator,union-attr]
+        weight = quantized.int(float_datatype=False).numpy()
+        self._set(node, "weight", weight.transpose(0, 2, 3, 1), np.int8)
+        input_scale, output_scale = self.scales[node.inputs[0]], self.scales[node.name]
+        accumulator_scale = input_scale[:, None] * quantized.scale.detach().double().numpy().reshape(-1)
+        bias = self._parameter(node, "bias") + self._per_row(node, self.model.correction[node.name].double().numpy())
+        self._set(node, "bias", np.rint(bias / self._per_row(node, accumulator_scale)), np.int32)
+        self._multiplier(node, accumulator_scale / output_scale[:, None])
+
+        largest_bias = np.abs(self.tables[f"{node.name}.bias"].astype(np.int64)).max()
+        reach = 128 * int(np.abs(weight.astype(np.int64)).sum(axis=(1, 2, 3)).max()) + int(largest_bias)
+        if reach > ACCUMULATOR_RANGE[1]:
+            raise UnsupportedOperator(f"{node.name}: accumulators may reach {reach}, more than int32 holds")
+
+    def _group_norm(self, node: GroupNorm) -> None:
+        height, width, channels = self.graph.tensors[node.name].shape
+        count = height * width * channels // node.groups
+        if count > MAX_NORM_ELEMENTS:
+            raise UnsupportedOperator(
+                f"{node.name}: found {count} elements in a norm group, expected at most {MAX_NORM_ELEMENTS}"
+            )
+        epsilon = float(self.model.parameters_[f"{node.name}.epsilon"])
+        input_scale, output_scale = self.scales[node.inputs[0]], self.scales[node.name]
+        gain = self._parameter(node, "gain") / self._per_row(node, output_scale)
+        offset = self._parameter(node, "offset") / self._per_row(node, output_scale)
+
+        largest = self._largest_per_group(node, gain)
+        steepest = largest * input_scale / math.sqrt(epsilon)
+        gain_bits = GAIN_BITS - _exponent(largest)
+        fraction_bits = np.minimum(np.minimum(20, 30 - _exponent(steepest)), gain_bits + RSQRT_ENTRY_BITS)
+        gain_bits = np.minimum(gain_bits, fraction_bits + 8)
+        if fraction_bits.min() < 1:
+            raise UnsupportedOperator(f"{node.name}: a gain of {steepest.max():g} leaves no fraction bits")
+        self._set(node, "gain", np.rint(gain * 2.0 ** self._per_row(node, gain_bits)), np.int32)
+        self._set(node, "offset", np.rint(offset * 2.0 ** self._per_row(node, fraction_bits)), np.int64)
+        self._set(node, "gain_bits", gain_bits, np.int32)
+        self._set(node, "fraction_bits", fraction_bits, np.int32)
+        self._set(node, "epsilon", np.maximum(1, np.rint(epsilon * (count / input_scale) ** 2)), np.int64)
+
+    def _largest_per_group(self, node: GroupNorm, gain: np.ndarray) -> np.ndarray:
+        largest = np.abs(gain).reshape(len(gain), -1).max(axis=1)
+        if node.conditional:
+            of_step = np.array(self.graph.group_of_step)
+            largest = np.array([largest[of_step == group].max() for group in range(self.graph.groups)])
+        return np.maximum(largest, 2.0**-20)
+
+
+def _exponent(x: np.ndarray) -> np.ndarray:
+    """Smallest integer e with x < 2**e."""
+    return np.frexp(x)[1].astype(np.int64)

@@ -1,0 +1,103 @@
+"""Brevitas quantizers whose scale is a table over step groups (Diff-Acc's step-wise quantization).
+
+Brevitas has one scale per quantizer. Here a ``scaling_impl`` of our own sits inside an ordinary Brevitas activation quantizer
+and carries one clipping threshold per step group; it reads the current group from a :class:`Calibration` object that all
+quantizers of a model share. Calibrate under ``brevitas.graph.calibrate.calibration_mode``: once to find ranges, once to
+choose the thresholds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from brevitas.nn import QuantConv2d, QuantIdentity
+from brevitas.quant import Int8ActPerTensorFloat, Int8WeightPerChannelFloat
+from torch import nn
+
+RANGE, SEARCH = "range", "search"
+SEARCHED_ELEMENTS = 1 << 15
+
+
+@dataclass
+class Calibration:
+    """What the quantizers of one model share: the current step group and what a calibration pass collects."""
+
+    groups: int
+    group: int = 0
+    phase: str = RANGE
+
+
+class StepwiseScaling(nn.Module):
+    """Clipping threshold per step group, as a Brevitas ``scaling_impl``.
+
+    The range pass keeps the largest magnitude per group. The search pass measures the error ``sum |x - q(x)|**norm`` at
+    ``candidates`` fractions of that range; :meth:`choose` then keeps the best one. ``norm`` 0 keeps the full range.
+    """
+
+    def __init__(self, calibration: Calibration, levels: int, norm: float, candidates: int = 24, lowest: float = 0.3):
+        super().__init__()
+        self.calibration = calibration
+        self.levels = levels
+        self.norm = norm
+        self.register_buffer("threshold", torch.zeros(calibration.groups))
+        self.register_buffer("fractions", torch.linspace(lowest, 1.0, candidates), persistent=False)
+        self.register_buffer("error", torch.zeros(calibration.groups, candidates, dtype=torch.float64), persistent=False)
+
+    def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, unexpected, errors):
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)
+        if prefix + "threshold" in missing:  # Brevitas loads float checkpoints, which have no table
+            missing.remove(prefix + "threshold")
+
+    def forward(self, x: torch.Tensor, int_threshold: torch.Tensor | None = None) -> torch.Tensor:
+        """The scale of the current group: threshold / int_threshold (128 for 8 bits)."""
+        group = self.calibration.group
+        if self.training:
+            if self.calibration.phase == RANGE:
+                self.threshold[group] = torch.maximum(self.threshold[group], x.detach().abs().max())
+            elif self.norm:
+                self._measure(x.detach().flatten(), group)
+        threshold = self.threshold[group].clamp_min(1e-8)
+        return threshold if int_threshold is None else threshold / int_threshold
+
+    def _measure(self, x: torch.Tensor, group: int) -> None:
+        x = x[:: max(1, x.numel() // SEARCHED_ELEMENTS)]
+        scales = (self.threshold[group].clamp_min(1e-8) * self.fractions / self.levels)[:, None]
+        rounded = (x / scales).round_().clamp_(-self.levels, self.levels - 1).mul_(scales)
+        self.error[group] += rounded.sub_(x).abs_().pow_(self.norm).sum(dim=1)
+
+    def choose(self) -> None:
+        """End of the search: replace each group's range by the fraction of it with the least error."""
+        if self.norm:
+            self.threshold.mul_(self.fractions[self.error.argmin(dim=1)])
+
+
+def _activation_quantizer(bits: int, calibration: Calibration, norm: float) -> type:
+    return Int8ActPerTensorFloat.let(
+        scaling_impl=StepwiseScaling, bit_width=bits, calibration=calibration, levels=2 ** (bits - 1), norm=norm
+    )
+
+
+def activation_quantizer(bits: int, calibration: Calibration, norm: float) -> QuantIdentity:
+    """A Brevitas activation quantizer, signed and symmetric, with a scale per step group."""
+    return QuantIdentity(act_quant=_activation_quantizer(bits, calibration, norm), return_quant_tensor=False)
+
+
+def stepwise_scaling(quantizer: QuantIdentity) -> StepwiseScaling:
+    return quantizer.act_quant.fused_activation_quant_proxy.tensor_quant.scaling_impl
+
+
+def scales(quantizer: QuantIdentity) -> torch.Tensor:
+    """float64 [groups]: real value of one code step."""
+    scaling = stepwise_scaling(quantizer)
+    return scaling.threshold.double().clamp_min(1e-8) / scaling.levels
+
+
+def weight_quantized_convolution(weight: torch.Tensor, stride: tuple[int, int]) -> QuantConv2d:
+    """A Brevitas convolution with int8 symmetric, narrow-range weights, scale per output channel; no bias, no padding."""
+    outputs, inputs, height, width = weight.shape
+    layer = QuantConv2d(
+        inputs, outputs, (height, width), stride=stride, bias=False, weight_quant=Int8WeightPerChannelFloat
+    )
+    layer.weight.data.copy_(weight)
+    return layer

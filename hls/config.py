@@ -1,0 +1,107 @@
+"""The hardware configuration: one frozen dataclass that HLS header, emulator, cost models, driver and bitstream derive from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from .boards import BOARDS, Board, find_board
+
+
+@dataclass(frozen=True)
+class HardwareConfig:
+    """One accelerator on one board. Raises ValueError for what cannot be built.
+
+    ``cores`` work on different output pixels or tokens; each multiplies one digit per lane and cycle with ``oc_tile``
+    weights. ``sample_groups`` samples advance in lockstep and share each weight fetch; ``channel_groups`` says whether a
+    GroupNorm group is normalized while the convolution goes on with the next one.
+    """
+
+    board: str = "zcu104"
+    cores: int = 8
+    lanes: int = 8
+    oc_tile: int = 32
+    vector_width: int = 16
+    clock_mhz: int = 250
+    bus_bits: int = 128
+    bus_ports: int = 4
+    sample_groups: int = 16
+    channel_groups: bool = True
+
+    def __post_init__(self) -> None:
+        board = find_board(self.board)
+        for name in ("cores", "lanes", "oc_tile", "vector_width", "clock_mhz", "bus_ports", "sample_groups"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"found {name} = {getattr(self, name)}, expected at least 1")
+        if self.bus_bits not in (32, 64, 128):
+            raise ValueError(f"found bus_bits = {self.bus_bits}, expected 32, 64 or 128 (a Zynq HP port)")
+        if self.bus_ports > board.hp_ports:
+            raise ValueError(f"found bus_ports = {self.bus_ports}, but {self.board} has {board.hp_ports} HP ports")
+        if self.multiplier_dsps > board.dsp:
+            raise ValueError(
+                f"{self.multipliers} multipliers need {self.multiplier_dsps} DSPs, but {self.board} has {board.dsp}; "
+                "use fewer cores, lanes or output channels"
+            )
+
+    @property
+    def multipliers(self) -> int:
+        """5x8 digit multipliers of the compute unit."""
+        return self.cores * self.lanes * self.oc_tile
+
+    @property
+    def multiplier_dsps(self) -> int:
+        """DSP48E2 slices of the compute unit: two weights of a lane share a digit and a slice."""
+        return -(-self.multipliers // 2)
+
+    @property
+    def bytes_per_cycle(self) -> float:
+        """DRAM bytes per accelerator cycle: what the ports or the board's DRAM carry, whichever is less."""
+        ports = self.bus_ports * self.bus_bits / 8
+        return min(ports, find_board(self.board).dram_gb_per_s * 1e3 / self.clock_mhz)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> HardwareConfig:
+        known = {field.name for field in fields(HardwareConfig)}
+        unknown = sorted(set(data) - known)
+        if unknown:
+            raise ValueError(f"found configuration field {unknown[0]!r}, expected some of {', '.join(sorted(known))}")
+        return HardwareConfig(**data)
+
+    @staticmethod
+    def load(path: Path) -> HardwareConfig:
+        try:
+            return HardwareConfig.from_json(json.loads(Path(path).read_text()))
+        except (OSError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} is no readable hardware configuration ({error})") from error
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the configuration; its first 32 bits are in the accelerator's CONFIG_HASH register."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def register_hash(self) -> int:
+        return int(self.digest[:8], 16)
+
+
+def default_config(board: str) -> HardwareConfig:
+    """The configuration shipped for a board: as many multipliers as leave a quarter of its DSPs for the vector unit."""
+    shapes = {
+        "zcu104": {"cores": 8, "lanes": 8, "oc_tile": 32},
+        "zcu102": {"cores": 12, "lanes": 8, "oc_tile": 32},
+        "kv260": {"cores": 6, "lanes": 8, "oc_tile": 32},
+        "ultra96v2": {"cores": 4, "lanes": 4, "oc_tile": 32},
+        "aup-zu3": {"cores": 4, "lanes": 4, "oc_tile": 32},
+        "pynq-z2": {"cores": 2, "lanes": 4, "oc_tile": 32, "clock_mhz": 100, "bus_bits": 64, "vector_width": 8},
+    }
+    find_board(board)
+    return HardwareConfig(board=board, **shapes[board])  # type: ignore[arg-type]
+
+
+__all__ = ["BOARDS", "Board", "HardwareConfig", "default_config", "find_board"]

@@ -1,0 +1,155 @@
+"""The one definition of what host and accelerator exchange: registers, descriptors, node scalars, counter records.
+
+Everything is little-endian. Offsets in descriptors are bytes from the base of a memory region, whose address the host
+writes to registers, so a program can be placed anywhere. The C++ header is generated from the field lists below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+
+import numpy as np
+
+
+class Opcode(IntEnum):
+    """What a descriptor runs. A vector operation may carry a fused SiLU and a fused quantizer, in this order."""
+
+    CONVOLUTION = 1
+    SCORES = 2
+    MIX = 3
+    GROUP_NORM = 4
+    ADD = 5
+    ACTIVATE = 6  # SiLU and/or quantizer on a value
+    SOFTMAX = 7
+    AVERAGE_POOL = 8
+    UPSAMPLE = 9
+    COPY = 10
+
+
+class Flag(IntFlag):
+    """Modifiers of a descriptor."""
+
+    SILU = 1  # fused SiLU, with ``silu_bits`` fraction bits
+    QUANTIZE = 2  # fused quantizer: the output is a code
+    CODE_OUTPUT = 4  # output elements are int8, else int16
+    CODE_INPUT = 8  # input elements are int8, else int16
+    CONDITIONAL = 16  # bias, or gain and offset, are per sample
+
+
+class Region(IntEnum):
+    """Memory regions, each with a base address register."""
+
+    PROGRAM = 0
+    WEIGHTS = 1
+    PARAMETERS = 2
+    ACTIVATIONS = 3
+    STATE = 4
+    COUNTERS = 5
+
+
+class Reference(IntEnum):
+    """What a linear operator's operand is subtracted from."""
+
+    ZERO = 0
+    PREVIOUS_STEP = 1
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a record: NumPy type string and meaning."""
+
+    name: str
+    type: str
+    meaning: str
+
+
+DESCRIPTOR_FIELDS = (
+    Field("opcode", "<u2", "what to run"),
+    Field("flags", "<u2", "modifiers"),
+    Field("batch", "<u4", "samples"),
+    Field("input", "<u4", "ACTIVATIONS: first operand"),
+    Field("other", "<u4", "ACTIVATIONS: second operand of ADD, SCORES, MIX"),
+    Field("output", "<u4", "ACTIVATIONS: result"),
+    Field("input_pitch", "<u4", "elements from one pixel of the first operand to the next"),
+    Field("other_pitch", "<u4", "the same of the second operand"),
+    Field("output_pitch", "<u4", "the same of the result"),
+    Field("height", "<u2", "of the first operand (heads of MIX)"),
+    Field("width", "<u2", "of the first operand (queries of MIX)"),
+    Field("channels", "<u2", "of the first operand (keys of MIX and SOFTMAX)"),
+    Field("output_height", "<u2", "of the result (heads of SCORES)"),
+    Field("output_width", "<u2", "of the result (queries of SCORES)"),
+    Field("output_channels", "<u2", "of the result (keys of SCORES)"),
+    Field("kernel_height", "u1", "taps"),
+    Field("kernel_width", "u1", "taps"),
+    Field("stride_height", "u1", "input pixels per output pixel; factor of UPSAMPLE, window of AVERAGE_POOL"),
+    Field("stride_width", "u1", "input pixels per output pixel"),
+    Field("pad_top", "u1", "rows of code 0"),
+    Field("pad_bottom", "u1", "rows of code 0"),
+    Field("pad_left", "u1", "columns of code 0"),
+    Field("pad_right", "u1", "columns of code 0"),
+    Field("groups", "<u2", "of GROUP_NORM; heads of SCORES and MIX"),
+    Field("silu_bits", "u1", "fraction bits of SiLU's operand and result"),
+    Field("reserved_", "u1", "zero"),
+    Field("weights", "<u4", "WEIGHTS: int8 [output channels, kernel height, kernel width, channels]"),
+    Field("scalars", "<u4", "PARAMETERS: the node's scalar record"),
+    Field("vector0", "<u4", "PARAMETERS: int32 bias, or int32 gain; per sample where CONDITIONAL"),
+    Field("vector1", "<u4", "PARAMETERS: int32 multiplier per output channel, or int64 offset (per sample where CONDITIONAL)"),
+    Field("sample_stride", "<u4", "bytes between the conditional parameters of two samples"),
+    Field("state_input", "<u4", "STATE: the first operand of the previous step"),
+    Field("state_other", "<u4", "STATE: the second operand of the previous step"),
+    Field("state_accumulators", "<u4", "STATE: int32 accumulators of the previous step"),
+    Field("node", "<u4", "index of the descriptor, which is that of its counter record"),
+    Field("reserved", "<u4", "zero"),
+)
+
+SCALAR_FIELDS = (
+    Field("reference", "<i4", "of a linear operator in this step: see Reference"),
+    Field("shift", "<i4", "of the requantizer, the sum, the pool or softmax's exponent"),
+    Field("multiplier0", "<i4", "of the requantizer, of ADD's first operand, the pool or softmax's exponent"),
+    Field("multiplier1", "<i4", "of ADD's second operand"),
+    Field("gain_bits", "<i4", "of GROUP_NORM"),
+    Field("fraction_bits", "<i4", "of GROUP_NORM"),
+    Field("quantize_multiplier", "<i4", "of the fused quantizer"),
+    Field("quantize_shift", "<i4", "of the fused quantizer"),
+    Field("keep_state", "<i4", "whether a linear operator stores operands and accumulators for the next step"),
+    Field("reserved", "<i4", "zero"),
+    Field("epsilon", "<i8", "of GROUP_NORM"),
+    Field("reciprocal_scale", "<i8", "of SOFTMAX"),
+)
+
+COUNTER_FIELDS = (
+    Field("compute_cycles", "<u8", "of the compute unit: the fullest lane of each core, summed"),
+    Field("vector_cycles", "<u8", "of the vector unit"),
+    Field("memory_cycles", "<u8", "of the memory movers"),
+    Field("cycles", "<u8", "of the descriptor, all units overlapped"),
+    Field("bytes_read", "<u8", "from DRAM"),
+    Field("bytes_written", "<u8", "to DRAM"),
+    Field("elements", "<u8", "operand elements encoded"),
+    Field("zeros", "<u8", "encoded elements that are zero"),
+    Field("narrow", "<u8", "non-zero encoded elements that fit 4 bits"),
+    Field("digits", "<u8", "digits sent"),
+    Field("products", "<u8", "digit x weight products"),
+    Field("dense_products", "<u8", "8x8 products of a dense array, padding included"),
+)
+
+
+def _record(fields: tuple[Field, ...]) -> np.dtype:
+    return np.dtype([(field.name, field.type) for field in fields])
+
+
+DESCRIPTOR = _record(DESCRIPTOR_FIELDS)
+SCALARS = _record(SCALAR_FIELDS)
+COUNTERS = _record(COUNTER_FIELDS)
+
+CONTROL = 0x00  # ap_ctrl_hs: bit 0 start, bit 1 done, bit 2 idle
+START, DONE, IDLE = 1, 2, 4
+CONFIG_HASH = 0x10  # read-only: first 32 bits of the hardware configuration's hash
+DESCRIPTOR_COUNT = 0x18
+ERROR = 0x20  # read-only: 0, or 1 + index of the descriptor that was refused
+BASE_ADDRESS = 0x30  # 64-bit base of region r at BASE_ADDRESS + 12 * r, as HLS lays out 64-bit arguments
+
+
+def base_register(region: Region) -> int:
+    """Offset of the low word of a region's base address; the high word follows."""
+    return BASE_ADDRESS + 12 * region

@@ -1,0 +1,422 @@
+"""From an integer graph to a program: descriptors, a memory map and per-step parameter blocks.
+
+The compiler fuses SiLU and quantizers into the vector operation before them, places the parts of a concatenation side by
+side so that concatenating costs nothing, and gives activations that live at different times the same memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..hls.config import HardwareConfig, find_board
+from ..hls.graph import (
+    CODE,
+    VALUE,
+    Add,
+    AveragePool,
+    Concat,
+    Convolution,
+    Graph,
+    GroupNorm,
+    MatMul,
+    Node,
+    Quantize,
+    SiLU,
+    Softmax,
+    Tables,
+    Tensor,
+    Upsample,
+)
+from ..hls.isa import COUNTERS, DESCRIPTOR, SCALARS, Flag, Opcode, Reference, Region
+
+ALIGNMENT = 64  # one burst of four 128-bit beats
+
+
+class DoesNotFit(ValueError):
+    """The program needs more memory than the board has; the message has the numbers."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a tensor lies in ACTIVATIONS: byte ``offset`` of its first channel, ``pitch`` elements from pixel to pixel."""
+
+    offset: int
+    pitch: int
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One descriptor and the graph nodes that it runs; the last one names its result."""
+
+    nodes: tuple[Node, ...]
+    index: int
+
+    @property
+    def name(self) -> str:
+        return self.nodes[-1].name
+
+    @property
+    def first(self) -> Node:
+        return self.nodes[0]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A model compiled for a configuration and a batch.
+
+    ``parameters`` builds the block that the host streams before each step; ``sizes`` are the bytes of each region.
+    """
+
+    graph: Graph
+    config: HardwareConfig
+    batch: int
+    operations: tuple[Operation, ...]
+    descriptors: np.ndarray
+    weights: np.ndarray
+    parameters: ParameterLayout
+    placements: dict[str, Placement]
+    sizes: dict[Region, int]
+
+    def operation_of(self, node_name: str) -> Operation:
+        return next(op for op in self.operations if any(node.name == node_name for node in op.nodes))
+
+
+def compile_program(graph: Graph, tables: Tables, config: HardwareConfig, batch: int) -> Program:
+    """Compile for ``batch`` samples in lockstep. Raises DoesNotFit where the board's contiguous memory is too small."""
+    if batch < 1:
+        raise ValueError(f"found a batch of {batch}, expected at least 1")
+    operations = fuse(graph)
+    placements, activation_bytes = place_tensors(graph, operations, batch)
+    weights, weight_offsets = _pack_weights(graph, tables)
+    parameters = ParameterLayout.build(graph, tables, operations, batch)
+    state_offsets, state_bytes = _place_state(graph, batch)
+    descriptors = np.zeros(len(operations), DESCRIPTOR)
+    encoder = _Encoder(graph, batch, placements, weight_offsets, parameters, state_offsets)
+    for operation in operations:
+        encoder.encode(operation, descriptors[operation.index])
+    sizes = {
+        Region.PROGRAM: descriptors.nbytes,
+        Region.WEIGHTS: weights.nbytes,
+        Region.PARAMETERS: parameters.size,
+        Region.ACTIVATIONS: activation_bytes,
+        Region.STATE: state_bytes,
+        Region.COUNTERS: len(operations) * COUNTERS.itemsize,
+    }
+    _check_memory(sizes, config, batch)
+    return Program(graph, config, batch, operations, descriptors, weights, parameters, placements, sizes)
+
+
+def _check_memory(sizes: dict[Region, int], config: HardwareConfig, batch: int) -> None:
+    total, available = sum(sizes.values()), find_board(config.board).cma_mib << 20
+    if total > available:
+        per_sample = (sizes[Region.ACTIVATIONS] + sizes[Region.STATE]) / batch
+        fixed = total - per_sample * batch
+        fitting = int((available - fixed) // per_sample) if available > fixed else 0
+        raise DoesNotFit(
+            f"a batch of {batch} needs {total / 2**20:.0f} MiB, but {config.board} has {available >> 20} MiB of contiguous "
+            f"memory; use a batch of at most {fitting}"
+        )
+
+
+def fuse(graph: Graph) -> tuple[Operation, ...]:
+    """Nodes of the graph as operations: SiLU and quantizers join the vector operation before them where only they read it."""
+    readers: dict[str, int] = {graph.output: 1}
+    for node in graph.nodes:
+        for source in node.inputs:
+            readers[source] = readers.get(source, 0) + 1
+    chains: dict[str, list[Node]] = {}
+    for node in graph.nodes:
+        if isinstance(node, Concat):
+            continue
+        source = node.inputs[0]
+        open_chain = chains.get(source)
+        if open_chain and readers[source] == 1 and _may_follow(open_chain, node):
+            chains[node.name] = [*chains.pop(source), node]
+        else:
+            chains[node.name] = [node]
+    order = {node.name: position for position, node in enumerate(graph.nodes)}
+    sorted_chains = sorted(chains.values(), key=lambda chain: order[chain[0].name])
+    return tuple(Operation(tuple(chain), index) for index, chain in enumerate(sorted_chains))
+
+
+def _may_follow(chain: list[Node], node: Node) -> bool:
+    if isinstance(node, SiLU):
+        return isinstance(chain[-1], GroupNorm)
+    return isinstance(node, Quantize) and isinstance(chain[-1], (GroupNorm, SiLU))
+
+
+def place_tensors(graph: Graph, operations: tuple[Operation, ...], batch: int) -> tuple[dict[str, Placement], int]:
+    """Memory of all tensors that exist between operations. Parts of a concatenation become slices of its buffer."""
+    stored = {graph.input} | {operation.name for operation in operations}
+    home = {name: (name, 0) for name in stored}  # tensor -> (buffer, first channel)
+    widths = {name: graph.tensors[name].shape[2] for name in stored}
+    for node in graph.nodes:
+        if isinstance(node, Concat):
+            home[node.name] = (node.name, 0)
+            widths[node.name] = graph.tensors[node.name].shape[2]
+            channel = 0
+            for source in node.inputs:
+                if home[source] != (source, 0) or source == graph.input or source in node.inputs[: node.inputs.index(source)]:
+                    raise ValueError(f"{node.name}: {source} is part of two concatenations, which is not supported")
+                home[source] = (node.name, channel)
+                channel += graph.tensors[source].shape[2]
+    intervals = _lifetimes(graph, operations, home)
+    sizes = {
+        buffer: batch * int(np.prod(graph.tensors[buffer].shape[:2])) * widths[buffer] * graph.tensors[buffer].dtype.itemsize
+        for buffer in intervals
+    }
+    offsets, total = allocate(intervals, sizes)
+    placements = {
+        name: Placement(offsets[buffer] + channel * graph.tensors[name].dtype.itemsize, widths[buffer])
+        for name, (buffer, channel) in home.items()
+        if buffer in offsets
+    }
+    return placements, total
+
+
+def _lifetimes(
+    graph: Graph, operations: tuple[Operation, ...], home: dict[str, tuple[str, int]]
+) -> dict[str, tuple[int, int]]:
+    """First and last operation at which each buffer holds something; the input and the output live throughout."""
+    intervals: dict[str, tuple[int, int]] = {}
+
+    def touch(name: str, time: int) -> None:
+        buffer = home[name][0]
+        first, last = intervals.get(buffer, (time, time))
+        intervals[buffer] = (min(first, time), max(last, time))
+
+    touch(graph.input, -1)
+    for operation in operations:
+        for source in operation.first.inputs:
+            touch(source, operation.index)
+        touch(operation.name, operation.index)
+    touch(graph.output, len(operations))
+    return intervals
+
+
+def allocate(intervals: dict[str, tuple[int, int]], sizes: dict[str, int]) -> tuple[dict[str, int], int]:
+    """Byte offsets such that buffers alive at the same time do not overlap: largest first, at the lowest free place."""
+    offsets: dict[str, int] = {}
+    total = 0
+    for name in sorted(intervals, key=lambda name: (-sizes[name], name)):
+        first, last = intervals[name]
+        taken = sorted(
+            (offsets[other], offsets[other] + sizes[other])
+            for other in offsets
+            if intervals[other][0] <= last and first <= intervals[other][1]
+        )
+        offset = 0
+        for start, end in taken:
+            if offset + sizes[name] <= start:
+                break
+            offset = max(offset, align(end))
+        offsets[name] = offset
+        total = max(total, align(offset + sizes[name]))
+    return offsets, total
+
+
+def align(offset: int) -> int:
+    return -(-offset // ALIGNMENT) * ALIGNMENT
+
+
+def _pack_weights(graph: Graph, tables: Tables) -> tuple[np.ndarray, dict[str, int]]:
+    offsets: dict[str, int] = {}
+    size = 0
+    for node in graph.nodes:
+        if isinstance(node, Convolution):
+            offsets[node.name] = size
+            size = align(size + tables[f"{node.name}.weight"].nbytes)
+    packed = np.zeros(max(size, ALIGNMENT), np.uint8)
+    for name, offset in offsets.items():
+        raw = np.ascontiguousarray(tables[f"{name}.weight"]).view(np.uint8).reshape(-1)
+        packed[offset : offset + raw.size] = raw
+    return packed, offsets
+
+
+def _place_state(graph: Graph, batch: int) -> tuple[dict[str, tuple[int, int, int]], int]:
+    """Offsets of (first operand, second operand, accumulators) of the previous step, per linear node."""
+    offsets: dict[str, tuple[int, int, int]] = {}
+    size = 0
+    for node in graph.linear_nodes:
+        places = []
+        for source in node.inputs:
+            places.append(size)
+            size = align(size + batch * graph.tensors[source].size)
+        if len(places) == 1:
+            places.append(0)
+        places.append(size)
+        size = align(size + 4 * batch * graph.tensors[node.name].size)
+        offsets[node.name] = (places[0], places[1], places[2])
+    return offsets, max(size, ALIGNMENT)
+
+
+@dataclass(frozen=True)
+class ParameterLayout:
+    """The parameter block of one step: scalar records, vectors of the step group, then per-sample conditional vectors.
+
+    ``vectors[table]`` is a byte offset; offsets of conditional tables are those of sample 0.
+    """
+
+    graph: Graph
+    tables: Tables
+    operations: tuple[Operation, ...]
+    batch: int
+    vectors: dict[str, int]
+    shared_size: int
+    sample_stride: int
+
+    @property
+    def size(self) -> int:
+        return self.shared_size + self.batch * self.sample_stride
+
+    @staticmethod
+    def build(graph: Graph, tables: Tables, operations: tuple[Operation, ...], batch: int) -> ParameterLayout:
+        shared: list[str] = []
+        conditional: list[str] = []
+        for operation in operations:
+            node = operation.first
+            if isinstance(node, Convolution):
+                (conditional if node.conditional else shared).append(f"{node.name}.bias")
+                shared.append(f"{node.name}.multiplier")
+            elif isinstance(node, GroupNorm):
+                (conditional if node.conditional else shared).extend((f"{node.name}.gain", f"{node.name}.offset"))
+        vectors: dict[str, int] = {}
+        shared_size = align(len(operations) * SCALARS.itemsize)
+        for name in shared:
+            vectors[name] = shared_size
+            shared_size = align(shared_size + tables[name][0].nbytes)
+        stride = 0
+        for name in conditional:
+            vectors[name] = shared_size + stride
+            stride = align(stride + tables[name][0, 0].nbytes)
+        return ParameterLayout(graph, tables, operations, batch, vectors, shared_size, stride)
+
+    def block(self, step: int, labels: np.ndarray, temporal: dict[str, bool], keep_state: bool) -> np.ndarray:
+        """The bytes of one step. ``labels`` int [batch]; ``temporal`` says per linear node whether its reference is the previous
+        step (default: zero), ``keep_state`` whether the next step may refer to this one."""
+        group = self.graph.group_of_step[step]
+        block = np.zeros(self.size, np.uint8)
+        scalars = block[: len(self.operations) * SCALARS.itemsize].view(SCALARS)
+        for operation in self.operations:
+            self._fill_scalars(operation, group, temporal, keep_state, scalars[operation.index])
+        for name, offset in self.vectors.items():
+            table = self.tables[name]
+            if offset < self.shared_size:
+                raw = np.ascontiguousarray(table[group]).view(np.uint8)
+                block[offset : offset + raw.size] = raw
+            else:
+                rows = np.ascontiguousarray(table[step][labels]).view(np.uint8)  # [batch, bytes]
+                samples = block[self.shared_size :].reshape(self.batch, self.sample_stride)
+                start = offset - self.shared_size
+                samples[:, start : start + rows.shape[1]] = rows
+        return block
+
+    def _fill_scalars(
+        self, operation: Operation, group: int, temporal: dict[str, bool], keep_state: bool, record: np.void
+    ) -> None:
+        def table(node: Node, name: str) -> np.ndarray:
+            return self.tables[f"{node.name}.{name}"][group]
+
+        node = operation.first
+        if isinstance(node, (Convolution, MatMul)):
+            record["reference"] = Reference.PREVIOUS_STEP if temporal.get(node.name, False) else Reference.ZERO
+            record["keep_state"] = keep_state
+        if isinstance(node, (Convolution, MatMul, Add, AveragePool, Softmax)):
+            record["shift"] = table(node, "shift")
+        if isinstance(node, (MatMul, AveragePool, Softmax)):
+            record["multiplier0"] = table(node, "multiplier")
+        if isinstance(node, Add):
+            record["multiplier0"], record["multiplier1"] = table(node, "multiplier")
+        if isinstance(node, Softmax):
+            record["reciprocal_scale"] = table(node, "reciprocal_scale")
+        if isinstance(node, GroupNorm):
+            for name in ("gain_bits", "fraction_bits", "epsilon"):
+                record[name] = table(node, name)
+        if isinstance(operation.nodes[-1], Quantize):
+            record["quantize_multiplier"] = table(operation.nodes[-1], "multiplier")
+            record["quantize_shift"] = table(operation.nodes[-1], "shift")
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    graph: Graph
+    batch: int
+    placements: dict[str, Placement]
+    weight_offsets: dict[str, int]
+    parameters: ParameterLayout
+    state_offsets: dict[str, tuple[int, int, int]]
+
+    def encode(self, operation: Operation, record: np.void) -> None:
+        node, output = operation.first, self.graph.tensors[operation.name]
+        source = self.graph.tensors[node.inputs[0]]
+        record["opcode"], record["flags"] = self._opcode(operation), self._flags(operation, source, output)
+        record["batch"], record["node"] = self.batch, operation.index
+        record["scalars"] = operation.index * SCALARS.itemsize
+        record["input"], record["input_pitch"] = self._place(source)
+        record["output"], record["output_pitch"] = self._place(output)
+        record["height"], record["width"], record["channels"] = source.shape
+        record["output_height"], record["output_width"], record["output_channels"] = output.shape
+        record["sample_stride"] = self.parameters.sample_stride
+        if len(node.inputs) > 1:
+            record["other"], record["other_pitch"] = self._place(self.graph.tensors[node.inputs[1]])
+        if isinstance(node, (Convolution, MatMul)):
+            names = ("state_input", "state_other", "state_accumulators")
+            for name, offset in zip(names, self.state_offsets[node.name], strict=True):
+                record[name] = offset
+        if isinstance(node, Convolution):
+            self._encode_convolution(node, record)
+        elif isinstance(node, MatMul):
+            record["groups"] = node.heads
+        elif isinstance(node, GroupNorm):
+            record["groups"] = node.groups
+            record["vector0"] = self.parameters.vectors[f"{node.name}.gain"]
+            record["vector1"] = self.parameters.vectors[f"{node.name}.offset"]
+        elif isinstance(node, (Upsample, AveragePool)):
+            record["stride_height"] = record["stride_width"] = node.factor if isinstance(node, Upsample) else node.size
+        for fused in operation.nodes:
+            if isinstance(fused, SiLU):
+                record["silu_bits"] = fused.fraction_bits
+
+    def _place(self, tensor: Tensor) -> tuple[int, int]:
+        placement = self.placements[tensor.name]
+        return placement.offset, placement.pitch
+
+    def _encode_convolution(self, node: Convolution, record: np.void) -> None:
+        record["kernel_height"], record["kernel_width"] = node.kernel
+        record["stride_height"], record["stride_width"] = node.stride
+        record["pad_top"], record["pad_bottom"], record["pad_left"], record["pad_right"] = node.padding
+        record["weights"] = self.weight_offsets[node.name]
+        record["vector0"] = self.parameters.vectors[f"{node.name}.bias"]
+        record["vector1"] = self.parameters.vectors[f"{node.name}.multiplier"]
+
+    def _opcode(self, operation: Operation) -> Opcode:
+        node = operation.first
+        if isinstance(node, MatMul):
+            return Opcode.SCORES if node.scores else Opcode.MIX
+        return {
+            Convolution: Opcode.CONVOLUTION,
+            GroupNorm: Opcode.GROUP_NORM,
+            Add: Opcode.ADD,
+            SiLU: Opcode.ACTIVATE,
+            Quantize: Opcode.ACTIVATE,
+            Softmax: Opcode.SOFTMAX,
+            AveragePool: Opcode.AVERAGE_POOL,
+            Upsample: Opcode.UPSAMPLE,
+        }[type(node)]
+
+    def _flags(self, operation: Operation, source: Tensor, output: Tensor) -> Flag:
+        flags = Flag(0)
+        for node in operation.nodes:
+            if isinstance(node, SiLU):
+                flags |= Flag.SILU
+            if isinstance(node, Quantize):
+                flags |= Flag.QUANTIZE
+            if getattr(node, "conditional", False):
+                flags |= Flag.CONDITIONAL
+        flags |= Flag.CODE_OUTPUT if output.kind == CODE else Flag(0)
+        return flags | (Flag.CODE_INPUT if source.kind == CODE else Flag(0))
+
+
+__all__ = ["VALUE", "DoesNotFit", "Operation", "ParameterLayout", "Placement", "Program", "compile_program"]

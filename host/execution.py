@@ -1,0 +1,401 @@
+"""How the emulator executes one descriptor on one worker's samples. One class per kind of operation.
+
+``prepare`` decodes a descriptor once into views of device memory; ``run`` reads the step's scalars and vectors from the
+parameter block, computes, and returns what it counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..hls.isa import Flag, Opcode, Reference, Region
+from . import counting, vector
+from .device import DeviceError
+from .products import ConvolutionProduct, attention_product
+
+if TYPE_CHECKING:
+    from .emulator import EmulatorDevice
+
+Counts = dict[str, int]
+
+
+SLACK = 1 << 18  # bytes that follow each region, so that the last pixel of a slice can be viewed at full pitch
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Device memory by region: uint8 arrays of the region's bytes and SLACK more."""
+
+    regions: Mapping[Region, np.ndarray]
+
+    def view(self, region: Region, offset: int, dtype: Any, shape: tuple[int, ...], unused: int = 0) -> np.ndarray:
+        """A typed view; DeviceError where it leaves the region. The last ``unused`` elements may lie behind it."""
+        dtype = np.dtype(dtype)
+        end = offset + int(np.prod(shape)) * dtype.itemsize
+        size = self.regions[region].size - SLACK
+        if end - unused * dtype.itemsize > size:
+            raise DeviceError(f"a descriptor reaches byte {end} of {region.name}, which has {size}")
+        return self.regions[region][offset:end].view(dtype).reshape(shape)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A tensor inside a buffer: the first ``channels`` of ``buffer`` [B, P, pitch]."""
+
+    buffer: np.ndarray
+    channels: int
+
+    @property
+    def dense(self) -> np.ndarray:
+        """[B, P, C], a copy where the tensor is part of a wider buffer."""
+        return np.ascontiguousarray(self.buffer[:, :, : self.channels])
+
+
+def prepare(descriptor: np.void, memory: Memory, samples: slice, device: EmulatorDevice, shared: dict) -> Execution:
+    """``shared`` carries what all workers have in common, such as packed weights."""
+    opcode = int(descriptor["opcode"])
+    execution = EXECUTIONS.get(opcode)
+    if execution is None:
+        raise DeviceError(f"descriptor {int(descriptor['node'])}: opcode {opcode} is unknown")
+    return execution(descriptor, memory, samples, device, shared)
+
+
+class Execution:
+    """Base: decoded fields (``d``) and views of the operands."""
+
+    def __init__(
+        self, descriptor: np.void, memory: Memory, samples: slice, device: EmulatorDevice, shared: dict[int, Any]
+    ):
+        self.d: dict[str, int] = {name: int(descriptor[name]) for name in descriptor.dtype.names or ()}
+        self.flags = Flag(self.d["flags"])
+        self.memory, self.samples, self.device = memory, samples, device
+        self.scalars = self.d["scalars"]
+        self.input = self.operand("input", ("height", "width", "channels"), bool(self.flags & Flag.CODE_INPUT))
+        self.output = self.operand(
+            "output", ("output_height", "output_width", "output_channels"), bool(self.flags & Flag.CODE_OUTPUT)
+        )
+        self.set_up(shared)
+
+    def set_up(self, shared: dict[int, Any]) -> None:
+        """Decode what this kind of operation needs besides its first operand and its result."""
+
+    def run(self, scalars: np.void) -> Counts | None:
+        raise NotImplementedError
+
+    def operand(self, name: str, shape: tuple[str, str, str], is_code: bool) -> Slice:
+        height, width, channels = (self.d[field] for field in shape)
+        return self.slice_of(name, height * width, channels, is_code)
+
+    def slice_of(self, name: str, pixels: int, channels: int, is_code: bool) -> Slice:
+        dtype = np.int8 if is_code else np.int16
+        pitch = self.d[f"{name}_pitch"]
+        shape = (self.d["batch"], pixels, pitch)
+        buffer = self.memory.view(Region.ACTIVATIONS, self.d[name], dtype, shape, unused=pitch - channels)
+        return Slice(buffer[self.samples], channels)
+
+    def vector(self, field: str, dtype: Any, count: int, conditional: bool) -> np.ndarray:
+        """[1 or B, count] from the parameter block."""
+        if not conditional:
+            return self.memory.view(Region.PARAMETERS, self.d[field], dtype, (1, count))
+        stride, first = self.d["sample_stride"], self.d[field]
+        width = count * np.dtype(dtype).itemsize
+        raw = self.memory.regions[Region.PARAMETERS][first : first + (self.d["batch"] - 1) * stride + width]
+        rows = np.lib.stride_tricks.as_strided(raw, (self.d["batch"], width), (stride, 1))
+        return np.ascontiguousarray(rows[self.samples]).view(dtype)
+
+
+class _Linear(Execution):
+    """Common to convolutions and attention products: references, state, counting."""
+
+    def state(self, name: str, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+        return self.memory.view(Region.STATE, self.d[name], dtype, (self.d["batch"], *shape))[self.samples]
+
+    def requantize(self, accumulators: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, scalars: np.void) -> None:
+        vector.requantize_rows(accumulators, bias, multiplier, int(scalars["shift"]), self.output.buffer)
+
+
+class ConvolutionExecution(_Linear):
+    """CONVOLUTION: codes [B, H, W, I] -> [B, H' * W', O]."""
+
+    def set_up(self, shared: dict[int, Any]) -> None:
+        d = self.d
+        self.image = (d["height"], d["width"], d["channels"])
+        self.kernel = (d["kernel_height"], d["kernel_width"])
+        self.stride = (d["stride_height"], d["stride_width"])
+        self.padding = (d["pad_top"], d["pad_bottom"], d["pad_left"], d["pad_right"])
+        if d["node"] not in shared:
+            shape = (d["output_channels"], *self.kernel, d["channels"])
+            weight = self.memory.view(Region.WEIGHTS, d["weights"], np.int8, shape)
+            shared[d["node"]] = ConvolutionProduct(weight, self.stride, self.padding, self.device.backend)
+        self.product: ConvolutionProduct = shared[d["node"]]
+        self.previous = self.state("state_input", np.int8, self.image)
+        pixels = d["output_height"] * d["output_width"]
+        self.accumulators = self.state("state_accumulators", np.int32, (pixels, d["output_channels"]))
+
+    def run(self, scalars: np.void) -> Counts | None:
+        codes = self.input.dense.reshape(-1, *self.image)
+        temporal = scalars["reference"] == Reference.PREVIOUS_STEP
+        counts = self._count(codes, self.previous if temporal else None) if self.device.counting else None
+        if temporal and self.device.differences:
+            difference = codes.astype(np.int16) - self.previous
+            accumulators = self.accumulators + self.product.of_difference(difference)
+        else:
+            accumulators = self.product(codes)
+        if scalars["keep_state"]:
+            self.previous[...] = codes
+            if self.device.differences:
+                self.accumulators[...] = accumulators
+        channels = self.d["output_channels"]
+        bias = self.vector("vector0", np.int32, channels, bool(self.flags & Flag.CONDITIONAL))
+        multiplier = self.vector("vector1", np.int32, channels, False)[0]
+        self.requantize(accumulators, bias, multiplier, scalars)
+        return counts
+
+    def _count(self, codes: np.ndarray, previous: np.ndarray | None) -> Counts:
+        d = self.d
+        encoded = counting.count_convolution(
+            codes, previous, self.kernel, self.stride, self.padding, self.device.config.lanes
+        )
+        taps = self.kernel[0] * self.kernel[1] * d["channels"] * d["output_channels"]
+        pixels = len(codes) * d["output_height"] * d["output_width"]
+        return _counts(encoded, d["output_channels"], encoded.pixel_cycles * self._tiles(), pixels * taps)
+
+    def _tiles(self) -> int:
+        return -(-self.d["output_channels"] // self.device.config.oc_tile)
+
+
+class ScoresExecution(_Linear):
+    """SCORES: Q, K codes [B, tokens, C] -> logits [B, heads, queries, keys]."""
+
+    def set_up(self, shared: dict[int, Any]) -> None:
+        d = self.d
+        self.heads, self.queries, self.keys = d["groups"], d["output_width"], d["output_channels"]
+        self.other = self.slice_of("other", self.keys, d["channels"], True)
+        self.previous_input = self.state("state_input", np.int8, (self.queries, d["channels"]))
+        self.previous_other = self.state("state_other", np.int8, (self.keys, d["channels"]))
+        self.accumulators = self.state("state_accumulators", np.int32, (self.heads, self.queries, self.keys))
+
+    def run(self, scalars: np.void) -> Counts | None:
+        left = self._left(self.input.dense)
+        right = self._right(self.other.dense)
+        temporal = scalars["reference"] == Reference.PREVIOUS_STEP
+        before = (self._left(self.previous_input), self._right(self.previous_other)) if temporal else None
+        counts = self._count(left, right, before) if self.device.counting else None
+        if before is not None and self.device.differences:
+            accumulators = self.accumulators + self._difference_product(left, right, *before)
+        else:
+            accumulators = attention_product(left, right, self.device.backend)
+        if scalars["keep_state"]:
+            self.previous_input[...] = self.input.dense.reshape(self.previous_input.shape)
+            self.previous_other[...] = self.other.dense
+            if self.device.differences:
+                self.accumulators[...] = accumulators
+        self._finish(accumulators, scalars)
+        return counts
+
+    def _difference_product(
+        self, left: np.ndarray, right: np.ndarray, left_before: np.ndarray, right_before: np.ndarray
+    ) -> np.ndarray:
+        """Two sub-operations: dA . B_prev + A . dB."""
+        backend = self.device.backend
+        first = attention_product(left.astype(np.int16) - left_before, right_before, backend)
+        return first + attention_product(left, right.astype(np.int16) - right_before, backend)
+
+    def _finish(self, accumulators: np.ndarray, scalars: np.void) -> None:
+        rows = accumulators.reshape(len(accumulators), self.heads * self.queries, self.keys)
+        self._requantize_rows(rows, scalars)
+
+    def _requantize_rows(self, rows: np.ndarray, scalars: np.void) -> None:
+        bias = np.zeros((1, rows.shape[2]), np.int32)
+        self.requantize(rows, bias, np.array([scalars["multiplier0"]], np.int32), scalars)
+
+    def _left(self, codes: np.ndarray) -> np.ndarray:
+        """[B, tokens, C] -> [B, heads, tokens, depth]."""
+        return _heads(codes, self.heads)
+
+    def _right(self, codes: np.ndarray) -> np.ndarray:
+        """[B, tokens, C] -> [B, heads, depth, tokens]."""
+        return np.ascontiguousarray(_heads(codes, self.heads).swapaxes(2, 3))
+
+    def _count(
+        self, left: np.ndarray, right: np.ndarray, before: tuple[np.ndarray, np.ndarray] | None
+    ) -> Counts:
+        """Rows of the left operand meet the columns of the right one as weights; with differences also the reverse."""
+        config = self.device.config
+        rows, columns = left.shape[2], right.shape[3]
+        encoded = counting.count_rows(left, before[0] if before else None, config.lanes)
+        dense = left.size * columns
+        counts = _counts(encoded, columns, encoded.pixel_cycles * -(-columns // config.oc_tile), dense)
+        if before:
+            encoded = counting.count_rows(right.swapaxes(2, 3), before[1].swapaxes(2, 3), config.lanes)
+            second = _counts(encoded, rows, encoded.pixel_cycles * -(-rows // config.oc_tile), 0)
+            counts = {name: counts[name] + second[name] for name in counts}
+        return counts
+
+
+class MixExecution(ScoresExecution):
+    """MIX: P codes [B, heads, queries, keys], V codes [B, keys, C] -> [B, queries, C]."""
+
+    def set_up(self, shared: dict[int, Any]) -> None:
+        d = self.d
+        self.heads, self.queries, self.keys = d["groups"], d["width"], d["channels"]
+        self.depth = d["output_channels"]
+        self.other = self.slice_of("other", self.keys, self.depth, True)
+        self.previous_input = self.state("state_input", np.int8, (self.heads, self.queries, self.keys))
+        self.previous_other = self.state("state_other", np.int8, (self.keys, self.depth))
+        shape = (self.heads, self.queries, self.depth // self.heads)
+        self.accumulators = self.state("state_accumulators", np.int32, shape)
+
+    def _left(self, codes: np.ndarray) -> np.ndarray:
+        return codes.reshape(-1, self.heads, self.queries, self.keys)
+
+    def _right(self, codes: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(_heads(codes, self.heads))
+
+    def _finish(self, accumulators: np.ndarray, scalars: np.void) -> None:
+        rows = accumulators.transpose(0, 2, 1, 3).reshape(len(accumulators), self.queries, self.depth)
+        self._requantize_rows(np.ascontiguousarray(rows), scalars)
+
+
+class GroupNormExecution(Execution):
+    """GROUP_NORM, with fused SiLU and quantizer."""
+
+    def run(self, scalars: np.void) -> Counts | None:
+        conditional = bool(self.flags & Flag.CONDITIONAL)
+        channels = self.d["channels"]
+        vector.group_norm(
+            self.input.buffer,
+            channels,
+            self.d["groups"],
+            self.vector("vector0", np.int32, channels, conditional),
+            self.vector("vector1", np.int64, channels, conditional),
+            int(scalars["gain_bits"]),
+            int(scalars["fraction_bits"]),
+            int(scalars["epsilon"]),
+            self.d["silu_bits"] if self.flags & Flag.SILU else None,
+            _quantizer(scalars) if self.flags & Flag.QUANTIZE else None,
+            self.output.buffer,
+        )
+        return None
+
+
+class AddExecution(Execution):
+    """ADD of two values."""
+
+    def set_up(self, shared: dict[int, Any]) -> None:
+        self.other = self.slice_of("other", self.d["height"] * self.d["width"], self.d["channels"], False)
+
+    def run(self, scalars: np.void) -> Counts | None:
+        multipliers = (int(scalars["multiplier0"]), int(scalars["multiplier1"]))
+        vector.add(
+            self.input.buffer,
+            self.other.buffer,
+            self.d["channels"],
+            multipliers,
+            int(scalars["shift"]),
+            self.output.buffer,
+        )
+        return None
+
+
+class ActivateExecution(Execution):
+    """ACTIVATE: SiLU and/or quantizer on a value."""
+
+    def run(self, scalars: np.void) -> Counts | None:
+        source, channels = self.input.buffer, self.d["channels"]
+        if self.flags & Flag.SILU:
+            quantizes = bool(self.flags & Flag.QUANTIZE)
+            target = np.empty((*source.shape[:2], channels), np.int16) if quantizes else self.output.buffer
+            vector.silu(source, channels, self.d["silu_bits"], target)
+            source = target
+        if self.flags & Flag.QUANTIZE:
+            vector.quantize(source, channels, *_quantizer(scalars), self.output.buffer)
+        return None
+
+
+class SoftmaxExecution(Execution):
+    """SOFTMAX of logits rows."""
+
+    def run(self, scalars: np.void) -> Counts | None:
+        vector.softmax(
+            self.input.buffer,
+            int(scalars["multiplier0"]),
+            int(scalars["shift"]),
+            int(scalars["reciprocal_scale"]),
+            self.output.buffer,
+        )
+        return None
+
+
+class AveragePoolExecution(Execution):
+    """AVERAGE_POOL: windowed sums, requantized."""
+
+    def run(self, scalars: np.void) -> Counts | None:
+        d, size = self.d, self.d["stride_height"]
+        rows, columns = d["output_height"], d["output_width"]
+        image = self.input.dense.reshape(-1, d["height"], d["width"], d["channels"])[:, : rows * size, : columns * size]
+        windows = image.reshape(-1, rows, size, columns, size, d["channels"])
+        total = windows.sum(axis=(2, 4), dtype=np.int32).reshape(len(image), -1, d["channels"])
+        bias = np.zeros((1, d["channels"]), np.int32)
+        multiplier = np.array([scalars["multiplier0"]], np.int32)
+        vector.requantize_rows(total, bias, multiplier, int(scalars["shift"]), self.output.buffer)
+        return None
+
+
+class UpsampleExecution(Execution):
+    """UPSAMPLE: every pixel repeated ``factor`` x ``factor`` times."""
+
+    def run(self, scalars: np.void) -> Counts | None:
+        d, factor = self.d, self.d["stride_height"]
+        image = self.input.dense.reshape(-1, d["height"], 1, d["width"], 1, d["channels"])
+        repeated = np.broadcast_to(image, (len(image), d["height"], factor, d["width"], factor, d["channels"]))
+        self.output.buffer[:, :, : d["channels"]] = repeated.reshape(len(image), -1, d["channels"])
+        return None
+
+
+class CopyExecution(Execution):
+    """COPY of a tensor to another place."""
+
+    def run(self, scalars: np.void) -> Counts | None:
+        self.output.buffer[:, :, : self.d["channels"]] = self.input.dense
+        return None
+
+
+EXECUTIONS: dict[int, type[Execution]] = {
+    Opcode.CONVOLUTION: ConvolutionExecution,
+    Opcode.SCORES: ScoresExecution,
+    Opcode.MIX: MixExecution,
+    Opcode.GROUP_NORM: GroupNormExecution,
+    Opcode.ADD: AddExecution,
+    Opcode.ACTIVATE: ActivateExecution,
+    Opcode.SOFTMAX: SoftmaxExecution,
+    Opcode.AVERAGE_POOL: AveragePoolExecution,
+    Opcode.UPSAMPLE: UpsampleExecution,
+    Opcode.COPY: CopyExecution,
+}
+
+
+def _heads(codes: np.ndarray, heads: int) -> np.ndarray:
+    """[B, tokens, C] -> [B, heads, tokens, C / heads]."""
+    batch, tokens, channels = codes.shape
+    return codes.reshape(batch, tokens, heads, channels // heads).transpose(0, 2, 1, 3)
+
+
+def _quantizer(scalars: np.void) -> tuple[int, int]:
+    return int(scalars["quantize_multiplier"]), int(scalars["quantize_shift"])
+
+
+def _counts(encoded: counting.Encoded, outputs: int, lane_cycles: int, dense: int) -> Counts:
+    return {
+        "elements": encoded.elements,
+        "zeros": encoded.zeros,
+        "narrow": encoded.narrow,
+        "digits": encoded.digits,
+        "products": encoded.used_digits * outputs,
+        "compute_cycles": lane_cycles,  # of all cores together; fill_cycles divides them
+        "dense_products": dense,
+    }

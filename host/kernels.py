@@ -1,0 +1,243 @@
+"""Compiled loops of the vector unit (numba): the same integers as :mod:`ditto_zynq.hls.reference`, without temporaries.
+
+Activations are C-contiguous [B, P, W]: samples, pixels, and a pitch of which a tensor uses the first ``channels``, since it
+may be a slice of a wider buffer. Every kernel runs in its caller's thread and releases the GIL.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from ..hls import tables as lut
+from ..hls.reference import MEAN_BITS, RECIPROCAL_BITS, SOFTMAX_BITS, silu
+
+_EXP2 = lut.EXP2_NEGATIVE.astype(np.int64)
+_RSQRT = lut.RECIPROCAL_SQUARE_ROOT.astype(np.int64)
+_EXP_STEP, _EXP_FRACTION = lut.EXP_STEP_BITS, lut.EXP_FRACTION_BITS
+_RSQRT_STEP, _RSQRT_MANTISSA, _RSQRT_ENTRY = lut.RSQRT_STEP_BITS, lut.RSQRT_MANTISSA_BITS, lut.RSQRT_ENTRY_BITS
+
+compiled = njit(nogil=True, cache=True, boundscheck=False)
+
+
+def silu_lookup(fraction_bits: int) -> np.ndarray:
+    """int16 [65536]: SiLU of every int16 value, indexed by the value's 16 bits as an unsigned number."""
+    return silu(np.arange(1 << 16).astype(np.uint16).view(np.int16), fraction_bits).astype(np.int16)
+
+
+@compiled
+def requantize_rows(acc, bias, multiplier, shift, low, high, out):  # type: ignore[no-untyped-def]
+    """``acc`` [B, P, O] float32 or int32 exact integers; ``bias`` int32 [1 or B, O]; ``multiplier`` int32 [1 or O]."""
+    batch, pixels, channels = acc.shape
+    half = np.int64(1) << (shift - 1)
+    wide = np.empty(channels, np.int64)
+    for c in range(channels):
+        wide[c] = multiplier[c] if multiplier.size > 1 else multiplier[0]
+    for b in range(batch):
+        row = bias[b if bias.shape[0] > 1 else 0]
+        for p in range(pixels):
+            source = acc[b, p]
+            target = out[b, p]
+            for c in range(channels):
+                v = (np.int64(np.int32(source[c]) + row[c]) * wide[c] + half) >> shift
+                target[c] = min(max(v, low), high)
+
+
+@compiled
+def rescale(x, channels, multiplier, shift, low, high, out):  # type: ignore[no-untyped-def]
+    half = np.int64(1) << (shift - 1)
+    for b in range(x.shape[0]):
+        for p in range(x.shape[1]):
+            source = x[b, p]
+            target = out[b, p]
+            for c in range(channels):
+                v = (np.int64(source[c]) * multiplier + half) >> shift
+                target[c] = min(max(v, low), high)
+
+
+@compiled
+def look_up(x, channels, table, out):  # type: ignore[no-untyped-def]
+    for b in range(x.shape[0]):
+        for p in range(x.shape[1]):
+            for c in range(channels):
+                out[b, p, c] = table[np.int64(x[b, p, c]) & 0xFFFF]
+
+
+@compiled
+def add(a, b, channels, first, second, shift, out):  # type: ignore[no-untyped-def]
+    half = np.int64(1) << (shift - 1)
+    for n in range(a.shape[0]):
+        for p in range(a.shape[1]):
+            left, right, target = a[n, p], b[n, p], out[n, p]
+            for c in range(channels):
+                v = (np.int64(left[c]) * first + np.int64(right[c]) * second + half) >> shift
+                target[c] = min(max(v, -32768), 32767)
+
+
+@compiled
+def _round_shift(x, shift):  # type: ignore[no-untyped-def]
+    return (x + (np.int64(1) << (shift - 1))) >> shift if shift > 0 else x
+
+
+@compiled
+def _reciprocal_square_root(v):  # type: ignore[no-untyped-def]
+    half_exponent = np.int64(0)
+    for bits in (32, 16, 8, 4, 2):
+        if v >> (2 * half_exponent) >= np.int64(1) << bits:
+            half_exponent += bits // 2
+    exponent = 2 * half_exponent
+    if exponent >= _RSQRT_MANTISSA:
+        mantissa = v >> (exponent - _RSQRT_MANTISSA)
+    else:
+        mantissa = v << (_RSQRT_MANTISSA - exponent)
+    position = mantissa - (np.int64(1) << _RSQRT_MANTISSA)
+    index, rest = position >> _RSQRT_STEP, position & ((1 << _RSQRT_STEP) - 1)
+    low, high = _RSQRT[index], _RSQRT[index + 1]
+    return low + _round_shift((high - low) * rest, _RSQRT_STEP), half_exponent
+
+
+@compiled
+def norm_coefficients(x, channels, groups, gain, offset, gain_bits, fraction_bits, epsilon):  # type: ignore[no-untyped-def]
+    """Slope and intercept int64 [B, C] of the normalization; ``gain`` and ``offset`` are [1 or B, C]."""
+    batch, pixels, _ = x.shape
+    per_group = channels // groups
+    count = np.int64(pixels * per_group)
+    reciprocal = (np.int64(1) << RECIPROCAL_BITS) // count
+    slope = np.empty((batch, channels), np.int64)
+    intercept = np.empty((batch, channels), np.int64)
+    sums = np.empty(channels, np.int64)
+    squares = np.empty(channels, np.int64)
+    for b in range(batch):
+        sums[:] = 0
+        squares[:] = 0
+        for p in range(pixels):
+            source = x[b, p]
+            for c in range(channels):
+                v = np.int32(source[c])
+                sums[c] += v
+                squares[c] += v * v
+        row = b if gain.shape[0] > 1 else 0
+        for g in range(groups):
+            first = g * per_group
+            total = sums[first : first + per_group].sum()
+            square = squares[first : first + per_group].sum()
+            root, half_exponent = _reciprocal_square_root(count * square - total * total + epsilon)
+            mean = _round_shift(total * reciprocal, RECIPROCAL_BITS - MEAN_BITS)
+            shift = _RSQRT_ENTRY + half_exponent + gain_bits - fraction_bits
+            for c in range(first, first + per_group):
+                slope[b, c] = _round_shift(count * root * np.int64(gain[row, c]), shift)
+                intercept[b, c] = offset[row, c] - _round_shift(mean * slope[b, c], MEAN_BITS)
+    return slope, intercept
+
+
+@compiled
+def normalize(x, channels, slope, intercept, fraction_bits, silu_table, multiplier, shift, out):  # type: ignore[no-untyped-def]
+    """``x * slope + intercept``, SiLU where ``silu_table`` is not empty, quantized where ``shift`` is not zero."""
+    half = np.int64(1) << (fraction_bits - 1)
+    code_half = np.int64(1) << (max(shift, 1) - 1)
+    y = np.empty(channels, np.int32)
+    for b in range(x.shape[0]):
+        a, d = slope[b], intercept[b]
+        for p in range(x.shape[1]):
+            source, target = x[b, p], out[b, p]
+            for c in range(channels):
+                v = (np.int64(source[c]) * a[c] + d[c] + half) >> fraction_bits
+                y[c] = min(max(v, -32768), 32767)
+            if silu_table.size:
+                for c in range(channels):
+                    y[c] = silu_table[y[c] & 0xFFFF]
+            if shift:
+                for c in range(channels):
+                    v = (np.int64(y[c]) * multiplier + code_half) >> shift
+                    target[c] = min(max(v, -128), 127)
+            else:
+                for c in range(channels):
+                    target[c] = y[c]
+
+
+@compiled
+def softmax(x, multiplier, shift, reciprocal_scale, out):  # type: ignore[no-untyped-def]
+    """``x`` int16 [B, R, K] -> codes int8 [B, R, K]."""
+    keys = x.shape[2]
+    half = np.int64(1) << (shift - 1)
+    power = np.empty(keys, np.int64)
+    for b in range(x.shape[0]):
+        for r in range(x.shape[1]):
+            source, target = x[b, r], out[b, r]
+            top = np.int64(source[0])
+            for k in range(keys):
+                top = max(top, np.int64(source[k]))
+            total = np.int64(0)
+            for k in range(keys):
+                exponent = ((top - np.int64(source[k])) * multiplier + half) >> shift
+                whole = min(exponent >> _EXP_FRACTION, 31)
+                fraction = exponent & ((1 << _EXP_FRACTION) - 1)
+                low, high = _EXP2[fraction >> _EXP_STEP], _EXP2[(fraction >> _EXP_STEP) + 1]
+                rest = fraction & ((1 << _EXP_STEP) - 1)
+                power[k] = _round_shift(low + _round_shift((high - low) * rest, _EXP_STEP), whole)
+                total += power[k]
+            inverse = reciprocal_scale // total
+            for k in range(keys):
+                target[k] = min(_round_shift(power[k] * inverse, SOFTMAX_BITS), 127)
+
+
+@compiled
+def count_map(codes, previous, lanes, digits):  # type: ignore[no-untyped-def]
+    """Digits per lane of ``codes - previous`` into uint16 ``digits`` [N, lanes]; operands int8 [N, K].
+
+    Returns (zeros, narrow non-zeros, digits in all). An empty ``previous`` is the reference zero.
+    """
+    zeros, narrow, total = 0, 0, 0
+    rows, depth = codes.shape
+    temporal = previous.size > 0
+    for n in range(rows):
+        row = digits[n]
+        row[:] = 0
+        lane = 0
+        for k in range(depth):
+            d = np.int32(codes[n, k])
+            if temporal:
+                d -= np.int32(previous[n, k])
+            one = np.int32(d != 0)
+            if d < -16 or d > 15:
+                one = np.int32(1) + np.int32((d & 15) != 0)
+            zeros += d == 0
+            narrow += (d >= -8) & (d <= 7)
+            total += one
+            row[lane] += one
+            lane += 1
+            if lane == lanes:
+                lane = 0
+    return zeros, narrow - zeros, total
+
+
+@compiled
+def window_cycles(digits, kernel_height, kernel_width, stride_height, stride_width, top, left, rows, columns):  # type: ignore[no-untyped-def]
+    """(sum over output pixels of the fullest lane's digits, at least 1 each; sum of digits over all windows).
+
+    ``digits`` uint16 [B, H, W, lanes]; padding contributes none.
+    """
+    batch, height, width, lanes = digits.shape
+    cycles, used = 0, 0
+    lane = np.empty(lanes, np.int32)
+    for b in range(batch):
+        for y in range(rows):
+            for x in range(columns):
+                lane[:] = 0
+                for ky in range(kernel_height):
+                    sy = y * stride_height + ky - top
+                    if sy < 0 or sy >= height:
+                        continue
+                    for kx in range(kernel_width):
+                        sx = x * stride_width + kx - left
+                        if sx < 0 or sx >= width:
+                            continue
+                        source = digits[b, sy, sx]
+                        for j in range(lanes):
+                            lane[j] += source[j]
+                fullest = np.int32(1)
+                for j in range(lanes):
+                    used += lane[j]
+                    fullest = max(fullest, lane[j])
+                cycles += fullest
+    return cycles, used

@@ -1,0 +1,247 @@
+"""Exact integer products of linear operators on a CPU, with a choice of backend. All give the same integers.
+
+- ``vnni``: PyTorch's int8 convolution and matrix product (oneDNN), 3 to 4 times faster than float32 on a CPU with VNNI or
+  AMX. Without those it saturates at 16 bits and is silently wrong, so it is used only where the CPU has them *and* a
+  self-test with saturating operands passes.
+- ``float32``: PyTorch float32 convolutions. Sums of integers are exact in any order while they stay below 2**24.
+- ``numpy``: float32 matrix products per kernel tap, exact in chunks of 512 channels. Needs NumPy only.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from typing import Any
+
+import numpy as np
+
+EXACT_FLOAT32 = 1 << 24
+CODE_MAGNITUDE, DIFFERENCE_MAGNITUDE, UNSIGNED_MAGNITUDE = 128, 255, 255
+CHUNK = 512  # channels: 512 * 255 * 127 < 2**24
+BACKENDS = ("vnni", "float32", "numpy")
+
+
+def _torch() -> Any:
+    import torch
+
+    return torch
+
+
+def single_threaded() -> None:
+    """Initializer of a worker thread: all products run in the thread that asks for them."""
+    if importlib.util.find_spec("torch") is not None:
+        _torch().set_num_threads(1)
+    if importlib.util.find_spec("threadpoolctl") is not None:
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(1)
+
+
+def choose_backend(requested: str | None = None) -> str:
+    """The fastest backend that is exact here, or ``requested``; ValueError where that one is unknown or not exact here."""
+    if requested is not None and requested not in BACKENDS:
+        raise ValueError(f"found backend {requested!r}, expected one of {', '.join(BACKENDS)}")
+    has_torch = importlib.util.find_spec("torch") is not None
+    if requested in ("vnni", "float32") and not has_torch:
+        raise ValueError(f"backend {requested!r} needs torch, which is not installed; use 'numpy'")
+    if requested == "vnni" and not vnni_is_exact():
+        raise ValueError("backend 'vnni' gives wrong sums on this CPU; use 'float32'")
+    if requested is not None:
+        return requested
+    if not has_torch:
+        return "numpy"
+    return "vnni" if vnni_is_exact() else "float32"
+
+
+@functools.cache
+def vnni_is_exact() -> bool:
+    """Whether the CPU has VNNI and the int8 products survive operands that would saturate 16-bit sums."""
+    torch = _torch()
+    if not (hasattr(torch.cpu, "_is_vnni_supported") and torch.cpu._is_vnni_supported()):
+        return False
+    random = np.random.default_rng(0)
+    for codes in (
+        np.full((1, 5, 6, 64), 127, np.int8),
+        np.full((1, 5, 6, 64), -128, np.int8),
+        random.integers(-128, 128, (1, 5, 6, 64)).astype(np.int8),
+    ):
+        for kernel in (1, 3):
+            for weight in (
+                np.full((32, kernel, kernel, 64), 127, np.int8),
+                random.integers(-127, 128, (32, kernel, kernel, 64)).astype(np.int8),
+            ):
+                padding = (kernel // 2,) * 4
+                found = ConvolutionProduct(weight, (1, 1), padding, "vnni")(codes)
+                if not np.array_equal(found, ConvolutionProduct(weight, (1, 1), padding, "numpy")(codes)):
+                    return False
+    return True
+
+
+class ConvolutionProduct:
+    """Accumulators of one convolution, its weights packed once.
+
+    ``weight`` int8 [O, kh, kw, I]; ``padding`` (top, bottom, left, right) with code 0. Calls may come from several threads.
+    """
+
+    def __init__(
+        self, weight: np.ndarray, stride: tuple[int, int], padding: tuple[int, int, int, int], backend: str
+    ):
+        self.stride, self.padding, self.backend = stride, padding, backend
+        self.kernel = weight.shape[1:3]
+        self.outputs = len(weight)
+        heaviest = int(np.abs(weight.astype(np.int64)).sum(axis=(1, 2, 3)).max(initial=1))
+        heaviest = max(heaviest, 1)
+        pieces = max(
+            -(-UNSIGNED_MAGNITUDE * heaviest // (EXACT_FLOAT32 - 1)),
+            -(-weight.shape[3] // CHUNK) if backend == "numpy" else 1,
+        )
+        self.chunks = _channel_chunks(weight, pieces)
+        if backend == "vnni" and self._is_matrix:
+            self.packed = [_torch().from_numpy(_matrix(weight))]
+            self.chunks = [slice(0, weight.shape[3])]  # int32 accumulators need no chunks
+        elif backend == "vnni":
+            self.packed = [_pack(weight[..., chunk], stride, self._symmetric_padding) for chunk in self.chunks]
+        elif backend == "float32":
+            self.packed = [_as_nchw(_torch().from_numpy(weight[..., chunk].astype(np.float32))) for chunk in self.chunks]
+        else:
+            taps = weight.transpose(1, 2, 3, 0).astype(np.float32)  # [kh, kw, I, O]
+            self.packed = [np.ascontiguousarray(taps[:, :, chunk]) for chunk in self.chunks]
+
+    @property
+    def _is_matrix(self) -> bool:
+        return self.kernel == (1, 1) and self.stride == (1, 1) and not any(self.padding)
+
+    @property
+    def _symmetric_padding(self) -> tuple[int, int] | None:
+        top, bottom, left, right = self.padding
+        return (top, left) if (top, left) == (bottom, right) else None
+
+    def __call__(self, codes: np.ndarray) -> np.ndarray:
+        """Codes int8 [B, H, W, I] -> accumulators [B, H' * W', O], exact integers as float32 or int32."""
+        if self.backend == "vnni":
+            return self._matrix_product(codes) if self._is_matrix else self._int8_convolution(codes)
+        return self._float_product(codes)
+
+    def of_difference(self, difference: np.ndarray) -> np.ndarray:
+        """Differences int16 [B, H, W, I] in [-255, 255] -> accumulators int32."""
+        if self.backend == "vnni":  # the two digits of each difference, as the hardware sends them
+            high, low = (difference >> 4).astype(np.int8), (difference & 15).astype(np.int8)
+            return 16 * self(high).astype(np.int32) + self(low).astype(np.int32)
+        return self._float_product(difference).astype(np.int32)
+
+    def _matrix_product(self, codes: np.ndarray) -> np.ndarray:
+        rows = _torch().from_numpy(codes.reshape(-1, codes.shape[3]))
+        return _torch()._int_mm(rows, self.packed[0]).numpy().reshape(len(codes), -1, self.outputs)
+
+    def _int8_convolution(self, codes: np.ndarray) -> np.ndarray:
+        torch = _torch()
+        unsigned = torch.from_numpy(codes.view(np.uint8)).bitwise_xor(128)  # code + 128, zero point 128
+        if self._symmetric_padding is None:
+            unsigned = _pad(unsigned, self.padding, 128)
+        results = []
+        for chunk, packed in zip(self.chunks, self.packed, strict=True):
+            part = unsigned if len(self.chunks) == 1 else unsigned[..., chunk].contiguous()
+            results.append(_convolve_packed(_as_nchw(part), packed, self.stride, self._symmetric_padding or (0, 0)))
+        return _sum_exact([self._rows(result) for result in results])
+
+    def _float_product(self, operand: np.ndarray) -> np.ndarray:
+        if self.backend == "numpy":
+            return self._numpy_product(operand)
+        torch = _torch()
+        x = torch.from_numpy(operand).float()
+        if self._symmetric_padding is None:
+            x = _pad(x, self.padding, 0)
+        results = []
+        for chunk, weight in zip(self.chunks, self.packed, strict=True):
+            part = x if len(self.chunks) == 1 else x[..., chunk].contiguous()
+            convolved = torch.nn.functional.conv2d(
+                _as_nchw(part), weight, None, self.stride, self._symmetric_padding or (0, 0)
+            )
+            results.append(self._rows(convolved))
+        return _sum_exact(results)
+
+    def _rows(self, convolved: Any) -> np.ndarray:
+        rows = convolved.permute(0, 2, 3, 1).contiguous()
+        return rows.reshape(len(rows), -1, self.outputs).numpy()
+
+    def _numpy_product(self, operand: np.ndarray) -> np.ndarray:
+        top, bottom, left, right = self.padding
+        x = np.pad(operand.astype(np.float32), ((0, 0), (top, bottom), (left, right), (0, 0)))
+        rows = (x.shape[1] - self.kernel[0]) // self.stride[0] + 1
+        columns = (x.shape[2] - self.kernel[1]) // self.stride[1] + 1
+        results = []
+        for chunk, taps in zip(self.chunks, self.packed, strict=True):
+            total = np.zeros((len(x) * rows * columns, self.outputs), np.float32)
+            for ky in range(self.kernel[0]):
+                for kx in range(self.kernel[1]):
+                    window = x[:, ky : ky + rows * self.stride[0] : self.stride[0], :, chunk]
+                    window = window[:, :, kx : kx + columns * self.stride[1] : self.stride[1]]
+                    total += window.reshape(len(total), -1) @ taps[ky, kx]
+            results.append(total.reshape(len(x), rows * columns, self.outputs))
+        return _sum_exact(results)
+
+
+def _channel_chunks(weight: np.ndarray, pieces: int) -> list[slice]:
+    """Slices of input channels such that every output's float32 sum stays exact."""
+    channels = weight.shape[3]
+    pieces = min(pieces, channels)
+    while True:
+        bounds = [channels * piece // pieces for piece in range(pieces + 1)]
+        chunks = [slice(first, last) for first, last in zip(bounds[:-1], bounds[1:], strict=True)]
+        reach = max(int(np.abs(weight[..., chunk].astype(np.int64)).sum(axis=(1, 2, 3)).max()) for chunk in chunks)
+        if reach * UNSIGNED_MAGNITUDE < EXACT_FLOAT32 or pieces == channels:
+            return chunks
+        pieces += 1
+
+
+def _sum_exact(results: list[np.ndarray]) -> np.ndarray:
+    if len(results) == 1:
+        return results[0]
+    total = results[0].astype(np.int32)
+    for result in results[1:]:
+        total += result.astype(np.int32)
+    return total
+
+
+def _matrix(weight: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(weight.reshape(len(weight), -1).T)
+
+
+def _as_nchw(nhwc: Any) -> Any:
+    return nhwc.permute(0, 3, 1, 2)
+
+
+def _pad(nhwc: Any, padding: tuple[int, int, int, int], value: int) -> Any:
+    top, bottom, left, right = padding
+    return _torch().nn.functional.pad(nhwc, (0, 0, left, right, top, bottom), value=value)
+
+
+def _pack(weight: np.ndarray, stride: tuple[int, int], padding: tuple[int, int] | None) -> Any:
+    torch = _torch()
+    nchw = torch.from_numpy(np.ascontiguousarray(weight.transpose(0, 3, 1, 2)))
+    ones = torch.ones(len(weight))
+    return torch.ops.onednn.qconv_prepack(nchw, ones, 1.0, 128, list(stride), list(padding or (0, 0)), [1, 1], 1, None)
+
+
+def _convolve_packed(x: Any, packed: Any, stride: tuple[int, int], padding: tuple[int, int]) -> Any:
+    torch = _torch()
+    outputs = packed.shape[0]
+    ones, zeros = torch.ones(outputs), torch.zeros(outputs, dtype=torch.long)
+    return torch.ops.onednn.qconv2d_pointwise(
+        x, 1.0, 128, packed, ones, zeros, None, list(stride), list(padding), [1, 1], 1, 1.0, 0, torch.float32, "none", [], ""
+    )
+
+
+def attention_product(left: np.ndarray, right: np.ndarray, backend: str) -> np.ndarray:
+    """``left`` [B, heads, M, K] times ``right`` [B, heads, K, N], both of at most 9 bits -> int32 [B, heads, M, N]."""
+    if backend != "numpy":
+        torch = _torch()
+        a, b = torch.from_numpy(left).float(), torch.from_numpy(right).float()
+    else:
+        a, b = left.astype(np.float32), right.astype(np.float32)
+    total: Any = None
+    for first in range(0, left.shape[3], CHUNK):
+        product = a[..., first : first + CHUNK] @ b[..., first : first + CHUNK, :]
+        integers = product.int().numpy() if backend != "numpy" else product.astype(np.int32)
+        total = integers if total is None else total + integers
+    return total

@@ -1,0 +1,260 @@
+"""Load a quantized model, denoise on a device, collect what it counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..hls.arithmetic import CODE_RANGE
+from ..hls.artefact import QuantizedModel
+from ..hls.artefact import load as load_artefact
+from ..hls.config import HardwareConfig, default_config
+from ..hls.isa import CONFIG_HASH, CONTROL, COUNTERS, DESCRIPTOR_COUNT, START, Region, base_register
+from .compiler import Program, compile_program
+from .device import Buffer, Device, DeviceError
+from .emulator import EmulatorDevice
+from .schedulers import Scheduler, load_scheduler, standard_normal
+
+ORIGINAL, DIFFERENCE = "original", "difference"
+FLOWS = (ORIGINAL, DIFFERENCE)
+DEADLINE_S = 600.0
+
+
+@dataclass(frozen=True)
+class Images:
+    """Generated images. ``images`` uint8 [N, H, W] or [N, H, W, 3]; ``samples`` float64 [N, C, H, W] in [-1, 1]."""
+
+    images: np.ndarray
+    samples: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass
+class Record:
+    """What the device counted: ``counters[step]`` is an array of counter records, one per operation, summed over batches."""
+
+    names: tuple[str, ...]
+    modules: tuple[str, ...]
+    counters: list[np.ndarray] = field(default_factory=list)
+    samples: int = 0
+
+    def add(self, step: int, counted: np.ndarray) -> None:
+        if step == len(self.counters):
+            self.counters.append(np.zeros(len(self.names), COUNTERS))
+        for name in COUNTERS.names:
+            self.counters[step][name] += counted[name]
+
+
+class Model:
+    """A quantized model on a device. Values do not depend on device, batch or flow: equal seeds give equal images."""
+
+    def __init__(self, artefact: QuantizedModel, device: Device):
+        self.artefact = artefact
+        self.device = device
+        quantization = artefact.quantization
+        self.scheduler: Scheduler = load_scheduler(
+            artefact.scheduler, quantization["scheduler"], artefact.graph.steps, quantization.get("eta", 0.0)
+        )
+        if tuple(self.scheduler.timesteps.tolist()) != artefact.timesteps:
+            raise ValueError("the model's timesteps are not those of its scheduler configuration; quantize it again")
+        self._session: Session | None = None
+
+    def generate(
+        self,
+        count: int,
+        labels: Sequence[int] | None = None,
+        seed: int = 0,
+        batch: int = 16,
+        flow: str = DIFFERENCE,
+        progress: bool = True,
+        record: Record | None = None,
+    ) -> Images:
+        """Generate ``count`` images. ``labels`` are taken in turn (default: all that the model knows)."""
+        labels = self.labels_of(count, labels)
+        parts = list(self.batches(count, labels, seed, batch, flow, progress, record))
+        samples = np.concatenate(parts)
+        return Images(to_images(samples), samples, labels)
+
+    def labels_of(self, count: int, labels: Sequence[int] | None) -> np.ndarray:
+        """int64 [count]; ValueError for a label that the model does not know."""
+        known = self.artefact.graph.labels
+        chosen = np.resize(np.asarray(range(known) if labels is None else labels, np.int64), count)
+        if chosen.size and (chosen.min() < 0 or chosen.max() >= known):
+            raise ValueError(f"found label {chosen.max() if chosen.max() >= known else chosen.min()}, expected 0 to {known - 1}")
+        return chosen
+
+    def batches(
+        self,
+        count: int,
+        labels: np.ndarray,
+        seed: int,
+        batch: int,
+        flow: str,
+        progress: bool = True,
+        record: Record | None = None,
+        first: int = 0,
+    ) -> Iterator[np.ndarray]:
+        """Samples float64 [<= batch, C, H, W], batch by batch, from sample ``first`` on."""
+        if flow not in FLOWS:
+            raise ValueError(f"found execution flow {flow!r}, expected one of {', '.join(FLOWS)}")
+        if count < 1 or batch < 1:
+            raise ValueError(f"found {count} images in batches of {batch}, expected at least 1 of each")
+        with _progress(progress, -(-(count - first) // batch) * len(self.scheduler)) as advance:
+            for start in range(first, count, batch):
+                indices = np.arange(start, min(start + batch, count))
+                yield self.denoise(indices, labels[indices], seed, flow, record, advance)
+
+    def denoise(
+        self,
+        indices: np.ndarray,
+        labels: np.ndarray,
+        seed: int,
+        flow: str = DIFFERENCE,
+        record: Record | None = None,
+        advance: Callable[[], object] = lambda: None,
+    ) -> np.ndarray:
+        """Denoise the samples with these indices, all in one batch -> float64 [B, C, H, W]."""
+        session = self.session(len(indices))
+        height, width, channels = self.artefact.graph.tensors[self.artefact.graph.input].shape
+        shape = (channels, height, width)
+
+        def noise(draw: int) -> np.ndarray:
+            return np.stack([standard_normal(seed, int(index), draw, shape) for index in indices])
+
+        sample = noise(0)
+        for step in range(len(self.scheduler)):
+            output = session.run_step(sample, step, labels, flow)
+            if record is not None:
+                record.add(step, session.counters())
+            step_noise = noise(step + 1) if self.scheduler.needs_noise(step) else None
+            sample = self.scheduler.step(output, step, sample, step_noise)
+            advance()
+        if record is not None:
+            record.samples += len(indices)
+        return sample
+
+    def session(self, batch: int) -> Session:
+        """The program for this batch size, loaded on the device; the last one is kept."""
+        if self._session is None or self._session.program.batch != batch:
+            if self._session is not None:
+                self._session.free()
+            program = compile_program(self.artefact.graph, self.artefact.tables, self.device.config, batch)
+            self._session = Session(program, self.artefact, self.device)
+        return self._session
+
+    def new_record(self, batch: int) -> Record:
+        """An empty record for :meth:`generate`."""
+        operations = self.session(batch).program.operations
+        return Record(tuple(op.name for op in operations), tuple(op.first.module for op in operations))
+
+
+class Session:
+    """One program on a device: its buffers, and the loop's side of a step."""
+
+    def __init__(self, program: Program, artefact: QuantizedModel, device: Device):
+        found = device.read_register(CONFIG_HASH)
+        if found != program.config.register_hash:
+            raise DeviceError(
+                f"the device has configuration {found:#010x}, the program is for {program.config.register_hash:#010x}; "
+                "compile for the device's configuration"
+            )
+        self.program, self.artefact, self.device = program, artefact, device
+        self.buffers: dict[Region, Buffer] = {region: device.allocate(size) for region, size in program.sizes.items()}
+        self._write(Region.PROGRAM, program.descriptors.view(np.uint8))
+        self._write(Region.WEIGHTS, program.weights)
+        for region, buffer in self.buffers.items():
+            device.write_register(base_register(region), buffer.address & 0xFFFFFFFF)
+            device.write_register(base_register(region) + 4, buffer.address >> 32)
+        device.write_register(DESCRIPTOR_COUNT, len(program.descriptors))
+
+    def run_step(self, sample: np.ndarray, step: int, labels: np.ndarray, flow: str) -> np.ndarray:
+        """One model evaluation: sample float64 [B, C, H, W] -> output float64 [B, C, H, W]."""
+        graph = self.program.graph
+        group = graph.group_of_step[step]
+        scale = self.artefact.scales[graph.input][group]
+        codes = np.clip(np.rint(sample / scale), *CODE_RANGE).astype(np.int8)
+        self._tensor(graph.input)[...] = codes.transpose(0, 2, 3, 1)
+        self.buffers[Region.ACTIVATIONS].flush()
+
+        keeps = flow == DIFFERENCE and step + 1 < graph.steps
+        temporal = {node.name: flow == DIFFERENCE and step > 0 for node in graph.linear_nodes}
+        self._write(Region.PARAMETERS, self.program.parameters.block(step, labels, temporal, keeps))
+        self.device.write_register(CONTROL, START)
+        self.device.wait(DEADLINE_S)
+        self.buffers[Region.ACTIVATIONS].invalidate()
+        values = self._tensor(graph.output).transpose(0, 3, 1, 2)
+        return values * self.artefact.scales[graph.output][group]
+
+    def counters(self) -> np.ndarray:
+        """Counter records of the last step, one per operation (a copy)."""
+        self.buffers[Region.COUNTERS].invalidate()
+        count = len(self.program.operations)
+        return self.buffers[Region.COUNTERS].data[: count * COUNTERS.itemsize].view(COUNTERS).copy()
+
+    def codes(self, name: str) -> np.ndarray:
+        """A copy of a tensor that is in memory after the step, [B, H, W, C]; others may have overwritten it."""
+        return self._tensor(name).copy()
+
+    def _tensor(self, name: str) -> np.ndarray:
+        tensor, placement = self.program.graph.tensors[name], self.program.placements[name]
+        height, width, channels = tensor.shape
+        item, pitch = tensor.dtype.itemsize, placement.pitch
+        memory = self.buffers[Region.ACTIVATIONS].data[placement.offset :]
+        strides = (height * width * pitch * item, width * pitch * item, pitch * item, item)
+        shape = (self.program.batch, height, width, channels)
+        return np.ndarray(shape, tensor.dtype, memory, 0, strides)
+
+    def _write(self, region: Region, data: np.ndarray) -> None:
+        self.buffers[region].data[: data.size] = data
+        self.buffers[region].flush()
+
+    def free(self) -> None:
+        for buffer in self.buffers.values():
+            buffer.free()
+
+
+def load(
+    folder: Path | str | None = None,
+    device: Device | None = None,
+    config: HardwareConfig | None = None,
+    counting: bool = False,
+) -> Model:
+    """Load a quantized model (default: the bundled one) onto ``device`` (default: the emulator of ``config``).
+
+    ``counting`` makes the default emulator fill counter records. Raises ArtefactError for a folder that is no such model.
+    """
+    artefact = load_artefact(BUNDLED_MODEL if folder is None else folder)
+    if device is None:
+        device = EmulatorDevice(config or default_config("zcu104"), counting=counting)
+    return Model(artefact, device)
+
+
+BUNDLED_MODEL = Path(__file__).parent / "models" / "fashion-mnist"
+
+
+def to_images(samples: np.ndarray) -> np.ndarray:
+    """float64 [N, C, H, W] in [-1, 1] -> uint8 [N, H, W] (one channel) or [N, H, W, C], rounded as diffusers does."""
+    images = np.rint(np.clip(samples / 2 + 0.5, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+    return images[..., 0] if images.shape[-1] == 1 else images
+
+
+class _progress:
+    """A tqdm bar of denoising steps, or nothing."""
+
+    def __init__(self, shown: bool, total: int):
+        self.shown, self.total = shown, total
+
+    def __enter__(self) -> Callable[[], object]:
+        if not self.shown:
+            return lambda: None
+        from tqdm import tqdm
+
+        self.bar = tqdm(total=self.total, desc="denoise", unit="step")
+        return self.bar.update
+
+    def __exit__(self, *_: object) -> None:
+        if self.shown:
+            self.bar.close()

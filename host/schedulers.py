@@ -1,0 +1,216 @@
+"""DDPM and DDIM sampling in NumPy, equal to diffusers' schedulers: the host's part of a denoising step.
+
+Samples are float64. Coefficients are computed in float32 in the order in which diffusers computes them, because a difference
+such as ``1 - alpha_t / alpha_prev`` keeps only a few of float32's digits and would otherwise not agree to 1e-6.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+KINDS = ("ddpm", "ddim")
+SPACINGS = ("leading", "trailing", "linspace")
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
+VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large")
+BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid")
+ONE = np.float32(1)
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """A sampler for one schedule. ``alphas_cumprod`` float32 [trained steps]; ``timesteps`` int64 [steps], descending.
+
+    ``previous`` holds the timestep that follows each one, negative at the end; ``final_alpha`` stands for that end.
+    """
+
+    kind: str
+    timesteps: np.ndarray
+    previous: np.ndarray
+    alphas_cumprod: np.ndarray
+    final_alpha: np.float32
+    prediction_type: str = "epsilon"
+    clip: float | None = 1.0
+    threshold: tuple[float, float] | None = None  # ratio, largest value
+    variance_type: str = "fixed_small"
+    eta: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.timesteps)
+
+    def index_of(self, timestep: int) -> int:
+        """Position of a timestep in the schedule; ValueError, listing the known ones, where it is not in it."""
+        found = np.flatnonzero(self.timesteps == timestep)
+        if not found.size:
+            known = ", ".join(map(str, self.timesteps.tolist()))
+            raise ValueError(f"found timestep {timestep}, expected one of the schedule: {known}")
+        return int(found[0])
+
+    def needs_noise(self, index: int) -> bool:
+        """Whether step ``index`` adds noise."""
+        return bool(self.timesteps[index] > 0) if self.kind == "ddpm" else self.eta > 0
+
+    def step(self, output: np.ndarray, index: int, sample: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
+        """The sample [B, C, H, W] after step ``index``, given the model's ``output`` for it; all float64.
+
+        ``noise``: standard normal, of the sample's shape, where :meth:`needs_noise`; else it is ignored.
+        """
+        if self.needs_noise(index) and noise is None:
+            raise ValueError(f"step {index} of this {self.kind} schedule adds noise; none was given")
+        alpha = self.alphas_cumprod[self.timesteps[index]]
+        before = int(self.previous[index])
+        alpha_previous = self.alphas_cumprod[before] if before >= 0 else self.final_alpha
+        original, epsilon = self._predict(output, sample, alpha)
+        advance = self._ddpm if self.kind == "ddpm" else self._ddim
+        return advance(index, sample, original, epsilon, noise, alpha, alpha_previous)
+
+    def _predict(self, output: np.ndarray, sample: np.ndarray, alpha: np.float32) -> tuple[np.ndarray, np.ndarray]:
+        """(clipped prediction of the final sample, noise): DDIM, Song et al. 2021, formula 12; v: Salimans & Ho 2022."""
+        signal, noise = float(np.sqrt(alpha)), float(np.sqrt(ONE - alpha))
+        if self.prediction_type == "epsilon":
+            original, epsilon = (sample - noise * output) / signal, output
+        elif self.prediction_type == "sample":
+            original, epsilon = output, (sample - signal * output) / noise
+        else:
+            original, epsilon = signal * sample - noise * output, signal * output + noise * sample
+        if self.threshold is not None:
+            original = _dynamic_threshold(original, *self.threshold)
+        elif self.clip is not None:
+            original = np.clip(original, -self.clip, self.clip)
+        return original, epsilon
+
+    def _ddpm(self, index, sample, original, epsilon, noise, alpha, alpha_previous):  # type: ignore[no-untyped-def]
+        """DDPM, Ho et al. 2020, formula 7."""
+        beta, beta_previous = ONE - alpha, ONE - alpha_previous
+        step_alpha = alpha / alpha_previous
+        step_beta = ONE - step_alpha
+        result = float(np.sqrt(alpha_previous) * step_beta / beta) * original
+        result = result + float(np.sqrt(step_alpha) * beta_previous / beta) * sample
+        if self.needs_noise(index):
+            result = result + self._ddpm_deviation(alpha, alpha_previous) * noise
+        return result
+
+    def _ddpm_deviation(self, alpha: np.float32, alpha_previous: np.float32) -> float:
+        step_beta = ONE - alpha / alpha_previous
+        small = max((ONE - alpha_previous) / (ONE - alpha) * step_beta, np.float32(1e-20))
+        if self.variance_type == "fixed_large":
+            return float(np.sqrt(step_beta))
+        if self.variance_type == "fixed_small_log":
+            return float(np.exp(np.float32(0.5) * np.log(small)))
+        return float(np.sqrt(small))
+
+    def _ddim(self, index, sample, original, epsilon, noise, alpha, alpha_previous):  # type: ignore[no-untyped-def]
+        """DDIM, Song et al. 2021, formulas 12 and 16."""
+        variance = (ONE - alpha_previous) / (ONE - alpha) * (ONE - alpha / alpha_previous)
+        deviation = np.float32(self.eta) * np.sqrt(variance)
+        direction = float(np.sqrt(ONE - alpha_previous - deviation * deviation)) * epsilon
+        result = float(np.sqrt(alpha_previous)) * original + direction
+        return result + float(deviation) * noise if self.eta > 0 else result
+
+
+def load_scheduler(config: Mapping[str, Any], kind: str, steps: int, eta: float = 0.0) -> Scheduler:
+    """A scheduler from a diffusers ``scheduler_config.json``. ValueError, with what is supported, for anything else."""
+    if kind not in KINDS:
+        raise ValueError(f"found scheduler {kind!r}, expected one of {', '.join(KINDS)}")
+    trained = int(config.get("num_train_timesteps", 1000))
+    if not 1 <= steps <= trained:
+        raise ValueError(f"found {steps} steps, expected 1 to {trained} (the timesteps the model was trained with)")
+    if eta and kind == "ddpm":
+        raise ValueError("eta belongs to the ddim scheduler; leave it out for ddpm")
+    alphas_cumprod = _alphas_cumprod(config, trained)
+    timesteps = _timesteps(config, trained, steps)
+    if timesteps[0] >= trained or len(timesteps) != steps:
+        raise ValueError(f"found timesteps up to {timesteps[0]} in {len(timesteps)} steps, expected {steps} below {trained}")
+    to_one = kind == "ddpm" or config.get("set_alpha_to_one", True)
+    return Scheduler(
+        kind=kind,
+        timesteps=timesteps,
+        previous=np.append(timesteps[1:], -1) if kind == "ddpm" else timesteps - trained // steps,
+        alphas_cumprod=alphas_cumprod,
+        final_alpha=ONE if to_one else alphas_cumprod[0],
+        prediction_type=_choice(config, "prediction_type", "epsilon", PREDICTIONS),
+        clip=float(config.get("clip_sample_range", 1.0)) if config.get("clip_sample", True) else None,
+        threshold=(config.get("dynamic_thresholding_ratio", 0.995), config.get("sample_max_value", 1.0))
+        if config.get("thresholding", False)
+        else None,
+        variance_type=_choice(config, "variance_type", "fixed_small", VARIANCES),
+        eta=eta,
+    )
+
+
+def standard_normal(seed: int, sample: int, draw: int, shape: tuple[int, ...]) -> np.ndarray:
+    """float64 noise that depends on (seed, sample, draw) only, not on batch or order: Philox, a counter-based generator.
+
+    Draw 0 is a sample's initial latent, draw i + 1 the noise of step i.
+    """
+    generator = np.random.Generator(np.random.Philox(key=[seed, sample], counter=[0, 0, 0, draw]))
+    return generator.standard_normal(shape)
+
+
+def _choice(config: Mapping[str, Any], key: str, default: str, supported: tuple[str, ...]) -> str:
+    found = config.get(key, default)
+    if found not in supported:
+        raise ValueError(f"found {key} = {found!r} in the scheduler configuration, expected one of {', '.join(supported)}")
+    return str(found)
+
+
+def _alphas_cumprod(config: Mapping[str, Any], trained: int) -> np.ndarray:
+    start, end = config.get("beta_start", 0.0001), config.get("beta_end", 0.02)
+    if config.get("trained_betas") is not None:
+        betas = np.asarray(config["trained_betas"], np.float32)
+        if betas.shape != (trained,):
+            raise ValueError(f"found {betas.size} trained_betas, expected {trained}")
+    else:
+        schedule = _choice(config, "beta_schedule", "linear", BETA_SCHEDULES)
+        if schedule == "linear":
+            betas = np.linspace(start, end, trained).astype(np.float32)
+        elif schedule == "scaled_linear":
+            betas = np.linspace(start**0.5, end**0.5, trained).astype(np.float32) ** 2
+        elif schedule == "sigmoid":
+            ramp = np.linspace(-6, 6, trained).astype(np.float32)
+            betas = ONE / (ONE + np.exp(-ramp)) * np.float32(end - start) + np.float32(start)
+        else:
+            betas = _cosine_betas(trained)
+    if config.get("rescale_betas_zero_snr", False):
+        betas = _rescale_to_zero_snr(betas)
+    return np.cumprod((ONE - betas).astype(np.float64)).astype(np.float32)
+
+
+def _cosine_betas(trained: int, largest: float = 0.999) -> np.ndarray:
+    """Improved DDPM, Nichol & Dhariwal 2021, formula 17."""
+
+    def alpha_bar(time: float) -> float:
+        return math.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    ratios = (alpha_bar((i + 1) / trained) / alpha_bar(i / trained) for i in range(trained))
+    return np.array([min(1 - ratio, largest) for ratio in ratios], np.float32)
+
+
+def _rescale_to_zero_snr(betas: np.ndarray) -> np.ndarray:
+    """Lin et al. 2024 (arXiv 2305.08891), algorithm 1."""
+    root = np.sqrt(np.cumprod((ONE - betas).astype(np.float64)).astype(np.float32))
+    root = (root - root[-1]) * (root[0] / (root[0] - root[-1]))
+    alphas_cumprod = root**2
+    return ONE - np.concatenate([alphas_cumprod[:1], alphas_cumprod[1:] / alphas_cumprod[:-1]])
+
+
+def _timesteps(config: Mapping[str, Any], trained: int, steps: int) -> np.ndarray:
+    """Lin et al. 2024, table 2."""
+    spacing = _choice(config, "timestep_spacing", "leading", SPACINGS)
+    if spacing == "linspace":
+        return np.linspace(0, trained - 1, steps).round()[::-1].astype(np.int64)
+    if spacing == "trailing":
+        return np.round(np.arange(trained, 0, -trained / steps)).astype(np.int64) - 1
+    leading = (np.arange(steps) * (trained // steps))[::-1].astype(np.int64)
+    return leading + int(config.get("steps_offset", 0))
+
+
+def _dynamic_threshold(sample: np.ndarray, ratio: float, largest: float) -> np.ndarray:
+    """Imagen, Saharia et al. 2022, section 2.3."""
+    flat = np.abs(sample).reshape(len(sample), -1)
+    limit = np.clip(np.quantile(flat, ratio, axis=1), 1, largest).reshape(-1, *(1,) * (sample.ndim - 1))
+    return np.clip(sample, -limit, limit) / limit

@@ -1,0 +1,120 @@
+"""The vector unit in software: compiled loops where numba is installed, the NumPy reference otherwise. Same bits.
+
+Arguments as in :mod:`.kernels`: C-contiguous [B, P, W] of which the first ``channels`` are the tensor; results go to ``out``.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+
+import numpy as np
+
+from ..hls import reference
+from ..hls.arithmetic import CODE_RANGE, VALUE_RANGE, requantize, round_shift, saturate
+
+ACCELERATED = importlib.util.find_spec("numba") is not None
+NO_TABLE = np.zeros(0, np.int16)
+
+
+def _kernels():  # type: ignore[no-untyped-def]
+    from . import kernels  # importing numba takes most of a second
+
+    return kernels
+
+
+def limits_of(dtype: np.dtype) -> tuple[int, int]:
+    return CODE_RANGE if dtype == np.int8 else VALUE_RANGE
+
+
+@functools.lru_cache(maxsize=16)
+def _silu_table(fraction_bits: int) -> np.ndarray:
+    return _kernels().silu_lookup(fraction_bits)
+
+
+def requantize_rows(
+    acc: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, shift: int, out: np.ndarray
+) -> None:
+    """Accumulators [B, P, O] (exact integers, int32 or float32) plus bias int32 [1 or B, O] -> int8 or int16 ``out``."""
+    low, high = limits_of(out.dtype)
+    if ACCELERATED:
+        _kernels().requantize_rows(acc, bias, multiplier, shift, low, high, out)
+    else:
+        total = acc.astype(np.int64) + bias[:, None]
+        out[:, :, : acc.shape[2]] = requantize(total, multiplier, shift, (low, high))
+
+
+def quantize(x: np.ndarray, channels: int, multiplier: int, shift: int, out: np.ndarray) -> None:
+    low, high = limits_of(out.dtype)
+    if ACCELERATED:
+        _kernels().rescale(x, channels, multiplier, shift, low, high, out)
+    else:
+        out[:, :, :channels] = requantize(x[:, :, :channels], np.int64(multiplier), shift, (low, high))
+
+
+def silu(x: np.ndarray, channels: int, fraction_bits: int, out: np.ndarray) -> None:
+    if ACCELERATED:
+        _kernels().look_up(x, channels, _silu_table(fraction_bits), out)
+    else:
+        out[:, :, :channels] = reference.silu(x[:, :, :channels], fraction_bits)
+
+
+def add(
+    a: np.ndarray, b: np.ndarray, channels: int, multipliers: tuple[int, int], shift: int,
+    out: np.ndarray,
+) -> None:  # fmt: skip
+    if ACCELERATED:
+        _kernels().add(a, b, channels, *multipliers, shift, out)
+    else:
+        left, right = a[:, :, :channels].astype(np.int64), b[:, :, :channels].astype(np.int64)
+        total = left * multipliers[0] + right * multipliers[1]
+        out[:, :, :channels] = saturate(round_shift(total, shift), VALUE_RANGE)
+
+
+def group_norm(
+    x: np.ndarray,
+    channels: int,
+    groups: int,
+    gain: np.ndarray,
+    offset: np.ndarray,
+    gain_bits: int,
+    fraction_bits: int,
+    epsilon: int,
+    silu_bits: int | None,
+    quantizer: tuple[int, int] | None,
+    out: np.ndarray,
+) -> None:
+    """GroupNorm, then SiLU where ``silu_bits`` is given, then quantization where (multiplier, shift) are given.
+
+    ``gain`` int32 and ``offset`` int64 are [1 or B, C].
+    """
+    if ACCELERATED:
+        kernels = _kernels()
+        coefficients = kernels.norm_coefficients(
+            x, channels, groups, gain, offset, gain_bits, fraction_bits, epsilon
+        )
+        table = NO_TABLE if silu_bits is None else _silu_table(silu_bits)
+        kernels.normalize(x, channels, *coefficients, fraction_bits, table, *(quantizer or (0, 0)), out)
+        return
+    wide = (len(x), channels)
+    y = reference.group_norm(
+        x[:, :, None, :channels],
+        groups,
+        np.broadcast_to(gain, wide),
+        np.broadcast_to(offset, wide),
+        gain_bits,
+        fraction_bits,
+        epsilon,
+    )[:, :, 0]
+    y = y if silu_bits is None else reference.silu(y, silu_bits)
+    if quantizer is not None:
+        y = requantize(y, np.int64(quantizer[0]), quantizer[1], CODE_RANGE)
+    out[:, :, :channels] = y
+
+
+def softmax(x: np.ndarray, multiplier: int, shift: int, reciprocal_scale: int, out: np.ndarray) -> None:
+    """Rows of logits int16 [B, R, K] -> codes int8 of the same shape."""
+    if ACCELERATED:
+        _kernels().softmax(x, multiplier, shift, reciprocal_scale, out)
+    else:
+        out[...] = reference.softmax(x, multiplier, shift, reciprocal_scale)

@@ -1,13 +1,12 @@
 """The accelerator in software: the same programs, registers and memory as on the board, the same bits, counted work.
 
-A program's descriptors are prepared once (weights packed, views of memory made) and then executed for every step. The batch
-is cut over a few worker threads, each of which runs the whole program on its samples; there is no other thread pool.
+A program's descriptors are prepared once (weights packed, views of memory made) and then executed for every step. The
+integer products run on the thread pool of PyTorch or of NumPy's BLAS and nothing else has threads: two pools in a process
+would fight for the cores.
 """
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +30,7 @@ from ..hls.isa import (
 from .cycles import fill_cycles
 from .device import DeviceError
 from .execution import SLACK, Execution, Memory, prepare
-from .products import choose_backend, single_threaded
+from .products import choose_backend
 
 PAGE = 4096
 
@@ -64,7 +63,7 @@ class EmulatorDevice:
     ``counting`` fills the counter records (digits, bytes, cycles). ``differences`` really executes
     ``acc_prev + W . (q - q_prev)`` where a program asks for it; otherwise the emulator takes the shortcut ``W . q``, which
     the identity of DESIGN section 2 makes equal, and only counts the differences. ``backend`` forces an integer product
-    (see :mod:`.products`), ``threads`` the number of workers (default: the cores).
+    (see :mod:`.products`).
     """
 
     def __init__(
@@ -73,19 +72,16 @@ class EmulatorDevice:
         counting: bool = True,
         differences: bool = False,
         backend: str | None = None,
-        threads: int | None = None,
     ):
         self.name = "emulator"
         self.config = config
         self.counting = counting
         self.differences = differences
         self.backend = choose_backend(backend)
-        self.threads = threads or os.cpu_count() or 1
         self.registers: dict[int, int] = {CONFIG_HASH: config.register_hash, CONTROL: IDLE}
         self.buffers: list[EmulatedBuffer] = []
         self._next_address = 0x1000_0000
-        self._workers = ThreadPoolExecutor(self.threads, "emulator", initializer=single_threaded)
-        self._prepared: tuple[tuple[object, ...], list[list[Execution]]] | None = None
+        self._prepared: tuple[tuple[int, ...], list[Execution]] | None = None
 
     def allocate(self, nbytes: int) -> EmulatedBuffer:
         buffer = EmulatedBuffer(np.zeros(nbytes + SLACK, np.uint8), self._next_address)
@@ -105,11 +101,9 @@ class EmulatorDevice:
     def start(self) -> None:
         self.registers[ERROR] = 0
         executions = self._prepare()
-        scalars = self._region(Region.PARAMETERS).data
-        futures = [self._workers.submit(_run, worker, scalars) for worker in executions]
-        counters = np.sum([future.result() for future in futures], axis=0)
+        counted = _run(executions, self._region(Region.PARAMETERS).data)
         if self.counting:
-            self._store_counters(counters)
+            self._store_counters(counted)
         self.registers[CONTROL] = DONE | IDLE
 
     def wait(self, deadline_s: float) -> None:
@@ -124,8 +118,8 @@ class EmulatorDevice:
                 return buffer
         raise DeviceError(f"register {BASE_ADDRESS:#x}: {region.name} points to {address:#x}, where no buffer was allocated")
 
-    def _prepare(self) -> list[list[Execution]]:
-        """Executions per worker; made again when program, weights or addresses have changed."""
+    def _prepare(self) -> list[Execution]:
+        """Executable descriptors; made again when program, weights or addresses have changed."""
         regions = {region: self._region(region) for region in Region}
         count = self.registers.get(DESCRIPTOR_COUNT, 0)
         fixed = (Region.PROGRAM, Region.WEIGHTS)
@@ -133,15 +127,7 @@ class EmulatorDevice:
         if self._prepared is None or self._prepared[0] != key:
             descriptors = regions[Region.PROGRAM].data[: count * DESCRIPTOR.itemsize].view(DESCRIPTOR)
             memory = Memory({region: buffer.storage for region, buffer in regions.items()})
-            batch = int(descriptors["batch"].max(initial=0))
-            workers = min(self.threads, batch)
-            bounds = [batch * worker // workers for worker in range(workers + 1)]
-            shared: dict[int, object] = {}
-            executions = [
-                [prepare(descriptor, memory, slice(first, last), self, shared) for descriptor in descriptors]
-                for first, last in zip(bounds[:-1], bounds[1:], strict=True)
-            ]
-            self._prepared = (key, executions)
+            self._prepared = (key, [prepare(descriptor, memory, self) for descriptor in descriptors])
         return self._prepared[1]
 
     def _store_counters(self, counted: np.ndarray) -> None:
@@ -155,7 +141,7 @@ class EmulatorDevice:
 
 
 def _run(executions: list[Execution], parameters: np.ndarray) -> np.ndarray:
-    """Run all descriptors on one worker's samples; counts int64 [descriptors, counters]."""
+    """Run all descriptors; returns counts int64 [descriptors, counters]."""
     counted = np.zeros((len(executions), len(COUNTERS.names)), np.int64)
     for index, execution in enumerate(executions):
         offset = execution.scalars

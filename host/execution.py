@@ -1,4 +1,4 @@
-"""How the emulator executes one descriptor on one worker's samples. One class per kind of operation.
+"""How the emulator executes one descriptor. One class per kind of operation.
 
 ``prepare`` decodes a descriptor once into views of device memory; ``run`` reads the step's scalars and vectors from the
 parameter block, computes, and returns what it counted.
@@ -55,32 +55,30 @@ class Slice:
         return np.ascontiguousarray(self.buffer[:, :, : self.channels])
 
 
-def prepare(descriptor: np.void, memory: Memory, samples: slice, device: EmulatorDevice, shared: dict) -> Execution:
-    """``shared`` carries what all workers have in common, such as packed weights."""
+def prepare(descriptor: np.void, memory: Memory, device: EmulatorDevice) -> Execution:
+    """Decode a descriptor; DeviceError for one that is none."""
     opcode = int(descriptor["opcode"])
     execution = EXECUTIONS.get(opcode)
     if execution is None:
         raise DeviceError(f"descriptor {int(descriptor['node'])}: opcode {opcode} is unknown")
-    return execution(descriptor, memory, samples, device, shared)
+    return execution(descriptor, memory, device)
 
 
 class Execution:
     """Base: decoded fields (``d``) and views of the operands."""
 
-    def __init__(
-        self, descriptor: np.void, memory: Memory, samples: slice, device: EmulatorDevice, shared: dict[int, Any]
-    ):
+    def __init__(self, descriptor: np.void, memory: Memory, device: EmulatorDevice):
         self.d: dict[str, int] = {name: int(descriptor[name]) for name in descriptor.dtype.names or ()}
         self.flags = Flag(self.d["flags"])
-        self.memory, self.samples, self.device = memory, samples, device
+        self.memory, self.device = memory, device
         self.scalars = self.d["scalars"]
         self.input = self.operand("input", ("height", "width", "channels"), bool(self.flags & Flag.CODE_INPUT))
         self.output = self.operand(
             "output", ("output_height", "output_width", "output_channels"), bool(self.flags & Flag.CODE_OUTPUT)
         )
-        self.set_up(shared)
+        self.set_up()
 
-    def set_up(self, shared: dict[int, Any]) -> None:
+    def set_up(self) -> None:
         """Decode what this kind of operation needs besides its first operand and its result."""
 
     def run(self, scalars: np.void) -> Counts | None:
@@ -95,7 +93,7 @@ class Execution:
         pitch = self.d[f"{name}_pitch"]
         shape = (self.d["batch"], pixels, pitch)
         buffer = self.memory.view(Region.ACTIVATIONS, self.d[name], dtype, shape, unused=pitch - channels)
-        return Slice(buffer[self.samples], channels)
+        return Slice(buffer, channels)
 
     def vector(self, field: str, dtype: Any, count: int, conditional: bool) -> np.ndarray:
         """[1 or B, count] from the parameter block."""
@@ -105,14 +103,14 @@ class Execution:
         width = count * np.dtype(dtype).itemsize
         raw = self.memory.regions[Region.PARAMETERS][first : first + (self.d["batch"] - 1) * stride + width]
         rows = np.lib.stride_tricks.as_strided(raw, (self.d["batch"], width), (stride, 1))
-        return np.ascontiguousarray(rows[self.samples]).view(dtype)
+        return np.ascontiguousarray(rows).view(dtype)
 
 
 class _Linear(Execution):
     """Common to convolutions and attention products: references, state, counting."""
 
     def state(self, name: str, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
-        return self.memory.view(Region.STATE, self.d[name], dtype, (self.d["batch"], *shape))[self.samples]
+        return self.memory.view(Region.STATE, self.d[name], dtype, (self.d["batch"], *shape))
 
     def requantize(self, accumulators: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, scalars: np.void) -> None:
         vector.requantize_rows(accumulators, bias, multiplier, int(scalars["shift"]), self.output.buffer)
@@ -121,17 +119,15 @@ class _Linear(Execution):
 class ConvolutionExecution(_Linear):
     """CONVOLUTION: codes [B, H, W, I] -> [B, H' * W', O]."""
 
-    def set_up(self, shared: dict[int, Any]) -> None:
+    def set_up(self) -> None:
         d = self.d
         self.image = (d["height"], d["width"], d["channels"])
         self.kernel = (d["kernel_height"], d["kernel_width"])
         self.stride = (d["stride_height"], d["stride_width"])
         self.padding = (d["pad_top"], d["pad_bottom"], d["pad_left"], d["pad_right"])
-        if d["node"] not in shared:
-            shape = (d["output_channels"], *self.kernel, d["channels"])
-            weight = self.memory.view(Region.WEIGHTS, d["weights"], np.int8, shape)
-            shared[d["node"]] = ConvolutionProduct(weight, self.stride, self.padding, self.device.backend)
-        self.product: ConvolutionProduct = shared[d["node"]]
+        shape = (d["output_channels"], *self.kernel, d["channels"])
+        weight = self.memory.view(Region.WEIGHTS, d["weights"], np.int8, shape)
+        self.product = ConvolutionProduct(weight, self.stride, self.padding, self.device.backend)
         self.previous = self.state("state_input", np.int8, self.image)
         pixels = d["output_height"] * d["output_width"]
         self.accumulators = self.state("state_accumulators", np.int32, (pixels, d["output_channels"]))
@@ -171,7 +167,7 @@ class ConvolutionExecution(_Linear):
 class ScoresExecution(_Linear):
     """SCORES: Q, K codes [B, tokens, C] -> logits [B, heads, queries, keys]."""
 
-    def set_up(self, shared: dict[int, Any]) -> None:
+    def set_up(self) -> None:
         d = self.d
         self.heads, self.queries, self.keys = d["groups"], d["output_width"], d["output_channels"]
         self.other = self.slice_of("other", self.keys, d["channels"], True)
@@ -240,7 +236,7 @@ class ScoresExecution(_Linear):
 class MixExecution(ScoresExecution):
     """MIX: P codes [B, heads, queries, keys], V codes [B, keys, C] -> [B, queries, C]."""
 
-    def set_up(self, shared: dict[int, Any]) -> None:
+    def set_up(self) -> None:
         d = self.d
         self.heads, self.queries, self.keys = d["groups"], d["width"], d["channels"]
         self.depth = d["output_channels"]
@@ -286,7 +282,7 @@ class GroupNormExecution(Execution):
 class AddExecution(Execution):
     """ADD of two values."""
 
-    def set_up(self, shared: dict[int, Any]) -> None:
+    def set_up(self) -> None:
         self.other = self.slice_of("other", self.d["height"] * self.d["width"], self.d["channels"], False)
 
     def run(self, scalars: np.void) -> Counts | None:

@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 
 from ..hls import tables as lut
+from ..hls.arithmetic import classify, count_digits
 from ..hls.reference import MEAN_BITS, RECIPROCAL_BITS, SOFTMAX_BITS, silu
 
 _EXP2 = lut.EXP2_NEGATIVE.astype(np.int64)
@@ -181,34 +182,46 @@ def softmax(x, multiplier, shift, reciprocal_scale, out):  # type: ignore[no-unt
                 target[k] = min(_round_shift(power[k] * inverse, SOFTMAX_BITS), 127)
 
 
+def _digit_lookup() -> np.ndarray:
+    """int64 [512], indexed by difference + 256: digits in bits 0 to 19, zero in bit 20, narrow and not zero in bit 40."""
+    d = np.arange(-256, 256)
+    kind = classify(d)
+    return count_digits(d) + ((kind == 0).astype(np.int64) << 20) + ((kind == 1).astype(np.int64) << 40)
+
+
+_DIGITS = _digit_lookup()
+_FIELD = (1 << 20) - 1
+
+
 @compiled
 def count_map(codes, previous, lanes, digits):  # type: ignore[no-untyped-def]
-    """Digits per lane of ``codes - previous`` into uint16 ``digits`` [N, lanes]; operands int8 [N, K].
+    """Digits per lane of ``codes - previous`` into uint16 ``digits`` [N, lanes]; operands int8 [N, K], K below 2**19.
 
     Returns (zeros, narrow non-zeros, digits in all). An empty ``previous`` is the reference zero.
     """
     zeros, narrow, total = 0, 0, 0
     rows, depth = codes.shape
     temporal = previous.size > 0
+    sums = np.empty(lanes, np.int64)
     for n in range(rows):
-        row = digits[n]
-        row[:] = 0
-        lane = 0
-        for k in range(depth):
-            d = np.int32(codes[n, k])
+        sums[:] = 0
+        source = codes[n]
+        before = previous[n] if temporal else source
+        for first in range(0, depth, lanes):
             if temporal:
-                d -= np.int32(previous[n, k])
-            one = np.int32(d != 0)
-            if d < -16 or d > 15:
-                one = np.int32(1) + np.int32((d & 15) != 0)
-            zeros += d == 0
-            narrow += (d >= -8) & (d <= 7)
-            total += one
-            row[lane] += one
-            lane += 1
-            if lane == lanes:
-                lane = 0
-    return zeros, narrow - zeros, total
+                for j in range(min(lanes, depth - first)):
+                    sums[j] += _DIGITS[np.int64(source[first + j]) - np.int64(before[first + j]) + 256]
+            else:
+                for j in range(min(lanes, depth - first)):
+                    sums[j] += _DIGITS[np.int64(source[first + j]) + 256]
+        everything = np.int64(0)
+        for j in range(lanes):
+            digits[n, j] = sums[j] & _FIELD
+            everything += sums[j]
+        total += everything & _FIELD
+        zeros += (everything >> 20) & _FIELD
+        narrow += everything >> 40
+    return zeros, narrow, total
 
 
 @compiled

@@ -27,16 +27,6 @@ def _torch() -> Any:
     return torch
 
 
-def single_threaded() -> None:
-    """Initializer of a worker thread: all products run in the thread that asks for them."""
-    if importlib.util.find_spec("torch") is not None:
-        _torch().set_num_threads(1)
-    if importlib.util.find_spec("threadpoolctl") is not None:
-        from threadpoolctl import threadpool_limits
-
-        threadpool_limits(1)
-
-
 def choose_backend(requested: str | None = None) -> str:
     """The fastest backend that is exact here, or ``requested``; ValueError where that one is unknown or not exact here."""
     if requested is not None and requested not in BACKENDS:

@@ -10,7 +10,6 @@ import numpy as np
 from numba import njit
 
 from ..hls import tables as lut
-from ..hls.arithmetic import classify, count_digits
 from ..hls.reference import MEAN_BITS, RECIPROCAL_BITS, SOFTMAX_BITS, silu
 
 _EXP2 = lut.EXP2_NEGATIVE.astype(np.int64)
@@ -182,45 +181,40 @@ def softmax(x, multiplier, shift, reciprocal_scale, out):  # type: ignore[no-unt
                 target[k] = min(_round_shift(power[k] * inverse, SOFTMAX_BITS), 127)
 
 
-def _digit_lookup() -> np.ndarray:
-    """int64 [512], indexed by difference + 256: digits in bits 0 to 19, zero in bit 20, narrow and not zero in bit 40."""
-    d = np.arange(-256, 256)
-    kind = classify(d)
-    return count_digits(d) + ((kind == 0).astype(np.int64) << 20) + ((kind == 1).astype(np.int64) << 40)
-
-
-_DIGITS = _digit_lookup()
-_FIELD = (1 << 20) - 1
-
-
 @compiled
 def count_map(codes, previous, lanes, digits):  # type: ignore[no-untyped-def]
-    """Digits per lane of ``codes - previous`` into uint16 ``digits`` [N, lanes]; operands int8 [N, K], K below 2**19.
+    """Digits per lane of ``codes - previous`` into uint16 ``digits`` [N, lanes]; operands int8 [N, K].
 
     Returns (zeros, narrow non-zeros, digits in all). An empty ``previous`` is the reference zero.
     """
-    zeros, narrow, total = 0, 0, 0
     rows, depth = codes.shape
     temporal = previous.size > 0
-    sums = np.empty(lanes, np.int64)
+    nothing = np.zeros(depth, np.int8)
+    digit = np.zeros(depth, np.int32)
+    lane = np.empty(lanes, np.int32)
+    zeros, narrow, total = 0, 0, 0
     for n in range(rows):
-        sums[:] = 0
         source = codes[n]
-        before = previous[n] if temporal else source
+        before = previous[n] if temporal else nothing
+        row_present, row_narrow, row_total = np.int32(0), np.int32(0), np.int32(0)
+        for k in range(depth):  # without branches, so that it is vectorized
+            d = np.int32(source[k]) - np.int32(before[k])
+            present = np.int32(d != 0)
+            second = np.int32(((d + 16) & -32) != 0) & np.int32((d & 15) != 0)  # outside [-16, 15] and lo not zero
+            digit[k] = np.int32(present + second)
+            row_present += present
+            row_total += digit[k]
+            row_narrow += np.int32(((d + 8) & -16) == 0)
+        zeros += depth - row_present
+        narrow += row_narrow - (depth - row_present)
+        total += row_total
+        lane[:] = 0
         for first in range(0, depth, lanes):
-            if temporal:
-                for j in range(min(lanes, depth - first)):
-                    sums[j] += _DIGITS[np.int64(source[first + j]) - np.int64(before[first + j]) + 256]
-            else:
-                for j in range(min(lanes, depth - first)):
-                    sums[j] += _DIGITS[np.int64(source[first + j]) + 256]
-        everything = np.int64(0)
+            part = digit[first : first + lanes]  # slices spare numba the check for negative indices
+            for j in range(len(part)):
+                lane[j] += part[j]
         for j in range(lanes):
-            digits[n, j] = sums[j] & _FIELD
-            everything += sums[j]
-        total += everything & _FIELD
-        zeros += (everything >> 20) & _FIELD
-        narrow += everything >> 40
+            digits[n, j] = lane[j]
     return zeros, narrow, total
 
 
@@ -231,26 +225,36 @@ def window_cycles(digits, kernel_height, kernel_width, stride_height, stride_wid
     ``digits`` uint16 [B, H, W, lanes]; padding contributes none.
     """
     batch, height, width, lanes = digits.shape
+    flat = digits.reshape(batch, height, width * lanes)
+    window = np.empty((columns, lanes), np.int32)
+    line = window.reshape(columns * lanes)
     cycles, used = 0, 0
-    lane = np.empty(lanes, np.int32)
     for b in range(batch):
         for y in range(rows):
+            line[:] = 0
+            for ky in range(kernel_height):
+                sy = y * stride_height + ky - top
+                if sy < 0 or sy >= height:
+                    continue
+                for kx in range(kernel_width):
+                    first = max(0, -((kx - left) // stride_width))  # output columns whose tap is inside the image
+                    last = min(columns, (width - 1 - kx + left) // stride_width + 1)
+                    start = first * stride_width + kx - left
+                    if stride_width == 1:  # slices spare numba the check for negative indices
+                        target = line[first * lanes : last * lanes]
+                        source = flat[b, sy, start * lanes : (start + last - first) * lanes]
+                        for i in range(len(target)):
+                            target[i] += source[i]
+                    else:
+                        for x in range(first, last):
+                            pixel, source = window[x], digits[b, sy, x * stride_width + kx - left]
+                            for j in range(lanes):
+                                pixel[j] += source[j]
             for x in range(columns):
-                lane[:] = 0
-                for ky in range(kernel_height):
-                    sy = y * stride_height + ky - top
-                    if sy < 0 or sy >= height:
-                        continue
-                    for kx in range(kernel_width):
-                        sx = x * stride_width + kx - left
-                        if sx < 0 or sx >= width:
-                            continue
-                        source = digits[b, sy, sx]
-                        for j in range(lanes):
-                            lane[j] += source[j]
+                pixel = window[x]
                 fullest = np.int32(1)
                 for j in range(lanes):
-                    used += lane[j]
-                    fullest = max(fullest, lane[j])
+                    used += pixel[j]
+                    fullest = max(fullest, pixel[j])
                 cycles += fullest
     return cycles, used

@@ -1,0 +1,200 @@
+"""The command line. Heavy imports happen inside the commands: ``ditto-zynq --help`` answers at once."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from .runtime import Model
+
+MODEL = click.argument("model", type=click.Path(path_type=Path), required=False)
+BOARD = click.option("--board", default="zcu104", show_default=True, help="Board whose configuration is emulated.")
+HARDWARE = click.option("--hardware", type=click.Path(path_type=Path), help="Hardware configuration (JSON) instead of --board.")
+BACKEND = click.option("--backend", help="Integer product of the emulator: vnni, float32 or numpy (default: fastest exact).")
+INTERRUPTED = 130
+
+
+class InLine(click.ClickException):
+    """A user's error: one line on stderr, exit code 1."""
+
+    def format_message(self) -> str:
+        return " ".join(self.message.split())
+
+
+def reporting_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn the errors that bad input causes into one line each; anything else is a bug and keeps its traceback."""
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> None:
+        from .device import DeviceError
+
+        try:
+            command(*args, **kwargs)
+        except (ValueError, FileNotFoundError, FileExistsError, PermissionError, DeviceError) as error:
+            raise InLine(str(error)) from error
+        except ModuleNotFoundError as error:
+            package = (error.name or "").split(".")[0]
+            if package not in EXTRAS:
+                raise
+            raise InLine(f"{package} is not installed; run: pip install 'ditto-zynq[{EXTRAS[package]}]'") from error
+        except KeyboardInterrupt:
+            raise SystemExit(INTERRUPTED) from None
+
+    return wrapper
+
+
+EXTRAS = {"torch": "quant", "diffusers": "quant", "brevitas": "quant", "scipy": "quant", "numba": "fast"}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="ditto-zynq")
+def main() -> None:
+    """Quantize diffusion models and run them, with temporal differences, on a Zynq board or bit-exactly without one."""
+
+
+@main.command()
+@MODEL
+@click.option("-n", "--count", default=16, show_default=True, help="Images to generate.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("images.png"), show_default=True,
+              help="A .png file for a grid of all images, or .npz for the arrays.")
+@click.option("--labels", help="Class labels to take in turn, such as 0-9 or 3,5 (default: all that the model knows).")
+@click.option("--seed", default=0, show_default=True, help="Equal seeds give equal images on every device.")
+@click.option("--batch", default=16, show_default=True, help="Samples that advance together.")
+@click.option("--device", default="auto", show_default=True, help="auto, emulator or board.")
+@click.option("--flow", default="difference", show_default=True, help="original: reference zero; difference: previous step.")
+@click.option("--summary", type=click.Path(path_type=Path), help="Also write the cycles of each layer to this file.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@BOARD
+@HARDWARE
+@BACKEND
+@reporting_errors
+def generate(model: Path | None, count: int, output: Path, labels: str | None, seed: int, batch: int, device: str,
+             flow: str, summary: Path | None, quiet: bool, board: str, hardware: Path | None, backend: str | None) -> None:  # fmt: skip
+    """Generate images with a quantized MODEL (default: the bundled one).
+
+    Interrupted, it keeps the finished batches beside OUTPUT; the same command goes on from there.
+    """
+    from . import output as out
+    from .report import summary_text
+
+    out.check_output(output)
+    loaded = _load(model, device, board, hardware, backend, counting=summary is not None)
+    chosen = loaded.labels_of(count, _labels(labels))
+    run = out.Run(output, loaded.artefact.digest, seed, chosen, batch, flow)
+    record = loaded.new_record(min(batch, count)) if summary is not None else None
+    click.echo(f"device: {loaded.device.name} ({loaded.device.config.board} configuration)", err=True)
+    try:
+        samples = run.collect(loaded, progress=not quiet, record=record)
+    except KeyboardInterrupt:
+        click.echo(f"interrupted: {run.done} of {count} images are kept; run the same command to go on", err=True)
+        raise
+    out.write_images(output, samples, chosen)
+    run.discard()
+    click.echo(f"{count} images: {output}")
+    if summary is not None and record is not None:
+        out.write_text(summary, summary_text(record, loaded.device.config))
+        click.echo(f"cycles of each layer (emulated): {summary}")
+
+
+@main.command()
+@MODEL
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the full profile as JSON.")
+@click.option("--batch", default=4, show_default=True, help="Samples that advance together.")
+@click.option("--labels", help="Class labels to take in turn.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--flow", default="difference", show_default=True, help="original or difference.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@BOARD
+@HARDWARE
+@BACKEND
+@reporting_errors
+def profile(model: Path | None, output: Path | None, batch: int, labels: str | None, seed: int, flow: str, as_json: bool,
+            board: str, hardware: Path | None, backend: str | None) -> None:  # fmt: skip
+    """Count digits, cycles and bytes per layer and step of one batch (emulated)."""
+    from . import output as out
+    from .report import profile_json, summary_text
+
+    loaded = _load(model, "emulator", board, hardware, backend, counting=True)
+    record = loaded.new_record(batch)
+    loaded.generate(batch, _labels(labels), seed, batch, flow, progress=not as_json, record=record)
+    data = profile_json(record, loaded.device.config)
+    if output is not None:
+        out.write_text(output, json.dumps(data, indent=1) + "\n")
+    click.echo(json.dumps(data) if as_json else summary_text(record, loaded.device.config), nl=as_json)
+
+
+@main.command()
+@click.argument("model")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the quantized model.")
+@click.option("--scheduler", default="ddim", show_default=True, help="ddim or ddpm.")
+@click.option("--steps", default=50, show_default=True, help="Denoising steps.")
+@click.option("--eta", default=0.0, show_default=True, help="Noise of DDIM steps: 0 none, 1 as DDPM.")
+@click.option("--groups", default=10, show_default=True, help="Step groups with scales of their own.")
+@click.option("--trajectories", default=16, show_default=True, help="Denoising runs to calibrate on.")
+@click.option("--norm", default=2.4, show_default=True, help="Exponent of the clipping error; 0 keeps the full range.")
+@click.option("--no-bias-correction", is_flag=True, help="Leave the biases as they are.")
+@click.option("--seed", default=0, show_default=True)
+@reporting_errors
+def quantize(model: str, output: Path, scheduler: str, steps: int, eta: float, groups: int, trajectories: int,
+             norm: float, no_bias_correction: bool, seed: int) -> None:  # fmt: skip
+    """Quantize a diffusers pipeline MODEL (folder or hub name) for a schedule, with Brevitas."""
+    from importlib import import_module
+
+    calibrate = import_module("..quant.calibrate", __package__)  # by name: the runtime never depends on the quantizer
+    quantizer = import_module("..quant.quantize", __package__)
+    schedule = quantizer.Schedule(scheduler, steps, eta, groups)
+    options = calibrate.Options(trajectories, norm, not no_bias_correction, seed)
+    quantized = quantizer.quantize(model, output, schedule, options)
+    graph = quantized.graph
+    click.echo(f"{output}: {len(graph.linear_nodes)} linear operators of {len(graph.nodes)}, {steps} {scheduler} steps")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@reporting_errors
+def boards(as_json: bool) -> None:
+    """List the supported boards and the configuration shipped for each."""
+    from ..hls.boards import BOARDS
+    from .report import boards_json, boards_text
+
+    click.echo(json.dumps(boards_json(BOARDS)) if as_json else boards_text(BOARDS), nl=as_json)
+
+
+def _load(model: Path | None, device: str, board: str, hardware: Path | None, backend: str | None, counting: bool) -> Model:
+    from ..hls.config import HardwareConfig, default_config
+    from .emulator import EmulatorDevice
+    from .runtime import load
+
+    config = default_config(board) if hardware is None else HardwareConfig.load(hardware)
+    if device == "board":
+        raise ValueError(f"no bitstream has been built for {config.board} yet; use --device emulator")
+    if device not in ("auto", "emulator"):
+        raise ValueError(f"found device {device!r}, expected auto, emulator or board")
+    return load(model, EmulatorDevice(config, counting=counting, backend=backend))
+
+
+def _labels(text: str | None) -> list[int] | None:
+    """``"0-3,7"`` -> [0, 1, 2, 3, 7]."""
+    if text is None:
+        return None
+    labels: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        try:
+            labels.extend(range(int(first), int(last or first) + 1))
+        except ValueError:
+            raise ValueError(f"found labels {text!r}, expected numbers and ranges such as 0-3,7") from None
+    if not labels:
+        raise ValueError(f"found labels {text!r}, which name none; expected numbers and ranges such as 0-3,7")
+    return labels
+
+
+if __name__ == "__main__":
+    sys.exit(main())

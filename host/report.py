@@ -1,0 +1,100 @@
+"""Reports of what a device counted: JSON for machines, a table for people. Every figure says what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..hls.boards import Board
+from ..hls.config import HardwareConfig, default_config
+from ..hls.isa import COUNTERS
+from .runtime import Record
+
+
+def profile_json(record: Record, config: HardwareConfig) -> dict[str, Any]:
+    """All counters per operation and step, with totals. Cycles are emulated: the design has not run on a board."""
+    total = _total(record)
+    return {
+        "kind": "emulated",
+        "configuration": config.to_json(),
+        "samples": record.samples,
+        "steps": len(record.counters),
+        "total": {name: int(total[name].sum()) for name in COUNTERS.names},
+        "operations": [
+            {
+                "name": name,
+                "module": module,
+                **{counter: [int(step[counter][index]) for step in record.counters] for counter in COUNTERS.names},
+            }
+            for index, (name, module) in enumerate(zip(record.names, record.modules, strict=True))
+        ],
+    }
+
+
+def summary_text(record: Record, config: HardwareConfig) -> str:
+    """Cycles, digits and traffic per operation, summed over steps, and the totals per image."""
+    total = _total(record)
+    cycles = int(total["cycles"].sum())
+    lines = [
+        f"{record.samples} samples, {len(record.counters)} steps, {config.board}: {config.cores} cores x {config.lanes} lanes x "
+        f"{config.oc_tile} outputs at {config.clock_mhz} MHz. Cycles are emulated, not measured on a board.",
+        "",
+        f"{'layer':44} {'cycles':>12} {'share':>6} {'bound by':>8} {'zero':>6} {'<=4 bit':>8} {'digits/8x8':>10} {'MB':>8}",
+    ]
+    for name, row in zip(record.names, total, strict=True):
+        lines.append(_row(name, row, cycles))
+    lines += ["-" * 109, _row("total", _sum(total), cycles), ""]
+    seconds = cycles / (config.clock_mhz * 1e6)
+    lines.append(f"{seconds / max(record.samples, 1) * 1e3:.1f} ms per image at {config.clock_mhz} MHz (emulated)")
+    return "\n".join(lines) + "\n"
+
+
+def _row(name: str, row: np.void, cycles: int) -> str:
+    elements = int(row["elements"])
+    zero, low, dense = "", "", ""
+    if elements:
+        zero = f"{row['zeros'] / elements:.1%}"
+        low = f"{(row['zeros'] + row['narrow']) / elements:.1%}"
+        dense = f"{row['products'] / row['dense_products']:.2f}"
+    units = {"compute": row["compute_cycles"], "vector": row["vector_cycles"], "memory": row["memory_cycles"]}
+    bound = max(units, key=lambda unit: int(units[unit]))
+    megabytes = int(row["bytes_read"] + row["bytes_written"]) / 1e6
+    share = row["cycles"] / max(cycles, 1)
+    return (
+        f"{name[-44:]:44} {int(row['cycles']):>12,} {share:>6.1%} {bound:>8} {zero:>6} {low:>8} {dense:>10} {megabytes:>8.1f}"
+    )
+
+
+def _total(record: Record) -> np.ndarray:
+    """Counter records per operation, summed over steps."""
+    total = np.zeros(len(record.names), COUNTERS)
+    for step in record.counters:
+        for name in COUNTERS.names:
+            total[name] += step[name]
+    return total
+
+
+def _sum(records: np.ndarray) -> np.void:
+    result = np.zeros(1, COUNTERS)
+    for name in COUNTERS.names:
+        result[name] = records[name].sum()
+    return result[0]
+
+
+def boards_json(boards: Mapping[str, Board]) -> list[dict[str, Any]]:
+    return [{**vars(board), "configuration": default_config(name).to_json()} for name, board in boards.items()]
+
+
+def boards_text(boards: Mapping[str, Board]) -> str:
+    lines = [f"{'board':10} {'part':24} {'LUT':>8} {'DSP':>6} {'BRAM36':>7} {'URAM':>5} {'GB/s':>5}  configuration"]
+    for name, board in boards.items():
+        config = default_config(name)
+        lines.append(
+            f"{name:10} {board.part:24} {board.lut:>8,} {board.dsp:>6,} {board.bram36:>7} {board.uram:>5} "
+            f"{board.dram_gb_per_s:>5}  {config.cores} cores x {config.lanes} lanes x {config.oc_tile} outputs, "
+            f"{config.multiplier_dsps} DSPs, {config.clock_mhz} MHz{'; ' + board.note if board.note else ''}"
+        )
+    lines.append("Resources and bandwidth are vendors' figures; none is measured here.")
+    return "\n".join(lines) + "\n"

@@ -114,7 +114,9 @@ def load(folder: Path | str) -> QuantizedModel:
             raise ArtefactError(f"{path} is missing; copy or quantize the model again")
         _refuse_pickle(path)
         if _sha256(path) != digest:
-            raise ArtefactError(f"{path} is not the file that {MANIFEST} lists (another SHA-256); copy or quantize again")
+            raise ArtefactError(
+                f"{path} is not the file that {MANIFEST} lists (another SHA-256); copy or quantize again"
+            )
     config = _read_json(folder / CONFIG)
     quantization = config.pop("quantization_config", {})
     try:
@@ -143,7 +145,9 @@ def _check_content(folder: Path, model: QuantizedModel) -> None:
             expected = (model.graph.tensors[node.name].shape[2], *node.kernel, channels)
             if weight is None or weight.shape != expected or weight.dtype != np.int8:
                 found = "none" if weight is None else f"{weight.dtype} {weight.shape}"
-                raise ArtefactError(f"{folder}: {node.name} has weights {found}, expected int8 {expected}; quantize again")
+                raise ArtefactError(
+                    f"{folder}: {node.name} has weights {found}, expected int8 {expected}; quantize again"
+                )
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -162,7 +166,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     for name in listed:
         _inside(folder, name)
     if set(listed) != set(FILES):
-        raise ArtefactError(f"{folder / MANIFEST}: found files {sorted(listed)}, expected {sorted(FILES)}; quantize again")
+        raise ArtefactError(
+            f"{folder / MANIFEST}: found files {sorted(listed)}, expected {sorted(FILES)}; quantize again"
+        )
     return manifest
 
 
@@ -204,7 +210,9 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise ArtefactError(f"{path} is not readable safetensors ({error}); copy or quantize the model again") from error
+        raise ArtefactError(
+            f"{path} is not readable safetensors ({error}); copy or quantize the model again"
+        ) from error
 
 
 def _sha256(path: Path) -> str:

@@ -197,7 +197,9 @@ def _node_from_json(entry: Mapping[str, Any]) -> Node:
 def check_graph(graph: Graph) -> None:
     """Every tensor is produced once, before its use, with the shape and kind that its operator gives; else ValueError."""
     if sorted(set(graph.group_of_step)) != list(range(graph.groups)):
-        raise ValueError(f"found step groups {sorted(set(graph.group_of_step))}, expected 0 to {graph.groups - 1}, all used")
+        raise ValueError(
+            f"found step groups {sorted(set(graph.group_of_step))}, expected 0 to {graph.groups - 1}, all used"
+        )
     known = {graph.input}
     for node in graph.nodes:
         missing = [name for name in (*node.inputs, node.name) if name not in graph.tensors]
@@ -237,7 +239,9 @@ def output_shape(node: Node, inputs: list[Tensor], channels: int) -> tuple[int, 
         return height // node.size, width // node.size, depth
     if isinstance(node, Concat):
         if any(tensor.shape[:2] != (height, width) for tensor in inputs):
-            raise ValueError(f"{node.name}: found shapes {[t.shape for t in inputs]}, expected equal heights and widths")
+            raise ValueError(
+                f"{node.name}: found shapes {[t.shape for t in inputs]}, expected equal heights and widths"
+            )
         return height, width, sum(tensor.shape[2] for tensor in inputs)
     if any(tensor.shape != inputs[0].shape for tensor in inputs):
         raise ValueError(f"{node.name}: found shapes {[t.shape for t in inputs]}, expected equal ones")

@@ -94,7 +94,11 @@ DESCRIPTOR_FIELDS = (
     Field("weights", "<u4", "WEIGHTS: int8 [output channels, kernel height, kernel width, channels]"),
     Field("scalars", "<u4", "PARAMETERS: the node's scalar record"),
     Field("vector0", "<u4", "PARAMETERS: int32 bias, or int32 gain; per sample where CONDITIONAL"),
-    Field("vector1", "<u4", "PARAMETERS: int32 multiplier per output channel, or int64 offset (per sample where CONDITIONAL)"),
+    Field(
+        "vector1",
+        "<u4",
+        "PARAMETERS: int32 multiplier per output channel, or int64 offset (per sample where CONDITIONAL)",
+    ),
     Field("sample_stride", "<u4", "bytes between the conditional parameters of two samples"),
     Field("state_input", "<u4", "STATE: the first operand of the previous step"),
     Field("state_other", "<u4", "STATE: the second operand of the previous step"),
@@ -141,6 +145,7 @@ def _record(fields: tuple[Field, ...]) -> np.dtype:
 DESCRIPTOR = _record(DESCRIPTOR_FIELDS)
 SCALARS = _record(SCALAR_FIELDS)
 COUNTERS = _record(COUNTER_FIELDS)
+COUNTER_NAMES = tuple(field.name for field in COUNTER_FIELDS)
 
 CONTROL = 0x00  # ap_ctrl_hs: bit 0 start, bit 1 done, bit 2 idle
 START, DONE, IDLE = 1, 2, 4

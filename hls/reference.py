@@ -32,7 +32,9 @@ from .graph import (
 LIMITS = {CODE: CODE_RANGE, "value": VALUE_RANGE}
 
 
-def convolve(codes: np.ndarray, weight: np.ndarray, stride: tuple[int, int], padding: tuple[int, int, int, int]) -> np.ndarray:
+def convolve(
+    codes: np.ndarray, weight: np.ndarray, stride: tuple[int, int], padding: tuple[int, int, int, int]
+) -> np.ndarray:
     """Accumulators of a convolution: codes [B, H, W, I] (or differences), weight [O, kh, kw, I] -> [B, H', W', O]."""
     top, bottom, left, right = padding
     padded = np.pad(np.asarray(codes, np.int64), ((0, 0), (top, bottom), (left, right), (0, 0)))
@@ -181,7 +183,11 @@ class Reference:
         self.history = History()
 
     def step(
-        self, codes: np.ndarray, step: int, labels: np.ndarray | None = None, temporal: Mapping[str, bool] | bool = False
+        self,
+        codes: np.ndarray,
+        step: int,
+        labels: np.ndarray | None = None,
+        temporal: Mapping[str, bool] | bool = False,
     ) -> dict[str, np.ndarray]:
         """One denoising step: input codes int8 [B, H, W, C] -> every tensor of the graph, by name.
 
@@ -196,7 +202,9 @@ class Reference:
             tensors[node.name] = self._run(node, operands, step, labels, use_previous)
         return tensors
 
-    def _run(self, node: Node, operands: tuple[np.ndarray, ...], step: int, labels: np.ndarray, temporal: bool) -> np.ndarray:
+    def _run(
+        self, node: Node, operands: tuple[np.ndarray, ...], step: int, labels: np.ndarray, temporal: bool
+    ) -> np.ndarray:
         group = self.graph.group_of_step[step]
 
         def table(name: str) -> np.ndarray:

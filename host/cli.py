@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 
 MODEL = click.argument("model", type=click.Path(path_type=Path), required=False)
 BOARD = click.option("--board", default="zcu104", show_default=True, help="Board whose configuration is emulated.")
-HARDWARE = click.option("--hardware", type=click.Path(path_type=Path), help="Hardware configuration (JSON) instead of --board.")
-BACKEND = click.option("--backend", help="Integer product of the emulator: vnni, float32 or numpy (default: fastest exact).")
+HARDWARE = click.option(
+    "--hardware", type=click.Path(path_type=Path), help="Hardware configuration (JSON) instead of --board."
+)
+BACKEND = click.option(
+    "--backend", help="Integer product of the emulator: vnni, float32 or numpy (default: fastest exact)."
+)
 INTERRUPTED = 130
 
 
@@ -62,13 +66,21 @@ def main() -> None:
 @main.command()
 @MODEL
 @click.option("-n", "--count", default=16, show_default=True, help="Images to generate.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("images.png"), show_default=True,
-              help="A .png file for a grid of all images, or .npz for the arrays.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("images.png"),
+    show_default=True,
+    help="A .png file for a grid of all images, or .npz for the arrays.",
+)
 @click.option("--labels", help="Class labels to take in turn, such as 0-9 or 3,5 (default: all that the model knows).")
 @click.option("--seed", default=0, show_default=True, help="Equal seeds give equal images on every device.")
 @click.option("--batch", default=16, show_default=True, help="Samples that advance together.")
 @click.option("--device", default="auto", show_default=True, help="auto, emulator or board.")
-@click.option("--flow", default="difference", show_default=True, help="original: reference zero; difference: previous step.")
+@click.option(
+    "--flow", default="difference", show_default=True, help="original: reference zero; difference: previous step."
+)
 @click.option("--summary", type=click.Path(path_type=Path), help="Also write the cycles of each layer to this file.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @BOARD
@@ -167,7 +179,9 @@ def boards(as_json: bool) -> None:
     click.echo(json.dumps(boards_json(BOARDS)) if as_json else boards_text(BOARDS), nl=as_json)
 
 
-def _load(model: Path | None, device: str, board: str, hardware: Path | None, backend: str | None, counting: bool) -> Model:
+def _load(
+    model: Path | None, device: str, board: str, hardware: Path | None, backend: str | None, counting: bool
+) -> Model:
     from ..hls.config import HardwareConfig, default_config
     from .emulator import EmulatorDevice
     from .runtime import load

@@ -158,13 +158,20 @@ def place_tensors(graph: Graph, operations: tuple[Operation, ...], batch: int) -
             widths[node.name] = graph.tensors[node.name].shape[2]
             channel = 0
             for source in node.inputs:
-                if home[source] != (source, 0) or source == graph.input or source in node.inputs[: node.inputs.index(source)]:
+                if (
+                    home[source] != (source, 0)
+                    or source == graph.input
+                    or source in node.inputs[: node.inputs.index(source)]
+                ):
                     raise ValueError(f"{node.name}: {source} is part of two concatenations, which is not supported")
                 home[source] = (node.name, channel)
                 channel += graph.tensors[source].shape[2]
     intervals = _lifetimes(graph, operations, home)
     sizes = {
-        buffer: batch * int(np.prod(graph.tensors[buffer].shape[:2])) * widths[buffer] * graph.tensors[buffer].dtype.itemsize
+        buffer: batch
+        * int(np.prod(graph.tensors[buffer].shape[:2]))
+        * widths[buffer]
+        * graph.tensors[buffer].dtype.itemsize
         for buffer in intervals
     }
     offsets, total = allocate(intervals, sizes)

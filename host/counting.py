@@ -56,7 +56,9 @@ def count_rows(rows: np.ndarray, previous: np.ndarray | None, lanes: int) -> Enc
     """Attention operands int8 [..., N, K]: one token, of K elements, per row."""
     depth = rows.shape[-1]
     flat = rows.reshape(1, 1, -1, depth)
-    return count_convolution(flat, None if previous is None else previous.reshape(flat.shape), (1, 1), (1, 1), (0,) * 4, lanes)
+    return count_convolution(
+        flat, None if previous is None else previous.reshape(flat.shape), (1, 1), (1, 1), (0,) * 4, lanes
+    )
 
 
 def _count_map(codes: np.ndarray, previous: np.ndarray | None, lanes: int, digits: np.ndarray) -> tuple[int, int, int]:

@@ -16,8 +16,11 @@ class DeviceError(RuntimeError):
 class Buffer(Protocol):
     """Contiguous memory that host and accelerator share: ``data`` uint8 [nbytes] at physical address ``address``."""
 
-    data: np.ndarray
-    address: int
+    @property
+    def data(self) -> np.ndarray: ...
+
+    @property
+    def address(self) -> int: ...
 
     def flush(self) -> None:
         """Make what the host wrote visible to the accelerator."""

@@ -16,6 +16,7 @@ from ..hls.isa import (
     BASE_ADDRESS,
     CONFIG_HASH,
     CONTROL,
+    COUNTER_NAMES,
     COUNTERS,
     DESCRIPTOR,
     DESCRIPTOR_COUNT,
@@ -116,7 +117,9 @@ class EmulatorDevice:
         for buffer in self.buffers:
             if buffer.address == address and buffer.data.size:
                 return buffer
-        raise DeviceError(f"register {BASE_ADDRESS:#x}: {region.name} points to {address:#x}, where no buffer was allocated")
+        raise DeviceError(
+            f"register {BASE_ADDRESS:#x}: {region.name} points to {address:#x}, where no buffer was allocated"
+        )
 
     def _prepare(self) -> list[Execution]:
         """Executable descriptors; made again when program, weights or addresses have changed."""
@@ -135,18 +138,18 @@ class EmulatorDevice:
         descriptors = self._region(Region.PROGRAM).data[: count * DESCRIPTOR.itemsize].view(DESCRIPTOR)
         scalars = self._region(Region.PARAMETERS).data[: count * SCALARS.itemsize].view(SCALARS)
         records = self._region(Region.COUNTERS).data[: count * COUNTERS.itemsize].view(COUNTERS)
-        for name, column in zip(COUNTERS.names, counted.T, strict=True):
+        for name, column in zip(COUNTER_NAMES, counted.T, strict=True):
             records[name] = column
         fill_cycles(self.config, descriptors, scalars, records)
 
 
 def _run(executions: list[Execution], parameters: np.ndarray) -> np.ndarray:
     """Run all descriptors; returns counts int64 [descriptors, counters]."""
-    counted = np.zeros((len(executions), len(COUNTERS.names)), np.int64)
+    counted = np.zeros((len(executions), len(COUNTER_NAMES)), np.int64)
     for index, execution in enumerate(executions):
         offset = execution.scalars
         counts = execution.run(parameters[offset : offset + SCALARS.itemsize].view(SCALARS)[0])
         if counts is not None:
             for name, value in counts.items():
-                counted[index, COUNTERS.names.index(name)] = value
+                counted[index, COUNTER_NAMES.index(name)] = value
     return counted

@@ -217,9 +217,7 @@ class ScoresExecution(_Linear):
         """[B, tokens, C] -> [B, heads, depth, tokens]."""
         return np.ascontiguousarray(_heads(codes, self.heads).swapaxes(2, 3))
 
-    def _count(
-        self, left: np.ndarray, right: np.ndarray, before: tuple[np.ndarray, np.ndarray] | None
-    ) -> Counts:
+    def _count(self, left: np.ndarray, right: np.ndarray, before: tuple[np.ndarray, np.ndarray] | None) -> Counts:
         """Rows of the left operand meet the columns of the right one as weights; with differences also the reverse."""
         config = self.device.config
         rows, columns = left.shape[2], right.shape[3]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
 from typing import Any
 
 import numpy as np
@@ -73,9 +74,7 @@ class ConvolutionProduct:
     ``weight`` int8 [O, kh, kw, I]; ``padding`` (top, bottom, left, right) with code 0. Calls may come from several threads.
     """
 
-    def __init__(
-        self, weight: np.ndarray, stride: tuple[int, int], padding: tuple[int, int, int, int], backend: str
-    ):
+    def __init__(self, weight: np.ndarray, stride: tuple[int, int], padding: tuple[int, int, int, int], backend: str):
         self.stride, self.padding, self.backend = stride, padding, backend
         self.kernel = weight.shape[1:3]
         self.outputs = len(weight)
@@ -92,7 +91,9 @@ class ConvolutionProduct:
         elif backend == "vnni":
             self.packed = [_pack(weight[..., chunk], stride, self._symmetric_padding) for chunk in self.chunks]
         elif backend == "float32":
-            self.packed = [_as_nchw(_torch().from_numpy(weight[..., chunk].astype(np.float32))) for chunk in self.chunks]
+            self.packed = [
+                _as_nchw(_torch().from_numpy(weight[..., chunk].astype(np.float32))) for chunk in self.chunks
+            ]
         else:
             taps = weight.transpose(1, 2, 3, 0).astype(np.float32)  # [kh, kw, I, O]
             self.packed = [np.ascontiguousarray(taps[:, :, chunk]) for chunk in self.chunks]
@@ -177,7 +178,7 @@ def _channel_chunks(weight: np.ndarray, pieces: int) -> list[slice]:
     pieces = min(pieces, channels)
     while True:
         bounds = [channels * piece // pieces for piece in range(pieces + 1)]
-        chunks = [slice(first, last) for first, last in zip(bounds[:-1], bounds[1:], strict=True)]
+        chunks = [slice(first, last) for first, last in itertools.pairwise(bounds)]
         reach = max(int(np.abs(weight[..., chunk].astype(np.int64)).sum(axis=(1, 2, 3)).max()) for chunk in chunks)
         if reach * UNSIGNED_MAGNITUDE < EXACT_FLOAT32 or pieces == channels:
             return chunks
@@ -218,7 +219,23 @@ def _convolve_packed(x: Any, packed: Any, stride: tuple[int, int], padding: tupl
     outputs = packed.shape[0]
     ones, zeros = torch.ones(outputs), torch.zeros(outputs, dtype=torch.long)
     return torch.ops.onednn.qconv2d_pointwise(
-        x, 1.0, 128, packed, ones, zeros, None, list(stride), list(padding), [1, 1], 1, 1.0, 0, torch.float32, "none", [], ""
+        x,
+        1.0,
+        128,
+        packed,
+        ones,
+        zeros,
+        None,
+        list(stride),
+        list(padding),
+        [1, 1],
+        1,
+        1.0,
+        0,
+        torch.float32,
+        "none",
+        [],
+        "",
     )
 
 

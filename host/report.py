@@ -9,7 +9,7 @@ import numpy as np
 
 from ..hls.boards import Board
 from ..hls.config import HardwareConfig, default_config
-from ..hls.isa import COUNTERS
+from ..hls.isa import COUNTER_NAMES, COUNTERS
 from .runtime import Record
 
 
@@ -21,12 +21,12 @@ def profile_json(record: Record, config: HardwareConfig) -> dict[str, Any]:
         "configuration": config.to_json(),
         "samples": record.samples,
         "steps": len(record.counters),
-        "total": {name: int(total[name].sum()) for name in COUNTERS.names},
+        "total": {name: int(total[name].sum()) for name in COUNTER_NAMES},
         "operations": [
             {
                 "name": name,
                 "module": module,
-                **{counter: [int(step[counter][index]) for step in record.counters] for counter in COUNTERS.names},
+                **{counter: [int(step[counter][index]) for step in record.counters] for counter in COUNTER_NAMES},
             }
             for index, (name, module) in enumerate(zip(record.names, record.modules, strict=True))
         ],
@@ -62,23 +62,21 @@ def _row(name: str, row: np.void, cycles: int) -> str:
     bound = max(units, key=lambda unit: int(units[unit]))
     megabytes = int(row["bytes_read"] + row["bytes_written"]) / 1e6
     share = row["cycles"] / max(cycles, 1)
-    return (
-        f"{name[-44:]:44} {int(row['cycles']):>12,} {share:>6.1%} {bound:>8} {zero:>6} {low:>8} {dense:>10} {megabytes:>8.1f}"
-    )
+    return f"{name[-44:]:44} {int(row['cycles']):>12,} {share:>6.1%} {bound:>8} {zero:>6} {low:>8} {dense:>10} {megabytes:>8.1f}"
 
 
 def _total(record: Record) -> np.ndarray:
     """Counter records per operation, summed over steps."""
     total = np.zeros(len(record.names), COUNTERS)
     for step in record.counters:
-        for name in COUNTERS.names:
+        for name in COUNTER_NAMES:
             total[name] += step[name]
     return total
 
 
 def _sum(records: np.ndarray) -> np.void:
     result = np.zeros(1, COUNTERS)
-    for name in COUNTERS.names:
+    for name in COUNTER_NAMES:
         result[name] = records[name].sum()
     return result[0]
 

@@ -12,7 +12,7 @@ from ..hls.arithmetic import CODE_RANGE
 from ..hls.artefact import QuantizedModel
 from ..hls.artefact import load as load_artefact
 from ..hls.config import HardwareConfig, default_config
-from ..hls.isa import CONFIG_HASH, CONTROL, COUNTERS, DESCRIPTOR_COUNT, START, Region, base_register
+from ..hls.isa import CONFIG_HASH, CONTROL, COUNTER_NAMES, COUNTERS, DESCRIPTOR_COUNT, START, Region, base_register
 from .compiler import Program, compile_program
 from .device import Buffer, Device, DeviceError
 from .emulator import EmulatorDevice
@@ -44,7 +44,7 @@ class Record:
     def add(self, step: int, counted: np.ndarray) -> None:
         if step == len(self.counters):
             self.counters.append(np.zeros(len(self.names), COUNTERS))
-        for name in COUNTERS.names:
+        for name in COUNTER_NAMES:
             self.counters[step][name] += counted[name]
 
 
@@ -73,17 +73,18 @@ class Model:
         record: Record | None = None,
     ) -> Images:
         """Generate ``count`` images. ``labels`` are taken in turn (default: all that the model knows)."""
-        labels = self.labels_of(count, labels)
-        parts = list(self.batches(count, labels, seed, batch, flow, progress, record))
-        samples = np.concatenate(parts)
-        return Images(to_images(samples), samples, labels)
+        chosen = self.labels_of(count, labels)
+        samples = np.concatenate(list(self.batches(count, chosen, seed, batch, flow, progress, record)))
+        return Images(to_images(samples), samples, chosen)
 
     def labels_of(self, count: int, labels: Sequence[int] | None) -> np.ndarray:
         """int64 [count]; ValueError for a label that the model does not know."""
         known = self.artefact.graph.labels
         chosen = np.resize(np.asarray(range(known) if labels is None else labels, np.int64), count)
         if chosen.size and (chosen.min() < 0 or chosen.max() >= known):
-            raise ValueError(f"found label {chosen.max() if chosen.max() >= known else chosen.min()}, expected 0 to {known - 1}")
+            raise ValueError(
+                f"found label {chosen.max() if chosen.max() >= known else chosen.min()}, expected 0 to {known - 1}"
+            )
         return chosen
 
     def batches(

@@ -124,7 +124,9 @@ def load_scheduler(config: Mapping[str, Any], kind: str, steps: int, eta: float 
     alphas_cumprod = _alphas_cumprod(config, trained)
     timesteps = _timesteps(config, trained, steps)
     if timesteps[0] >= trained or len(timesteps) != steps:
-        raise ValueError(f"found timesteps up to {timesteps[0]} in {len(timesteps)} steps, expected {steps} below {trained}")
+        raise ValueError(
+            f"found timesteps up to {timesteps[0]} in {len(timesteps)} steps, expected {steps} below {trained}"
+        )
     to_one = kind == "ddpm" or config.get("set_alpha_to_one", True)
     return Scheduler(
         kind=kind,
@@ -154,7 +156,9 @@ def standard_normal(seed: int, sample: int, draw: int, shape: tuple[int, ...]) -
 def _choice(config: Mapping[str, Any], key: str, default: str, supported: tuple[str, ...]) -> str:
     found = config.get(key, default)
     if found not in supported:
-        raise ValueError(f"found {key} = {found!r} in the scheduler configuration, expected one of {', '.join(supported)}")
+        raise ValueError(
+            f"found {key} = {found!r} in the scheduler configuration, expected one of {', '.join(supported)}"
+        )
     return str(found)
 
 

@@ -32,9 +32,7 @@ def _silu_table(fraction_bits: int) -> np.ndarray:
     return _kernels().silu_lookup(fraction_bits)
 
 
-def requantize_rows(
-    acc: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, shift: int, out: np.ndarray
-) -> None:
+def requantize_rows(acc: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, shift: int, out: np.ndarray) -> None:
     """Accumulators [B, P, O] (exact integers, int32 or float32) plus bias int32 [1 or B, O] -> int8 or int16 ``out``."""
     low, high = limits_of(out.dtype)
     if ACCELERATED:
@@ -49,7 +47,7 @@ def quantize(x: np.ndarray, channels: int, multiplier: int, shift: int, out: np.
     if ACCELERATED:
         _kernels().rescale(x, channels, multiplier, shift, low, high, out)
     else:
-        out[:, :, :channels] = requantize(x[:, :, :channels], np.int64(multiplier), shift, (low, high))
+        out[:, :, :channels] = requantize(x[:, :, :channels], np.asarray(multiplier), shift, (low, high))
 
 
 def silu(x: np.ndarray, channels: int, fraction_bits: int, out: np.ndarray) -> None:
@@ -90,9 +88,7 @@ def group_norm(
     """
     if ACCELERATED:
         kernels = _kernels()
-        coefficients = kernels.norm_coefficients(
-            x, channels, groups, gain, offset, gain_bits, fraction_bits, epsilon
-        )
+        coefficients = kernels.norm_coefficients(x, channels, groups, gain, offset, gain_bits, fraction_bits, epsilon)
         table = NO_TABLE if silu_bits is None else _silu_table(silu_bits)
         kernels.normalize(x, channels, *coefficients, fraction_bits, table, *(quantizer or (0, 0)), out)
         return
@@ -108,7 +104,7 @@ def group_norm(
     )[:, :, 0]
     y = y if silu_bits is None else reference.silu(y, silu_bits)
     if quantizer is not None:
-        y = requantize(y, np.int64(quantizer[0]), quantizer[1], CODE_RANGE)
+        y = requantize(y, np.asarray(quantizer[0]), quantizer[1], CODE_RANGE)
     out[:, :, :channels] = y
 
 

@@ -6,8 +6,8 @@ over the trajectories find ranges and choose clipping thresholds; a third one co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from brevitas.graph.calibrate import calibration_mode
@@ -73,7 +73,9 @@ class QuantizedUNet(nn.Module):
                 weight = self.parameters_[f"{node.name}.weight"]
                 self.weights[_key(node.name)] = weight_quantized_convolution(weight, node.stride)
                 self.correction[node.name] = torch.zeros(self.graph.groups, len(weight))
-        scaled = {node.name for node in self.graph.nodes if not isinstance(node, (Concat, Upsample))} | {self.graph.input}
+        scaled = {node.name for node in self.graph.nodes if not isinstance(node, (Concat, Upsample))} | {
+            self.graph.input
+        }
         for name in sorted(scaled):
             is_code = self.graph.tensors[name].kind == CODE
             table = self.codes if is_code else self.values
@@ -231,38 +233,37 @@ def _search_thresholds(quantized: QuantizedUNet, trajectories: Trajectories, pro
         stepwise_scaling(quantizer).choose()  # type: ignore[arg-type]
 
 
+@dataclass
+class _BiasCorrection:
+    """Watches convolutions: first in float, then quantized, where each is shifted to its float mean at once."""
+
+    means: dict[str, torch.Tensor] = field(default_factory=dict)
+    errors: dict[str, list[torch.Tensor]] = field(default_factory=dict)
+
+    def remember(self, name: str, y: torch.Tensor) -> torch.Tensor:
+        self.means[name] = y.mean(dim=(0, 2, 3))
+        return y
+
+    def correct(self, name: str, y: torch.Tensor) -> torch.Tensor:
+        error = self.means[name] - y.mean(dim=(0, 2, 3))
+        self.errors.setdefault(name, []).append(error)
+        return y + error[:, None, None]
+
+
 def _correct_biases(quantized: QuantizedUNet, trajectories: Trajectories, progress: tqdm) -> None:
     """Shift every convolution so that its mean per channel and step group is the float one (Nagel et al. 2019, sec. 4.2).
 
     Convolutions are corrected in the order of execution, each with all earlier ones corrected already.
     """
-    group_of_step = quantized.graph.group_of_step
     for group in range(quantized.graph.groups):
-        steps = [step for step, of in enumerate(group_of_step) if of == group]
-        _correct_group(quantized, trajectories, group, steps, progress)
-
-
-def _correct_group(
-    quantized: QuantizedUNet, trajectories: Trajectories, group: int, steps: Sequence[int], progress: tqdm
-) -> None:
-    for step in steps:
-        means: dict[str, torch.Tensor] = {}
-
-        def remember(name: str, y: torch.Tensor, means: dict[str, torch.Tensor] = means) -> torch.Tensor:
-            means[name] = y.mean(dim=(0, 2, 3))
-            return y
-
-        def correct(name: str, y: torch.Tensor, means: dict[str, torch.Tensor] = means) -> torch.Tensor:
-            error = means[name] - y.mean(dim=(0, 2, 3)) + quantized.correction[name][group]
-            pending.setdefault(name, []).append(error)
-            return y + (error - quantized.correction[name][group])[:, None, None]
-
-        pending: dict[str, list[torch.Tensor]] = {} if step == steps[0] else pending
-        quantized.mode, quantized.on_convolution = FLOAT, remember
-        quantized(trajectories.samples[step], step, trajectories.labels)
-        quantized.mode, quantized.on_convolution = QUANTIZED, correct
-        quantized(trajectories.samples[step], step, trajectories.labels)
-        progress.update()
+        correction = _BiasCorrection()
+        for step in (step for step, of in enumerate(quantized.graph.group_of_step) if of == group):
+            for quantized.mode, quantized.on_convolution in (
+                (FLOAT, correction.remember),
+                (QUANTIZED, correction.correct),
+            ):
+                quantized(trajectories.samples[step], step, trajectories.labels)
+            progress.update()
+        for name, errors in correction.errors.items():
+            quantized.correction[name][group] = torch.stack(errors).mean(dim=0)
     quantized.on_convolution = None
-    for name, errors in pending.items():
-        quantized.correction[name][group] = torch.stack(errors).mean(dim=0)

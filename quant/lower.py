@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -76,7 +77,9 @@ def _assign_scales(model: QuantizedUNet) -> tuple[Graph, dict[str, np.ndarray]]:
             node = dataclasses.replace(node, fraction_bits=_silu_fraction_bits(node, reach))
             for name in pair:
                 if sum(root == tied[name] for root in tied.values()) > 1:
-                    raise UnsupportedOperator(f"{name}: a tensor around a SiLU cannot share its scale with a concatenation")
+                    raise UnsupportedOperator(
+                        f"{name}: a tensor around a SiLU cannot share its scale with a concatenation"
+                    )
                 scales[name] = np.full(graph.groups, 2.0**-node.fraction_bits)
         nodes.append(node)
     return dataclasses.replace(graph, nodes=tuple(nodes)), scales
@@ -85,7 +88,9 @@ def _assign_scales(model: QuantizedUNet) -> tuple[Graph, dict[str, np.ndarray]]:
 def _silu_fraction_bits(node: SiLU, reach: float) -> int:
     bits = min(SILU_FRACTION_BITS, math.floor(math.log2(2**15 / reach)))
     if bits < 1:
-        raise UnsupportedOperator(f"{node.name}: values of {reach:g} leave no fraction bits in 16; the model has outliers")
+        raise UnsupportedOperator(
+            f"{node.name}: values of {reach:g} leave no fraction bits in 16; the model has outliers"
+        )
     return bits
 
 
@@ -133,9 +138,11 @@ class _Lowering:
         return self.model.parameters_[f"{node.name}.{name}"].double().numpy()
 
     def _set(self, node: Node, name: str, values: np.ndarray, dtype: type) -> None:
-        limits = np.iinfo(dtype)
+        limits: Any = np.iinfo(dtype)
         if np.any(values < limits.min) or np.any(values > limits.max):
-            raise UnsupportedOperator(f"{node.name}: {name} reaches {np.max(np.abs(values)):g}, more than {limits.dtype} holds")
+            raise UnsupportedOperator(
+                f"{node.name}: {name} reaches {np.max(np.abs(values)):g}, more than {limits.dtype} holds"
+            )
         self.tables[f"{node.name}.{name}"] = np.ascontiguousarray(values.astype(dtype))
 
     def _multiplier(self, node: Node, factors: np.ndarray) -> None:

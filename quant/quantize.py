@@ -93,9 +93,7 @@ def quantize_unet(
         "calibration": asdict(options),
     }
     config = {key: value for key, value in unet.config.items() if key != "_name_or_path"}
-    return QuantizedModel(
-        integer.graph, integer.tables, integer.scales, config, dict(scheduler.config), quantization
-    )
+    return QuantizedModel(integer.graph, integer.tables, integer.scales, config, dict(scheduler.config), quantization)
 
 
 def _with_eta(scheduler: DDIMScheduler | DDPMScheduler, schedule: Schedule) -> Any:

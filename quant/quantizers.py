@@ -42,7 +42,9 @@ class StepwiseScaling(nn.Module):
         self.norm = norm
         self.register_buffer("threshold", torch.zeros(calibration.groups))
         self.register_buffer("fractions", torch.linspace(lowest, 1.0, candidates), persistent=False)
-        self.register_buffer("error", torch.zeros(calibration.groups, candidates, dtype=torch.float64), persistent=False)
+        self.register_buffer(
+            "error", torch.zeros(calibration.groups, candidates, dtype=torch.float64), persistent=False
+        )
 
     def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, unexpected, errors):
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)

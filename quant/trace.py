@@ -87,7 +87,9 @@ class _Builder:
         return name
 
 
-def trace(model: nn.Module, sample_shape: Sequence[int], timesteps: Sequence[int], group_of_step: Sequence[int]) -> FloatModel:
+def trace(
+    model: nn.Module, sample_shape: Sequence[int], timesteps: Sequence[int], group_of_step: Sequence[int]
+) -> FloatModel:
     """Trace a diffusers U-Net for the given schedule.
 
     ``sample_shape`` is (channels, height, width); ``timesteps`` the schedule's, one per step. A model with class
@@ -194,7 +196,9 @@ class _Translator:
     def expect_image(self, traced: _Traced) -> tuple[int, int, int]:
         height, width, channels = self.builder.tensors[traced.name].shape
         if traced.layout != image_layout(self.batch, height, width, channels):
-            raise ValueError(f"found an operand whose axes are {traced.layout}, expected (batch, channel, height, width)")
+            raise ValueError(
+                f"found an operand whose axes are {traced.layout}, expected (batch, channel, height, width)"
+            )
         return height, width, channels
 
     def image(self, name: str) -> _Traced:
@@ -287,13 +291,13 @@ def _group_norm(translator: _Translator, node: fx.Node) -> _Traced:
     spatial = tuple(part for axis in source.layout[2:] for part in axis)
     if source.layout[:2] != axes[:2] or {part.axis for part in spatial} - {HEIGHT, WIDTH}:
         raise ValueError(f"found axes {source.layout}, expected (batch, channel, pixels)")
-    name = translator.builder.add(
-        GroupNorm(module_path(node), module_path(node), (source.name,), groups=groups), VALUE
-    )
+    name = translator.builder.add(GroupNorm(module_path(node), module_path(node), (source.name,), groups=groups), VALUE)
     gain, offset = (translator.constant(_argument(node, 2 + i, key, None)) for i, key in enumerate(("weight", "bias")))
     translator.builder.parameters[f"{name}.gain"] = torch.ones(channels) if gain is None else gain
     translator.builder.parameters[f"{name}.offset"] = torch.zeros(channels) if offset is None else offset
-    translator.builder.parameters[f"{name}.epsilon"] = torch.tensor(_argument(node, 4, "eps", 1e-5), dtype=torch.float64)
+    translator.builder.parameters[f"{name}.epsilon"] = torch.tensor(
+        _argument(node, 4, "eps", 1e-5), dtype=torch.float64
+    )
     return _Traced(name, source.layout)
 
 
@@ -363,7 +367,9 @@ def _condition(translator: _Translator, node: fx.Node, operation: str) -> _Trace
     producer = translator.producer(activation)
     foldable = (Convolution, GroupNorm) if operation == "add" else (GroupNorm,)
     if not isinstance(producer, foldable):
-        raise ValueError(f"conditioning by {operation} folds into {[t.__name__ for t in foldable]}, not {producer.name}")
+        raise ValueError(
+            f"conditioning by {operation} folds into {[t.__name__ for t in foldable]}, not {producer.name}"
+        )
     translator.builder.conditioning.setdefault(producer.name, []).append((operation, term))
     return traced
 
@@ -375,7 +381,8 @@ def _concat(translator: _Translator, node: fx.Node) -> _Traced:
     if _argument(node, 1, "dim", 0) not in (1, -3):
         raise ValueError("concatenation is supported along channels only")
     name = translator.builder.add(
-        Concat(f"{module_path(node)}.concat".lstrip("."), module_path(node), tuple(source.name for source in sources)), VALUE
+        Concat(f"{module_path(node)}.concat".lstrip("."), module_path(node), tuple(source.name for source in sources)),
+        VALUE,
     )
     return translator.image(name)
 
@@ -429,7 +436,9 @@ def _attention(translator: _Translator, node: fx.Node) -> _Traced:
     per_head = reshape((image_layout(1, 1, 1, channels)[1],), (head_count, head_size))
     for operand in (q, k, v):
         if (operand.layout[1], operand.layout[3]) != (heads, depth) or (heads, depth) != per_head:
-            raise ValueError(f"found attention operands with axes {operand.layout}, expected (batch, head, token, channel)")
+            raise ValueError(
+                f"found attention operands with axes {operand.layout}, expected (batch, head, token, channel)"
+            )
     path, builder = module_path(node), translator.builder
     scale = _argument(node, 6, "scale", None) or node.kwargs.get("scale") or 1 / math.sqrt(head_size)
     scores = builder.add(MatMul(f"{path}.scores", path, (q.name, k.name), heads=head_count), VALUE)
@@ -437,7 +446,8 @@ def _attention(translator: _Translator, node: fx.Node) -> _Traced:
     probabilities = builder.add(Softmax(f"{path}.softmax", path, (scores,)), CODE)
     height, width, _ = builder.tensors[q.name].shape
     mixed = builder.add(
-        MatMul(f"{path}.mix", path, (probabilities, v.name), heads=head_count, scores=False, image=(height, width)), VALUE
+        MatMul(f"{path}.mix", path, (probabilities, v.name), heads=head_count, scores=False, image=(height, width)),
+        VALUE,
     )
     builder.parameters[f"{mixed}.factor"] = torch.tensor(1.0, dtype=torch.float64)
     return _Traced(mixed, q.layout)
@@ -590,7 +600,9 @@ def insert_quantizers(
         writes_code = isinstance(node, Softmax) or (
             isinstance(node, (Convolution, MatMul, Upsample)) and wants_code(node.name) and bool(readers[node.name])
         )
-        if not isinstance(node, (Convolution, MatMul, Upsample)) and any(kinds[source] == CODE for source in node.inputs):
+        if not isinstance(node, (Convolution, MatMul, Upsample)) and any(
+            kinds[source] == CODE for source in node.inputs
+        ):
             raise UnsupportedOperator(f"{type(node).__name__} {node.name} reads the sample or codes directly")
         kinds[node.name] = CODE if writes_code else VALUE
         tensors[node.name] = dataclasses.replace(tensors[node.name], kind=kinds[node.name])

@@ -161,7 +161,9 @@ def _resume(out: Path, recipe: Recipe, model, average, optimizer) -> int:
     free = {"steps", "decay_steps"}  # a run may be prolonged
     changed = sorted(name for name in wanted if name not in free and found[name] != wanted[name])
     if changed:
-        raise ValueError(f"{path} was trained with another {', '.join(changed)}; use the same, or another output folder")
+        raise ValueError(
+            f"{path} was trained with another {', '.join(changed)}; use the same, or another output folder"
+        )
     tensors = load_file(path)
     model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
     average.update({name[4:]: value for name, value in tensors.items() if name.startswith("ema.")})
@@ -207,7 +209,9 @@ def _stage(inputs: int, outputs: int) -> list[nn.Module]:
     ]
 
 
-def train_classifier(out: Path, epochs: int = 12, batch: int = 128, learning_rate: float = 2e-3, seed: int = 0) -> float:
+def train_classifier(
+    out: Path, epochs: int = 12, batch: int = 128, learning_rate: float = 2e-3, seed: int = 0
+) -> float:
     """Train :class:`Classifier`, write ``out`` (safetensors, test accuracy in its metadata), return that accuracy."""
     torch.manual_seed(seed)
     train, test = load_split("train"), load_split("t10k")

@@ -44,7 +44,9 @@ def to_multiplier(factor: np.ndarray) -> tuple[np.ndarray, int]:
     return mantissa.astype(np.int32), shift
 
 
-def requantize(x: np.ndarray, multiplier: np.ndarray, shift: np.ndarray | int, limits: tuple[int, int]) -> np.ndarray:
+def requantize(
+    x: np.ndarray, multiplier: np.ndarray | int, shift: np.ndarray | int, limits: tuple[int, int]
+) -> np.ndarray:
     """``saturate((x * multiplier + half) >> shift)`` with x within int32 and a 31-bit multiplier: fits int64."""
     product = np.asarray(x, np.int64) * np.asarray(multiplier, np.int64)
     return saturate(round_shift(product, shift), limits)

@@ -19,7 +19,7 @@ from typing import Any, Union
 import numpy as np
 
 CODE, VALUE = "code", "value"
-DTYPES = {CODE: np.dtype(np.int8), VALUE: np.dtype(np.int16)}
+DTYPES: dict[str, np.dtype[Any]] = {CODE: np.dtype(np.int8), VALUE: np.dtype(np.int16)}
 Tables = Mapping[str, np.ndarray]
 
 

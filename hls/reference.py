@@ -213,6 +213,9 @@ class Reference:
         def row(name: str, conditional: bool = False) -> np.ndarray:
             return table(name)[step][labels] if conditional else table(name)[group]
 
+        def scalar(name: str) -> int:
+            return int(table(name)[group])
+
         x = operands[0]
         if isinstance(node, (Convolution, MatMul)):
             accumulators = self._accumulate(node, operands, temporal)
@@ -230,15 +233,17 @@ class Reference:
         if isinstance(node, GroupNorm):
             gain, offset = row("gain", node.conditional), row("offset", node.conditional)
             gain, offset = np.broadcast_to(gain, (len(x), x.shape[3])), np.broadcast_to(offset, (len(x), x.shape[3]))
-            return group_norm(x, node.groups, gain, offset, row("gain_bits"), row("fraction_bits"), row("epsilon"))
+            return group_norm(
+                x, node.groups, gain, offset, scalar("gain_bits"), scalar("fraction_bits"), scalar("epsilon")
+            )
         if isinstance(node, SiLU):
             return silu(x, node.fraction_bits)
         if isinstance(node, Softmax):
-            return softmax(x, row("multiplier"), row("shift"), row("reciprocal_scale"))
+            return softmax(x, scalar("multiplier"), scalar("shift"), scalar("reciprocal_scale"))
         if isinstance(node, Upsample):
             return x.repeat(node.factor, axis=1).repeat(node.factor, axis=2)
         if isinstance(node, AveragePool):
-            return average_pool(x, node.size, row("multiplier"), row("shift"))
+            return average_pool(x, node.size, scalar("multiplier"), scalar("shift"))
         if isinstance(node, Concat):
             return np.concatenate(operands, axis=3)
         raise ValueError(f"{node.name}: the reference has no operator {type(node).__name__}")

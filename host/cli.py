@@ -87,8 +87,21 @@ def main() -> None:
 @HARDWARE
 @BACKEND
 @reporting_errors
-def generate(model: Path | None, count: int, output: Path, labels: str | None, seed: int, batch: int, device: str,
-             flow: str, summary: Path | None, quiet: bool, board: str, hardware: Path | None, backend: str | None) -> None:  # fmt: skip
+def generate(
+    model: Path | None,
+    count: int,
+    output: Path,
+    labels: str | None,
+    seed: int,
+    batch: int,
+    device: str,
+    flow: str,
+    summary: Path | None,
+    quiet: bool,
+    board: str,
+    hardware: Path | None,
+    backend: str | None,
+) -> None:
     """Generate images with a quantized MODEL (default: the bundled one).
 
     Interrupted, it keeps the finished batches beside OUTPUT; the same command goes on from there.

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Compiled loops of the vector unit (numba): the same integers as :mod:`ditto_zynq.hls.reference`, without temporaries.
 
 Activations are C-contiguous [B, P, W]: samples, pixels, and a pitch of which a tensor uses the first ``channels``, since it
@@ -26,7 +27,7 @@ def silu_lookup(fraction_bits: int) -> np.ndarray:
 
 
 @compiled
-def requantize_rows(acc, bias, multiplier, shift, low, high, out):  # type: ignore[no-untyped-def]
+def requantize_rows(acc, bias, multiplier, shift, low, high, out):
     """``acc`` [B, P, O] float32 or int32 exact integers; ``bias`` int32 [1 or B, O]; ``multiplier`` int32 [1 or O]."""
     batch, pixels, channels = acc.shape
     half = np.int64(1) << (shift - 1)
@@ -44,7 +45,7 @@ def requantize_rows(acc, bias, multiplier, shift, low, high, out):  # type: igno
 
 
 @compiled
-def rescale(x, channels, multiplier, shift, low, high, out):  # type: ignore[no-untyped-def]
+def rescale(x, channels, multiplier, shift, low, high, out):
     half = np.int64(1) << (shift - 1)
     for b in range(x.shape[0]):
         for p in range(x.shape[1]):
@@ -56,7 +57,7 @@ def rescale(x, channels, multiplier, shift, low, high, out):  # type: ignore[no-
 
 
 @compiled
-def look_up(x, channels, table, out):  # type: ignore[no-untyped-def]
+def look_up(x, channels, table, out):
     for b in range(x.shape[0]):
         for p in range(x.shape[1]):
             for c in range(channels):
@@ -64,7 +65,7 @@ def look_up(x, channels, table, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def add(a, b, channels, first, second, shift, out):  # type: ignore[no-untyped-def]
+def add(a, b, channels, first, second, shift, out):
     half = np.int64(1) << (shift - 1)
     for n in range(a.shape[0]):
         for p in range(a.shape[1]):
@@ -75,12 +76,12 @@ def add(a, b, channels, first, second, shift, out):  # type: ignore[no-untyped-d
 
 
 @compiled
-def _round_shift(x, shift):  # type: ignore[no-untyped-def]
+def _round_shift(x, shift):
     return (x + (np.int64(1) << (shift - 1))) >> shift if shift > 0 else x
 
 
 @compiled
-def _reciprocal_square_root(v):  # type: ignore[no-untyped-def]
+def _reciprocal_square_root(v):
     half_exponent = np.int64(0)
     for bits in (32, 16, 8, 4, 2):
         if v >> (2 * half_exponent) >= np.int64(1) << bits:
@@ -97,7 +98,7 @@ def _reciprocal_square_root(v):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def norm_coefficients(x, channels, groups, gain, offset, gain_bits, fraction_bits, epsilon):  # type: ignore[no-untyped-def]
+def norm_coefficients(x, channels, groups, gain, offset, gain_bits, fraction_bits, epsilon):
     """Slope and intercept int64 [B, C] of the normalization; ``gain`` and ``offset`` are [1 or B, C]."""
     batch, pixels, _ = x.shape
     per_group = channels // groups
@@ -131,7 +132,7 @@ def norm_coefficients(x, channels, groups, gain, offset, gain_bits, fraction_bit
 
 
 @compiled
-def normalize(x, channels, slope, intercept, fraction_bits, silu_table, multiplier, shift, out):  # type: ignore[no-untyped-def]
+def normalize(x, channels, slope, intercept, fraction_bits, silu_table, multiplier, shift, out):
     """``x * slope + intercept``, SiLU where ``silu_table`` is not empty, quantized where ``shift`` is not zero."""
     half = np.int64(1) << (fraction_bits - 1)
     code_half = np.int64(1) << (max(shift, 1) - 1)
@@ -156,7 +157,7 @@ def normalize(x, channels, slope, intercept, fraction_bits, silu_table, multipli
 
 
 @compiled
-def softmax(x, multiplier, shift, reciprocal_scale, out):  # type: ignore[no-untyped-def]
+def softmax(x, multiplier, shift, reciprocal_scale, out):
     """``x`` int16 [B, R, K] -> codes int8 [B, R, K]."""
     keys = x.shape[2]
     half = np.int64(1) << (shift - 1)
@@ -182,7 +183,7 @@ def softmax(x, multiplier, shift, reciprocal_scale, out):  # type: ignore[no-unt
 
 
 @compiled
-def count_map(codes, previous, lanes, digits):  # type: ignore[no-untyped-def]
+def count_map(codes, previous, lanes, digits):
     """Digits per lane of ``codes - previous`` into uint16 ``digits`` [N, lanes]; operands int8 [N, K].
 
     Returns (zeros, narrow non-zeros, digits in all). An empty ``previous`` is the reference zero.
@@ -219,7 +220,7 @@ def count_map(codes, previous, lanes, digits):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def window_cycles(digits, kernel_height, kernel_width, stride_height, stride_width, top, left, rows, columns):  # type: ignore[no-untyped-def]
+def window_cycles(digits, kernel_height, kernel_width, stride_height, stride_width, top, left, rows, columns):
     """(sum over output pixels of the fullest lane's digits, at least 1 each; sum of digits over all windows).
 
     ``digits`` uint16 [B, H, W, lanes]; padding contributes none.

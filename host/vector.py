@@ -47,7 +47,7 @@ def quantize(x: np.ndarray, channels: int, multiplier: int, shift: int, out: np.
     if ACCELERATED:
         _kernels().rescale(x, channels, multiplier, shift, low, high, out)
     else:
-        out[:, :, :channels] = requantize(x[:, :, :channels], np.asarray(multiplier), shift, (low, high))
+        out[:, :, :channels] = requantize(x[:, :, :channels], multiplier, shift, (low, high))
 
 
 def silu(x: np.ndarray, channels: int, fraction_bits: int, out: np.ndarray) -> None:
@@ -104,7 +104,7 @@ def group_norm(
     )[:, :, 0]
     y = y if silu_bits is None else reference.silu(y, silu_bits)
     if quantizer is not None:
-        y = requantize(y, np.asarray(quantizer[0]), quantizer[1], CODE_RANGE)
+        y = requantize(y, quantizer[0], quantizer[1], CODE_RANGE)
     out[:, :, :channels] = y
 
 

@@ -35,6 +35,10 @@ class StepwiseScaling(nn.Module):
     ``candidates`` fractions of that range; :meth:`choose` then keeps the best one. ``norm`` 0 keeps the full range.
     """
 
+    threshold: torch.Tensor
+    fractions: torch.Tensor
+    error: torch.Tensor
+
     def __init__(self, calibration: Calibration, levels: int, norm: float, candidates: int = 24, lowest: float = 0.3):
         super().__init__()
         self.calibration = calibration

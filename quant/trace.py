@@ -328,7 +328,7 @@ def _multiply(translator: _Translator, node: fx.Node) -> _Traced:
     if isinstance(left, fx.Node) and isinstance(right, fx.Node):
         return _condition(translator, node, "multiply")
     activation, factor = (left, right) if left in translator.traced else (right, left)
-    return _scale(translator, activation, float(factor))
+    return _scale(translator, activation, float(factor))  # type: ignore[arg-type]
 
 
 def _divide(translator: _Translator, node: fx.Node) -> _Traced:

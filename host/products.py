@@ -195,7 +195,10 @@ def _sum_exact(results: list[np.ndarray]) -> np.ndarray:
 
 
 def _matrix(weight: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(weight.reshape(len(weight), -1).T)
+    """[I, O]. A fresh array: the transpose of one column keeps its strides, which ``torch._int_mm`` silently misreads."""
+    matrix = np.empty((weight[0].size, len(weight)), np.int8)
+    matrix[...] = weight.reshape(len(weight), -1).T
+    return matrix
 
 
 def _as_nchw(nhwc: Any) -> Any:

@@ -12,6 +12,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import click
 import numpy as np
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
@@ -209,9 +210,7 @@ def _stage(inputs: int, outputs: int) -> list[nn.Module]:
     ]
 
 
-def train_classifier(
-    out: Path, epochs: int = 12, batch: int = 128, learning_rate: float = 2e-3, seed: int = 0
-) -> float:
+def train_classifier(out: Path, epochs: int = 8, batch: int = 128, learning_rate: float = 2e-3, seed: int = 0) -> float:
     """Train :class:`Classifier`, write ``out`` (safetensors, test accuracy in its metadata), return that accuracy."""
     torch.manual_seed(seed)
     train, test = load_split("train"), load_split("t10k")
@@ -243,3 +242,42 @@ def train_classifier(
 def as_images(images: np.ndarray) -> torch.Tensor:
     """uint8 [N, 28, 28] -> float32 [N, 1, 28, 28] in [-1, 1]."""
     return torch.from_numpy(images.astype(np.float32)).div(127.5).sub(1).unsqueeze(1)
+
+
+@click.group()
+def main() -> None:
+    """Train the models that the repository ships."""
+
+
+@main.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/ddpm"), show_default=True)
+@click.option("--steps", default=Recipe.steps, show_default=True, help="May be raised to prolong a finished run.")
+@click.option("--decay-steps", default=Recipe.decay_steps, show_default=True)
+@click.option("--seed", default=Recipe.seed, show_default=True)
+@click.option("--threads", default=0, help="CPU threads (default: all).")
+def ddpm(out: Path, steps: int, decay_steps: int, seed: int, threads: int) -> None:
+    """Train the DDPM; interrupted, the same command goes on from the last checkpoint."""
+    if threads:
+        torch.set_num_threads(threads)
+    try:
+        train_ddpm(Recipe(steps=steps, decay_steps=decay_steps, seed=seed), out)
+    except KeyboardInterrupt:
+        raise click.ClickException(f"interrupted; the same command goes on from {out / 'resume.safetensors'}") from None
+    except (ValueError, FileNotFoundError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/classifier.safetensors"), show_default=True)
+@click.option("--epochs", default=8, show_default=True)
+def classifier(out: Path, epochs: int) -> None:
+    """Train the classifier that judges generated images."""
+    try:
+        accuracy = train_classifier(out, epochs)
+    except FileNotFoundError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{out}: test accuracy {accuracy:.4f}")
+
+
+if __name__ == "__main__":
+    main()

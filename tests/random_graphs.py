@@ -1,0 +1,206 @@
+"""Random integer graphs with random tables, over the whole legal range: what the fuzz tests run on every implementation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from ditto_zynq.hls.graph import (
+    CODE,
+    VALUE,
+    Add,
+    AveragePool,
+    Concat,
+    Convolution,
+    Graph,
+    GroupNorm,
+    MatMul,
+    Node,
+    Quantize,
+    SiLU,
+    Softmax,
+    Tensor,
+    Upsample,
+    check_graph,
+    output_shape,
+)
+
+Shape = tuple[int, int, int]
+
+
+@dataclass
+class GraphBuilder:
+    """Adds operators with tables whose results use much of their range, sometimes all of it and beyond."""
+
+    seed: int
+    groups: int = 2
+    steps: int = 4
+    labels: int = 3
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    nodes: list[Node] = field(default_factory=list)
+    tables: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.random = np.random.default_rng(self.seed)
+
+    def input(self, shape: Shape) -> str:
+        self.tensors["sample"] = Tensor("sample", CODE, shape)
+        return "sample"
+
+    def convolution(
+        self,
+        source: str,
+        channels: int,
+        kernel: tuple[int, int] = (1, 1),
+        stride: tuple[int, int] = (1, 1),
+        padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+        kind: str = VALUE,
+        conditional: bool = False,
+        extreme: bool = False,
+    ) -> str:
+        node = Convolution(self._name(), "m", (source,), kernel, stride, padding, conditional)
+        depth = self.tensors[source].shape[2]
+        weight = self.random.integers(-127, 128, (channels, *kernel, depth))
+        if extreme:
+            weight = 127 * self.random.choice([-1, 1], (channels, 1, 1, 1)) * np.ones_like(weight)
+        rows = (self.steps, self.labels, channels) if conditional else (self.groups, channels)
+        reach = 60 * 60 * np.sqrt(weight[0].size)
+        self._set(node, weight=weight.astype(np.int8), bias=self._integers(-reach, reach, rows, np.int32))
+        self._requantizer(node, reach, kind, (self.groups, channels))
+        return self._add(node, kind, channels)
+
+    def scores(self, q: str, k: str, heads: int) -> str:
+        node = MatMul(self._name(), "m", (q, k), heads=heads)
+        self._requantizer(node, 60 * 60 * np.sqrt(self.tensors[q].shape[2] / heads), VALUE, (self.groups,))
+        return self._add(node, VALUE)
+
+    def softmax(self, source: str) -> str:
+        node = Softmax(self._name(), "m", (source,))
+        shift = 20 + self.random.integers(0, 12, self.groups)
+        multiplier = self._integers(1, 2 ** (shift - 4), (self.groups,), np.int32)
+        scale = 2.0 ** self.random.uniform(-14, -7, self.groups)
+        self._set(node, multiplier=multiplier, shift=shift.astype(np.int32))
+        self._set(node, reciprocal_scale=np.rint(2.0**38 / scale).astype(np.int64))
+        return self._add(node, CODE)
+
+    def mix(self, p: str, v: str, heads: int, kind: str = CODE) -> str:
+        height, width, _ = self.tensors[v].shape
+        queries = self.tensors[p].shape[1]
+        image = (height, width) if height * width == queries else (1, queries)
+        node = MatMul(self._name(), "m", (p, v), heads=heads, scores=False, image=image)
+        self._requantizer(node, 30 * 60 * np.sqrt(self.tensors[p].shape[2]), kind, (self.groups,))
+        return self._add(node, kind)
+
+    def quantize(self, source: str) -> str:
+        node = Quantize(self._name(), "m", (source,))
+        self._requantizer(node, 8000, CODE, (self.groups,))
+        return self._add(node, CODE)
+
+    def add(self, a: str, b: str) -> str:
+        node = Add(self._name(), "m", (a, b))
+        self._requantizer(node, 2**15, VALUE, (self.groups, 2))
+        return self._add(node, VALUE)
+
+    def group_norm(self, source: str, norm_groups: int, conditional: bool = False) -> str:
+        node = GroupNorm(self._name(), "m", (source,), norm_groups, conditional)
+        channels = self.tensors[source].shape[2]
+        rows = (self.steps, self.labels, channels) if conditional else (self.groups, channels)
+        gain_bits = self.random.integers(4, 12, self.groups)
+        self._set(node, gain=self._integers(-(2**21) + 1, 2**21, rows, np.int32))
+        self._set(node, offset=self._integers(-(2**32), 2**32, rows, np.int64))
+        self._set(node, gain_bits=gain_bits.astype(np.int32))
+        self._set(node, fraction_bits=self.random.integers(8, 21, self.groups).astype(np.int32))
+        self._set(node, epsilon=self._integers(1, 2**40, (self.groups,), np.int64))
+        return self._add(node, VALUE)
+
+    def silu(self, source: str) -> str:
+        return self._add(SiLU(self._name(), "m", (source,), int(self.random.integers(6, 12))), VALUE)
+
+    def upsample(self, source: str, factor: int = 2) -> str:
+        return self._add(Upsample(self._name(), "m", (source,), factor), self.tensors[source].kind)
+
+    def average_pool(self, source: str, size: int = 2) -> str:
+        node = AveragePool(self._name(), "m", (source,), size)
+        self._requantizer(node, size * size * 2**14, VALUE, (self.groups,))
+        return self._add(node, VALUE)
+
+    def concat(self, *sources: str) -> str:
+        return self._add(Concat(self._name(), "m", sources), self.tensors[sources[0]].kind)
+
+    def graph(self, output: str) -> Graph:
+        group_of_step = tuple(step * self.groups // self.steps for step in range(self.steps))
+        graph = Graph(self.tensors, tuple(self.nodes), "sample", output, group_of_step, self.labels)
+        check_graph(graph)
+        return graph
+
+    def codes(self, batch: int) -> np.ndarray:
+        """Input codes int8 [batch, H, W, C], sometimes at the ends of their range."""
+        shape = (batch, *self.tensors["sample"].shape)
+        if self.random.random() < 0.2:
+            return self.random.choice(np.array([-128, 127], np.int8), shape)
+        return self.random.integers(-128, 128, shape).astype(np.int8)
+
+    def next_codes(self, codes: np.ndarray) -> np.ndarray:
+        """The codes of the following step: equal, close, or unrelated."""
+        spread = int(self.random.choice([0, 2, 20, 256]))
+        change = self.random.integers(-spread, spread + 1, codes.shape)
+        return np.clip(codes.astype(np.int64) + change, -128, 127).astype(np.int8)
+
+    def _name(self) -> str:
+        return f"n{len(self.nodes)}"
+
+    def _add(self, node: Node, kind: str, channels: int = 0) -> str:
+        shape = output_shape(node, [self.tensors[name] for name in node.inputs], channels)
+        self.tensors[node.name] = Tensor(node.name, kind, shape)
+        self.nodes.append(node)
+        return node.name
+
+    def _set(self, node: Node, **tables: np.ndarray) -> None:
+        self.tables.update({f"{node.name}.{name}": table for name, table in tables.items()})
+
+    def _integers(self, low: float, high: Any, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        return self.random.integers(int(low), np.asarray(high).astype(np.int64), shape).astype(dtype)
+
+    def _requantizer(self, node: Node, reach: float, kind: str, shape: tuple[int, ...]) -> None:
+        """A multiplier that maps ``reach`` to a quarter, all or four times the result's range."""
+        limit = 127 if kind == CODE else 2**15 - 1
+        factor = limit / reach * self.random.choice([0.25, 1.0, 4.0]) * self.random.uniform(0.5, 1, shape)
+        shift = 30 - int(np.ceil(np.log2(factor.max())))
+        shift = int(np.clip(shift, 1, 62))
+        multiplier = np.rint(factor * 2.0**shift) * self.random.choice([1, 1, 1, -1])
+        shifts = np.full(self.groups, shift) - self.random.integers(0, 2, self.groups)
+        self._set(node, multiplier=multiplier.astype(np.int32), shift=np.clip(shifts, 1, 62).astype(np.int32))
+
+
+def random_unet(seed: int) -> tuple[GraphBuilder, Graph]:
+    """A small U-Net with every operator: odd channels, strides, asymmetric padding, skip concatenations, attention."""
+    build = GraphBuilder(seed, groups=int(np.random.default_rng(seed).integers(1, 4)))
+    random = build.random
+    heads, per_head = int(random.integers(1, 4)), int(random.integers(1, 9))
+    norm_groups = int(random.integers(1, 4))
+    width = norm_groups * int(random.integers(1, 7))
+    size = (int(random.integers(2, 5)) * 2, int(random.integers(2, 5)) * 2)
+    sample = build.input((*size, int(random.integers(1, 4))))
+
+    first = build.convolution(sample, width, (3, 3), padding=(1, 1, 1, 1), extreme=bool(random.random() < 0.2))
+    norm = build.group_norm(first, norm_groups, conditional=bool(random.random() < 0.5))
+    code = build.quantize(build.silu(norm))
+    second = build.convolution(code, width, (3, 3), padding=(1, 1, 1, 1), conditional=True)
+    block = build.add(first, second)
+    down = build.convolution(build.quantize(block), width, (3, 3), (2, 2), (0, 1, 0, 1))
+    pooled = build.average_pool(block)
+    low = build.add(down, pooled)
+
+    tokens = build.quantize(build.group_norm(low, norm_groups))
+    q, k, v = (build.convolution(tokens, heads * per_head, kind=CODE) for _ in range(3))
+    probabilities = build.softmax(build.scores(q, k, heads))
+    attended = build.add(build.convolution(build.mix(probabilities, v, heads), width), low)
+
+    joined = build.concat(attended, down) if random.random() < 0.5 else build.concat(attended, pooled)
+    merged = build.convolution(build.quantize(joined), width, (1, 1))
+    up = build.convolution(build.upsample(build.quantize(merged)), width, (3, 3), padding=(1, 1, 1, 1))
+    skip = build.concat(up, block)
+    last = build.quantize(build.silu(build.group_norm(skip, norm_groups)))
+    output = build.convolution(last, int(random.integers(1, 4)), (3, 3), padding=(1, 1, 1, 1))
+    return build, build.graph(output)

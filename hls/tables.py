@@ -13,7 +13,7 @@ SILU_ENTRY_BITS = 16  # entries as Q0.16
 SILU_STEP_BITS = 6  # 512 segments over [0, 16)
 
 EXP_FRACTION_BITS = 12  # the exponent as Qn.12
-EXP_ENTRY_BITS = 15  # entries as Q1.15
+EXP_ENTRY_BITS = 20  # entries as Q1.20
 EXP_STEP_BITS = 4  # 256 segments over [0, 1)
 
 RSQRT_ENTRY_BITS = 23  # entries as Q1.23

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from ditto_zynq.hls.boards import BOARDS
+from ditto_zynq.hls.config import HardwareConfig, default_config
+from ditto_zynq.hls.isa import COUNTERS, DESCRIPTOR, SCALARS, Region, base_register
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_shipped_configurations_fit_their_boards(board):
+    config = default_config(board)
+    assert config.multiplier_dsps <= BOARDS[board].dsp
+    assert config.bytes_per_cycle * config.clock_mhz * 1e6 <= BOARDS[board].dram_gb_per_s * 1e9 * 1.000001
+    assert HardwareConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_every_field_is_in_the_hash():
+    config = HardwareConfig()
+    changes = {"board": "zcu102", "clock_mhz": 300, "bus_bits": 64, "bus_ports": 2, "channel_groups": False}
+    for name in config.to_json():
+        other = HardwareConfig.from_json({**config.to_json(), name: changes.get(name, 4)})
+        assert other.digest != config.digest, name
+    assert config.register_hash == int(config.digest[:8], 16)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"board": "zcu999"}, "found board 'zcu999', expected one of zcu104"),
+        ({"cores": 64}, "16384 multipliers need 8192 DSPs, but zcu104 has 1728"),
+        ({"lanes": 0}, "found lanes = 0, expected at least 1"),
+        ({"bus_bits": 48}, "found bus_bits = 48"),
+        ({"bus_ports": 5}, "zcu104 has 4 HP ports"),
+        ({"corse": 4}, "found configuration field 'corse', expected some of .*cores"),
+    ],
+)
+def test_impossible_configurations_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        HardwareConfig.from_json(fields)
+
+
+def test_unreadable_configuration_files(tmp_path):
+    path = tmp_path / "hardware.json"
+    with pytest.raises(ValueError, match="no readable hardware configuration"):
+        HardwareConfig.load(path)
+    path.write_text("{")
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        HardwareConfig.load(path)
+
+
+def test_records_are_aligned_for_bursts():
+    assert DESCRIPTOR.itemsize % 16 == 0 and SCALARS.itemsize % 8 == 0 and COUNTERS.itemsize % 8 == 0
+    for record in (DESCRIPTOR, SCALARS, COUNTERS):
+        for name in record.names:
+            dtype, offset = record.fields[name][:2]
+            assert offset % dtype.itemsize == 0, f"{name} is not naturally aligned"
+    registers = [base_register(region) for region in Region]
+    assert len(set(registers)) == len(registers) and min(registers) > 0x20

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from ditto_zynq.hls.graph import Graph
+
+from tests.random_graphs import GraphBuilder, random_unet
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_json_round_trip(seed):
+    _, graph = random_unet(seed)
+    assert Graph.from_json(json.loads(json.dumps(graph.to_json()))) == graph
+
+
+def edited(change):
+    data = json.loads(json.dumps(random_unet(0)[1].to_json()))
+    change(data)
+    return data
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d["nodes"][0].update(op="Fold"), "found operator 'Fold'.*expected one of Convolution"),
+        (lambda d: d["nodes"][0].update(inputs=["nowhere"]), "'nowhere' is not in the graph's list of tensors"),
+        (lambda d: d["nodes"].reverse(), "is used before it is computed"),
+        (lambda d: d["nodes"].append(d["nodes"][0]), "computed twice"),
+        (lambda d: d.update(output="nothing"), "'nothing' is never computed"),
+        (lambda d: d["tensors"][1].update(shape=[1, 2, 3]), "found output shape"),
+        (lambda d: d["tensors"][1].update(kind="code"), "expected values"),
+        (lambda d: d.update(group_of_step=[0, 2]), "expected 0 to 2, all used"),
+        (lambda d: d.pop("labels"), "not readable"),
+        (lambda d: d["nodes"][0].update(surprise=1), "not readable"),
+    ],
+)
+def test_broken_graphs_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        Graph.from_json(edited(change))
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    build = GraphBuilder(0)
+    source = build.input((4, 4, 6))
+    with pytest.raises(ValueError, match="does not fit"):
+        build.convolution(source, 3, (5, 5))
+    value = build.convolution(source, 6)
+    smaller = build.average_pool(value)
+    with pytest.raises(ValueError, match="expected equal"):
+        build.add(value, smaller)
+    with pytest.raises(ValueError, match="cannot be cut into 4 groups"):
+        build.group_norm(value, 4)

@@ -1,0 +1,82 @@
+"""The reference against independent statements of the same operators."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ditto_zynq.hls import reference
+from ditto_zynq.hls.graph import Convolution
+from ditto_zynq.hls.reference import Reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.random_graphs import GraphBuilder, random_unet
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 7)),
+    kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.tuples(*[st.integers(0, 3)] * 4),
+)
+def test_convolution_is_that_of_pytorch_in_float64(seed, size, kernel, stride, padding):
+    height, width, channels = size
+    top, bottom, left, right = padding
+    if height + top + bottom < kernel[0] or width + left + right < kernel[1]:
+        return
+    random = np.random.default_rng(seed)
+    codes = random.integers(-128, 128, (2, *size))
+    weight = random.integers(-127, 128, (5, *kernel, channels))
+    image = torch.nn.functional.pad(torch.tensor(codes.transpose(0, 3, 1, 2)).double(), (left, right, top, bottom))
+    expected = torch.nn.functional.conv2d(image, torch.tensor(weight.transpose(0, 3, 1, 2)).double(), stride=stride)
+    found = reference.convolve(codes, weight, stride, padding)
+    assert np.array_equal(found, expected.permute(0, 2, 3, 1).numpy())
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_attention_products_are_those_of_einsum(heads):
+    random = np.random.default_rng(heads)
+    q, k, v = (random.integers(-128, 128, (2, 3, 4, heads * 5)) for _ in range(3))
+    split = [x.reshape(2, 12, heads, 5) for x in (q, k, v)]
+    scores = np.einsum("bqhd,bkhd->bhqk", split[0], split[1])
+    assert np.array_equal(reference.attention_scores(q, k, heads), scores)
+    p = random.integers(0, 128, (2, heads, 12, 12))
+    mixed = np.einsum("bhqk,bkhd->bqhd", p, split[2]).reshape(2, 12, heads * 5)
+    assert np.array_equal(reference.attention_mix(p, v, heads), mixed)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_differences_never_change_a_value(seed):
+    """acc_prev + W . (q - q_prev) = W . q, for every operator, across step-group changes, whatever the mix of references."""
+    build, graph = random_unet(seed)
+    direct, temporal, mixed = (Reference(graph, build.tables) for _ in range(3))
+    codes, labels = build.codes(2), build.random.integers(0, graph.labels, 2)
+    for step in range(graph.steps):
+        expected = direct.step(codes, step, labels)
+        choice = {node.name: bool(build.random.random() < 0.5) for node in graph.linear_nodes}
+        for found in (temporal.step(codes, step, labels, True), mixed.step(codes, step, labels, choice)):
+            assert all(np.array_equal(found[name], expected[name]) for name in expected)
+        codes = build.next_codes(codes)
+
+
+def test_reset_forgets_the_history():
+    build, graph = random_unet(5)
+    runner = Reference(graph, build.tables)
+    runner.step(build.codes(1), 0)
+    assert set(runner.history.operands) == {node.name for node in graph.linear_nodes}
+    runner.reset()
+    assert not runner.history.operands
+
+
+def test_an_accumulator_beyond_int32_is_an_error():
+    build = GraphBuilder(0)
+    output = build.convolution(build.input((1, 1, 2)), 1)
+    graph = build.graph(output)
+    tables = {**build.tables, f"{output}.weight": np.full((1, 1, 1, 2), 2**24, np.int64)}
+    assert isinstance(graph.nodes[0], Convolution)
+    with pytest.raises(OverflowError, match="left int32"):
+        Reference(graph, tables).step(np.full((1, 1, 1, 2), 127), 0)

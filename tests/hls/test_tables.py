@@ -1,0 +1,84 @@
+"""Stated error bounds of the vector unit's functions against float64, over their whole domains."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ditto_zynq.hls import reference
+from ditto_zynq.hls import tables as lut
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+
+def test_tables_are_what_their_formulas_say():
+    assert len(lut.SILU_DEFICIT) == 513 and len(lut.EXP2_NEGATIVE) == 257 and len(lut.RECIPROCAL_SQUARE_ROOT) == 769
+    assert lut.SILU_DEFICIT.max() < 2**15
+    assert (lut.EXP2_NEGATIVE[0], lut.EXP2_NEGATIVE[-1]) == (2**20, 2**19)
+    assert (lut.RECIPROCAL_SQUARE_ROOT[0], lut.RECIPROCAL_SQUARE_ROOT[-1]) == (2**23, 2**22)
+
+
+@pytest.mark.parametrize("bits", range(1, 12))
+def test_silu_is_within_one_lsb_for_every_int16(bits):
+    x = np.arange(-(2**15), 2**15)
+    exact = x / (1 + np.exp(np.minimum(-x / 2.0**bits, 700)))
+    assert np.abs(reference.silu(x, bits) - exact).max() <= 1.0
+
+
+@settings(max_examples=300)
+@given(st.integers(1, 2**63 - 1))
+def test_reciprocal_square_root_is_within_2e_6(v):
+    root, exponent = reference.reciprocal_square_root(np.array([v]))
+    assert 2**22 <= root[0] <= 2**23
+    assert abs(root[0] * 2.0**-23 * 2.0 ** -exponent[0] * float(v) ** 0.5 - 1) < 2e-6
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    spread=st.sampled_from([3, 300, 8000]),
+    shape=st.sampled_from([(1, 1, 8), (7, 7, 32), (28, 28, 16), (5, 3, 12)]),
+    groups=st.sampled_from([1, 2, 4]),
+)
+def test_group_norm_is_within_one_lsb(seed, spread, shape, groups):
+    random = np.random.default_rng(seed)
+    height, width, channels = shape
+    x = np.clip(random.normal(random.integers(-5000, 5000), spread, (2, *shape)), -32768, 32767).astype(np.int64)
+    gain, offset = random.normal(0, 3000, channels), random.normal(0, 2000, channels)
+    count = height * width * channels // groups
+    epsilon = 1.0  # in input steps squared
+    gain_bits = 21 - int(np.ceil(np.log2(np.abs(gain).max())))
+    fraction_bits = min(20, 30 - int(np.ceil(np.log2(np.abs(gain).max()))))
+    found = reference.group_norm(
+        x,
+        groups,
+        np.broadcast_to(np.rint(gain * 2.0**gain_bits), (2, channels)).astype(np.int64),
+        np.broadcast_to(np.rint(offset * 2.0**fraction_bits), (2, channels)).astype(np.int64),
+        gain_bits,
+        fraction_bits,
+        int(epsilon * count**2),
+    )
+    members = x.reshape(2, height * width, groups, channels // groups).astype(np.float64)
+    mean, variance = members.mean(axis=(1, 3), keepdims=True), members.var(axis=(1, 3), keepdims=True)
+    normal = ((members - mean) / np.sqrt(variance + epsilon)).reshape(x.shape)
+    exact = np.clip(normal * gain + offset, -32768, 32767)
+    assert np.abs(found - exact).max() <= 1.0
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    keys=st.sampled_from([1, 2, 49, 196, 1024]),
+    logit_step=st.floats(1e-5, 5e-3),
+    largest=st.floats(1 / 1024, 1.0),
+)
+def test_softmax_is_within_one_lsb_of_its_codes(seed, keys, logit_step, largest):
+    random = np.random.default_rng(seed)
+    x = np.clip(random.normal(0, 8000, (2, 3, 5, keys)), -32768, 32767).astype(np.int64)
+    scale = largest / 128
+    factor = logit_step * np.log2(np.e) * 2**lut.EXP_FRACTION_BITS
+    shift = 30 - int(np.ceil(np.log2(factor)))
+    found = reference.softmax(x, int(np.rint(factor * 2.0**shift)), shift, int(np.rint(2.0**38 / scale)))
+    power = np.exp((x - x.max(axis=-1, keepdims=True)) * logit_step)
+    exact = np.clip(power / power.sum(axis=-1, keepdims=True) / scale, 0, 127)
+    assert found.min() >= 0 and found.max() <= 127
+    assert np.abs(found - exact).max() <= 1.0

@@ -3,6 +3,9 @@
 
 Activations are C-contiguous [B, P, W]: samples, pixels, and a pitch of which a tensor uses the first ``channels``, since it
 may be a slice of a wider buffer. Every kernel runs in its caller's thread and releases the GIL.
+
+Lookup tables are arguments, not globals: numba caches compiled code by the date of this file only, so a table that it had
+compiled in would outlive a change of :mod:`ditto_zynq.hls.tables`. (Bit widths are compiled in: touch this file after changing them.)
 """
 
 from __future__ import annotations
@@ -13,8 +16,6 @@ from numba import njit
 from ..hls import tables as lut
 from ..hls.reference import MEAN_BITS, RECIPROCAL_BITS, SOFTMAX_BITS, silu
 
-_EXP2 = lut.EXP2_NEGATIVE.astype(np.int64)
-_RSQRT = lut.RECIPROCAL_SQUARE_ROOT.astype(np.int64)
 _EXP_STEP, _EXP_FRACTION = lut.EXP_STEP_BITS, lut.EXP_FRACTION_BITS
 _RSQRT_STEP, _RSQRT_MANTISSA, _RSQRT_ENTRY = lut.RSQRT_STEP_BITS, lut.RSQRT_MANTISSA_BITS, lut.RSQRT_ENTRY_BITS
 
@@ -81,7 +82,7 @@ def _round_shift(x, shift):
 
 
 @compiled
-def _reciprocal_square_root(v):
+def _reciprocal_square_root(v, table):
     half_exponent = np.int64(0)
     for bits in (32, 16, 8, 4, 2):
         if v >> (2 * half_exponent) >= np.int64(1) << bits:
@@ -93,12 +94,12 @@ def _reciprocal_square_root(v):
         mantissa = v << (_RSQRT_MANTISSA - exponent)
     position = mantissa - (np.int64(1) << _RSQRT_MANTISSA)
     index, rest = position >> _RSQRT_STEP, position & ((1 << _RSQRT_STEP) - 1)
-    low, high = _RSQRT[index], _RSQRT[index + 1]
+    low, high = np.int64(table[index]), np.int64(table[index + 1])
     return low + _round_shift((high - low) * rest, _RSQRT_STEP), half_exponent
 
 
 @compiled
-def norm_coefficients(x, channels, groups, gain, offset, gain_bits, fraction_bits, epsilon):
+def norm_coefficients(x, channels, groups, gain, offset, gain_bits, fraction_bits, epsilon, root_table):
     """Slope and intercept int64 [B, C] of the normalization; ``gain`` and ``offset`` are [1 or B, C]."""
     batch, pixels, _ = x.shape
     per_group = channels // groups
@@ -122,7 +123,7 @@ def norm_coefficients(x, channels, groups, gain, offset, gain_bits, fraction_bit
             first = g * per_group
             total = sums[first : first + per_group].sum()
             square = squares[first : first + per_group].sum()
-            root, half_exponent = _reciprocal_square_root(count * square - total * total + epsilon)
+            root, half_exponent = _reciprocal_square_root(count * square - total * total + epsilon, root_table)
             mean = _round_shift(total * reciprocal, RECIPROCAL_BITS - MEAN_BITS)
             shift = _RSQRT_ENTRY + half_exponent + gain_bits - fraction_bits
             for c in range(first, first + per_group):
@@ -157,7 +158,7 @@ def normalize(x, channels, slope, intercept, fraction_bits, silu_table, multipli
 
 
 @compiled
-def softmax(x, multiplier, shift, reciprocal_scale, out):
+def softmax(x, multiplier, shift, reciprocal_scale, exp_table, out):
     """``x`` int16 [B, R, K] -> codes int8 [B, R, K]."""
     keys = x.shape[2]
     half = np.int64(1) << (shift - 1)
@@ -173,7 +174,8 @@ def softmax(x, multiplier, shift, reciprocal_scale, out):
                 exponent = ((top - np.int64(source[k])) * multiplier + half) >> shift
                 whole = min(exponent >> _EXP_FRACTION, 31)
                 fraction = exponent & ((1 << _EXP_FRACTION) - 1)
-                low, high = _EXP2[fraction >> _EXP_STEP], _EXP2[(fraction >> _EXP_STEP) + 1]
+                index = fraction >> _EXP_STEP
+                low, high = np.int64(exp_table[index]), np.int64(exp_table[index + 1])
                 rest = fraction & ((1 << _EXP_STEP) - 1)
                 power[k] = _round_shift(low + _round_shift((high - low) * rest, _EXP_STEP), whole)
                 total += power[k]

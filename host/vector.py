@@ -10,7 +10,7 @@ import importlib.util
 
 import numpy as np
 
-from ..hls import reference
+from ..hls import reference, tables
 from ..hls.arithmetic import CODE_RANGE, VALUE_RANGE, requantize, round_shift, saturate
 
 ACCELERATED = importlib.util.find_spec("numba") is not None
@@ -88,7 +88,9 @@ def group_norm(
     """
     if ACCELERATED:
         kernels = _kernels()
-        coefficients = kernels.norm_coefficients(x, channels, groups, gain, offset, gain_bits, fraction_bits, epsilon)
+        coefficients = kernels.norm_coefficients(
+            x, channels, groups, gain, offset, gain_bits, fraction_bits, epsilon, tables.RECIPROCAL_SQUARE_ROOT
+        )
         table = NO_TABLE if silu_bits is None else _silu_table(silu_bits)
         kernels.normalize(x, channels, *coefficients, fraction_bits, table, *(quantizer or (0, 0)), out)
         return
@@ -111,6 +113,6 @@ def group_norm(
 def softmax(x: np.ndarray, multiplier: int, shift: int, reciprocal_scale: int, out: np.ndarray) -> None:
     """Rows of logits int16 [B, R, K] -> codes int8 of the same shape."""
     if ACCELERATED:
-        _kernels().softmax(x, multiplier, shift, reciprocal_scale, out)
+        _kernels().softmax(x, multiplier, shift, reciprocal_scale, tables.EXP2_NEGATIVE, out)
     else:
         out[...] = reference.softmax(x, multiplier, shift, reciprocal_scale)

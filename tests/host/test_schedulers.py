@@ -1,0 +1,116 @@
+"""The NumPy schedulers equal diffusers' on whole trajectories."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler
+from ditto_zynq.host.schedulers import load_scheduler, standard_normal
+
+CONFIGS = [
+    {},
+    {
+        "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "clip_sample": False,
+        "steps_offset": 1,
+    },
+    {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"},
+    {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "sample", "clip_sample_range": 2.0},
+    {"timestep_spacing": "trailing", "prediction_type": "v_prediction", "rescale_betas_zero_snr": True},
+    {"timestep_spacing": "linspace"},
+    {"thresholding": True, "sample_max_value": 1.5, "dynamic_thresholding_ratio": 0.9},
+    {"trained_betas": np.linspace(1e-4, 0.03, 1000).tolist()},
+    {"num_train_timesteps": 400, "beta_end": 0.04},
+]
+
+
+def model(sample: np.ndarray, timestep: int) -> np.ndarray:
+    """A stand-in for a U-Net: smooth in the sample, different at each timestep."""
+    return np.tanh(sample * (1 + timestep / 500)) * 0.9 + 0.1 * np.sin(
+        timestep + np.arange(sample.size).reshape(sample.shape)
+    )
+
+
+def trajectory(config, kind, steps, eta=0.0):
+    """Yields (ours, theirs) after each step, both fed with our noise."""
+    ours = load_scheduler(config, kind, steps, eta)
+    theirs = (DDIMScheduler if kind == "ddim" else DDPMScheduler).from_config(config)
+    theirs.set_timesteps(steps)
+    assert ours.timesteps.tolist() == theirs.timesteps.tolist()
+    shape = (2, 3, 4, 5)
+    sample = standard_normal(0, 0, 0, shape)
+    reference = torch.from_numpy(sample)
+    for index, timestep in enumerate(theirs.timesteps):
+        output = model(sample, int(timestep))
+        if kind == "ddim":
+            noise = standard_normal(0, 0, index + 1, shape)
+            kwargs = {"eta": eta, "variance_noise": torch.from_numpy(noise) if eta else None}
+        else:
+            noise = torch.randn(shape, generator=torch.Generator().manual_seed(index), dtype=torch.float64).numpy()
+            kwargs = {"generator": torch.Generator().manual_seed(index)}
+        output_of_reference = torch.from_numpy(model(reference.numpy(), int(timestep)))
+        reference = theirs.step(output_of_reference, timestep, reference, **kwargs).prev_sample
+        sample = ours.step(output, index, sample, noise if ours.needs_noise(index) else None)
+        yield sample, reference.numpy()
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize(("kind", "eta"), [("ddim", 0.0), ("ddim", 0.7), ("ddim", 1.0), ("ddpm", 0.0)])
+@pytest.mark.parametrize("steps", [1, 7, 50, 200])
+def test_trajectories_equal_diffusers(config, kind, eta, steps):
+    for ours, theirs in trajectory(config, kind, steps, eta):
+        assert np.abs(ours - theirs).max() <= 1e-6 * max(1.0, np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("variance", ["fixed_small", "fixed_small_log", "fixed_large"])
+@pytest.mark.parametrize("schedule", ["linear", "sigmoid"])
+def test_ddpm_variances_equal_diffusers(variance, schedule):
+    config = {"variance_type": variance, "beta_schedule": schedule}
+    for ours, theirs in trajectory(config, "ddpm", 1000):
+        assert np.abs(ours - theirs).max() <= 1e-6 * max(1.0, np.abs(theirs).max())
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "steps", "eta", "message"),
+    [
+        ({}, "pndm", 10, 0, "found scheduler 'pndm', expected one of ddpm, ddim"),
+        ({}, "ddim", 0, 0, "found 0 steps, expected 1 to 1000"),
+        ({}, "ddim", 1001, 0, "found 1001 steps, expected 1 to 1000"),
+        ({}, "ddpm", 10, 0.5, "eta belongs to the ddim scheduler"),
+        ({"beta_schedule": "cubic"}, "ddim", 10, 0, "found beta_schedule = 'cubic'.*expected one of linear"),
+        ({"prediction_type": "flow"}, "ddim", 10, 0, "found prediction_type = 'flow'"),
+        ({"variance_type": "learned_range"}, "ddpm", 10, 0, "found variance_type = 'learned_range'"),
+        ({"trained_betas": [0.1, 0.2]}, "ddim", 10, 0, "found 2 trained_betas, expected 1000"),
+    ],
+)
+def test_unsupported_schedules_are_refused(config, kind, steps, eta, message):
+    with pytest.raises(ValueError, match=message):
+        load_scheduler(config, kind, steps, eta)
+
+
+def test_a_timestep_outside_the_schedule_lists_the_known_ones():
+    scheduler = load_scheduler({}, "ddim", 4)
+    assert scheduler.index_of(250) == 2
+    with pytest.raises(ValueError, match="found timestep 980, expected one of the schedule: 750, 500, 250, 0"):
+        scheduler.index_of(980)
+
+
+def test_missing_noise_is_an_error():
+    scheduler = load_scheduler({}, "ddpm", 4)
+    sample = np.zeros((1, 1, 2, 2))
+    with pytest.raises(ValueError, match="adds noise"):
+        scheduler.step(sample, 0, sample)
+
+
+def test_noise_depends_on_seed_sample_and_draw_only():
+    shape = (1, 28, 28)
+    draws = [standard_normal(seed, sample, draw, shape) for seed in (0, 1) for sample in (0, 1) for draw in (0, 1, 2)]
+    assert np.array_equal(draws[0], standard_normal(0, 0, 0, shape))
+    for index, one in enumerate(draws):
+        for other in draws[index + 1 :]:
+            assert np.abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.15
+    everything = np.concatenate([draw.ravel() for draw in draws])
+    assert abs(everything.mean()) < 0.05 and abs(everything.std() - 1) < 0.05

@@ -171,17 +171,26 @@ def _alphas_cumprod(config: Mapping[str, Any], trained: int) -> np.ndarray:
     else:
         schedule = _choice(config, "beta_schedule", "linear", BETA_SCHEDULES)
         if schedule == "linear":
-            betas = np.linspace(start, end, trained).astype(np.float32)
+            betas = _linspace(start, end, trained)
         elif schedule == "scaled_linear":
-            betas = np.linspace(start**0.5, end**0.5, trained).astype(np.float32) ** 2
+            betas = _linspace(start**0.5, end**0.5, trained) ** 2
         elif schedule == "sigmoid":
-            ramp = np.linspace(-6, 6, trained).astype(np.float32)
+            ramp = _linspace(-6, 6, trained)
             betas = ONE / (ONE + np.exp(-ramp)) * np.float32(end - start) + np.float32(start)
         else:
             betas = _cosine_betas(trained)
     if config.get("rescale_betas_zero_snr", False):
         betas = _rescale_to_zero_snr(betas)
     return np.cumprod((ONE - betas).astype(np.float64)).astype(np.float32)
+
+
+def _linspace(start: float, end: float, count: int) -> np.ndarray:
+    """``torch.linspace`` in float32, to the last bit: steps from both ends, each rounded once."""
+    first, last = np.float32(start), np.float32(end)
+    step = np.float64((last - first) / np.float32(max(count - 1, 1)))
+    index = np.arange(count)
+    ends = np.where(index < count // 2, first + step * index, last - step * (count - 1 - index))
+    return ends.astype(np.float32)
 
 
 def _cosine_betas(trained: int, largest: float = 0.999) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -92,8 +93,8 @@ def quantize_unet(
         "activation_bits": 8,
         "calibration": asdict(options),
     }
-    config = {key: value for key, value in unet.config.items() if key != "_name_or_path"}
-    return QuantizedModel(integer.graph, integer.tables, integer.scales, config, dict(scheduler.config), quantization)
+    config = {key: value for key, value in json.loads(unet.to_json_string()).items() if key != "_name_or_path"}
+    return QuantizedModel(integer.graph, integer.tables, integer.scales, config, json.loads(scheduler.to_json_string()), quantization)
 
 
 def _with_eta(scheduler: DDIMScheduler | DDPMScheduler, schedule: Schedule) -> Any:

@@ -28,8 +28,9 @@ CONFIGS = [
 
 
 SHAPE = (2, 3, 4, 5)
-# torch's float32 square root is off by one ulp for some arguments, which rescaling to zero SNR amplifies
-TOLERANCE = {4: 1e-5}
+# torch's float32 square roots and powers are off by one ulp for some arguments: rescaling to zero SNR amplifies that, and
+# so do few, long steps from a nearly pure noise
+TOLERANCE = {4: 1e-5, 8: 2e-6}
 
 
 def run_both(config, kind, steps, eta=0.0):

@@ -1,0 +1,48 @@
+"""Small real components that many tests share: a U-Net with random weights, and its quantization."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ditto_zynq.hls.artefact import QuantizedModel, save
+
+SCHEDULER_CONFIG = {"num_train_timesteps": 1000, "beta_schedule": "linear", "prediction_type": "epsilon"}
+
+
+@pytest.fixture(scope="session")
+def tiny_unet():
+    """A class-conditional U-Net with odd widths: attention, strided and asymmetric downsampling, upsampling."""
+    import torch
+    from diffusers import UNet2DModel
+
+    torch.manual_seed(0)
+    return UNet2DModel(
+        sample_size=8,
+        in_channels=3,
+        out_channels=3,
+        layers_per_block=1,
+        block_out_channels=(12, 20),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=4,
+        attention_head_dim=5,
+        downsample_padding=0,
+        num_class_embeds=3,
+    ).eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_unet) -> QuantizedModel:
+    """``tiny_unet`` quantized for 6 DDIM steps in 3 groups."""
+    from ditto_zynq.quant.calibrate import Options
+    from ditto_zynq.quant.quantize import Schedule, quantize_unet
+
+    return quantize_unet(tiny_unet, SCHEDULER_CONFIG, Schedule("ddim", 6, 0.0, 3), Options(trajectories=3))
+
+
+@pytest.fixture
+def tiny_folder(tiny_model, tmp_path) -> Path:
+    folder = tmp_path / "model"
+    save(tiny_model, folder)
+    return folder

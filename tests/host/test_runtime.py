@@ -1,0 +1,112 @@
+"""Whole denoising runs: reference = emulator, and images that depend on nothing but model, seed and label."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from ditto_zynq.hls.arithmetic import CODE_RANGE
+from ditto_zynq.hls.reference import Reference
+from ditto_zynq.host import load
+from ditto_zynq.host.emulator import EmulatorDevice
+from ditto_zynq.host.products import vnni_is_exact
+from ditto_zynq.host.runtime import FLOWS, Model
+from ditto_zynq.host.schedulers import standard_normal
+
+BACKENDS = ["float32", "numpy"] + (["vnni"] if vnni_is_exact() else [])
+
+
+def run_reference(model: Model, count: int, labels: np.ndarray, seed: int, temporal: bool) -> np.ndarray:
+    """The denoising loop around the int64 reference, written out."""
+    graph, scales = model.artefact.graph, model.artefact.scales
+    height, width, channels = graph.tensors[graph.input].shape
+    reference = Reference(graph, model.artefact.tables)
+    sample = np.stack([standard_normal(seed, index, 0, (channels, height, width)) for index in range(count)])
+    for step in range(graph.steps):
+        group = graph.group_of_step[step]
+        codes = np.clip(np.rint(sample / scales[graph.input][group]), *CODE_RANGE).transpose(0, 2, 3, 1)
+        values = reference.step(codes, step, labels, temporal)[graph.output].transpose(0, 3, 1, 2)
+        sample = model.scheduler.step(values * scales[graph.output][group], step, sample)
+    return sample
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_model):
+    model = Model(tiny_model, EmulatorDevice(load().device.config, backend="numpy"))
+    labels = np.array([0, 1, 2, 0, 1])
+    return run_reference(model, 5, labels, 11, temporal=True)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("differences", [False, True])
+def test_a_whole_run_equals_the_reference(tiny_folder, expected, backend, flow, differences):
+    config = load(tiny_folder).device.config
+    model = load(tiny_folder, EmulatorDevice(config, backend=backend, differences=differences))
+    for batch in (5, 2, 1):
+        found = model.generate(5, [0, 1, 2], seed=11, batch=batch, flow=flow, progress=False)
+        assert np.array_equal(found.samples, expected), f"batch {batch}"
+
+
+def test_the_run_equals_without_torch_and_without_numba(tiny_folder, expected):
+    """Other processes, where the accelerators cannot be imported: same bits."""
+    code = (
+        "import sys, hashlib; sys.modules.update(dict.fromkeys({blocked!r}))\n"
+        "import importlib.util as u; find = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name in {blocked!r} else find(name, *a)\n"
+        "from ditto_zynq.host import load\n"
+        "model = load({folder!r})\n"
+        "images = model.generate(5, [0, 1, 2], seed=11, batch=5, progress=False)\n"
+        "print(model.device.backend, hashlib.sha256(images.samples.tobytes()).hexdigest())"
+    )
+    digest = hashlib.sha256(expected.tobytes()).hexdigest()
+    for blocked, backend in ((("torch",), "numpy"), (("torch", "numba"), "numpy")):
+        script = code.format(blocked=blocked, folder=str(tiny_folder))
+        result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.split() == [backend, digest]
+
+
+@pytest.mark.slow
+def test_the_bundled_model_equals_the_reference_for_four_steps():
+    """Its real size, across a change of step group."""
+    model = load()
+    graph = model.artefact.graph
+    steps = [0, 1, *[i for i in range(2, graph.steps) if graph.group_of_step[i] != graph.group_of_step[i - 1]][:1]]
+    steps = sorted({*steps, steps[-1] - 1})
+    session = model.session(2)
+    reference = Reference(graph, model.artefact.tables)
+    sample = np.stack([standard_normal(3, index, 0, (1, 28, 28)) for index in range(2)])
+    labels = np.array([3, 8])
+    for position, step in enumerate(steps):
+        scale = model.artefact.scales[graph.input][graph.group_of_step[step]]
+        codes = np.clip(np.rint(sample / scale), *CODE_RANGE).transpose(0, 2, 3, 1)
+        output = session.run_step(sample, step, labels, "difference" if position else "original")
+        values = reference.step(codes, step, labels, temporal=position > 0)[graph.output]
+        assert np.array_equal(session.codes(graph.output), values), f"step {step}"
+        sample = model.scheduler.step(output, step, sample)
+
+
+def test_records_add_up(tiny_folder):
+    model = load(tiny_folder, counting=True)
+    record = model.new_record(2)
+    model.generate(4, [0], batch=2, progress=False, record=record)
+    assert record.samples == 4 and len(record.counters) == model.artefact.graph.steps
+    total = sum(int(step["elements"].sum()) for step in record.counters)
+    once = model.new_record(4)
+    model.generate(4, [0], batch=4, progress=False, record=once)
+    assert total == sum(int(step["elements"].sum()) for step in once.counters)
+    assert all((step["cycles"] > 0).all() for step in record.counters)
+
+
+def test_bad_requests_are_refused(tiny_folder):
+    model = load(tiny_folder)
+    with pytest.raises(ValueError, match="found label 3, expected 0 to 2"):
+        model.generate(2, [0, 3], progress=False)
+    with pytest.raises(ValueError, match="found execution flow 'sideways', expected one of original, difference"):
+        model.generate(2, flow="sideways", progress=False)
+    with pytest.raises(ValueError, match="found 0 images"):
+        model.generate(0, progress=False)

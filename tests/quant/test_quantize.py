@@ -1,0 +1,206 @@
+"""Step-wise quantization: real Brevitas quantizers, tables that follow the steps, an integer graph that follows the float one."""
+
+from __future__ import annotations
+
+import brevitas.nn as qnn
+import numpy as np
+import pytest
+import torch
+from brevitas.graph.calibrate import calibration_mode
+from diffusers import DDIMScheduler
+from ditto_zynq.hls.graph import CODE, VALUE, Convolution, GroupNorm, SiLU
+from ditto_zynq.hls.reference import Reference
+from ditto_zynq.quant import calibrate as calibration
+from ditto_zynq.quant.calibrate import QUANTIZED, Options, calibrate
+from ditto_zynq.quant.lower import lower
+from ditto_zynq.quant.quantize import Schedule, check_schedule, quantize, quantize_unet
+from ditto_zynq.quant.quantizers import SEARCH, Calibration, activation_quantizer, scales, stepwise_scaling
+from ditto_zynq.quant.trace import trace
+
+from tests.conftest import SCHEDULER_CONFIG
+
+STEPS, GROUPS = 6, 3
+
+
+@pytest.fixture(scope="module")
+def calibrated(tiny_unet):
+    scheduler = DDIMScheduler.from_config(SCHEDULER_CONFIG)
+    scheduler.set_timesteps(STEPS)
+    schedule = Schedule("ddim", STEPS, 0.0, GROUPS)
+    traced = trace(tiny_unet, (3, 8, 8), scheduler.timesteps.tolist(), schedule.group_of_step())
+    return calibrate(traced, scheduler, Options(trajectories=4))
+
+
+def test_the_quantizer_is_brevitas_own_with_a_table_inside():
+    state = Calibration(groups=3)
+    quantizer = activation_quantizer(8, state, norm=0.0)
+    assert isinstance(quantizer, qnn.QuantIdentity)
+    quantizer.eval()
+    with torch.no_grad(), calibration_mode(quantizer):
+        for state.group in range(3):
+            quantizer(torch.linspace(-1, 1, 101) * (state.group + 1))
+    assert torch.allclose(stepwise_scaling(quantizer).threshold, torch.tensor([1.0, 2.0, 3.0]))
+    assert torch.allclose(scales(quantizer), torch.tensor([1.0, 2.0, 3.0]).double() / 128)
+    assert "act_quant.fused_activation_quant_proxy.tensor_quant.scaling_impl.threshold" in quantizer.state_dict()
+    for state.group in range(3):
+        x = torch.linspace(-4, 4, 1001)
+        step = (state.group + 1) / 128
+        assert torch.allclose(quantizer(x), (x / step).round().clamp(-128, 127) * step)
+
+
+def test_clipping_thresholds_minimise_the_error():
+    state = Calibration(groups=1)
+    quantizer = activation_quantizer(8, state, norm=2.0)
+    quantizer.eval()
+    x = torch.randn(20000, generator=torch.Generator().manual_seed(0))
+    x[0] = 12.0  # one outlier makes the full range a poor choice
+    with torch.no_grad(), calibration_mode(quantizer):
+        quantizer(x)
+        state.phase = SEARCH
+        quantizer(x)
+    scaling = stepwise_scaling(quantizer)
+    scaling.choose()
+    chosen = float(scaling.threshold[0])
+
+    def error(threshold: float) -> float:
+        step = threshold / 128
+        return float((((x / step).round().clamp(-128, 127) * step - x) ** 2).sum())
+
+    assert chosen < 0.7 * 12
+    assert error(chosen) <= min(error(12 * fraction) for fraction in np.linspace(0.3, 1, 24)) * 1.0001
+
+
+def test_all_tensors_have_quantizers_and_steps_have_their_own_scales(calibrated):
+    model, trajectories = calibrated
+    assert len(trajectories.samples) == STEPS
+    table = np.stack([model.scales(name).numpy() for name in model.graph.tensors])
+    assert table.shape[1] == GROUPS and (table > 1e-9).all()
+    assert (table.max(axis=1) / table.min(axis=1)).max() > 1.2, "no tensor's range varies over the steps"
+    assert all(isinstance(layer, qnn.QuantConv2d) for layer in model.weights.values())
+
+
+def test_weights_are_those_of_brevitas(calibrated):
+    model, _ = calibrated
+    integer = lower(model)
+    for node in integer.graph.nodes:
+        if isinstance(node, Convolution):
+            quantized = model.weights[node.name.replace(".", "/")].quant_weight()
+            weight = integer.tables[f"{node.name}.weight"]
+            assert np.array_equal(weight, quantized.int().numpy().transpose(0, 2, 3, 1))
+            assert weight.dtype == np.int8 and np.abs(weight.astype(int)).max() == 127, "narrow range, fully used"
+
+
+def test_the_integer_graph_follows_the_fake_quantized_model(calibrated):
+    """Codes agree up to the rounding of 16-bit values; the model's output up to a small part of its spread."""
+    model, trajectories = calibrated
+    integer = lower(model)
+    reference = Reference(integer.graph, integer.tables)
+    model.mode = QUANTIZED
+    labels = trajectories.labels
+    for step, sample in enumerate(trajectories.samples):
+        group = integer.graph.group_of_step[step]
+        codes = np.clip(np.rint(sample.numpy() / integer.scales["sample"][group]), -128, 127).transpose(0, 2, 3, 1)
+        tensors = reference.step(codes, step, labels.numpy())
+        with torch.no_grad():
+            expected = model(sample, step, labels).permute(0, 2, 3, 1).numpy()
+        found = tensors[integer.graph.output] * integer.scales[integer.graph.output][group]
+        assert np.abs(found - expected).mean() < 0.02 * expected.std()
+
+
+def test_the_integer_model_follows_the_float_one(tiny_unet, calibrated):
+    model, trajectories = calibrated
+    integer = lower(model)
+    reference = Reference(integer.graph, integer.tables)
+    scheduler = DDIMScheduler.from_config(SCHEDULER_CONFIG)
+    scheduler.set_timesteps(STEPS)
+    for step, sample in enumerate(trajectories.samples):
+        group = integer.graph.group_of_step[step]
+        codes = np.clip(np.rint(sample.numpy() / integer.scales["sample"][group]), -128, 127).transpose(0, 2, 3, 1)
+        tensors = reference.step(codes, step, trajectories.labels.numpy())
+        with torch.no_grad():
+            expected = tiny_unet(sample, scheduler.timesteps[step], class_labels=trajectories.labels).sample
+        found = tensors[integer.graph.output] * integer.scales[integer.graph.output][group]
+        error = found.transpose(0, 3, 1, 2) - expected.numpy()
+        assert np.linalg.norm(error) < 0.06 * np.linalg.norm(expected.numpy())
+        for name, tensor in integer.graph.tensors.items():
+            if tensor.kind == VALUE:
+                assert np.abs(tensors[name]).max() < 32767, f"{name} saturates on its own calibration data"
+
+
+def test_bias_correction_removes_the_mean_error(tiny_unet, calibrated):
+    model, trajectories = calibrated
+    means: dict[str, torch.Tensor] = {}
+    worst = {True: 0.0, False: 0.0}
+    correction = {name: table.clone() for name, table in model.correction.items()}
+    for corrected in (True, False):
+        for name in model.correction:
+            model.correction[name] = correction[name] if corrected else torch.zeros_like(correction[name])
+
+        def remember(name, y):
+            means[name] = y.mean(dim=(0, 2, 3))
+            return y
+
+        def compare(name, y, corrected=corrected):
+            worst[corrected] += float(
+                (y.mean(dim=(0, 2, 3)) - means[name]).abs().mean() / means[name].std().clamp_min(1e-6)
+            )
+            return y
+
+        with torch.no_grad():
+            for model.mode, model.on_convolution in ((calibration.FLOAT, remember), (QUANTIZED, compare)):
+                model(trajectories.samples[3], 3, trajectories.labels)
+    model.on_convolution, model.mode = None, QUANTIZED
+    model.correction.update(correction)
+    assert worst[True] < 0.7 * worst[False]
+
+
+def test_fixed_formats_and_shared_scales(calibrated):
+    model, _ = calibrated
+    integer = lower(model)
+    for node in integer.graph.nodes:
+        if isinstance(node, SiLU):
+            for name in (node.inputs[0], node.name):
+                assert np.array_equal(integer.scales[name], np.full(GROUPS, 2.0**-node.fraction_bits))
+        if type(node).__name__ in ("Concat", "Upsample"):
+            for source in node.inputs:
+                assert np.array_equal(integer.scales[source], integer.scales[node.name])
+        if isinstance(node, GroupNorm):
+            assert np.abs(integer.tables[f"{node.name}.gain"].astype(np.int64)).max() < 2**21
+    assert {tensor.kind for tensor in integer.graph.tensors.values()} == {CODE, VALUE}
+
+
+@pytest.mark.parametrize("kind", ["ddpm", "ddim"])
+def test_schedulers_and_group_counts(tiny_unet, kind):
+    model = quantize_unet(tiny_unet, SCHEDULER_CONFIG, Schedule(kind, 4, 0.0, 4), Options(2, 0.0, False))
+    assert model.graph.steps == 4 and model.graph.groups == 4
+    assert model.quantization["scheduler"] == kind and len(model.timesteps) == 4
+
+
+def test_eta_reaches_the_calibration(tiny_unet):
+    still, noisy = (
+        quantize_unet(tiny_unet, SCHEDULER_CONFIG, Schedule("ddim", 3, eta, 1), Options(2, 0.0, False))
+        for eta in (0.0, 1.0)
+    )
+    assert not np.array_equal(still.scales["sample"], noisy.scales["sample"])
+    assert noisy.quantization["eta"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (Schedule("ddim", 10, 0.0, 11), "found 11 step groups, expected 1 to 10"),
+        (Schedule("ddim", 10, 0.0, 0), "found 0 step groups"),
+        (Schedule("euler", 10), "found scheduler 'euler', expected one of ddpm, ddim"),
+        (Schedule("ddim", 0), "found 0 steps"),
+        (Schedule("ddpm", 10, 0.5), "eta belongs to the ddim scheduler"),
+    ],
+)
+def test_impossible_schedules_are_refused(schedule, message):
+    with pytest.raises(ValueError, match=message):
+        check_schedule(schedule)
+
+
+def test_a_folder_that_is_no_pipeline_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="has no unet/config.json; expected a diffusers pipeline folder"):
+        quantize(tmp_path, tmp_path / "out", Schedule(), Options())
+    assert list(tmp_path.iterdir()) == []

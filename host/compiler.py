@@ -92,32 +92,32 @@ def compile_program(graph: Graph, tables: Tables, config: HardwareConfig, batch:
     weights, weight_offsets = _pack_weights(graph, tables)
     parameters = ParameterLayout.build(graph, tables, operations, batch)
     state_offsets, state_bytes = _place_state(graph, batch)
-    descriptors = np.zeros(len(operations), DESCRIPTOR)
-    encoder = _Encoder(graph, batch, placements, weight_offsets, parameters, state_offsets)
-    for operation in operations:
-        encoder.encode(operation, descriptors[operation.index])
     sizes = {
-        Region.PROGRAM: descriptors.nbytes,
+        Region.PROGRAM: len(operations) * DESCRIPTOR.itemsize,
         Region.WEIGHTS: weights.nbytes,
         Region.PARAMETERS: parameters.size,
         Region.ACTIVATIONS: activation_bytes,
         Region.STATE: state_bytes,
         Region.COUNTERS: len(operations) * COUNTERS.itemsize,
     }
-    _check_memory(sizes, config, batch)
+    per_sample = (activation_bytes + state_bytes) // batch + parameters.sample_stride
+    _check_memory(sum(sizes.values()), per_sample, config, batch)
+    descriptors = np.zeros(len(operations), DESCRIPTOR)
+    encoder = _Encoder(graph, batch, placements, weight_offsets, parameters, state_offsets)
+    for operation in operations:
+        encoder.encode(operation, descriptors[operation.index])
     return Program(graph, config, batch, operations, descriptors, weights, parameters, placements, sizes)
 
 
-def _check_memory(sizes: dict[Region, int], config: HardwareConfig, batch: int) -> None:
-    total, available = sum(sizes.values()), find_board(config.board).cma_mib << 20
-    if total > available:
-        per_sample = (sizes[Region.ACTIVATIONS] + sizes[Region.STATE]) / batch
-        fixed = total - per_sample * batch
-        fitting = int((available - fixed) // per_sample) if available > fixed else 0
-        raise DoesNotFit(
-            f"a batch of {batch} needs {total / 2**20:.0f} MiB, but {config.board} has {available >> 20} MiB of contiguous "
-            f"memory; use a batch of at most {fitting}"
-        )
+def _check_memory(total: int, per_sample: int, config: HardwareConfig, batch: int) -> None:
+    available = find_board(config.board).cma_mib << 20
+    if total <= available:
+        return
+    found = f"a batch of {batch} needs {total / 2**20:.0f} MiB, but {config.board} has {available >> 20} MiB of contiguous memory"
+    fitting = (available - total + per_sample * batch) // per_sample
+    if fitting < 1:
+        raise DoesNotFit(f"{found}, too little for a single sample; use another board")
+    raise DoesNotFit(f"{found}; use a batch of at most {fitting}")
 
 
 def fuse(graph: Graph) -> tuple[Operation, ...]:

@@ -5,7 +5,8 @@ Activations are C-contiguous [B, P, W]: samples, pixels, and a pitch of which a 
 may be a slice of a wider buffer. Every kernel runs in its caller's thread and releases the GIL.
 
 Lookup tables are arguments, not globals: numba caches compiled code by the date of this file only, so a table that it had
-compiled in would outlive a change of :mod:`ditto_zynq.hls.tables`. (Bit widths are compiled in: touch this file after changing them.)
+compiled in would outlive a change of :mod:`ditto_zynq.hls.tables`. Bit widths are compiled in: touch this file when they
+change.
 """
 
 from __future__ import annotations

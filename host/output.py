@@ -95,11 +95,11 @@ class Run:
 
     def collect(self, model: Model, progress: bool, record: Record | None) -> np.ndarray:
         """All samples float64 [N, C, H, W]; batches that are on disk already are not computed again."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         count = len(self.labels)
         parts = [] if record is not None else self._finished(count)  # counters are not kept: a summary starts anew
         self.done = sum(len(part) for part in parts)
         for samples in model.batches(count, self.labels, self.seed, self.batch, self.flow, progress, record, self.done):
+            self.folder.mkdir(exist_ok=True)
             path = self.folder / f"{self.done:08d}.npy"
             write_atomically(path, lambda file, samples=samples: np.save(file, samples))  # type: ignore[misc]
             parts.append(samples)

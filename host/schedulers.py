@@ -164,6 +164,7 @@ def _choice(config: Mapping[str, Any], key: str, default: str, supported: tuple[
 
 def _alphas_cumprod(config: Mapping[str, Any], trained: int) -> np.ndarray:
     start, end = config.get("beta_start", 0.0001), config.get("beta_end", 0.02)
+    betas: np.ndarray
     if config.get("trained_betas") is not None:
         betas = np.asarray(config["trained_betas"], np.float32)
         if betas.shape != (trained,):

@@ -94,7 +94,9 @@ def quantize_unet(
         "calibration": asdict(options),
     }
     config = {key: value for key, value in json.loads(unet.to_json_string()).items() if key != "_name_or_path"}
-    return QuantizedModel(integer.graph, integer.tables, integer.scales, config, json.loads(scheduler.to_json_string()), quantization)
+    return QuantizedModel(
+        integer.graph, integer.tables, integer.scales, config, json.loads(scheduler.to_json_string()), quantization
+    )
 
 
 def _with_eta(scheduler: DDIMScheduler | DDPMScheduler, schedule: Schedule) -> Any:

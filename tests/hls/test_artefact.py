@@ -141,7 +141,7 @@ def test_what_is_no_model(tmp_path):
     with pytest.raises(ArtefactError, match="is not a folder; expected a model made by 'ditto-zynq quantize'"):
         load(tmp_path / "nowhere")
     (tmp_path / "unet").mkdir()
-    with pytest.raises(ArtefactError, match="looks like a float diffusers model: run 'ditto-zynq quantize"):
+    with pytest.raises(ArtefactError, match=r"looks like a float diffusers model: run 'ditto-zynq quantize"):
         load(tmp_path)
 
 
@@ -152,5 +152,5 @@ def test_weights_that_do_not_fit_the_graph(tiny_folder):
     name = next(iter(weights))
     save_file({**weights, name: weights[name].astype(np.float32)}, tiny_folder / WEIGHTS)
     rehash(tiny_folder)
-    with pytest.raises(ArtefactError, match="has weights float32 .*, expected int8"):
+    with pytest.raises(ArtefactError, match=r"has weights float32 .*, expected int8"):
         load(tiny_folder)

@@ -1,0 +1,173 @@
+"""The command line: what it writes, and one line for each kind of bad input, with nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from ditto_zynq.host.cli import main
+from ditto_zynq.host.runtime import Model
+from PIL import Image
+
+RUN = [sys.executable, "-m", "ditto_zynq.host.cli"]
+
+
+def invoke(*arguments: object):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def refused(result) -> str:
+    """The one line of an error; fails where there is a traceback or more."""
+    assert result.exit_code not in (0, None) and isinstance(result.exception, SystemExit), result.exception
+    lines = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+def test_generate_writes_a_grid(tiny_folder, tmp_path):
+    output = tmp_path / "images.png"
+    result = invoke("generate", tiny_folder, "-n", 5, "-o", output, "--batch", 2, "--quiet")
+    assert result.exit_code == 0, result.output
+    image = np.asarray(Image.open(output))
+    assert image.shape == (36, 156, 3) and len(np.unique(image)) > 20
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images.png", "model"]
+    assert "device: emulator" in result.stderr
+
+
+def test_generate_writes_arrays_and_a_summary(tiny_folder, tmp_path):
+    output, summary = tmp_path / "images.npz", tmp_path / "cycles.txt"
+    result = invoke("generate", tiny_folder, "-n", 3, "-o", output, "--labels", "0,2", "--summary", summary, "--quiet")
+    assert result.exit_code == 0, result.output
+    arrays = np.load(output)
+    assert arrays["images"].shape == (3, 8, 8, 3) and arrays["labels"].tolist() == [0, 2, 0]
+    text = summary.read_text()
+    assert "emulated, not measured on a board" in text and "conv_out" in text and "ms per image" in text
+
+
+def test_equal_seeds_give_equal_images_in_any_batch_and_flow(tiny_folder, tmp_path):
+    samples = []
+    for index, options in enumerate((["--batch", 1], ["--batch", 4], ["--flow", "original"], ["--seed", 1])):
+        output = tmp_path / f"{index}.npz"
+        assert invoke("generate", tiny_folder, "-n", 4, "-o", output, "--quiet", *options).exit_code == 0
+        samples.append(np.load(output)["samples"])
+    assert np.array_equal(samples[0], samples[1]) and np.array_equal(samples[0], samples[2])
+    assert not np.array_equal(samples[0], samples[3])
+
+
+def test_profile_counts(tiny_folder, tmp_path):
+    output = tmp_path / "profile.json"
+    result = invoke("profile", tiny_folder, "--batch", 2, "-o", output, "--json")
+    assert result.exit_code == 0, result.output
+    data = json.loads(output.read_text())
+    assert json.loads(result.stdout.splitlines()[-1]) == data
+    assert data["kind"] == "emulated" and data["steps"] == 6 and data["samples"] == 2
+    first = data["operations"][0]
+    assert first["name"] == "conv_in" and first["elements"] == [2 * 8 * 8 * 3] * 6
+    assert data["total"]["cycles"] == sum(sum(operation["cycles"]) for operation in data["operations"])
+
+
+def test_boards_are_listed():
+    assert "zcu104" in invoke("boards").stdout
+    assert {board["name"] for board in json.loads(invoke("boards", "--json").stdout)} >= {"zcu104", "kv260", "pynq-z2"}
+
+
+def test_quantize_then_generate(tiny_unet, tmp_path):
+    from diffusers import DDPMScheduler
+
+    source, output = tmp_path / "float", tmp_path / "quantized"
+    tiny_unet.save_pretrained(source / "unet")
+    DDPMScheduler().save_pretrained(source / "scheduler")
+    result = invoke("quantize", source, "-o", output, "--steps", 4, "--groups", 2, "--trajectories", 2)
+    assert result.exit_code == 0, result.output
+    assert "linear operators" in result.stdout
+    assert invoke("generate", output, "-n", 1, "-o", tmp_path / "one.png", "--quiet").exit_code == 0
+    assert "found 5 step groups, expected 1 to 4" in refused(
+        invoke("quantize", source, "-o", tmp_path / "no", "--steps", 4, "--groups", 5)
+    )
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--board", "zcu999"], "found board 'zcu999', expected one of zcu104"),
+        (["--device", "gpu"], "found device 'gpu', expected auto, emulator or board"),
+        (["--device", "board"], "no bitstream has been built for zcu104 yet; use --device emulator"),
+        (["--backend", "tpu"], "found backend 'tpu', expected one of vnni, float32, numpy"),
+        (["--labels", "0,9"], "found label 9, expected 0 to 2"),
+        (["--labels", "shoes"], "found labels 'shoes', expected numbers and ranges such as 0-3,7"),
+        (["--flow", "both"], "found execution flow 'both'"),
+        (["-n", "0"], "found 0 images"),
+        (["--batch", "1000000", "-n", "1000000"], "use a batch of at most"),
+        (["-o", "images.gif"], "expected a file that ends in .png or .npz"),
+        (["-o", "/nowhere/images.png"], "expected a file in a folder that exists"),
+        (["--hardware", "/nowhere.json"], "no readable hardware configuration"),
+    ],
+)
+def test_bad_options_are_refused_in_one_line(tiny_folder, tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(invoke("generate", tiny_folder, "--quiet", *options))
+    assert [path.name for path in tmp_path.iterdir()] == ["model"], "something was left behind"
+
+
+@pytest.mark.parametrize("command", ["generate", "profile"])
+def test_what_is_no_model_is_refused(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    assert "is not a folder; expected a model made by" in refused(invoke(command, tmp_path / "nowhere"))
+    (tmp_path / "unet").mkdir()
+    assert "looks like a float diffusers model" in refused(invoke(command, tmp_path))
+    assert "has no unet/config.json" in refused(invoke("quantize", tmp_path, "-o", tmp_path / "out"))
+
+
+def test_a_missing_package_says_what_to_install(tiny_folder):
+    code = "import sys; sys.modules['brevitas'] = None; from ditto_zynq.host.cli import main; main()"
+    result = subprocess.run(
+        [sys.executable, "-c", code, "quantize", "somewhere", "-o", "out"], capture_output=True, text=True
+    )
+    assert result.returncode == 1
+    assert result.stderr.strip().endswith("brevitas is not installed; run: pip install 'ditto-zynq[quant]'")
+
+
+def test_an_interrupted_run_goes_on(tiny_folder, tmp_path, monkeypatch):
+    output = tmp_path / "images.npz"
+    arguments = ("generate", tiny_folder, "-n", 6, "-o", output, "--batch", 2, "--quiet")
+    denoise = Model.denoise
+    batches = []
+
+    def interrupted_in_the_third(self, indices, *rest):
+        batches.append(indices.tolist())
+        if len(batches) == 3:
+            raise KeyboardInterrupt
+        return denoise(self, indices, *rest)
+
+    monkeypatch.setattr(Model, "denoise", interrupted_in_the_third)
+    result = invoke(*arguments)
+    assert result.exit_code == 130 and not output.exists()
+    assert "interrupted: 4 of 6 images are kept; run the same command to go on" in result.stderr
+    assert invoke(*arguments).exit_code == 0
+    assert batches == [[0, 1], [2, 3], [4, 5], [4, 5]], "finished batches were computed again"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images.npz", "model"]
+    monkeypatch.undo()
+    whole = tmp_path / "whole.npz"
+    invoke("generate", tiny_folder, "-n", 6, "-o", whole, "--quiet")
+    assert np.array_equal(np.load(whole)["samples"], np.load(output)["samples"])
+
+
+def test_a_real_interrupt_leaves_no_traceback(tiny_folder, tmp_path):
+    command = [*RUN, "generate", str(tiny_folder), "-n", "100000", "-o", str(tmp_path / "images.npz"), "--quiet"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=os.setsid)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("*.partial-*/*.npy")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    stderr = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "images are kept; run the same command to go on" in stderr and "Traceback" not in stderr

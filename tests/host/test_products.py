@@ -1,0 +1,112 @@
+"""Integer products are exact on every backend, at the ends of every range; and an inexact backend is never used."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from ditto_zynq.hls.reference import convolve
+from ditto_zynq.host import products
+from ditto_zynq.host.products import ConvolutionProduct, attention_product, choose_backend, vnni_is_exact
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+BACKENDS = ["float32", "numpy"] + (["vnni"] if vnni_is_exact() else [])
+
+
+def operands(random, shape, extreme, low, high):
+    if extreme:
+        return random.choice([low, high], shape)
+    return random.integers(low, high + 1, shape)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    batch=st.integers(1, 3),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 2, 3, 5, 16, 33])),
+    outputs=st.sampled_from([1, 2, 7, 16, 40]),
+    kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.tuples(*[st.integers(0, 2)] * 4),
+    extreme=st.booleans(),
+)
+def test_convolutions_equal_the_reference(backend, seed, batch, size, outputs, kernel, stride, padding, extreme):
+    height, width, channels = size
+    if height + padding[0] + padding[1] < kernel[0] or width + padding[2] + padding[3] < kernel[1]:
+        return
+    random = np.random.default_rng(seed)
+    weight = operands(random, (outputs, *kernel, channels), extreme, -127, 127).astype(np.int8)
+    product = ConvolutionProduct(weight, stride, padding, backend)
+    codes = operands(random, (batch, *size), extreme, -128, 127).astype(np.int8)
+    expected = convolve(codes, weight, stride, padding).reshape(batch, -1, outputs)
+    assert np.array_equal(product(codes), expected)
+    difference = operands(random, (batch, *size), extreme, -255, 255).astype(np.int16)
+    expected = convolve(difference, weight, stride, padding).reshape(batch, -1, outputs)
+    assert np.array_equal(product.of_difference(difference), expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("channels", "kernel"), [(114, 3), (116, 3), (512, 3), (4608, 1), (520, 1), (1033, 1)])
+@pytest.mark.parametrize("code", [-128, 127])
+def test_the_largest_sums_stay_exact(backend, channels, kernel, code):
+    """All operands at the ends of their ranges: sums far beyond 2**24, odd, so that float32 alone would round them."""
+    weight = np.full((3, kernel, kernel, channels), 127, np.int8)
+    weight[1], weight[2, 0, 0, 0] = -127, 126
+    product = ConvolutionProduct(weight, (1, 1), (0, 0, 0, 0), backend)
+    codes = np.full((1, kernel, kernel + 1, channels), code, np.int8)
+    codes[0, 0, 0, 0] = 1
+    assert np.array_equal(product(codes), convolve(codes, weight, (1, 1), (0, 0, 0, 0)).reshape(1, -1, 3))
+    difference = np.where(codes > 0, 255, -255).astype(np.int16)
+    expected = convolve(difference, weight, (1, 1), (0, 0, 0, 0)).reshape(1, -1, 3)
+    assert np.array_equal(product.of_difference(difference), expected)
+
+
+def test_chunks_keep_every_float32_sum_exact():
+    weight = np.full((2, 3, 3, 700), 127, np.int8)
+    for backend in BACKENDS:
+        for chunk in ConvolutionProduct(weight, (1, 1), (1, 1, 1, 1), backend).chunks:
+            assert 255 * 127 * 9 * (chunk.stop - chunk.start) < 2**24
+
+
+@pytest.mark.parametrize("backend", ["float32", "numpy"])
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 20), st.sampled_from([1, 7, 49, 600, 1100])),
+    columns=st.integers(1, 9),
+    extreme=st.booleans(),
+)
+def test_attention_products_equal_integers(backend, seed, shape, columns, extreme):
+    random = np.random.default_rng(seed)
+    left = operands(random, shape, extreme, -255, 255).astype(np.int16)
+    right = operands(random, (*shape[:2], shape[3], columns), extreme, -128, 127).astype(np.int8)
+    assert np.array_equal(attention_product(left, right, backend), left.astype(np.int64) @ right.astype(np.int64))
+
+
+def test_backends_are_chosen_or_refused(monkeypatch):
+    assert choose_backend("numpy") == "numpy" and choose_backend("float32") == "float32"
+    assert choose_backend() == ("vnni" if vnni_is_exact() else "float32")
+    with pytest.raises(ValueError, match="found backend 'cuda', expected one of vnni, float32, numpy"):
+        choose_backend("cuda")
+    monkeypatch.setattr(products, "vnni_is_exact", lambda: False)
+    assert choose_backend() == "float32"
+    with pytest.raises(ValueError, match="gives wrong sums on this CPU; use 'float32'"):
+        choose_backend("vnni")
+
+
+def test_the_self_test_catches_saturating_sums():
+    """Without VNNI instructions oneDNN's int8 sums saturate at 16 bits: made so here, the self-test must notice."""
+    code = (
+        "import torch; torch.cpu._is_vnni_supported = lambda: True\n"
+        "from ditto_zynq.host.products import vnni_is_exact, choose_backend\n"
+        "print(vnni_is_exact(), choose_backend())"
+    )
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["False", "float32"]

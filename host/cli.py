@@ -112,11 +112,11 @@ def generate(
     out.check_output(output)
     loaded = _load(model, device, board, hardware, backend, counting=summary is not None)
     chosen = loaded.labels_of(count, _labels(labels))
-    run = out.Run(output, loaded.artefact.digest, seed, chosen, batch, flow)
-    record = loaded.new_record(min(batch, count)) if summary is not None else None
+    counted = f"{loaded.device.config.digest} {flow}" if summary is not None else ""
+    run = out.Run(output, loaded.artefact.digest, seed, chosen, batch, flow, counted)
     click.echo(f"device: {loaded.device.name} ({loaded.device.config.board} configuration)", err=True)
     try:
-        samples = run.collect(loaded, progress=not quiet, record=record)
+        samples, record = run.collect(loaded, progress=not quiet)
     except KeyboardInterrupt:
         click.echo(f"interrupted: {run.done} of {count} images are kept; run the same command to go on", err=True)
         raise
@@ -147,8 +147,8 @@ def profile(model: Path | None, output: Path | None, batch: int, labels: str | N
     from .report import profile_json, summary_text
 
     loaded = _load(model, "emulator", board, hardware, backend, counting=True)
-    record = loaded.new_record(batch)
-    loaded.generate(batch, _labels(labels), seed, batch, flow, progress=not as_json, record=record)
+    record = loaded.generate(batch, _labels(labels), seed, batch, flow, progress=not as_json).record
+    assert record is not None
     data = profile_json(record, loaded.device.config)
     if output is not None:
         out.write_text(output, json.dumps(data, indent=1) + "\n")

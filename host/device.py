@@ -37,6 +37,7 @@ class Device(Protocol):
 
     name: str
     config: HardwareConfig
+    counting: bool  # whether it fills counter records
 
     def allocate(self, nbytes: int) -> Buffer: ...
 

@@ -32,7 +32,7 @@ def silu_lookup(fraction_bits: int) -> np.ndarray:
 def requantize_rows(acc, bias, multiplier, shift, low, high, out):
     """``acc`` [B, P, O] float32 or int32 exact integers; ``bias`` int32 [1 or B, O]; ``multiplier`` int32 [1 or O]."""
     batch, pixels, channels = acc.shape
-    half = np.int64(1) << (shift - 1)
+    half = (np.int64(1) << shift) >> 1
     wide = np.empty(channels, np.int64)
     for c in range(channels):
         wide[c] = multiplier[c] if multiplier.size > 1 else multiplier[0]
@@ -48,7 +48,7 @@ def requantize_rows(acc, bias, multiplier, shift, low, high, out):
 
 @compiled
 def rescale(x, channels, multiplier, shift, low, high, out):
-    half = np.int64(1) << (shift - 1)
+    half = (np.int64(1) << shift) >> 1
     for b in range(x.shape[0]):
         for p in range(x.shape[1]):
             source = x[b, p]
@@ -68,7 +68,7 @@ def look_up(x, channels, table, out):
 
 @compiled
 def add(a, b, channels, first, second, shift, out):
-    half = np.int64(1) << (shift - 1)
+    half = (np.int64(1) << shift) >> 1
     for n in range(a.shape[0]):
         for p in range(a.shape[1]):
             left, right, target = a[n, p], b[n, p], out[n, p]
@@ -79,7 +79,7 @@ def add(a, b, channels, first, second, shift, out):
 
 @compiled
 def _round_shift(x, shift):
-    return (x + (np.int64(1) << (shift - 1))) >> shift if shift > 0 else x
+    return (x + ((np.int64(1) << shift) >> 1)) >> shift
 
 
 @compiled
@@ -136,8 +136,8 @@ def norm_coefficients(x, channels, groups, gain, offset, gain_bits, fraction_bit
 @compiled
 def normalize(x, channels, slope, intercept, fraction_bits, silu_table, multiplier, shift, out):
     """``x * slope + intercept``, SiLU where ``silu_table`` is not empty, quantized where ``shift`` is not zero."""
-    half = np.int64(1) << (fraction_bits - 1)
-    code_half = np.int64(1) << (max(shift, 1) - 1)
+    half = (np.int64(1) << fraction_bits) >> 1
+    code_half = (np.int64(1) << shift) >> 1
     y = np.empty(channels, np.int32)
     for b in range(x.shape[0]):
         a, d = slope[b], intercept[b]
@@ -162,7 +162,7 @@ def normalize(x, channels, slope, intercept, fraction_bits, silu_table, multipli
 def softmax(x, multiplier, shift, reciprocal_scale, exp_table, out):
     """``x`` int16 [B, R, K] -> codes int8 [B, R, K]."""
     keys = x.shape[2]
-    half = np.int64(1) << (shift - 1)
+    half = (np.int64(1) << shift) >> 1
     power = np.empty(keys, np.int64)
     for b in range(x.shape[0]):
         for r in range(x.shape[1]):
@@ -243,6 +243,8 @@ def window_cycles(digits, kernel_height, kernel_width, stride_height, stride_wid
                 for kx in range(kernel_width):
                     first = max(0, -((kx - left) // stride_width))  # output columns whose tap is inside the image
                     last = min(columns, (width - 1 - kx + left) // stride_width + 1)
+                    if last <= first:
+                        continue
                     start = first * stride_width + kx - left
                     if stride_width == 1:  # slices spare numba the check for negative indices
                         target = line[first * lanes : last * lanes]

@@ -5,8 +5,10 @@ Every file is written under a temporary name and renamed, so that no half-writte
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import operator
 import os
 import shutil
 from collections.abc import Callable
@@ -16,8 +18,10 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
+from .runtime import Batch, Record, to_images
+
 if TYPE_CHECKING:
-    from .runtime import Model, Record
+    from .runtime import Model
 
 FORMATS = (".png", ".npz")
 MAGNIFICATION = 3
@@ -49,8 +53,6 @@ def write_text(path: Path, text: str) -> None:
 def write_images(path: Path, samples: np.ndarray, labels: np.ndarray) -> None:
     """A grid (.png) or the arrays ``images`` uint8, ``samples`` float64 and ``labels`` (.npz)."""
     from PIL import Image
-
-    from .runtime import to_images
 
     images = to_images(samples)
     if path.suffix == ".npz":
@@ -84,35 +86,49 @@ class Run:
     labels: np.ndarray
     batch: int
     flow: str
+    counted: str = ""  # what counters depend on besides: configuration and flow; empty where nothing is counted
     done: int = 0
 
     @property
     def folder(self) -> Path:
         """Named by everything that the samples depend on: another command never finds these batches."""
-        identity = json.dumps([self.digest, self.seed, self.labels.tolist(), self.batch])
+        identity = json.dumps([self.digest, self.seed, self.labels.tolist(), self.batch, self.counted])
         name = hashlib.sha256(identity.encode()).hexdigest()[:12]
         return self.output.with_name(f"{self.output.name}.partial-{name}")
 
-    def collect(self, model: Model, progress: bool, record: Record | None) -> np.ndarray:
-        """All samples float64 [N, C, H, W]; batches that are on disk already are not computed again."""
+    def collect(self, model: Model, progress: bool) -> tuple[np.ndarray, Record | None]:
+        """All samples float64 [N, C, H, W] and what was counted; batches that are on disk are not computed again."""
         count = len(self.labels)
-        parts = [] if record is not None else self._finished(count)  # counters are not kept: a summary starts anew
-        self.done = sum(len(part) for part in parts)
-        for samples in model.batches(count, self.labels, self.seed, self.batch, self.flow, progress, record, self.done):
-            self.folder.mkdir(exist_ok=True)
-            path = self.folder / f"{self.done:08d}.npy"
-            write_atomically(path, lambda file, samples=samples: np.save(file, samples))  # type: ignore[misc]
-            parts.append(samples)
-            self.done += len(samples)
-        return np.concatenate(parts)
+        batches = self._finished(model, count)
+        self.done = sum(len(batch.samples) for batch in batches)
+        for batch in model.batches(count, self.labels, self.seed, self.batch, self.flow, progress, self.done):
+            self._keep(batch)
+            batches.append(batch)
+            self.done += len(batch.samples)
+        records = [batch.record for batch in batches if batch.record is not None]
+        samples = np.concatenate([batch.samples for batch in batches])
+        return samples, functools.reduce(operator.add, records) if records else None
 
-    def _finished(self, count: int) -> list[np.ndarray]:
-        parts: list[np.ndarray] = []
+    def _keep(self, batch: Batch) -> None:
+        self.folder.mkdir(exist_ok=True)
+        arrays = {"samples": batch.samples}
+        if batch.record is not None:
+            arrays["counters"] = batch.record.counters
+        write_atomically(self._path(self.done), lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+
+    def _finished(self, model: Model, count: int) -> list[Batch]:
+        batches: list[Batch] = []
         start = 0
-        while start < count and (path := self.folder / f"{start:08d}.npy").is_file():
-            parts.append(np.load(path, allow_pickle=False))
-            start += len(parts[-1])
-        return parts
+        while start < count and self._path(start).is_file():
+            with np.load(self._path(start), allow_pickle=False) as arrays:
+                samples, counted = arrays["samples"], list(arrays.get("counters", []))
+            record = model.session(len(samples)).record(counted) if counted else None
+            batches.append(Batch(samples, record))
+            start += len(samples)
+        return batches
+
+    def _path(self, start: int) -> Path:
+        return self.folder / f"{start:08d}.npz"
 
     def discard(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)

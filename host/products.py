@@ -3,7 +3,8 @@
 - ``vnni``: PyTorch's int8 convolution and matrix product (oneDNN), 3 to 4 times faster than float32 on a CPU with VNNI or
   AMX. Without those it saturates at 16 bits and is silently wrong, so it is used only where the CPU has them *and* a
   self-test with saturating operands passes.
-- ``float32``: PyTorch float32 convolutions. Sums of integers are exact in any order while they stay below 2**24.
+- ``float32``: PyTorch float32 convolutions. Sums of integers are exact in any order while they stay below 2**24, but not
+  by Winograd's algorithm, which PyTorch takes where oneDNN is off or missing: it too must pass the self-test.
 - ``numpy``: float32 matrix products per kernel tap, exact in chunks of 512 channels. Needs NumPy only.
 """
 
@@ -12,13 +13,14 @@ from __future__ import annotations
 import functools
 import importlib.util
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 EXACT_FLOAT32 = 1 << 24
 CODE_MAGNITUDE, DIFFERENCE_MAGNITUDE, UNSIGNED_MAGNITUDE = 128, 255, 255
-CHUNK = 512  # channels: 512 * 255 * 127 < 2**24
+CHUNK = 512  # channels: 512 * 255 * 128 < 2**24
 BACKENDS = ("vnni", "float32", "numpy")
 
 
@@ -35,13 +37,15 @@ def choose_backend(requested: str | None = None) -> str:
     has_torch = importlib.util.find_spec("torch") is not None
     if requested in ("vnni", "float32") and not has_torch:
         raise ValueError(f"backend {requested!r} needs torch, which is not installed; use 'numpy'")
-    if requested == "vnni" and not vnni_is_exact():
-        raise ValueError("backend 'vnni' gives wrong sums on this CPU; use 'float32'")
-    if requested is not None:
-        return requested
-    if not has_torch:
+    if requested == "numpy" or not has_torch:
         return "numpy"
-    return "vnni" if vnni_is_exact() else "float32"
+    if requested != "float32" and vnni_is_exact():
+        return "vnni"
+    if requested != "vnni" and float32_is_exact():
+        return "float32"
+    if requested is not None:
+        raise ValueError(f"backend {requested!r} gives wrong sums here; use {choose_backend()!r}")
+    return "numpy"
 
 
 @functools.cache
@@ -50,11 +54,23 @@ def vnni_is_exact() -> bool:
     torch = _torch()
     if not (hasattr(torch.cpu, "_is_vnni_supported") and torch.cpu._is_vnni_supported()):
         return False
+    return _passes_self_test("vnni")
+
+
+@functools.cache
+def float32_is_exact() -> bool:
+    """Whether PyTorch's float32 convolutions really sum products (judged once, with its settings at that time)."""
+    return _passes_self_test("float32")
+
+
+def _passes_self_test(backend: str) -> bool:
+    """Saturating and random operands against NumPy; 16 samples, from which on PyTorch may turn to Winograd."""
     random = np.random.default_rng(0)
+    shape = (16, 5, 6, 64)
     for codes in (
-        np.full((1, 5, 6, 64), 127, np.int8),
-        np.full((1, 5, 6, 64), -128, np.int8),
-        random.integers(-128, 128, (1, 5, 6, 64)).astype(np.int8),
+        np.full(shape, 127, np.int8),
+        np.full(shape, -128, np.int8),
+        random.integers(-128, 128, shape).astype(np.int8),
     ):
         for kernel in (1, 3):
             for weight in (
@@ -62,16 +78,22 @@ def vnni_is_exact() -> bool:
                 random.integers(-127, 128, (32, kernel, kernel, 64)).astype(np.int8),
             ):
                 padding = (kernel // 2,) * 4
-                found = ConvolutionProduct(weight, (1, 1), padding, "vnni")(codes)
+                found = ConvolutionProduct(weight, (1, 1), padding, backend)(codes)
                 if not np.array_equal(found, ConvolutionProduct(weight, (1, 1), padding, "numpy")(codes)):
                     return False
     return True
+
+
+def _full_precision() -> Any:
+    """A context in which a caller's ``torch.autocast`` does not round float32 operands and sums to bfloat16."""
+    return _torch().autocast("cpu", enabled=False)
 
 
 class ConvolutionProduct:
     """Accumulators of one convolution, its weights packed once.
 
     ``weight`` int8 [O, kh, kw, I]; ``padding`` (top, bottom, left, right) with code 0. Calls may come from several threads.
+    Raises ValueError for a kernel so large that not even one input channel is exact in float32 (over 500 taps).
     """
 
     def __init__(self, weight: np.ndarray, stride: tuple[int, int], padding: tuple[int, int, int, int], backend: str):
@@ -145,9 +167,10 @@ class ConvolutionProduct:
         results = []
         for chunk, weight in zip(self.chunks, self.packed, strict=True):
             part = x if len(self.chunks) == 1 else x[..., chunk].contiguous()
-            convolved = torch.nn.functional.conv2d(
-                _as_nchw(part), weight, None, self.stride, self._symmetric_padding or (0, 0)
-            )
+            with _full_precision():
+                convolved = torch.nn.functional.conv2d(
+                    _as_nchw(part), weight, None, self.stride, self._symmetric_padding or (0, 0)
+                )
             results.append(self._rows(convolved))
         return _sum_exact(results)
 
@@ -180,8 +203,13 @@ def _channel_chunks(weight: np.ndarray, pieces: int) -> list[slice]:
         bounds = [channels * piece // pieces for piece in range(pieces + 1)]
         chunks = [slice(first, last) for first, last in itertools.pairwise(bounds)]
         reach = max(int(np.abs(weight[..., chunk].astype(np.int64)).sum(axis=(1, 2, 3)).max()) for chunk in chunks)
-        if reach * UNSIGNED_MAGNITUDE < EXACT_FLOAT32 or pieces == channels:
+        if reach * UNSIGNED_MAGNITUDE < EXACT_FLOAT32:
             return chunks
+        if pieces == channels:
+            raise ValueError(
+                f"found a {weight.shape[1]}x{weight.shape[2]} kernel whose sums over one channel may reach "
+                f"{reach * UNSIGNED_MAGNITUDE}, expected less than {EXACT_FLOAT32}; use a smaller kernel"
+            )
         pieces += 1
 
 
@@ -213,14 +241,15 @@ def _pad(nhwc: Any, padding: tuple[int, int, int, int], value: int) -> Any:
 def _pack(weight: np.ndarray, stride: tuple[int, int], padding: tuple[int, int] | None) -> Any:
     torch = _torch()
     nchw = torch.from_numpy(np.ascontiguousarray(weight.transpose(0, 3, 1, 2)))
-    ones = torch.ones(len(weight))
+    ones = torch.ones(len(weight), dtype=torch.float32, device="cpu")
     return torch.ops.onednn.qconv_prepack(nchw, ones, 1.0, 128, list(stride), list(padding or (0, 0)), [1, 1], 1, None)
 
 
 def _convolve_packed(x: Any, packed: Any, stride: tuple[int, int], padding: tuple[int, int]) -> Any:
     torch = _torch()
     outputs = packed.shape[0]
-    ones, zeros = torch.ones(outputs), torch.zeros(outputs, dtype=torch.long)
+    ones = torch.ones(outputs, dtype=torch.float32, device="cpu")  # whatever the caller's default dtype and device
+    zeros = torch.zeros(outputs, dtype=torch.long, device="cpu")
     return torch.ops.onednn.qconv2d_pointwise(
         x,
         1.0,
@@ -243,15 +272,21 @@ def _convolve_packed(x: Any, packed: Any, stride: tuple[int, int], padding: tupl
 
 
 def attention_product(left: np.ndarray, right: np.ndarray, backend: str) -> np.ndarray:
-    """``left`` [B, heads, M, K] times ``right`` [B, heads, K, N], both of at most 9 bits -> int32 [B, heads, M, N]."""
-    if backend != "numpy":
-        torch = _torch()
+    """``left`` [B, heads, M, K] times ``right`` [B, heads, K, N] -> int32 [B, heads, M, N], for any K.
+
+    One operand may hold differences in [-255, 255], the other codes int8.
+    """
+    if backend == "numpy":
+        return _sum_chunks(left.astype(np.float32), right.astype(np.float32), lambda x: x.astype(np.int32))
+    torch = _torch()
+    with _full_precision():
         a, b = torch.from_numpy(left).float(), torch.from_numpy(right).float()
-    else:
-        a, b = left.astype(np.float32), right.astype(np.float32)
+        return _sum_chunks(a, b, lambda x: x.int().numpy())
+
+
+def _sum_chunks(a: Any, b: Any, to_int32: Callable[[Any], np.ndarray]) -> np.ndarray:
     total: Any = None
-    for first in range(0, left.shape[3], CHUNK):
-        product = a[..., first : first + CHUNK] @ b[..., first : first + CHUNK, :]
-        integers = product.int().numpy() if backend != "numpy" else product.astype(np.int32)
+    for first in range(0, a.shape[3], CHUNK):
+        integers = to_int32(a[..., first : first + CHUNK] @ b[..., first : first + CHUNK, :])
         total = integers if total is None else total + integers
     return total

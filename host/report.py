@@ -26,7 +26,7 @@ def profile_json(record: Record, config: HardwareConfig) -> dict[str, Any]:
             {
                 "name": name,
                 "module": module,
-                **{counter: [int(step[counter][index]) for step in record.counters] for counter in COUNTER_NAMES},
+                **{counter: [int(value) for value in record.counters[:, index][counter]] for counter in COUNTER_NAMES},
             }
             for index, (name, module) in enumerate(zip(record.names, record.modules, strict=True))
         ],
@@ -68,9 +68,8 @@ def _row(name: str, row: np.void, cycles: int) -> str:
 def _total(record: Record) -> np.ndarray:
     """Counter records per operation, summed over steps."""
     total = np.zeros(len(record.names), COUNTERS)
-    for step in record.counters:
-        for name in COUNTER_NAMES:
-            total[name] += step[name]
+    for name in COUNTER_NAMES:
+        total[name] = record.counters[name].sum(axis=0)
     return total
 
 

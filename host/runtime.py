@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,22 +32,31 @@ class Images:
     images: np.ndarray
     samples: np.ndarray
     labels: np.ndarray
+    record: Record | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class Record:
-    """What the device counted: ``counters[step]`` is an array of counter records, one per operation, summed over batches."""
+    """What the device counted: ``counters`` [steps, operations] of counter records, summed over batches of ``samples``."""
 
     names: tuple[str, ...]
     modules: tuple[str, ...]
-    counters: list[np.ndarray] = field(default_factory=list)
-    samples: int = 0
+    counters: np.ndarray
+    samples: int
 
-    def add(self, step: int, counted: np.ndarray) -> None:
-        if step == len(self.counters):
-            self.counters.append(np.zeros(len(self.names), COUNTERS))
+    def __add__(self, other: Record) -> Record:
+        total = self.counters.copy()
         for name in COUNTER_NAMES:
-            self.counters[step][name] += counted[name]
+            total[name] += other.counters[name]
+        return Record(self.names, self.modules, total, self.samples + other.samples)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples float64 [B, C, H, W] that advanced together, and what the device counted for them, if it counts."""
+
+    samples: np.ndarray
+    record: Record | None
 
 
 class Model:
@@ -70,12 +81,21 @@ class Model:
         batch: int = 16,
         flow: str = DIFFERENCE,
         progress: bool = True,
-        record: Record | None = None,
     ) -> Images:
         """Generate ``count`` images. ``labels`` are taken in turn (default: all that the model knows)."""
         chosen = self.labels_of(count, labels)
-        samples = np.concatenate(list(self.batches(count, chosen, seed, batch, flow, progress, record)))
-        return Images(to_images(samples), samples, chosen)
+        batches = list(self.batches(count, chosen, seed, batch, flow, progress))
+        samples = np.concatenate([part.samples for part in batches])
+        records = [part.record for part in batches if part.record is not None]
+        return Images(to_images(samples), samples, chosen, functools.reduce(operator.add, records) if records else None)
+
+    def evaluate(self, sample: np.ndarray, timestep: int, labels: Sequence[int] | None = None) -> np.ndarray:
+        """The model's output for samples float64 [B, C, H, W] at one timestep of its schedule, without history.
+
+        Raises ValueError, listing the schedule's timesteps, for any other one.
+        """
+        step = self.scheduler.index_of(timestep)
+        return self.session(len(sample)).run_step(sample, step, self.labels_of(len(sample), labels), ORIGINAL)
 
     def labels_of(self, count: int, labels: Sequence[int] | None) -> np.ndarray:
         """int64 [count]; ValueError for a label that the model does not know."""
@@ -95,10 +115,9 @@ class Model:
         batch: int,
         flow: str,
         progress: bool = True,
-        record: Record | None = None,
         first: int = 0,
-    ) -> Iterator[np.ndarray]:
-        """Samples float64 [<= batch, C, H, W], batch by batch, from sample ``first`` on."""
+    ) -> Iterator[Batch]:
+        """Batches of at most ``batch`` samples, from sample ``first`` on."""
         if flow not in FLOWS:
             raise ValueError(f"found execution flow {flow!r}, expected one of {', '.join(FLOWS)}")
         if count < 1 or batch < 1:
@@ -106,7 +125,7 @@ class Model:
         with _progress(progress, -(-(count - first) // batch) * len(self.scheduler)) as advance:
             for start in range(first, count, batch):
                 indices = np.arange(start, min(start + batch, count))
-                yield self.denoise(indices, labels[indices], seed, flow, record, advance)
+                yield self.denoise(indices, labels[indices], seed, flow, advance)
 
     def denoise(
         self,
@@ -114,10 +133,9 @@ class Model:
         labels: np.ndarray,
         seed: int,
         flow: str = DIFFERENCE,
-        record: Record | None = None,
         advance: Callable[[], object] = lambda: None,
-    ) -> np.ndarray:
-        """Denoise the samples with these indices, all in one batch -> float64 [B, C, H, W]."""
+    ) -> Batch:
+        """Denoise the samples with these indices, all in one batch."""
         session = self.session(len(indices))
         height, width, channels = self.artefact.graph.tensors[self.artefact.graph.input].shape
         shape = (channels, height, width)
@@ -126,16 +144,15 @@ class Model:
             return np.stack([standard_normal(seed, int(index), draw, shape) for index in indices])
 
         sample = noise(0)
+        counted = []
         for step in range(len(self.scheduler)):
             output = session.run_step(sample, step, labels, flow)
-            if record is not None:
-                record.add(step, session.counters())
+            if self.device.counting:
+                counted.append(session.counters())
             step_noise = noise(step + 1) if self.scheduler.needs_noise(step) else None
             sample = self.scheduler.step(output, step, sample, step_noise)
             advance()
-        if record is not None:
-            record.samples += len(indices)
-        return sample
+        return Batch(sample, session.record(counted) if counted else None)
 
     def session(self, batch: int) -> Session:
         """The program for this batch size, loaded on the device; the last one is kept."""
@@ -145,11 +162,6 @@ class Model:
             program = compile_program(self.artefact.graph, self.artefact.tables, self.device.config, batch)
             self._session = Session(program, self.artefact, self.device)
         return self._session
-
-    def new_record(self, batch: int) -> Record:
-        """An empty record for :meth:`generate`."""
-        operations = self.session(batch).program.operations
-        return Record(tuple(op.name for op in operations), tuple(op.first.module for op in operations))
 
 
 class Session:
@@ -194,6 +206,12 @@ class Session:
         self.buffers[Region.COUNTERS].invalidate()
         count = len(self.program.operations)
         return self.buffers[Region.COUNTERS].data[: count * COUNTERS.itemsize].view(COUNTERS).copy()
+
+    def record(self, counted: list[np.ndarray]) -> Record:
+        """The counter records of all steps of this batch, with the names of the operations."""
+        operations = self.program.operations
+        names, modules = tuple(op.name for op in operations), tuple(op.first.module for op in operations)
+        return Record(names, modules, np.stack(counted), self.program.batch)
 
     def codes(self, name: str) -> np.ndarray:
         """A copy of a tensor that is in memory after the step, [B, H, W, C]; others may have overwritten it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import click
 import numpy as np
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
@@ -64,52 +66,122 @@ def build_unet(channels: tuple[int, ...]) -> UNet2DModel:
     )
 
 
+class DDPMTrainer:
+    """A training run: model, moving average of its weights, optimizer, data. ``step`` counts the steps done."""
+
+    def __init__(self, recipe: Recipe, out: Path):
+        self.recipe, self.out = recipe, out
+        self.scheduler = DDPMScheduler(num_train_timesteps=1000, beta_schedule="linear", prediction_type="epsilon")
+        torch.manual_seed(recipe.seed)
+        self.model = build_unet(recipe.channels).to(memory_format=torch.channels_last)
+        self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), weight_decay=1e-4, betas=(0.9, 0.99))
+        self.step, self.recent_loss = 0, 0.0
+        out.mkdir(parents=True, exist_ok=True)
+        self._resume()
+        run_convolutions_in_bfloat16(self.model)
+        train = load_split("train")
+        self.images = as_images(train.images)
+        self.labels = torch.from_numpy(train.labels.astype(np.int64))
+
+    def run(self, save_every: int) -> None:
+        """Train to the end of the recipe. Interrupted, it ends the step under way, saves it and raises KeyboardInterrupt."""
+        with _Interruption() as interruption, self._progress() as progress:
+            while self.step < self.recipe.steps:
+                self._train_step()
+                progress.update()
+                progress.set_postfix(loss=f"{self.recent_loss:.4f}", refresh=False)
+                if self.step % save_every == 0 or self.step == self.recipe.steps or interruption.requested:
+                    self._save()
+                if interruption.requested:
+                    raise KeyboardInterrupt
+
+    def save_pipeline(self) -> None:
+        """Write the averaged weights as a diffusers folder."""
+        final = build_unet(self.recipe.channels)
+        final.load_state_dict(self.average)
+        DDPMPipeline(final, self.scheduler).save_pretrained(self.out)
+
+    def _progress(self) -> tqdm:
+        return tqdm(total=self.recipe.steps, initial=self.step, desc="train", unit="step", mininterval=5)
+
+    def _train_step(self) -> None:
+        """One step of the simple noise-prediction loss (DDPM, Ho et al. 2020, eq. 14)."""
+        recipe, generator = self.recipe, torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step)
+        picked = _batch_indices(self.step, recipe, len(self.images))
+        noise = torch.randn((recipe.batch, 1, 28, 28), generator=generator)
+        timesteps = torch.randint(0, 1000, (recipe.batch,), generator=generator)
+        dropped = torch.rand(recipe.batch, generator=generator) < recipe.label_dropout
+        noisy = self.scheduler.add_noise(self.images[picked], noise, timesteps).to(memory_format=torch.channels_last)
+        classes = self.labels[picked].masked_fill(dropped, NULL_LABEL)
+        loss = F.mse_loss(self.model(noisy, timesteps, class_labels=classes).sample, noise)
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.learning_rate_at(self.step)
+        self.optimizer.step()
+        _update_average(self.average, self.model, min(recipe.ema, (1 + self.step) / (10 + self.step)))
+        self.step += 1
+        self.recent_loss = 0.99 * self.recent_loss + 0.01 * loss.item() if self.recent_loss else loss.item()
+
+    def _save(self) -> None:
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"ema.{name}": value for name, value in self.average.items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam.{index}.{name}": value for name, value in state.items()}
+        metadata = {"step": str(self.step), "recipe": json.dumps(asdict(self.recipe))}
+        temporary = self.out / "resume.safetensors.tmp"
+        save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, metadata)
+        os.replace(temporary, self.out / "resume.safetensors")
+        with (self.out / "log.jsonl").open("a") as file:
+            file.write(json.dumps({"step": self.step, "loss": round(self.recent_loss, 5)}) + "\n")
+
+    def _resume(self) -> None:
+        """Go on from ``resume.safetensors`` if it is there; ValueError where another recipe wrote it."""
+        path = self.out / "resume.safetensors"
+        if not path.exists():
+            return
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+        found, wanted = json.loads(metadata["recipe"]), json.loads(json.dumps(asdict(self.recipe)))
+        free = {"steps", "decay_steps"}  # a run may be prolonged
+        changed = ", ".join(sorted(name for name in wanted if name not in free and found[name] != wanted[name]))
+        if changed:
+            raise ValueError(f"{path} was trained with another {changed}; use the same, or another output folder")
+        tensors = load_file(path)
+        self.model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
+        self.average.update({name[4:]: value for name, value in tensors.items() if name.startswith("ema.")})
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith("adam."):
+                _, index, field = name.split(".")
+                state.setdefault(int(index), {})[field] = value
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
+        self.step = int(metadata["step"])
+
+
+class _Interruption:
+    """Turns SIGINT and SIGTERM into a request, so that a training step is never left half done."""
+
+    def __enter__(self) -> _Interruption:
+        self.requested = False
+        self.handlers = {number: signal.signal(number, self._request) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _request(self, *_: object) -> None:
+        self.requested = True
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+
+
 def train_ddpm(recipe: Recipe, out: Path, save_every: int = 500) -> None:
-    """Train with the simple noise-prediction loss (DDPM, Ho et al. 2020, eq. 14) and write a diffusers folder to ``out``.
-
-    ``out/resume.safetensors`` holds everything needed to go on after an interruption.
-    """
-    scheduler = DDPMScheduler(num_train_timesteps=1000, beta_schedule="linear", prediction_type="epsilon")
-    torch.manual_seed(recipe.seed)
-    model = build_unet(recipe.channels).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=1e-4, betas=(0.9, 0.99))
-    out.mkdir(parents=True, exist_ok=True)
-    first_step = _resume(out, recipe, model, average, optimizer)
-    run_convolutions_in_bfloat16(model)
-
-    train = load_split("train")
-    images = torch.from_numpy(train.images.copy()).float().div(127.5).sub(1).unsqueeze(1)
-    labels = torch.from_numpy(train.labels.astype(np.int64))
-    recent = None
-    with tqdm(total=recipe.steps, initial=first_step, desc="train", unit="step", mininterval=5) as progress:
-        for step in range(first_step, recipe.steps):
-            generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
-            picked = _batch_indices(step, recipe, len(images))
-            noise = torch.randn((recipe.batch, 1, 28, 28), generator=generator)
-            timesteps = torch.randint(0, 1000, (recipe.batch,), generator=generator)
-            dropped = torch.rand(recipe.batch, generator=generator) < recipe.label_dropout
-            noisy = scheduler.add_noise(images[picked], noise, timesteps).to(memory_format=torch.channels_last)
-            predicted = model(noisy, timesteps, class_labels=labels[picked].masked_fill(dropped, NULL_LABEL)).sample
-            loss = F.mse_loss(predicted, noise)
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate_at(step)
-            optimizer.step()
-            _update_average(average, model, min(recipe.ema, (1 + step) / (10 + step)))
-            recent = loss.item() if recent is None else 0.99 * recent + 0.01 * loss.item()
-            progress.update()
-            if (step + 1) % 50 == 0:
-                progress.set_postfix(loss=f"{recent:.4f}")
-            if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
-                _save_resume(out, recipe, step + 1, model, average, optimizer)
-                _append_log(out / "log.jsonl", step + 1, recent)
-
-    final = build_unet(recipe.channels)
-    final.load_state_dict(average)
-    DDPMPipeline(final, scheduler).save_pretrained(out)
+    """Train and write a diffusers folder to ``out``; ``out/resume.safetensors`` is where an interrupted run goes on."""
+    trainer = DDPMTrainer(recipe, out)
+    trainer.run(save_every)
+    trainer.save_pipeline()
 
 
 def run_convolutions_in_bfloat16(model: nn.Module) -> None:
@@ -136,50 +208,6 @@ def _batch_indices(step: int, recipe: Recipe, count: int) -> torch.Tensor:
 def _update_average(average: dict[str, torch.Tensor], model: nn.Module, decay: float) -> None:
     values = model.state_dict()
     torch._foreach_lerp_(list(average.values()), [values[name] for name in average], 1 - decay)
-
-
-def _save_resume(out, recipe, step, model, average, optimizer) -> None:
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    tensors |= {f"ema.{name}": value for name, value in average.items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"adam.{index}.{name}": value for name, value in state.items()}
-    metadata = {"step": str(step), "recipe": json.dumps(asdict(recipe))}
-    temporary = out / "resume.safetensors.tmp"
-    save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, metadata)
-    os.replace(temporary, out / "resume.safetensors")
-
-
-def _resume(out: Path, recipe: Recipe, model, average, optimizer) -> int:
-    """Load ``out/resume.safetensors`` if it is there and return the number of steps already done."""
-    from safetensors import safe_open
-
-    path = out / "resume.safetensors"
-    if not path.exists():
-        return 0
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-    found, wanted = json.loads(metadata["recipe"]), json.loads(json.dumps(asdict(recipe)))
-    free = {"steps", "decay_steps"}  # a run may be prolonged
-    changed = sorted(name for name in wanted if name not in free and found[name] != wanted[name])
-    if changed:
-        raise ValueError(
-            f"{path} was trained with another {', '.join(changed)}; use the same, or another output folder"
-        )
-    tensors = load_file(path)
-    model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
-    average.update({name[4:]: value for name, value in tensors.items() if name.startswith("ema.")})
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("adam."):
-            _, index, field = name.split(".")
-            state.setdefault(int(index), {})[field] = value
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
-    return int(metadata["step"])
-
-
-def _append_log(path: Path, step: int, loss: float) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps({"step": step, "loss": round(loss, 5)}) + "\n")
 
 
 class Classifier(nn.Module):

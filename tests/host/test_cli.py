@@ -137,7 +137,8 @@ def test_a_missing_package_says_what_to_install(tiny_folder):
 
 def test_an_interrupted_run_goes_on(tiny_folder, tmp_path, monkeypatch):
     output = tmp_path / "images.npz"
-    arguments = ("generate", tiny_folder, "-n", 6, "-o", output, "--batch", 2, "--quiet")
+    summary = tmp_path / "cycles.txt"
+    arguments = ("generate", tiny_folder, "-n", 6, "-o", output, "--batch", 2, "--quiet", "--summary", summary)
     denoise = Model.denoise
     batches = []
 
@@ -153,8 +154,12 @@ def test_an_interrupted_run_goes_on(tiny_folder, tmp_path, monkeypatch):
     assert "interrupted: 4 of 6 images are kept; run the same command to go on" in result.stderr
     assert invoke(*arguments).exit_code == 0
     assert batches == [[0, 1], [2, 3], [4, 5], [4, 5]], "finished batches were computed again"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["images.npz", "model"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cycles.txt", "images.npz", "model"]
     monkeypatch.undo()
+    resumed = summary.read_text()
+    summary.unlink()
+    invoke(*arguments)
+    assert summary.read_text() == resumed, "the counters of the finished batches were lost"
     whole = tmp_path / "whole.npz"
     invoke("generate", tiny_folder, "-n", 6, "-o", whole, "--quiet")
     assert np.array_equal(np.load(whole)["samples"], np.load(output)["samples"])
@@ -164,7 +169,7 @@ def test_a_real_interrupt_leaves_no_traceback(tiny_folder, tmp_path):
     command = [*RUN, "generate", str(tiny_folder), "-n", "100000", "-o", str(tmp_path / "images.npz"), "--quiet"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=os.setsid)
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("*.partial-*/*.npy")):
+    while not list(tmp_path.glob("*.partial-*/*.npz")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)

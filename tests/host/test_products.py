@@ -95,7 +95,7 @@ def test_backends_are_chosen_or_refused(monkeypatch):
         choose_backend("cuda")
     monkeypatch.setattr(products, "vnni_is_exact", lambda: False)
     assert choose_backend() == "float32"
-    with pytest.raises(ValueError, match="gives wrong sums on this CPU; use 'float32'"):
+    with pytest.raises(ValueError, match="gives wrong sums here; use 'float32'"):
         choose_backend("vnni")
 
 

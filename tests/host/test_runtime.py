@@ -93,14 +93,23 @@ def test_the_bundled_model_equals_the_reference_for_four_steps():
 
 def test_records_add_up(tiny_folder):
     model = load(tiny_folder, counting=True)
-    record = model.new_record(2)
-    model.generate(4, [0], batch=2, progress=False, record=record)
+    record = model.generate(4, [0], batch=2, progress=False).record
     assert record.samples == 4 and len(record.counters) == model.artefact.graph.steps
-    total = sum(int(step["elements"].sum()) for step in record.counters)
-    once = model.new_record(4)
-    model.generate(4, [0], batch=4, progress=False, record=once)
-    assert total == sum(int(step["elements"].sum()) for step in once.counters)
-    assert all((step["cycles"] > 0).all() for step in record.counters)
+    once = model.generate(4, [0], batch=4, progress=False).record
+    for name in ("elements", "zeros", "narrow", "digits", "products", "dense_products"):
+        assert np.array_equal(record.counters[name], once.counters[name])
+    assert (record.counters["cycles"] > 0).all()
+    assert load(tiny_folder).generate(1, progress=False).record is None
+
+
+def test_single_evaluations_follow_the_schedule(tiny_folder):
+    model = load(tiny_folder)
+    sample = standard_normal(0, 0, 0, (2, 3, 8, 8))
+    session_output = model.session(2).run_step(sample, 2, np.array([1, 2]), "original")
+    assert np.array_equal(model.evaluate(sample, model.artefact.timesteps[2], [1, 2]), session_output)
+    known = ", ".join(map(str, model.artefact.timesteps))
+    with pytest.raises(ValueError, match=f"found timestep 999, expected one of the schedule: {known}"):
+        model.evaluate(sample, 999)
 
 
 def test_bad_requests_are_refused(tiny_folder):

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ditto_zynq.quant.fashion_mnist import FOLDER, load_split
+from ditto_zynq.quant.quality import Judge, frechet_distance, gaussian, psnr
+
+needs_data = pytest.mark.skipif(not FOLDER.exists(), reason="needs Debian's dataset-fashion-mnist")
+
+
+def test_frechet_distance_of_gaussians():
+    random = np.random.default_rng(0)
+    mixing = random.standard_normal((6, 6))
+    a = (random.standard_normal(6), mixing @ mixing.T)
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-8)
+    shifted = (a[0] + 2.0, a[1])
+    assert frechet_distance(a, shifted) == pytest.approx(6 * 4)
+    diagonal = [(np.zeros(3), np.diag([1.0, 4.0, 9.0])), (np.zeros(3), np.diag([4.0, 4.0, 1.0]))]
+    assert frechet_distance(*diagonal) == pytest.approx((1 - 2) ** 2 + 0 + (3 - 1) ** 2)
+    assert frechet_distance(*diagonal) == pytest.approx(frechet_distance(*reversed(diagonal)))
+
+
+def test_gaussian_statistics():
+    features = np.array([[0.0, 0.0], [2.0, 4.0]])
+    mean, covariance = gaussian(features)
+    assert mean.tolist() == [1, 2] and covariance.tolist() == [[2, 4], [4, 8]]
+
+
+def test_psnr_in_closed_form():
+    a = np.zeros((2, 1, 4, 4))
+    b = a.copy()
+    b[1] += 0.02
+    assert psnr(a, b)[1] == pytest.approx(20 * np.log10(2 / 0.02))
+    assert psnr(a, b)[0] == 120
+    assert psnr(a + 1, a + 5)[0] == 120, "values beyond the range of images count as the range's ends"
+
+
+@needs_data
+def test_the_data_are_the_real_ones():
+    train, test = load_split("train"), load_split("t10k")
+    assert train.images.shape == (60000, 28, 28) and test.images.shape == (10000, 28, 28)
+    assert np.bincount(train.labels).tolist() == [6000] * 10 and np.bincount(test.labels).tolist() == [1000] * 10
+
+
+def test_missing_and_broken_data(tmp_path):
+    import gzip
+
+    with pytest.raises(FileNotFoundError, match="apt-get install dataset-fashion-mnist"):
+        load_split("train", tmp_path)
+    for kind in ("images-idx3", "labels-idx1"):
+        with gzip.open(tmp_path / f"train-{kind}-ubyte.gz", "wb") as file:
+            file.write(b"\0" * 16)
+    with pytest.raises(ValueError, match="found magic number 0x0, expected 0x803"):
+        load_split("train", tmp_path)
+
+
+@needs_data
+@pytest.mark.slow
+def test_the_shipped_classifier_judges_real_images():
+    test = load_split("t10k")
+    judge = Judge(test.images[:5000])
+    real = judge.quality(test.images[5000:], test.labels[5000:])
+    assert real.accuracy > 0.92
+    noise = np.random.default_rng(0).integers(0, 256, (1000, 28, 28)).astype(np.uint8)
+    assert judge.quality(noise, np.zeros(1000, int)).frechet_distance > 20 * real.frechet_distance

@@ -79,7 +79,7 @@ def add(a, b, channels, first, second, shift, out):
 
 @compiled
 def _round_shift(x, shift):
-    return (x + ((np.int64(1) << shift) >> 1)) >> shift
+    return (x + (np.int64(1) << (shift - 1))) >> shift if shift > 0 else x
 
 
 @compiled
@@ -135,9 +135,9 @@ def norm_coefficients(x, channels, groups, gain, offset, gain_bits, fraction_bit
 
 @compiled
 def normalize(x, channels, slope, intercept, fraction_bits, silu_table, multiplier, shift, out):
-    """``x * slope + intercept``, SiLU where ``silu_table`` is not empty, quantized where ``shift`` is not zero."""
+    """``x * slope + intercept``, SiLU where ``silu_table`` is not empty, quantized where ``shift`` is not negative."""
     half = (np.int64(1) << fraction_bits) >> 1
-    code_half = (np.int64(1) << shift) >> 1
+    code_half = (np.int64(1) << max(shift, 0)) >> 1
     y = np.empty(channels, np.int32)
     for b in range(x.shape[0]):
         a, d = slope[b], intercept[b]
@@ -149,7 +149,7 @@ def normalize(x, channels, slope, intercept, fraction_bits, silu_table, multipli
             if silu_table.size:
                 for c in range(channels):
                     y[c] = silu_table[y[c] & 0xFFFF]
-            if shift:
+            if shift >= 0:
                 for c in range(channels):
                     v = (np.int64(y[c]) * multiplier + code_half) >> shift
                     target[c] = min(max(v, -128), 127)

@@ -92,7 +92,7 @@ def group_norm(
             x, channels, groups, gain, offset, gain_bits, fraction_bits, epsilon, tables.RECIPROCAL_SQUARE_ROOT
         )
         table = NO_TABLE if silu_bits is None else _silu_table(silu_bits)
-        kernels.normalize(x, channels, *coefficients, fraction_bits, table, *(quantizer or (0, 0)), out)
+        kernels.normalize(x, channels, *coefficients, fraction_bits, table, *(quantizer or (0, -1)), out)
         return
     wide = (len(x), channels)
     y = reference.group_norm(

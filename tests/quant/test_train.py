@@ -15,7 +15,7 @@ from ditto_zynq.quant.fashion_mnist import Split
 from ditto_zynq.quant.train import Recipe, build_unet, train_ddpm
 from safetensors.torch import load_file
 
-RECIPE = Recipe(steps=6, decay_steps=2, warmup_steps=2, batch=4, channels=(8, 16))
+RECIPE = Recipe(steps=6, decay_steps=2, warmup_steps=2, batch=4, channels=(8, 32))
 
 
 @pytest.fixture(autouse=True)

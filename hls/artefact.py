@@ -92,6 +92,8 @@ def save(model: QuantizedModel, folder: Path) -> str:
         hashes = {name: _sha256(temporary / name) for name in FILES}
         _write_json(temporary / MANIFEST, {"format": FORMAT, "version": VERSION, "sha256": hashes})
         temporary.chmod(0o755)
+        for name in FILES:
+            (temporary / name).chmod(0o644)
         if folder.exists():
             discarded = temporary.with_name(temporary.name + ".old")
             os.rename(folder, discarded)

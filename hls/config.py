@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from .boards import BOARDS, Board, find_board
+from .boards import find_board
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,7 @@ class HardwareConfig:
     """One accelerator on one board. Raises ValueError for what cannot be built.
 
     ``cores`` work on different output pixels or tokens; each multiplies one digit per lane and cycle with ``oc_tile``
-    weights. ``sample_groups`` samples advance in lockstep and share each weight fetch; ``channel_groups`` says whether a
-    GroupNorm group is normalized while the convolution goes on with the next one.
+    weights. ``sample_groups`` samples advance in lockstep and share each weight fetch (Diff-Acc's group-wise parallelism).
     """
 
     board: str = "zcu104"
@@ -29,7 +28,6 @@ class HardwareConfig:
     bus_bits: int = 128
     bus_ports: int = 4
     sample_groups: int = 16
-    channel_groups: bool = True
 
     def __post_init__(self) -> None:
         board = find_board(self.board)
@@ -91,7 +89,7 @@ class HardwareConfig:
 
 
 def default_config(board: str) -> HardwareConfig:
-    """The configuration shipped for a board: as many multipliers as leave a quarter of its DSPs for the vector unit."""
+    """The configuration shipped for a board. ValueError, listing the known ones, for an unknown board."""
     shapes = {
         "zcu104": {"cores": 8, "lanes": 8, "oc_tile": 32},
         "zcu102": {"cores": 12, "lanes": 8, "oc_tile": 32},
@@ -102,6 +100,3 @@ def default_config(board: str) -> HardwareConfig:
     }
     find_board(board)
     return HardwareConfig(board=board, **shapes[board])  # type: ignore[arg-type]
-
-
-__all__ = ["BOARDS", "Board", "HardwareConfig", "default_config", "find_board"]

@@ -24,7 +24,6 @@ class Opcode(IntEnum):
     SOFTMAX = 7
     AVERAGE_POOL = 8
     UPSAMPLE = 9
-    COPY = 10
 
 
 class Flag(IntFlag):

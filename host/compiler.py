@@ -13,7 +13,6 @@ import numpy as np
 from ..hls.config import HardwareConfig, find_board
 from ..hls.graph import (
     CODE,
-    VALUE,
     Add,
     AveragePool,
     Concat,
@@ -158,11 +157,7 @@ def place_tensors(graph: Graph, operations: tuple[Operation, ...], batch: int) -
             widths[node.name] = graph.tensors[node.name].shape[2]
             channel = 0
             for source in node.inputs:
-                if (
-                    home[source] != (source, 0)
-                    or source == graph.input
-                    or source in node.inputs[: node.inputs.index(source)]
-                ):
+                if home[source] != (source, 0):
                     raise ValueError(f"{node.name}: {source} is part of two concatenations, which is not supported")
                 home[source] = (node.name, channel)
                 channel += graph.tensors[source].shape[2]
@@ -424,6 +419,3 @@ class _Encoder:
                 flags |= Flag.CONDITIONAL
         flags |= Flag.CODE_OUTPUT if output.kind == CODE else Flag(0)
         return flags | (Flag.CODE_INPUT if source.kind == CODE else Flag(0))
-
-
-__all__ = ["VALUE", "DoesNotFit", "Operation", "ParameterLayout", "Placement", "Program", "compile_program"]

@@ -28,7 +28,6 @@ VECTOR_PASSES = {
     Opcode.SOFTMAX: 3,
     Opcode.AVERAGE_POOL: 1,
     Opcode.UPSAMPLE: 1,
-    Opcode.COPY: 1,
 }
 LINEAR = (Opcode.CONVOLUTION, Opcode.SCORES, Opcode.MIX)
 

@@ -351,14 +351,6 @@ class UpsampleExecution(Execution):
         return None
 
 
-class CopyExecution(Execution):
-    """COPY of a tensor to another place."""
-
-    def run(self, scalars: np.void) -> Counts | None:
-        self.output.buffer[:, :, : self.d["channels"]] = self.input.dense
-        return None
-
-
 EXECUTIONS: dict[int, type[Execution]] = {
     Opcode.CONVOLUTION: ConvolutionExecution,
     Opcode.SCORES: ScoresExecution,
@@ -369,7 +361,6 @@ EXECUTIONS: dict[int, type[Execution]] = {
     Opcode.SOFTMAX: SoftmaxExecution,
     Opcode.AVERAGE_POOL: AveragePoolExecution,
     Opcode.UPSAMPLE: UpsampleExecution,
-    Opcode.COPY: CopyExecution,
 }
 
 

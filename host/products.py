@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 EXACT_FLOAT32 = 1 << 24
-CODE_MAGNITUDE, DIFFERENCE_MAGNITUDE, UNSIGNED_MAGNITUDE = 128, 255, 255
+OPERAND_MAGNITUDE = 255  # of a difference of two codes, and of a code with zero point 128
 CHUNK = 512  # channels: 512 * 255 * 128 < 2**24
 BACKENDS = ("vnni", "float32", "numpy")
 
@@ -103,7 +103,7 @@ class ConvolutionProduct:
         heaviest = int(np.abs(weight.astype(np.int64)).sum(axis=(1, 2, 3)).max(initial=1))
         heaviest = max(heaviest, 1)
         pieces = max(
-            -(-UNSIGNED_MAGNITUDE * heaviest // (EXACT_FLOAT32 - 1)),
+            -(-OPERAND_MAGNITUDE * heaviest // (EXACT_FLOAT32 - 1)),
             -(-weight.shape[3] // CHUNK) if backend == "numpy" else 1,
         )
         self.chunks = _channel_chunks(weight, pieces)
@@ -203,12 +203,12 @@ def _channel_chunks(weight: np.ndarray, pieces: int) -> list[slice]:
         bounds = [channels * piece // pieces for piece in range(pieces + 1)]
         chunks = [slice(first, last) for first, last in itertools.pairwise(bounds)]
         reach = max(int(np.abs(weight[..., chunk].astype(np.int64)).sum(axis=(1, 2, 3)).max()) for chunk in chunks)
-        if reach * UNSIGNED_MAGNITUDE < EXACT_FLOAT32:
+        if reach * OPERAND_MAGNITUDE < EXACT_FLOAT32:
             return chunks
         if pieces == channels:
             raise ValueError(
                 f"found a {weight.shape[1]}x{weight.shape[2]} kernel whose sums over one channel may reach "
-                f"{reach * UNSIGNED_MAGNITUDE}, expected less than {EXACT_FLOAT32}; use a smaller kernel"
+                f"{reach * OPERAND_MAGNITUDE}, expected less than {EXACT_FLOAT32}; use a smaller kernel"
             )
         pieces += 1
 

@@ -109,6 +109,3 @@ def _with_eta(scheduler: DDIMScheduler | DDPMScheduler, schedule: Schedule) -> A
         output, timestep, sample, eta=schedule.eta, generator=generator
     )
     return bound
-
-
-__all__ = ["Schedule", "check_schedule", "load_pipeline", "quantize", "quantize_unet"]

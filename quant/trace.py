@@ -376,12 +376,16 @@ def _condition(translator: _Translator, node: fx.Node, operation: str) -> _Trace
 
 def _concat(translator: _Translator, node: fx.Node) -> _Traced:
     sources = [translator.operand(source) for source in node.args[0]]  # type: ignore[union-attr]
+    names = [source.name for source in sources]
     for source in sources:
         translator.expect_image(source)
+    parts = [name for other in translator.builder.nodes.values() if isinstance(other, Concat) for name in other.inputs]
+    if INPUT in names or len({*names, *parts}) < len(names) + len(parts):
+        raise ValueError("a tensor can be part of one concatenation only, and the sample of none")
     if _argument(node, 1, "dim", 0) not in (1, -3):
         raise ValueError("concatenation is supported along channels only")
     name = translator.builder.add(
-        Concat(f"{module_path(node)}.concat".lstrip("."), module_path(node), tuple(source.name for source in sources)),
+        Concat(f"{module_path(node)}.concat".lstrip("."), module_path(node), tuple(names)),
         VALUE,
     )
     return translator.image(name)

@@ -1,0 +1,172 @@
+"""The vector unit's functions equal the reference in every bit, compiled or not, on slices of wider buffers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ditto_zynq.hls import reference
+from ditto_zynq.hls.arithmetic import CODE_RANGE, VALUE_RANGE, requantize, round_shift, saturate
+from ditto_zynq.host import vector
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+FUZZ = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+SEED = st.integers(0, 2**32 - 1)
+SHAPE = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 35))  # samples, pixels, channels
+SHIFT = st.sampled_from([0, 1, 2, 15, 31, 47, 62])
+KINDS = st.sampled_from([(np.int8, CODE_RANGE), (np.int16, VALUE_RANGE)])
+UNTOUCHED = 77
+
+
+@pytest.fixture(params=["compiled", "NumPy"], autouse=True)
+def implementation(request, monkeypatch):
+    if request.param == "compiled" and not vector.ACCELERATED:
+        pytest.skip("numba is not installed")
+    monkeypatch.setattr(vector, "ACCELERATED", request.param == "compiled")
+
+
+def values(random: np.random.Generator, shape: tuple[int, ...], dtype: type = np.int16) -> np.ndarray:
+    """Any values, or only those at the ends and around zero, where rounding and saturation go wrong."""
+    limits = np.iinfo(dtype)
+    if random.random() < 0.3:
+        return random.choice(np.array([limits.min, limits.min + 1, -1, 0, 1, limits.max], dtype), shape)
+    return random.integers(limits.min, limits.max + 1, shape).astype(dtype)
+
+
+def embed(random: np.random.Generator, x: np.ndarray) -> np.ndarray:
+    """``x`` as the first channels of a wider buffer full of other values."""
+    wide = values(random, (*x.shape[:2], x.shape[2] + int(random.integers(0, 9))), x.dtype.type)
+    wide[:, :, : x.shape[2]] = x
+    return wide
+
+
+def target(random: np.random.Generator, shape: tuple[int, int, int], dtype: type) -> np.ndarray:
+    return np.full((*shape[:2], shape[2] + int(random.integers(0, 9))), UNTOUCHED, dtype)
+
+
+def assert_written(out: np.ndarray, expected: np.ndarray) -> None:
+    """The tensor's channels hold ``expected``; the rest of the buffer was left alone."""
+    channels = expected.shape[2]
+    assert np.array_equal(out[:, :, :channels], expected)
+    assert np.all(out[:, :, channels:] == UNTOUCHED)
+
+
+def multiplier_of(random: np.random.Generator, shift: int, reach: float, shape: tuple[int, ...] = ()) -> np.ndarray:
+    """31-bit multipliers: such that results use the range and leave it, or any at all."""
+    if random.random() < 0.3:
+        return random.integers(-(2**31) + 1, 2**31, shape).astype(np.int32)
+    return np.clip(np.rint(random.normal(0, 2.0**shift * reach, shape)), -(2**31) + 1, 2**31 - 1).astype(np.int32)
+
+
+@FUZZ
+@given(seed=SEED, shape=SHAPE, shift=SHIFT, kind=KINDS, conditional=st.booleans(), single=st.booleans())
+@pytest.mark.parametrize("accumulators", [np.int32, np.float32])
+def test_requantize_rows(accumulators, seed, shape, shift, kind, conditional, single):
+    random = np.random.default_rng(seed)
+    batch, _, channels = shape
+    reach = 2**24 if accumulators is np.float32 else 2**30
+    acc = (
+        random.choice([-reach, reach, 0, 1, -1], shape) if seed % 3 == 0 else random.integers(-reach, reach + 1, shape)
+    )
+    bias = random.integers(-(2**30), 2**30, (batch if conditional else 1, channels)).astype(np.int32)
+    multiplier = multiplier_of(random, shift, kind[1][1] / 2**30, (1 if single else channels,))
+    out = target(random, shape, kind[0])
+    vector.requantize_rows(acc.astype(accumulators), bias, multiplier, shift, out)
+    total = acc.astype(np.int64) + bias[:, None].astype(np.int64)
+    assert_written(out, requantize(total, multiplier, shift, kind[1]))
+
+
+@FUZZ
+@given(seed=SEED, shape=SHAPE, shift=SHIFT, kind=KINDS)
+def test_quantize(seed, shape, shift, kind):
+    random = np.random.default_rng(seed)
+    x, multiplier = values(random, shape), int(multiplier_of(random, shift, kind[1][1] / 2**14))
+    out = target(random, shape, kind[0])
+    vector.quantize(embed(random, x), shape[2], multiplier, shift, out)
+    assert_written(out, requantize(x, multiplier, shift, kind[1]))
+
+
+@FUZZ
+@given(seed=SEED, shape=SHAPE, shift=SHIFT)
+def test_add(seed, shape, shift):
+    random = np.random.default_rng(seed)
+    a, b = values(random, shape), values(random, shape)
+    first, second = (int(multiplier_of(random, shift, 1.0)) for _ in range(2))
+    out = target(random, shape, np.int16)
+    vector.add(embed(random, a), embed(random, b), shape[2], (first, second), shift, out)
+    total = a.astype(np.int64) * first + b.astype(np.int64) * second
+    assert_written(out, saturate(round_shift(total, shift), VALUE_RANGE))
+
+
+@pytest.mark.parametrize("bits", range(1, 12))
+def test_silu_of_every_int16(bits):
+    x = np.arange(-(2**15), 2**15).astype(np.int16).reshape(4, 128, 128)
+    random = np.random.default_rng(bits)
+    out = target(random, x.shape, np.int16)
+    vector.silu(embed(random, x), 128, bits, out)
+    assert_written(out, reference.silu(x, bits))
+
+
+@FUZZ
+@given(
+    seed=SEED,
+    shape=st.tuples(st.integers(1, 3), st.sampled_from([1, 4, 49, 300]), st.integers(1, 4), st.integers(1, 9)),
+    constant=st.booleans(),
+    conditional=st.booleans(),
+    silu_bits=st.sampled_from([None, 6, 8, 11]),
+    quantizes=st.booleans(),
+)
+def test_group_norm(seed, shape, constant, conditional, silu_bits, quantizes):
+    """As composed of the reference's normalization, SiLU and quantizer; ``constant``: no variance but epsilon."""
+    random = np.random.default_rng(seed)
+    batch, pixels, groups, per_group = shape
+    channels = groups * per_group
+    x = values(random, (batch, pixels, channels))
+    x = np.broadcast_to(x[:1, :1, :1], x.shape).copy() if constant else x
+    rows = batch if conditional else 1
+    gain = random.integers(-(2**21) + 1, 2**21, (rows, channels)).astype(np.int32)
+    offset = random.integers(-(2**32), 2**32, (rows, channels)).astype(np.int64)
+    gain_bits, fraction_bits = int(random.integers(4, 12)), int(random.integers(8, 21))
+    epsilon = int(random.choice([1, 2**20, 2**40]))
+    shift = int(random.choice([0, 8, 30]))
+    quantizer = (int(multiplier_of(random, shift, 2.0**-8)), shift) if quantizes else None
+
+    out = target(random, x.shape, np.int8 if quantizes else np.int16)
+    numbers = (gain_bits, fraction_bits, epsilon)
+    vector.group_norm(embed(random, x), channels, groups, gain, offset, *numbers, silu_bits, quantizer, out)
+    wide = [np.broadcast_to(table, (batch, channels)) for table in (gain, offset)]
+    expected = reference.group_norm(x[:, :, None], groups, *wide, *numbers)[:, :, 0]
+    expected = expected if silu_bits is None else reference.silu(expected, silu_bits)
+    assert_written(out, requantize(expected, *quantizer, CODE_RANGE) if quantizer else expected)
+
+
+def test_group_norm_of_the_largest_groups_keeps_64_bits():
+    """2**16 members at the ends of the range, with the largest gain: the longest sums and products there are."""
+    x = np.full((1, 1 << 12, 16), -32768, np.int16)
+    x[:, ::2] = 32767
+    gain, offset = np.full((1, 16), 2**21 - 1, np.int32), np.zeros((1, 16), np.int64)
+    numbers = (6, 14, 1 << 60)
+    out = np.zeros_like(x)
+    vector.group_norm(x, 16, 1, gain, offset, *numbers, None, None, out)
+    assert np.array_equal(out, reference.group_norm(x[:, :, None], 1, gain, offset, *numbers)[:, :, 0])
+    count = 1 << 16
+    exact = (x + 0.5) * ((2**21 - 1) / 2**6 / np.sqrt(32767.5**2 + (1 << 60) / count**2))
+    assert np.abs(out - exact).max() <= 1.0
+
+
+@FUZZ
+@given(
+    seed=SEED,
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 5), st.sampled_from([1, 2, 49, 200])),
+    shift=st.sampled_from([0, 1, 14, 20, 31]),
+)
+def test_softmax(seed, shape, shift):
+    random = np.random.default_rng(seed)
+    x = values(random, shape)
+    if seed % 2:
+        x[:, 0] = x[:, 0, :1]  # a row of equal logits
+    multiplier = int(random.integers(0, max(2, min(2**31, 2**shift * 16))))
+    reciprocal_scale = int(np.rint(2.0**38 * 2.0 ** random.uniform(7, 14)))
+    out = np.full(shape, UNTOUCHED, np.int8)
+    vector.softmax(x, multiplier, shift, reciprocal_scale, out)
+    assert np.array_equal(out, reference.softmax(x, multiplier, shift, reciprocal_scale))

@@ -30,20 +30,21 @@ def _torch() -> Any:
     return torch
 
 
+def _has_torch() -> bool:
+    return importlib.util.find_spec("torch") is not None
+
+
 def choose_backend(requested: str | None = None) -> str:
     """The fastest backend that is exact here, or ``requested``; ValueError where that one is unknown or not exact here."""
     if requested is not None and requested not in BACKENDS:
         raise ValueError(f"found backend {requested!r}, expected one of {', '.join(BACKENDS)}")
-    has_torch = importlib.util.find_spec("torch") is not None
-    if requested in ("vnni", "float32") and not has_torch:
+    if requested in ("vnni", "float32") and not _has_torch():
         raise ValueError(f"backend {requested!r} needs torch, which is not installed; use 'numpy'")
-    if requested == "numpy" or not has_torch:
-        return "numpy"
-    if requested != "float32" and vnni_is_exact():
+    if requested in (None, "vnni") and vnni_is_exact():
         return "vnni"
-    if requested != "vnni" and float32_is_exact():
+    if requested in (None, "float32") and float32_is_exact():
         return "float32"
-    if requested is not None:
+    if requested in ("vnni", "float32"):
         raise ValueError(f"backend {requested!r} gives wrong sums here; use {choose_backend()!r}")
     return "numpy"
 
@@ -51,6 +52,8 @@ def choose_backend(requested: str | None = None) -> str:
 @functools.cache
 def vnni_is_exact() -> bool:
     """Whether the CPU has VNNI and the int8 products survive operands that would saturate 16-bit sums."""
+    if not _has_torch():
+        return False
     torch = _torch()
     if not (hasattr(torch.cpu, "_is_vnni_supported") and torch.cpu._is_vnni_supported()):
         return False
@@ -60,7 +63,7 @@ def vnni_is_exact() -> bool:
 @functools.cache
 def float32_is_exact() -> bool:
     """Whether PyTorch's float32 convolutions really sum products (judged once, with its settings at that time)."""
-    return _passes_self_test("float32")
+    return _has_torch() and _passes_self_test("float32")
 
 
 def _passes_self_test(backend: str) -> bool:

@@ -57,3 +57,14 @@ def test_rows_of_attention_operands():
     counted = count_rows(rows, None, lanes=4)
     assert (counted.pixel_cycles, counted.digits, counted.elements) == (1 + 1 + 2, 1 + 0 + 5, 12)
     assert count_rows(rows, rows, lanes=4).digits == 0
+
+
+def test_padding_wider_than_the_image():
+    """Kernel taps that never meet the image add nothing, and the loops stay inside their arrays."""
+    codes = np.full((2, 1, 1, 3), 100, np.int8)  # two digits each
+    for padding in ((0, 0, 0, 3), (0, 0, 3, 0), (3, 3, 3, 3)):
+        counted = count_convolution(codes, None, (1, 3), (1, 1), padding, lanes=3)
+        pixels = 2 * (1 + padding[0] + padding[1]) * (1 + padding[2] + padding[3] - 2)
+        windows = min(3, 1 + padding[2], 1 + padding[3])  # that hold the one image pixel of their sample
+        assert counted.used_digits == 2 * windows * 6
+        assert counted.pixel_cycles == pixels + 2 * windows

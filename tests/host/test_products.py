@@ -110,3 +110,67 @@ def test_the_self_test_catches_saturating_sums():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == ["False", "float32"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("batch", [15, 16, 17])
+def test_large_batches_stay_exact(backend, batch):
+    """PyTorch chooses its convolution algorithm by the batch too, and Winograd's would not be exact."""
+    random = np.random.default_rng(batch)
+    weight = random.integers(-127, 128, (24, 3, 3, 32)).astype(np.int8)
+    codes = random.integers(-128, 128, (batch, 12, 12, 32)).astype(np.int8)
+    expected = convolve(codes, weight, (1, 1), (1, 1, 1, 1)).reshape(batch, -1, 24)
+    assert np.array_equal(ConvolutionProduct(weight, (1, 1), (1, 1, 1, 1), backend)(codes), expected)
+
+
+def test_the_self_test_catches_winograd():
+    """With oneDNN switched off PyTorch convolves 16 samples by Winograd's algorithm, whose sums are rounded."""
+    code = (
+        "import torch; torch._C._set_mkldnn_enabled(False)\n"
+        "from ditto_zynq.host.products import choose_backend, float32_is_exact\n"
+        "x = torch.randint(-128, 128, (16, 64, 12, 12)).float(); w = torch.randint(-127, 128, (8, 64, 3, 3)).float()\n"
+        "rounded = torch.nn.functional.conv2d(x, w).double() != torch.nn.functional.conv2d(x.double(), w.double())\n"
+        "print(bool(rounded.any()), float32_is_exact())\n"
+        "choose_backend('float32')"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    rounds, accepted = (word == "True" for word in result.stdout.split())
+    if not rounds:
+        pytest.skip("this PyTorch sums products directly without oneDNN too")
+    assert not accepted and result.returncode != 0
+    assert "backend 'float32' gives wrong sums here; use '" in result.stderr
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_settings_of_the_caller_change_no_sum(backend):
+    """Automatic mixed precision, default dtype and default device belong to the caller's own model."""
+    torch = pytest.importorskip("torch")
+    random = np.random.default_rng(0)
+    weight = random.integers(-127, 128, (8, 3, 3, 64)).astype(np.int8)
+    codes = random.integers(-128, 128, (2, 6, 6, 64)).astype(np.int8)
+    left = random.integers(-255, 256, (2, 3, 7, 600)).astype(np.int16)
+    right = random.integers(-128, 128, (2, 3, 600, 5)).astype(np.int8)
+    expected = convolve(codes, weight, (1, 1), (1, 1, 1, 1)).reshape(2, -1, 8)
+    mixed = left.astype(np.int64) @ right.astype(np.int64)
+
+    def check() -> None:
+        product = ConvolutionProduct(weight, (1, 1), (1, 1, 1, 1), backend)
+        assert np.array_equal(product(codes), expected)
+        assert np.array_equal(attention_product(left, right, backend), mixed)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        check()
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        check()
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_kernel_too_large_to_be_exact_is_refused(backend):
+    weight = np.full((1, 23, 23, 2), 127, np.int8)
+    with pytest.raises(ValueError, match="found a 23x23 kernel whose sums over one channel may reach 17131665"):
+        ConvolutionProduct(weight, (1, 1), (0, 0, 0, 0), backend)

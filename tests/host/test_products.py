@@ -174,3 +174,16 @@ def test_a_kernel_too_large_to_be_exact_is_refused(backend):
     weight = np.full((1, 23, 23, 2), 127, np.int8)
     with pytest.raises(ValueError, match="found a 23x23 kernel whose sums over one channel may reach 17131665"):
         ConvolutionProduct(weight, (1, 1), (0, 0, 0, 0), backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("keys", [512, 513, 1030, 4608])
+@pytest.mark.parametrize("difference", [-255, 255])
+def test_the_largest_attention_sums_stay_exact(backend, keys, difference):
+    """All products of one sign, and an odd sum: more than 512 of them would be rounded in float32."""
+    left, right = np.full((1, 2, 3, keys), difference, np.int16), np.full((1, 2, keys, 4), -128, np.int8)
+    left[..., 0], right[..., 0, :] = 1, 1
+    expected = np.full((1, 2, 3, 4), 1 - 128 * difference * (keys - 1))
+    assert np.array_equal(attention_product(left, right, backend), expected)
+    swapped = attention_product(right.swapaxes(2, 3).copy(), left.swapaxes(2, 3).copy(), backend)
+    assert np.array_equal(swapped, expected.swapaxes(2, 3))

@@ -85,7 +85,7 @@ class Add(Node):
 
 @dataclass(frozen=True)
 class GroupNorm(Node):
-    """Group normalization. Tables: gain, offset, gain_bits, fraction_bits, epsilon."""
+    """Group normalization. Tables: gain, offset, gain_bits, epsilon."""
 
     groups: int = 1
     conditional: bool = False  # gain and offset are [steps, labels, channels]

@@ -112,11 +112,9 @@ SCALAR_FIELDS = (
     Field("multiplier0", "<i4", "of the requantizer, of ADD's first operand, the pool or softmax's exponent"),
     Field("multiplier1", "<i4", "of ADD's second operand"),
     Field("gain_bits", "<i4", "of GROUP_NORM"),
-    Field("fraction_bits", "<i4", "of GROUP_NORM"),
     Field("quantize_multiplier", "<i4", "of the fused quantizer"),
     Field("quantize_shift", "<i4", "of the fused quantizer"),
     Field("keep_state", "<i4", "whether a linear operator stores operands and accumulators for the next step"),
-    Field("reserved", "<i4", "zero"),
     Field("epsilon", "<i8", "of GROUP_NORM"),
     Field("reciprocal_scale", "<i8", "of SOFTMAX"),
 )

@@ -98,24 +98,22 @@ def reciprocal_square_root(v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 MEAN_BITS = 12
 RECIPROCAL_BITS = 42
+SLOPE_BITS = 20
+LARGEST_SLOPE = (1 << 35) - 1
 
 
 def group_norm(
-    x: np.ndarray,
-    groups: int,
-    gain: np.ndarray,
-    offset: np.ndarray,
-    gain_bits: int,
-    fraction_bits: int,
-    epsilon: int,
+    x: np.ndarray, groups: int, gain: np.ndarray, offset: np.ndarray, gain_bits: int, epsilon: int
 ) -> np.ndarray:
     """Group normalization of values x [B, H, W, C].
 
     With N values in a group, sum S and sum of squares Q: ``V = N * Q - S**2 + epsilon`` (``epsilon`` is N**2 times that
-    of the float layer in input steps squared) and ``a = N * gain / sqrt(V)`` per channel, in steps of
-    ``2**-fraction_bits``; the result is ``a * (x - S / N) + offset``, rounded once. ``gain`` int32 [B, C] or [C] counts
-    output steps per standard deviation in ``2**-gain_bits``; ``offset`` int64 counts output steps in
-    ``2**-fraction_bits``.
+    of the float layer in input steps squared) and the slope ``a = N * gain / sqrt(V)`` per channel in output per input
+    steps; the result is ``a * (x - S / N) + offset``, rounded once. ``gain`` int32 [B, C] or [C], below 2**21, counts
+    output steps per standard deviation in ``2**-gain_bits``; ``offset`` int64 counts output steps in ``2**-20``.
+
+    The slope has 20 fraction bits and saturates at 2**15, where an input step is worth the whole output range. Within one
+    step of the float result while ``a`` is at most 2**11; beyond, the rounding of the mean (2**-13 steps) shows.
     """
     x = np.asarray(x, np.int64)
     batch, height, width, channels = x.shape
@@ -127,11 +125,12 @@ def group_norm(
     reciprocal = (1 << RECIPROCAL_BITS) // count
     mean = round_shift(total * reciprocal, RECIPROCAL_BITS - MEAN_BITS)
 
-    per_channel = np.repeat(np.arange(groups), channels // groups)
-    shift = lut.RSQRT_ENTRY_BITS + half_exponent + gain_bits - fraction_bits
-    slope = round_shift(count * root[:, per_channel] * gain.astype(np.int64), shift[:, per_channel])
-    intercept = offset.astype(np.int64) - round_shift(mean[:, per_channel] * slope, MEAN_BITS)
-    y = round_shift(x * slope[:, None, None] + intercept[:, None, None], fraction_bits)
+    group_of_channel = np.repeat(np.arange(groups), channels // groups)
+    shift = lut.RSQRT_ENTRY_BITS + half_exponent + gain_bits - SLOPE_BITS
+    slope = round_shift(count * root[:, group_of_channel] * gain.astype(np.int64), shift[:, group_of_channel])
+    slope = saturate(slope, (-LARGEST_SLOPE, LARGEST_SLOPE))
+    intercept = offset.astype(np.int64) - round_shift(mean[:, group_of_channel] * slope, MEAN_BITS)
+    y = round_shift(x * slope[:, None, None] + intercept[:, None, None], SLOPE_BITS)
     return saturate(y, VALUE_RANGE)
 
 
@@ -233,9 +232,7 @@ class Reference:
         if isinstance(node, GroupNorm):
             gain, offset = row("gain", node.conditional), row("offset", node.conditional)
             gain, offset = np.broadcast_to(gain, (len(x), x.shape[3])), np.broadcast_to(offset, (len(x), x.shape[3]))
-            return group_norm(
-                x, node.groups, gain, offset, scalar("gain_bits"), scalar("fraction_bits"), scalar("epsilon")
-            )
+            return group_norm(x, node.groups, gain, offset, scalar("gain_bits"), scalar("epsilon"))
         if isinstance(node, SiLU):
             return silu(x, node.fraction_bits)
         if isinstance(node, Softmax):

@@ -334,7 +334,7 @@ class ParameterLayout:
         if isinstance(node, Softmax):
             record["reciprocal_scale"] = table(node, "reciprocal_scale")
         if isinstance(node, GroupNorm):
-            for name in ("gain_bits", "fraction_bits", "epsilon"):
+            for name in ("gain_bits", "epsilon"):
                 record[name] = table(node, name)
         if isinstance(operation.nodes[-1], Quantize):
             record["quantize_multiplier"] = table(operation.nodes[-1], "multiplier")

@@ -268,7 +268,6 @@ class GroupNormExecution(Execution):
             self.vector("vector0", np.int32, channels, conditional),
             self.vector("vector1", np.int64, channels, conditional),
             int(scalars["gain_bits"]),
-            int(scalars["fraction_bits"]),
             int(scalars["epsilon"]),
             self.d["silu_bits"] if self.flags & Flag.SILU else None,
             _quantizer(scalars) if self.flags & Flag.QUANTIZE else None,

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 
 from ..hls import tables as lut
-from ..hls.reference import MEAN_BITS, RECIPROCAL_BITS, SOFTMAX_BITS, silu
+from ..hls.reference import LARGEST_SLOPE, MEAN_BITS, RECIPROCAL_BITS, SLOPE_BITS, SOFTMAX_BITS, silu
 
 _EXP_STEP, _EXP_FRACTION = lut.EXP_STEP_BITS, lut.EXP_FRACTION_BITS
 _RSQRT_STEP, _RSQRT_MANTISSA, _RSQRT_ENTRY = lut.RSQRT_STEP_BITS, lut.RSQRT_MANTISSA_BITS, lut.RSQRT_ENTRY_BITS
@@ -100,7 +100,7 @@ def _reciprocal_square_root(v, table):
 
 
 @compiled
-def norm_coefficients(x, channels, groups, gain, offset, gain_bits, fraction_bits, epsilon, root_table):
+def norm_coefficients(x, channels, groups, gain, offset, gain_bits, epsilon, root_table):
     """Slope and intercept int64 [B, C] of the normalization; ``gain`` and ``offset`` are [1 or B, C]."""
     batch, pixels, _ = x.shape
     per_group = channels // groups
@@ -126,17 +126,18 @@ def norm_coefficients(x, channels, groups, gain, offset, gain_bits, fraction_bit
             square = squares[first : first + per_group].sum()
             root, half_exponent = _reciprocal_square_root(count * square - total * total + epsilon, root_table)
             mean = _round_shift(total * reciprocal, RECIPROCAL_BITS - MEAN_BITS)
-            shift = _RSQRT_ENTRY + half_exponent + gain_bits - fraction_bits
+            shift = _RSQRT_ENTRY + half_exponent + gain_bits - SLOPE_BITS
             for c in range(first, first + per_group):
-                slope[b, c] = _round_shift(count * root * np.int64(gain[row, c]), shift)
+                a = _round_shift(count * root * np.int64(gain[row, c]), shift)
+                slope[b, c] = min(max(a, -LARGEST_SLOPE), LARGEST_SLOPE)
                 intercept[b, c] = offset[row, c] - _round_shift(mean * slope[b, c], MEAN_BITS)
     return slope, intercept
 
 
 @compiled
-def normalize(x, channels, slope, intercept, fraction_bits, silu_table, multiplier, shift, out):
+def normalize(x, channels, slope, intercept, silu_table, multiplier, shift, out):
     """``x * slope + intercept``, SiLU where ``silu_table`` is not empty, quantized where ``shift`` is not negative."""
-    half = (np.int64(1) << fraction_bits) >> 1
+    half = np.int64(1) << (SLOPE_BITS - 1)
     code_half = (np.int64(1) << max(shift, 0)) >> 1
     y = np.empty(channels, np.int32)
     for b in range(x.shape[0]):
@@ -144,7 +145,7 @@ def normalize(x, channels, slope, intercept, fraction_bits, silu_table, multipli
         for p in range(x.shape[1]):
             source, target = x[b, p], out[b, p]
             for c in range(channels):
-                v = (np.int64(source[c]) * a[c] + d[c] + half) >> fraction_bits
+                v = (np.int64(source[c]) * a[c] + d[c] + half) >> SLOPE_BITS
                 y[c] = min(max(v, -32768), 32767)
             if silu_table.size:
                 for c in range(channels):

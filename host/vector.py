@@ -76,7 +76,6 @@ def group_norm(
     gain: np.ndarray,
     offset: np.ndarray,
     gain_bits: int,
-    fraction_bits: int,
     epsilon: int,
     silu_bits: int | None,
     quantizer: tuple[int, int] | None,
@@ -89,10 +88,10 @@ def group_norm(
     if ACCELERATED:
         kernels = _kernels()
         coefficients = kernels.norm_coefficients(
-            x, channels, groups, gain, offset, gain_bits, fraction_bits, epsilon, tables.RECIPROCAL_SQUARE_ROOT
+            x, channels, groups, gain, offset, gain_bits, epsilon, tables.RECIPROCAL_SQUARE_ROOT
         )
         table = NO_TABLE if silu_bits is None else _silu_table(silu_bits)
-        kernels.normalize(x, channels, *coefficients, fraction_bits, table, *(quantizer or (0, -1)), out)
+        kernels.normalize(x, channels, *coefficients, table, *(quantizer or (0, -1)), out)
         return
     wide = (len(x), channels)
     y = reference.group_norm(
@@ -101,7 +100,6 @@ def group_norm(
         np.broadcast_to(gain, wide),
         np.broadcast_to(offset, wide),
         gain_bits,
-        fraction_bits,
         epsilon,
     )[:, :, 0]
     y = y if silu_bits is None else reference.silu(y, silu_bits)

@@ -26,8 +26,8 @@ from ..hls.graph import (
     Upsample,
     check_graph,
 )
-from ..hls.reference import SOFTMAX_BITS
-from ..hls.tables import EXP_FRACTION_BITS, RSQRT_ENTRY_BITS, SILU_FRACTION_BITS
+from ..hls.reference import SLOPE_BITS, SOFTMAX_BITS
+from ..hls.tables import EXP_FRACTION_BITS, SILU_FRACTION_BITS
 from .calibrate import QuantizedUNet
 from .trace import UnsupportedOperator
 
@@ -184,17 +184,12 @@ class _Lowering:
         gain = self._parameter(node, "gain") / self._per_row(node, output_scale)
         offset = self._parameter(node, "offset") / self._per_row(node, output_scale)
 
-        largest = self._largest_per_group(node, gain)
-        steepest = largest * input_scale / math.sqrt(epsilon)
-        gain_bits = GAIN_BITS - _exponent(largest)
-        fraction_bits = np.minimum(np.minimum(20, 30 - _exponent(steepest)), gain_bits + RSQRT_ENTRY_BITS)
-        gain_bits = np.minimum(gain_bits, fraction_bits + 8)
-        if fraction_bits.min() < 1:
-            raise UnsupportedOperator(f"{node.name}: a gain of {steepest.max():g} leaves no fraction bits")
+        gain_bits = gain_fraction_bits(self._largest_per_group(node, gain))
+        if gain_bits.min() < 0:
+            raise UnsupportedOperator(f"{node.name}: a gain of {np.abs(gain).max():g} steps per deviation is too large")
         self._set(node, "gain", np.rint(gain * 2.0 ** self._per_row(node, gain_bits)), np.int32)
-        self._set(node, "offset", np.rint(offset * 2.0 ** self._per_row(node, fraction_bits)), np.int64)
+        self._set(node, "offset", np.rint(offset * 2.0**SLOPE_BITS), np.int64)
         self._set(node, "gain_bits", gain_bits, np.int32)
-        self._set(node, "fraction_bits", fraction_bits, np.int32)
         self._set(node, "epsilon", np.maximum(1, np.rint(epsilon * (count / input_scale) ** 2)), np.int64)
 
     def _largest_per_group(self, node: GroupNorm, gain: np.ndarray) -> np.ndarray:
@@ -202,7 +197,12 @@ class _Lowering:
         if node.conditional:
             of_step = np.array(self.graph.group_of_step)
             largest = np.array([largest[of_step == group].max() for group in range(self.graph.groups)])
-        return np.maximum(largest, 2.0**-20)
+        return largest
+
+
+def gain_fraction_bits(largest: np.ndarray) -> np.ndarray:
+    """Fraction bits of a GroupNorm's gains of at most ``largest``: 21 bits in all, few enough for the slope's shift."""
+    return np.minimum(GAIN_BITS - _exponent(np.maximum(largest, 2.0**-20)), 28)
 
 
 def _exponent(x: np.ndarray) -> np.ndarray:

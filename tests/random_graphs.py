@@ -106,11 +106,10 @@ class GraphBuilder:
         node = GroupNorm(self._name(), "m", (source,), norm_groups, conditional)
         channels = self.tensors[source].shape[2]
         rows = (self.steps, self.labels, channels) if conditional else (self.groups, channels)
-        gain_bits = self.random.integers(4, 12, self.groups)
+        gain_bits = self.random.integers(0, 16, self.groups)
         self._set(node, gain=self._integers(-(2**21) + 1, 2**21, rows, np.int32))
-        self._set(node, offset=self._integers(-(2**32), 2**32, rows, np.int64))
+        self._set(node, offset=self._integers(-(2**36), 2**36, rows, np.int64))
         self._set(node, gain_bits=gain_bits.astype(np.int32))
-        self._set(node, fraction_bits=self.random.integers(8, 21, self.groups).astype(np.int32))
         self._set(node, epsilon=self._integers(1, 2**40, (self.groups,), np.int64))
         return self._add(node, VALUE)
 

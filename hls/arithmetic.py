@@ -12,6 +12,7 @@ VALUE_RANGE = (-32768, 32767)
 ACCUMULATOR_RANGE = (-(2**31), 2**31 - 1)
 MULTIPLIER_BITS = 31
 MAX_SHIFT = 62
+FINE_STEPS = 16  # codes of an input's rounding residue per code of the input
 
 
 def round_shift(x: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
@@ -50,6 +51,26 @@ def requantize(
     """``saturate((x * multiplier + half) >> shift)`` with x within int32 and a 31-bit multiplier: fits int64."""
     product = np.asarray(x, np.int64) * np.asarray(multiplier, np.int64)
     return saturate(round_shift(product, shift), limits)
+
+
+def encode_input(sample: np.ndarray, scale: float, parts: int) -> np.ndarray:
+    """The host's rounding: sample float64 [B, C, H, W] -> codes int8 [B, H, W, parts * C].
+
+    ``parts`` 2 appends the codes of the rounding residue, in 16ths of a step.
+    """
+    steps = sample.transpose(0, 2, 3, 1) / scale
+    codes = np.clip(np.rint(steps), *CODE_RANGE)
+    if parts == 2:
+        residue = np.clip(np.rint((steps - codes) * FINE_STEPS), *CODE_RANGE)
+        codes = np.concatenate([codes, residue], axis=3)
+    return codes.astype(np.int8)
+
+
+def decode_output(values: np.ndarray, scale: float, parts: int) -> np.ndarray:
+    """Values int16 [B, H, W, parts * C] -> the model's output float64 [B, C, H, W], the sum of its parts."""
+    batch, height, width, channels = values.shape
+    total = values.reshape(batch, height, width, parts, channels // parts).sum(axis=3, dtype=np.int64)
+    return total.transpose(0, 3, 1, 2) * scale
 
 
 def split_digits(d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

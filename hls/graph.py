@@ -131,7 +131,11 @@ NODE_TYPES: dict[str, type[Node]] = {
 
 @dataclass(frozen=True)
 class Graph:
-    """A model for one schedule. ``group_of_step[i]`` is the step group of step i; ``labels`` counts class labels (1: none)."""
+    """A model for one schedule. ``group_of_step[i]`` is the step group of step i; ``labels`` counts class labels (1: none).
+
+    With two ``input_parts`` the input's second half of channels are the rounding residues of the first half; with two
+    ``output_parts`` the output is the sum of its halves (:func:`.arithmetic.encode_input`, :func:`.arithmetic.decode_output`).
+    """
 
     tensors: Mapping[str, Tensor]
     nodes: tuple[Node, ...]
@@ -139,6 +143,14 @@ class Graph:
     output: str
     group_of_step: tuple[int, ...]
     labels: int = 1
+    input_parts: int = 1
+    output_parts: int = 1
+
+    @property
+    def sample_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the sample that the host denoises."""
+        height, width, channels = self.tensors[self.input].shape
+        return channels // self.input_parts, height, width
 
     @property
     def steps(self) -> int:
@@ -158,6 +170,8 @@ class Graph:
             "output": self.output,
             "group_of_step": list(self.group_of_step),
             "labels": self.labels,
+            "input_parts": self.input_parts,
+            "output_parts": self.output_parts,
             "tensors": [dataclasses.asdict(tensor) for tensor in self.tensors.values()],
             "nodes": [{"op": type(node).__name__, **dataclasses.asdict(node)} for node in self.nodes],
         }
@@ -175,6 +189,8 @@ class Graph:
                 data["output"],
                 tuple(data["group_of_step"]),
                 data["labels"],
+                data["input_parts"],
+                data["output_parts"],
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"the integer graph is not readable ({error}); quantize the model again") from error
@@ -200,6 +216,9 @@ def check_graph(graph: Graph) -> None:
         raise ValueError(
             f"found step groups {sorted(set(graph.group_of_step))}, expected 0 to {graph.groups - 1}, all used"
         )
+    for name, parts in ((graph.input, graph.input_parts), (graph.output, graph.output_parts)):
+        if parts not in (1, 2) or (name in graph.tensors and graph.tensors[name].shape[2] % parts):
+            raise ValueError(f"found {name!r} in {parts} parts, expected 1, or 2 of an even number of channels")
     known = {graph.input}
     for node in graph.nodes:
         missing = [name for name in (*node.inputs, node.name) if name not in graph.tensors]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..hls.arithmetic import CODE_RANGE
+from ..hls.arithmetic import decode_output, encode_input
 from ..hls.artefact import QuantizedModel
 from ..hls.artefact import load as load_artefact
 from ..hls.config import HardwareConfig, default_config
@@ -137,8 +137,7 @@ class Model:
     ) -> Batch:
         """Denoise the samples with these indices, all in one batch."""
         session = self.session(len(indices))
-        height, width, channels = self.artefact.graph.tensors[self.artefact.graph.input].shape
-        shape = (channels, height, width)
+        shape = self.artefact.graph.sample_shape
 
         def noise(draw: int) -> np.ndarray:
             return np.stack([standard_normal(seed, int(index), draw, shape) for index in indices])
@@ -188,8 +187,7 @@ class Session:
         graph = self.program.graph
         group = graph.group_of_step[step]
         scale = self.artefact.scales[graph.input][group]
-        codes = np.clip(np.rint(sample / scale), *CODE_RANGE).astype(np.int8)
-        self._tensor(graph.input)[...] = codes.transpose(0, 2, 3, 1)
+        self._tensor(graph.input)[...] = encode_input(sample, scale, graph.input_parts)
         self.buffers[Region.ACTIVATIONS].flush()
 
         keeps = flow == DIFFERENCE and step + 1 < graph.steps
@@ -198,8 +196,7 @@ class Session:
         self.device.write_register(CONTROL, START)
         self.device.wait(DEADLINE_S)
         self.buffers[Region.ACTIVATIONS].invalidate()
-        values = self._tensor(graph.output).transpose(0, 3, 1, 2)
-        return values * self.artefact.scales[graph.output][group]
+        return decode_output(self._tensor(graph.output), self.artefact.scales[graph.output][group], graph.output_parts)
 
     def counters(self) -> np.ndarray:
         """Counter records of the last step, one per operation (a copy)."""

@@ -12,6 +12,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
 
 from ..hls.artefact import QuantizedModel, save
 from .calibrate import Options, calibrate
+from .fine_ends import add_fine_ends
 from .lower import lower
 from .trace import trace
 
@@ -81,7 +82,7 @@ def quantize_unet(
     size = unet.config.sample_size
     height, width = (size, size) if isinstance(size, int) else size
     traced = trace(unet, (unet.config.in_channels, height, width), timesteps, schedule.group_of_step())
-    calibrated, _ = calibrate(traced, _with_eta(scheduler, schedule), options)
+    calibrated, _ = calibrate(add_fine_ends(traced), _with_eta(scheduler, schedule), options)
     integer = lower(calibrated)
     quantization = {
         "quant_method": "ditto_zynq",

@@ -173,14 +173,14 @@ def test_fixed_formats_and_shared_scales(calibrated):
 
 @pytest.mark.parametrize("kind", ["ddpm", "ddim"])
 def test_schedulers_and_group_counts(tiny_unet, kind):
-    model = quantize_unet(tiny_unet, SCHEDULER_CONFIG, Schedule(kind, 4, 0.0, 4), Options(2, 0.0, False))
+    model = quantize_unet(tiny_unet, SCHEDULER_CONFIG, Schedule(kind, 4, 0.0, 4), Options(2, 0.0, False, 0))
     assert model.graph.steps == 4 and model.graph.groups == 4
     assert model.quantization["scheduler"] == kind and len(model.timesteps) == 4
 
 
 def test_eta_reaches_the_calibration(tiny_unet):
     still, noisy = (
-        quantize_unet(tiny_unet, SCHEDULER_CONFIG, Schedule("ddim", 3, eta, 1), Options(2, 0.0, False))
+        quantize_unet(tiny_unet, SCHEDULER_CONFIG, Schedule("ddim", 3, eta, 1), Options(2, 0.0, False, 0))
         for eta in (0.0, 1.0)
     )
     assert any(not np.array_equal(still.scales[name], noisy.scales[name]) for name in still.scales)

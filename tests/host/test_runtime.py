@@ -20,17 +20,25 @@ from ditto_zynq.host.schedulers import standard_normal
 BACKENDS = ["float32", "numpy"] + (["vnni"] if vnni_is_exact() else [])
 
 
+def codes_of(model: Model, sample: np.ndarray, step: int) -> np.ndarray:
+    """The host's rounding, written out: codes, then their residues in 16ths of a step."""
+    graph = model.artefact.graph
+    scale = model.artefact.scales[graph.input][graph.group_of_step[step]]
+    steps = (sample / scale).transpose(0, 2, 3, 1)
+    codes = np.clip(np.rint(steps), *CODE_RANGE)
+    return np.concatenate([codes, np.clip(np.rint(16 * (steps - codes)), *CODE_RANGE)], axis=3)
+
+
 def run_reference(model: Model, count: int, labels: np.ndarray, seed: int, temporal: bool) -> np.ndarray:
     """The denoising loop around the int64 reference, written out."""
     graph, scales = model.artefact.graph, model.artefact.scales
-    height, width, channels = graph.tensors[graph.input].shape
     reference = Reference(graph, model.artefact.tables)
-    sample = np.stack([standard_normal(seed, index, 0, (channels, height, width)) for index in range(count)])
+    sample = np.stack([standard_normal(seed, index, 0, (3, 8, 8)) for index in range(count)])
     for step in range(graph.steps):
         group = graph.group_of_step[step]
-        codes = np.clip(np.rint(sample / scales[graph.input][group]), *CODE_RANGE).transpose(0, 2, 3, 1)
-        values = reference.step(codes, step, labels, temporal)[graph.output].transpose(0, 3, 1, 2)
-        sample = model.scheduler.step(values * scales[graph.output][group], step, sample)
+        values = reference.step(codes_of(model, sample, step), step, labels, temporal)[graph.output]
+        output = (values[..., :3] + values[..., 3:]).transpose(0, 3, 1, 2) * scales[graph.output][group]
+        sample = model.scheduler.step(output, step, sample)
     return sample
 
 
@@ -83,8 +91,7 @@ def test_the_bundled_model_equals_the_reference_for_four_steps():
     sample = np.stack([standard_normal(3, index, 0, (1, 28, 28)) for index in range(2)])
     labels = np.array([3, 8])
     for position, step in enumerate(steps):
-        scale = model.artefact.scales[graph.input][graph.group_of_step[step]]
-        codes = np.clip(np.rint(sample / scale), *CODE_RANGE).transpose(0, 2, 3, 1)
+        codes = codes_of(model, sample, step)
         output = session.run_step(sample, step, labels, "difference" if position else "original")
         values = reference.step(codes, step, labels, temporal=position > 0)[graph.output]
         assert np.array_equal(session.codes(graph.output), values), f"step {step}"

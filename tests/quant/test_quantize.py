@@ -8,10 +8,12 @@ import pytest
 import torch
 from brevitas.graph.calibrate import calibration_mode
 from diffusers import DDIMScheduler
+from ditto_zynq.hls.arithmetic import decode_output, encode_input
 from ditto_zynq.hls.graph import CODE, VALUE, Convolution, GroupNorm, SiLU
 from ditto_zynq.hls.reference import Reference
 from ditto_zynq.quant import calibrate as calibration
-from ditto_zynq.quant.calibrate import QUANTIZED, Options, calibrate
+from ditto_zynq.quant.calibrate import QUANTIZED, REFINEMENT_FRACTIONS, Options, calibrate
+from ditto_zynq.quant.fine_ends import add_fine_ends
 from ditto_zynq.quant.lower import lower
 from ditto_zynq.quant.quantize import Schedule, check_schedule, quantize, quantize_unet
 from ditto_zynq.quant.quantizers import SEARCH, Calibration, activation_quantizer, scales, stepwise_scaling
@@ -28,7 +30,7 @@ def calibrated(tiny_unet):
     scheduler.set_timesteps(STEPS)
     schedule = Schedule("ddim", STEPS, 0.0, GROUPS)
     traced = trace(tiny_unet, (3, 8, 8), scheduler.timesteps.tolist(), schedule.group_of_step())
-    return calibrate(traced, scheduler, Options(trajectories=4))
+    return calibrate(add_fine_ends(traced), scheduler, Options(trajectories=4, refined=3))
 
 
 def test_the_quantizer_is_brevitas_own_with_a_table_inside():
@@ -101,11 +103,11 @@ def test_the_integer_graph_follows_the_fake_quantized_model(calibrated):
     labels = trajectories.labels
     for step, sample in enumerate(trajectories.samples):
         group = integer.graph.group_of_step[step]
-        codes = np.clip(np.rint(sample.numpy() / integer.scales["sample"][group]), -128, 127).transpose(0, 2, 3, 1)
+        codes = encode_input(sample.numpy(), integer.scales["sample"][group], parts=2)
         tensors = reference.step(codes, step, labels.numpy())
         with torch.no_grad():
-            expected = model(sample, step, labels).permute(0, 2, 3, 1).numpy()
-        found = tensors[integer.graph.output] * integer.scales[integer.graph.output][group]
+            expected = model(sample, step, labels).numpy()
+        found = decode_output(tensors[integer.graph.output], integer.scales[integer.graph.output][group], parts=2)
         assert np.abs(found - expected).mean() < 0.04 * expected.std()
 
 
@@ -117,16 +119,55 @@ def test_the_integer_model_follows_the_float_one(tiny_unet, calibrated):
     scheduler.set_timesteps(STEPS)
     for step, sample in enumerate(trajectories.samples):
         group = integer.graph.group_of_step[step]
-        codes = np.clip(np.rint(sample.numpy() / integer.scales["sample"][group]), -128, 127).transpose(0, 2, 3, 1)
+        codes = encode_input(sample.numpy(), integer.scales["sample"][group], parts=2)
         tensors = reference.step(codes, step, trajectories.labels.numpy())
         with torch.no_grad():
             expected = tiny_unet(sample, scheduler.timesteps[step], class_labels=trajectories.labels).sample
-        found = tensors[integer.graph.output] * integer.scales[integer.graph.output][group]
-        error = found.transpose(0, 3, 1, 2) - expected.numpy()
+        found = decode_output(tensors[integer.graph.output], integer.scales[integer.graph.output][group], parts=2)
+        error = found - expected.numpy()
         assert np.linalg.norm(error) < 0.06 * np.linalg.norm(expected.numpy())
         for name, tensor in integer.graph.tensors.items():
             if tensor.kind == VALUE:
                 assert np.abs(tensors[name]).max() < 32767, f"{name} saturates on its own calibration data"
+
+
+def test_the_most_disturbing_tensors_are_clipped_by_their_effect(calibrated):
+    model, _ = calibrated
+    refined = []
+    for name, quantizer in model.codes.items():
+        scaling = stepwise_scaling(quantizer)
+        fractions = (scaling.threshold / scaling.largest).tolist()
+        if max(fractions) - min(fractions) < 1e-6 and min(abs(fractions[0] - f) for f in REFINEMENT_FRACTIONS) < 1e-6:
+            refined.append(name)
+    assert 3 <= len(refined) <= 6, refined
+
+
+def test_refinement_lowers_the_disturbance(tiny_unet):
+    """With one tensor refined: no other of the tried thresholds disturbs the output less."""
+    scheduler = DDIMScheduler.from_config(SCHEDULER_CONFIG)
+    scheduler.set_timesteps(STEPS)
+    traced = trace(tiny_unet, (3, 8, 8), scheduler.timesteps.tolist(), Schedule("ddim", STEPS, 0.0, 1).group_of_step())
+    plain, trajectories = calibrate(traced, scheduler, Options(4, 0.0, False, refined=0))
+    model, _ = calibrate(traced, scheduler, Options(4, 0.0, False, refined=1))
+    changed = [name for name in model.codes if not torch.equal(model.scales(name), plain.scales(name))]
+    assert len(changed) <= 1
+    labels = trajectories.labels
+    with torch.no_grad():
+        model.mode = calibration.FLOAT
+        exact = [model(sample, step, labels) for step, sample in enumerate(trajectories.samples)]
+
+        def disturbance(name: str) -> float:
+            model.single = name
+            outputs = [model(sample, step, labels) for step, sample in enumerate(trajectories.samples)]
+            model.single = None
+            return sum(float((a - b).abs().mean()) for a, b in zip(outputs, exact, strict=True))
+
+        foremost = changed[0] if changed else max(model.codes, key=disturbance)
+        chosen = disturbance(foremost)
+        scaling = stepwise_scaling(model.codes[foremost])
+        for fraction in REFINEMENT_FRACTIONS:
+            scaling.clip(fraction)
+            assert chosen <= disturbance(foremost) * 1.0001
 
 
 def test_bias_correction_removes_the_mean_error(tiny_unet, calibrated):

@@ -141,7 +141,9 @@ def softmax(x: np.ndarray, multiplier: int, shift: int, reciprocal_scale: int) -
     """Softmax of logits x over the last axis, as codes 0..127.
 
     ``multiplier / 2**shift`` turns a logit step into a power of two in steps of 2**-12; ``reciprocal_scale`` is
-    ``2**38 / scale`` of the resulting codes. One integer division per row.
+    ``2**38 / scale`` of the resulting codes. One integer division per row. Codes stop at 127 so that an 8-bit signed weight
+    port takes them: 0..255, or no rounding at all, left the bundled model's samples as close to the float ones (24.6 dB
+    against 24.7 and 24.6, measured over 60 samples with the rounding of all other tensors in place).
     """
     x = np.asarray(x, np.int64)
     distance = x.max(axis=-1, keepdims=True) - x

@@ -24,7 +24,6 @@ from ..hls.graph import (
     AveragePool,
     Concat,
     Convolution,
-    Graph,
     GroupNorm,
     MatMul,
     Node,
@@ -44,6 +43,8 @@ from .quantizers import (
 from .trace import FloatModel
 
 FLOAT, CALIBRATE, QUANTIZED = "float", "calibrate", "quantized"
+REFINEMENT_FRACTIONS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)  # of a range, tried as threshold
+REFINEMENT_STEPS, REFINEMENT_SAMPLES = 8, 8
 
 
 @dataclass(frozen=True)
@@ -226,41 +227,22 @@ def _passes(options: Options) -> int:
     return 1 + bool(options.norm) + bool(options.correct_biases)
 
 
-def _denoise(
-    quantized: QuantizedUNet,
-    scheduler,
-    trajectories: int,
-    seed: int,
-    watch: Callable[[torch.Tensor], object] = lambda sample: None,
-) -> torch.Tensor:
-    """Denoise ``trajectories`` samples [B, C, H, W] from noise, in the model's mode; ``watch`` sees every step's input."""
-    graph = quantized.graph
-    generator = torch.Generator().manual_seed(seed)
-    sample = torch.randn((trajectories, *graph.sample_shape), generator=generator) * scheduler.init_noise_sigma
-    labels = _labels(graph, trajectories)
-    for step, timestep in enumerate(scheduler.timesteps):
-        watch(sample)
-        output = quantized(sample, step, labels)
-        sample = scheduler.step(output, timestep, sample, generator=generator).prev_sample
-    return sample
-
-
-def _labels(graph: Graph, trajectories: int) -> torch.Tensor:
-    return torch.arange(trajectories) % graph.labels
-
-
 def _collect_ranges(quantized: QuantizedUNet, scheduler, options: Options, progress: tqdm) -> Trajectories:
     """Denoise in float from noise, watched by all quantizers."""
+    graph = quantized.graph
+    generator = torch.Generator().manual_seed(options.seed)
+    sample = torch.randn((options.trajectories, *graph.sample_shape), generator=generator)
+    sample = sample * scheduler.init_noise_sigma
+    labels = torch.arange(options.trajectories) % graph.labels
     samples: list[torch.Tensor] = []
-
-    def watch(sample: torch.Tensor) -> None:
-        samples.append(sample)
-        progress.update()
-
     quantized.mode, quantized.calibration.phase = CALIBRATE, RANGE
     with calibration_mode(quantized):
-        _denoise(quantized, scheduler, options.trajectories, options.seed, watch)
-    return Trajectories(tuple(samples), _labels(quantized.graph, options.trajectories))
+        for step, timestep in enumerate(scheduler.timesteps):
+            samples.append(sample)
+            output = quantized(sample, step, labels)
+            sample = scheduler.step(output, timestep, sample, generator=generator).prev_sample
+            progress.update()
+    return Trajectories(tuple(samples), labels)
 
 
 def _search_thresholds(quantized: QuantizedUNet, trajectories: Trajectories, progress: tqdm) -> None:
@@ -271,11 +253,6 @@ def _search_thresholds(quantized: QuantizedUNet, trajectories: Trajectories, pro
             progress.update()
     for quantizer in quantized.codes.values():
         stepwise_scaling(quantizer).choose()  # type: ignore[arg-type]
-
-
-REFINEMENT_FRACTIONS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
-REFINEMENT_STEPS = 8
-REFINEMENT_SAMPLES = 8
 
 
 def _refine_thresholds(quantized: QuantizedUNet, trajectories: Trajectories, refined: int) -> None:
@@ -298,9 +275,9 @@ def _refine_thresholds(quantized: QuantizedUNet, trajectories: Trajectories, ref
         return sum(errors)
 
     names = [name for name in quantized.graph.tensors if _key(name) in quantized.codes]
-    found = {name: disturbance(name) for name in tqdm(names, desc="rank tensors", unit="tensor")}
+    found = {name: disturbance(name) for name in tqdm(names, desc="rank tensors", unit="tensor", leave=False)}
     foremost = sorted(names, key=lambda name: -found[name])[:refined]
-    for name in tqdm(foremost, desc="refine thresholds", unit="tensor"):
+    for name in tqdm(foremost, desc="refine thresholds", unit="tensor", leave=False):
         scaling = stepwise_scaling(quantized.codes[_key(name)])  # type: ignore[arg-type]
         errors = {}
         for fraction in REFINEMENT_FRACTIONS:

@@ -66,7 +66,11 @@ def main(model: Path, samples: int, groups: str, kind: str, steps: int, seed: in
     unet, config = load_pipeline(model)
     scheduler = load_scheduler(config, kind, steps)
     floats = cached(out / "float.npy", lambda: sample_float(unet, scheduler, labels, seed, batch))
-    results = {"float": asdict(judge.quality(to_images(floats), labels))}
+    real = load_split("train")
+    results = {
+        "training images": asdict(judge.quality(real.images[:samples], real.labels[:samples])),
+        "float": asdict(judge.quality(to_images(floats), labels)),
+    }
     for count in [int(part) for part in groups.split(",")]:
         folder = out / f"groups-{count}"
         if not (folder / "manifest.json").is_file():
@@ -79,7 +83,7 @@ def main(model: Path, samples: int, groups: str, kind: str, steps: int, seed: in
             "psnr_median": float(np.median(decibels)),
         }
         click.echo(f"{count} groups: {results[f'{count} groups']}")
-    click.echo(f"float: {results['float']}")
+    click.echo(f"float: {results['float']}\ntraining images: {results['training images']}")
     write_text(out / "quality.json", json.dumps(results, indent=1) + "\n")
     click.echo(f"{out / 'quality.json'} written")
 

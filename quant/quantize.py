@@ -62,7 +62,7 @@ def load_pipeline(model: str | Path) -> tuple[UNet2DModel, dict[str, Any]]:
     if Path(model).exists() and not (Path(model) / "unet" / "config.json").is_file():
         raise FileNotFoundError(f"{model} has no unet/config.json; expected a diffusers pipeline folder")
     try:
-        unet = UNet2DModel.from_pretrained(model, subfolder="unet", use_safetensors=True)
+        unet = UNet2DModel.from_pretrained(model, subfolder="unet", use_safetensors=True, low_cpu_mem_usage=False)
         scheduler_config = DDPMScheduler.load_config(model, subfolder="scheduler")
     except OSError as error:
         raise FileNotFoundError(f"{model} is no diffusers pipeline that can be read here: {error}") from error

@@ -127,7 +127,7 @@ def main(runs: int, quick: bool, path: Path | None) -> None:
     backend = EmulatorDevice(HardwareConfig()).backend
     print(f"integer products: {backend}")
     results: dict[str, object] = {"backend": backend, "threads": torch.get_num_threads()}
-    unet = UNet2DModel.from_pretrained(FLOAT, subfolder="unet").eval()
+    unet = UNet2DModel.from_pretrained(FLOAT, subfolder="unet", low_cpu_mem_usage=False).eval()
     results["bundled"] = compare("bundled model", unet, load(BUNDLED_MODEL), 16, runs)
     if not quick:
         large = cifar10_unet()

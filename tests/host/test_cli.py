@@ -69,7 +69,7 @@ def test_profile_counts(tiny_folder, tmp_path):
     assert json.loads(result.stdout.splitlines()[-1]) == data
     assert data["kind"] == "emulated" and data["steps"] == 6 and data["samples"] == 2
     first = data["operations"][0]
-    assert first["name"] == "conv_in" and first["elements"] == [2 * 8 * 8 * 3] * 6
+    assert first["name"] == "conv_in" and first["elements"] == [2 * 8 * 8 * 6] * 6
     assert data["total"]["cycles"] == sum(sum(operation["cycles"]) for operation in data["operations"])
 
 

@@ -12,7 +12,8 @@ VALUE_RANGE = (-32768, 32767)
 ACCUMULATOR_RANGE = (-(2**31), 2**31 - 1)
 MULTIPLIER_BITS = 31
 MAX_SHIFT = 62
-FINE_STEPS = 16  # codes of an input's rounding residue per code of the input
+FINE_BITS = 4
+FINE_STEPS = 1 << FINE_BITS  # residue codes per code of a tensor in two parts
 
 
 def round_shift(x: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
@@ -51,6 +52,13 @@ def requantize(
     """``saturate((x * multiplier + half) >> shift)`` with x within int32 and a 31-bit multiplier: fits int64."""
     product = np.asarray(x, np.int64) * np.asarray(multiplier, np.int64)
     return saturate(round_shift(product, shift), limits)
+
+
+def quantize_in_two_parts(x: np.ndarray, multiplier: int, shift: int) -> np.ndarray:
+    """Codes of values x [..., C] as :func:`requantize`, then those of the rounding residues, in 16ths -> [..., 2 C]."""
+    codes = requantize(x, multiplier, shift, CODE_RANGE)
+    sixteenths = round_shift(np.asarray(x, np.int64) * (int(multiplier) << FINE_BITS), shift)
+    return np.concatenate([codes, saturate(sixteenths - (codes << FINE_BITS), CODE_RANGE)], axis=-1)
 
 
 def encode_input(sample: np.ndarray, scale: float, parts: int) -> np.ndarray:

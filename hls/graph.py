@@ -75,7 +75,9 @@ class MatMul(Node):
 
 @dataclass(frozen=True)
 class Quantize(Node):
-    """Value -> code. Tables: multiplier, shift."""
+    """Value -> code. Tables: multiplier, shift. ``fine`` appends the codes of the rounding residues, in 16ths of a step."""
+
+    fine: bool = False
 
 
 @dataclass(frozen=True)
@@ -252,6 +254,8 @@ def output_shape(node: Node, inputs: list[Tensor], channels: int) -> tuple[int, 
         return rows, columns, channels
     if isinstance(node, MatMul):
         return _matmul_shape(node, inputs)
+    if isinstance(node, Quantize):
+        return height, width, 2 * depth if node.fine else depth
     if isinstance(node, Upsample):
         return height * node.factor, width * node.factor, depth
     if isinstance(node, AveragePool):

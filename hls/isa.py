@@ -33,6 +33,7 @@ class Flag(IntFlag):
     QUANTIZE = 2  # fused quantizer: the output is a code
     CODE_OUTPUT = 4  # output elements are int8, else int16
     CODE_INPUT = 8  # input elements are int8, else int16
+    FINE = 32  # the fused quantizer appends residue codes: twice the operand's channels
     CONDITIONAL = 16  # bias, or gain and offset, are per sample
 
 

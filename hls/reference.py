@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from . import tables as lut
-from .arithmetic import ACCUMULATOR_RANGE, CODE_RANGE, VALUE_RANGE, requantize, round_shift, saturate
+from .arithmetic import (
+    ACCUMULATOR_RANGE,
+    CODE_RANGE,
+    VALUE_RANGE,
+    quantize_in_two_parts,
+    requantize,
+    round_shift,
+    saturate,
+)
 from .graph import (
     CODE,
     Add,
@@ -225,6 +233,8 @@ class Reference:
                 accumulators = accumulators + (bias[:, None, None] if node.conditional else bias)
             limits = LIMITS[self.graph.tensors[node.name].kind]
             return requantize(accumulators, row("multiplier"), row("shift"), limits)
+        if isinstance(node, Quantize) and node.fine:
+            return quantize_in_two_parts(x, scalar("multiplier"), scalar("shift"))
         if isinstance(node, Quantize):
             return requantize(x, row("multiplier"), row("shift"), CODE_RANGE)
         if isinstance(node, Add):

@@ -164,19 +164,21 @@ def profile(model: Path | None, output: Path | None, batch: int, labels: str | N
 @click.option("--groups", default=10, show_default=True, help="Step groups with scales of their own.")
 @click.option("--trajectories", default=16, show_default=True, help="Denoising runs to calibrate on.")
 @click.option("--norm", default=2.4, show_default=True, help="Exponent of the clipping error; 0 keeps the full range.")
-@click.option("--refined", default=8, show_default=True, help="Tensors to clip by their effect on the output; slow.")
+@click.option(
+    "--fine", default=4, show_default=True, help="Tensors, the most disturbing ones, with codes in two parts."
+)
 @click.option("--no-bias-correction", is_flag=True, help="Leave the biases as they are.")
 @click.option("--seed", default=0, show_default=True)
 @reporting_errors
 def quantize(model: str, output: Path, scheduler: str, steps: int, eta: float, groups: int, trajectories: int,
-             norm: float, refined: int, no_bias_correction: bool, seed: int) -> None:  # fmt: skip
+             norm: float, fine: int, no_bias_correction: bool, seed: int) -> None:  # fmt: skip
     """Quantize a diffusers pipeline MODEL (folder or hub name) for a schedule, with Brevitas."""
     from importlib import import_module
 
     calibrate = import_module("..quant.calibrate", __package__)  # by name: the runtime never depends on the quantizer
     quantizer = import_module("..quant.quantize", __package__)
     schedule = quantizer.Schedule(scheduler, steps, eta, groups)
-    options = calibrate.Options(trajectories, norm, not no_bias_correction, refined, seed)
+    options = calibrate.Options(trajectories, norm, not no_bias_correction, fine, seed)
     quantized = quantizer.quantize(model, output, schedule, options)
     graph = quantized.graph
     click.echo(f"{output}: {len(graph.linear_nodes)} linear operators of {len(graph.nodes)}, {steps} {scheduler} steps")

@@ -6,6 +6,7 @@ side so that concatenating costs nothing, and gives activations that live at dif
 
 from __future__ import annotations
 
+import bisect
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,20 +88,20 @@ def compile_program(graph: Graph, tables: Tables, config: HardwareConfig, batch:
     if batch < 1:
         raise ValueError(f"found a batch of {batch}, expected at least 1")
     operations = fuse(graph)
-    placements, activation_bytes = place_tensors(graph, operations, batch)
+    sizes = region_sizes(graph, tables, operations, batch)
+    available = find_board(config.board).cma_mib << 20
+    if sum(sizes.values()) > available:
+        fitting = bisect.bisect_right(
+            range(1, batch), available, key=lambda less: sum(region_sizes(graph, tables, operations, less).values())
+        )
+        raise DoesNotFit(
+            f"a batch of {batch} needs {sum(sizes.values()) / 2**20:.0f} MiB, but {config.board} has {available >> 20} MiB of "
+            "contiguous memory" + (f"; use a batch of at most {fitting}" if fitting else "; use another board")
+        )
+    placements, _ = place_tensors(graph, operations, batch)
     weights, weight_offsets = _pack_weights(graph, tables)
     parameters = ParameterLayout.build(graph, tables, operations, batch)
-    state_offsets, state_bytes = _place_state(graph, batch)
-    sizes = {
-        Region.PROGRAM: len(operations) * DESCRIPTOR.itemsize,
-        Region.WEIGHTS: weights.nbytes,
-        Region.PARAMETERS: parameters.size,
-        Region.ACTIVATIONS: activation_bytes,
-        Region.STATE: state_bytes,
-        Region.COUNTERS: len(operations) * COUNTERS.itemsize,
-    }
-    per_sample = (activation_bytes + state_bytes) // batch + parameters.sample_stride
-    _check_memory(sum(sizes.values()), per_sample, config, batch)
+    state_offsets, _ = _place_state(graph, batch)
     descriptors = np.zeros(len(operations), DESCRIPTOR)
     encoder = _Encoder(graph, batch, placements, weight_offsets, parameters, state_offsets)
     for operation in operations:
@@ -108,15 +109,16 @@ def compile_program(graph: Graph, tables: Tables, config: HardwareConfig, batch:
     return Program(graph, config, batch, operations, descriptors, weights, parameters, placements, sizes)
 
 
-def _check_memory(total: int, per_sample: int, config: HardwareConfig, batch: int) -> None:
-    available = find_board(config.board).cma_mib << 20
-    if total <= available:
-        return
-    found = f"a batch of {batch} needs {total / 2**20:.0f} MiB, but {config.board} has {available >> 20} MiB of contiguous memory"
-    fitting = (available - total + per_sample * batch) // per_sample
-    if fitting < 1:
-        raise DoesNotFit(f"{found}, too little for a single sample; use another board")
-    raise DoesNotFit(f"{found}; use a batch of at most {fitting}")
+def region_sizes(graph: Graph, tables: Tables, operations: tuple[Operation, ...], batch: int) -> dict[Region, int]:
+    """Bytes of each memory region for ``batch`` samples."""
+    return {
+        Region.PROGRAM: len(operations) * DESCRIPTOR.itemsize,
+        Region.WEIGHTS: _place_weights(graph, tables)[1],
+        Region.PARAMETERS: ParameterLayout.build(graph, tables, operations, batch).size,
+        Region.ACTIVATIONS: place_tensors(graph, operations, batch)[1],
+        Region.STATE: _place_state(graph, batch)[1],
+        Region.COUNTERS: len(operations) * COUNTERS.itemsize,
+    }
 
 
 def fuse(graph: Graph) -> tuple[Operation, ...]:
@@ -223,14 +225,20 @@ def align(offset: int) -> int:
     return -(-offset // ALIGNMENT) * ALIGNMENT
 
 
-def _pack_weights(graph: Graph, tables: Tables) -> tuple[np.ndarray, dict[str, int]]:
+def _place_weights(graph: Graph, tables: Tables) -> tuple[dict[str, int], int]:
+    """Byte offsets of the convolutions' weights, and the bytes of all."""
     offsets: dict[str, int] = {}
     size = 0
     for node in graph.nodes:
         if isinstance(node, Convolution):
             offsets[node.name] = size
             size = align(size + tables[f"{node.name}.weight"].nbytes)
-    packed = np.zeros(max(size, ALIGNMENT), np.uint8)
+    return offsets, max(size, ALIGNMENT)
+
+
+def _pack_weights(graph: Graph, tables: Tables) -> tuple[np.ndarray, dict[str, int]]:
+    offsets, size = _place_weights(graph, tables)
+    packed = np.zeros(size, np.uint8)
     for name, offset in offsets.items():
         raw = np.ascontiguousarray(tables[f"{name}.weight"]).view(np.uint8).reshape(-1)
         packed[offset : offset + raw.size] = raw
@@ -414,7 +422,7 @@ class _Encoder:
             if isinstance(node, SiLU):
                 flags |= Flag.SILU
             if isinstance(node, Quantize):
-                flags |= Flag.QUANTIZE
+                flags |= Flag.QUANTIZE | (Flag.FINE if node.fine else Flag(0))
             if getattr(node, "conditional", False):
                 flags |= Flag.CONDITIONAL
         flags |= Flag.CODE_OUTPUT if output.kind == CODE else Flag(0)

@@ -95,6 +95,11 @@ class Execution:
         buffer = self.memory.view(Region.ACTIVATIONS, self.d[name], dtype, shape, unused=pitch - channels)
         return Slice(buffer, channels)
 
+    def quantizer(self, scalars: np.void) -> vector.Quantizer:
+        """The fused quantizer with the step's scale."""
+        multiplier, shift = int(scalars["quantize_multiplier"]), int(scalars["quantize_shift"])
+        return vector.Quantizer(multiplier, shift, bool(self.flags & Flag.FINE))
+
     def vector(self, field: str, dtype: Any, count: int, conditional: bool) -> np.ndarray:
         """[1 or B, count] from the parameter block."""
         if not conditional:
@@ -270,7 +275,7 @@ class GroupNormExecution(Execution):
             int(scalars["gain_bits"]),
             int(scalars["epsilon"]),
             self.d["silu_bits"] if self.flags & Flag.SILU else None,
-            _quantizer(scalars) if self.flags & Flag.QUANTIZE else None,
+            self.quantizer(scalars) if self.flags & Flag.QUANTIZE else None,
             self.output.buffer,
         )
         return None
@@ -306,7 +311,7 @@ class ActivateExecution(Execution):
             vector.silu(source, channels, self.d["silu_bits"], target)
             source = target
         if self.flags & Flag.QUANTIZE:
-            vector.quantize(source, channels, *_quantizer(scalars), self.output.buffer)
+            vector.quantize(source, channels, self.quantizer(scalars), self.output.buffer)
         return None
 
 
@@ -367,10 +372,6 @@ def _heads(codes: np.ndarray, heads: int) -> np.ndarray:
     """[B, tokens, C] -> [B, heads, tokens, C / heads]."""
     batch, tokens, channels = codes.shape
     return codes.reshape(batch, tokens, heads, channels // heads).transpose(0, 2, 1, 3)
-
-
-def _quantizer(scalars: np.void) -> tuple[int, int]:
-    return int(scalars["quantize_multiplier"]), int(scalars["quantize_shift"])
 
 
 def _counts(encoded: counting.Encoded, outputs: int, lane_cycles: int, dense: int) -> Counts:

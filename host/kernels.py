@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 
 from ..hls import tables as lut
+from ..hls.arithmetic import FINE_BITS
 from ..hls.reference import LARGEST_SLOPE, MEAN_BITS, RECIPROCAL_BITS, SLOPE_BITS, SOFTMAX_BITS, silu
 
 _EXP_STEP, _EXP_FRACTION = lut.EXP_STEP_BITS, lut.EXP_FRACTION_BITS
@@ -47,7 +48,8 @@ def requantize_rows(acc, bias, multiplier, shift, low, high, out):
 
 
 @compiled
-def rescale(x, channels, multiplier, shift, low, high, out):
+def rescale(x, channels, multiplier, shift, low, high, fine, out):
+    """``fine``: the rounding residues of codes follow them, in 16ths of a step."""
     half = (np.int64(1) << shift) >> 1
     for b in range(x.shape[0]):
         for p in range(x.shape[1]):
@@ -56,6 +58,12 @@ def rescale(x, channels, multiplier, shift, low, high, out):
             for c in range(channels):
                 v = (np.int64(source[c]) * multiplier + half) >> shift
                 target[c] = min(max(v, low), high)
+            if fine:
+                for c in range(channels):
+                    v = ((np.int64(source[c]) * (multiplier << FINE_BITS) + half) >> shift) - (
+                        np.int64(target[c]) << FINE_BITS
+                    )
+                    target[channels + c] = min(max(v, low), high)
 
 
 @compiled
@@ -135,7 +143,7 @@ def norm_coefficients(x, channels, groups, gain, offset, gain_bits, epsilon, roo
 
 
 @compiled
-def normalize(x, channels, slope, intercept, silu_table, multiplier, shift, out):
+def normalize(x, channels, slope, intercept, silu_table, multiplier, shift, fine, out):
     """``x * slope + intercept``, SiLU where ``silu_table`` is not empty, quantized where ``shift`` is not negative."""
     half = np.int64(1) << (SLOPE_BITS - 1)
     code_half = (np.int64(1) << max(shift, 0)) >> 1
@@ -154,6 +162,10 @@ def normalize(x, channels, slope, intercept, silu_table, multiplier, shift, out)
                 for c in range(channels):
                     v = (np.int64(y[c]) * multiplier + code_half) >> shift
                     target[c] = min(max(v, -128), 127)
+                if fine:
+                    for c in range(channels):
+                        v = (np.int64(y[c]) * (multiplier << FINE_BITS) + code_half) >> shift
+                        target[channels + c] = min(max(v - (np.int64(target[c]) << FINE_BITS), -128), 127)
             else:
                 for c in range(channels):
                     target[c] = y[c]

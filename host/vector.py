@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..hls import reference, tables
-from ..hls.arithmetic import CODE_RANGE, VALUE_RANGE, requantize, round_shift, saturate
+from ..hls.arithmetic import CODE_RANGE, VALUE_RANGE, quantize_in_two_parts, requantize, round_shift, saturate
 
 ACCELERATED = importlib.util.find_spec("numba") is not None
 NO_TABLE = np.zeros(0, np.int16)
@@ -42,12 +43,27 @@ def requantize_rows(acc: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, s
         out[:, :, : acc.shape[2]] = requantize(total, multiplier, shift, (low, high))
 
 
-def quantize(x: np.ndarray, channels: int, multiplier: int, shift: int, out: np.ndarray) -> None:
-    low, high = limits_of(out.dtype)
+@dataclass(frozen=True)
+class Quantizer:
+    """A fused quantizer; ``fine``: residue codes follow the codes."""
+
+    multiplier: int
+    shift: int
+    fine: bool = False
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        if self.fine:
+            return quantize_in_two_parts(x, self.multiplier, self.shift)
+        return requantize(x, self.multiplier, self.shift, CODE_RANGE)
+
+
+def quantize(x: np.ndarray, channels: int, quantizer: Quantizer, out: np.ndarray) -> None:
+    """Values to codes, [B, P, channels] or, in two parts, [B, P, 2 * channels]."""
     if ACCELERATED:
-        _kernels().rescale(x, channels, multiplier, shift, low, high, out)
+        _kernels().rescale(x, channels, quantizer.multiplier, quantizer.shift, *CODE_RANGE, quantizer.fine, out)
     else:
-        out[:, :, :channels] = requantize(x[:, :, :channels], multiplier, shift, (low, high))
+        codes = quantizer(x[:, :, :channels])
+        out[:, :, : codes.shape[2]] = codes
 
 
 def silu(x: np.ndarray, channels: int, fraction_bits: int, out: np.ndarray) -> None:
@@ -78,10 +94,10 @@ def group_norm(
     gain_bits: int,
     epsilon: int,
     silu_bits: int | None,
-    quantizer: tuple[int, int] | None,
+    quantizer: Quantizer | None,
     out: np.ndarray,
 ) -> None:
-    """GroupNorm, then SiLU where ``silu_bits`` is given, then quantization where (multiplier, shift) are given.
+    """GroupNorm, then SiLU where ``silu_bits`` is given, then quantization where a ``quantizer`` is given.
 
     ``gain`` int32 and ``offset`` int64 are [1 or B, C].
     """
@@ -91,7 +107,8 @@ def group_norm(
             x, channels, groups, gain, offset, gain_bits, epsilon, tables.RECIPROCAL_SQUARE_ROOT
         )
         table = NO_TABLE if silu_bits is None else _silu_table(silu_bits)
-        kernels.normalize(x, channels, *coefficients, table, *(quantizer or (0, -1)), out)
+        code = quantizer or Quantizer(0, -1)
+        kernels.normalize(x, channels, *coefficients, table, code.multiplier, code.shift, code.fine, out)
         return
     wide = (len(x), channels)
     y = reference.group_norm(
@@ -104,8 +121,8 @@ def group_norm(
     )[:, :, 0]
     y = y if silu_bits is None else reference.silu(y, silu_bits)
     if quantizer is not None:
-        y = requantize(y, quantizer[0], quantizer[1], CODE_RANGE)
-    out[:, :, :channels] = y
+        y = quantizer(y)
+    out[:, :, : y.shape[2]] = y
 
 
 def softmax(x: np.ndarray, multiplier: int, shift: int, reciprocal_scale: int, out: np.ndarray) -> None:

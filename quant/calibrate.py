@@ -1,8 +1,8 @@
 """Step-wise post-training quantization: run a few denoising trajectories and choose every tensor's scale per step group.
 
 The traced graph (:mod:`.trace`) runs in PyTorch with a Brevitas quantizer on every tensor of the integer graph. Two passes
-over the trajectories find ranges and choose every tensor's clipping thresholds by its own error; the few tensors whose error
-disturbs the model's output most are then chosen by that; the last pass corrects biases.
+over the trajectories find ranges and choose clipping thresholds; the few tensors that disturb the model's output most get
+codes in two parts (:mod:`.fine_parts`); the last pass corrects biases.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from ..hls.graph import (
     Softmax,
     Upsample,
 )
+from .fine_parts import can_be_fine, with_fine_codes, with_fine_inputs
 from .quantizers import (
     RANGE,
     SEARCH,
@@ -43,21 +44,20 @@ from .quantizers import (
 from .trace import FloatModel
 
 FLOAT, CALIBRATE, QUANTIZED = "float", "calibrate", "quantized"
-REFINEMENT_FRACTIONS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)  # of a range, tried as threshold
-REFINEMENT_STEPS, REFINEMENT_SAMPLES = 8, 8
+RANKING_STEPS, RANKING_SAMPLES = 8, 8
 
 
 @dataclass(frozen=True)
 class Options:
     """``norm``: exponent of the error that clipping thresholds minimise, 0 for the full range (absmax).
 
-    ``refined``: how many tensors, of those that disturb the model's output most, get their threshold by that disturbance.
+    ``fine``: how many tensors, of those that disturb the model's output most, get codes in two parts.
     """
 
     trajectories: int = 16
     norm: float = 2.4
     correct_biases: bool = True
-    refined: int = 8
+    fine: int = 4
     seed: int = 0
 
 
@@ -74,6 +74,7 @@ class QuantizedUNet(nn.Module):
         self.calibration = Calibration(model.graph.groups)
         self.mode = FLOAT
         self.single: str | None = None  # a tensor that is quantized in mode FLOAT too
+        self.fine = {model.graph.input} if model.graph.input_parts == 2 else set()
         self.weights, self.codes, self.values = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
         self.correction: dict[str, torch.Tensor] = {}
         self.on_convolution: Callable[[str, torch.Tensor], torch.Tensor] | None = None
@@ -106,7 +107,7 @@ class QuantizedUNet(nn.Module):
     def forward(self, sample: torch.Tensor, step: int, labels: torch.Tensor) -> torch.Tensor:
         """sample [B, C, H, W], labels int [B] -> the model's output [B, C, H, W] at step ``step`` of the schedule."""
         self.calibration.group = self.graph.group_of_step[step]
-        tensors = {self.graph.input: self._enter(sample)}
+        tensors = {self.graph.input: self._pass(self.graph.input, sample)}
         last_reader = {source: node.name for node in self.graph.nodes for source in node.inputs}
         for node in self.graph.nodes:
             result = self._run(node, [tensors[name] for name in node.inputs], step, labels)
@@ -117,23 +118,26 @@ class QuantizedUNet(nn.Module):
         output = tensors[self.graph.output]
         return output if self.graph.output_parts == 1 else torch.stack(output.chunk(2, dim=1)).sum(dim=0)
 
-    def _enter(self, sample: torch.Tensor) -> torch.Tensor:
-        """The model's input: through its quantizer, with the part that holds the rounding residue."""
-        coarse = self._pass(self.graph.input, sample)
-        if self.graph.input_parts == 1:
-            return coarse
-        if self.mode != QUANTIZED and self.single != self.graph.input:
-            return torch.cat([coarse, torch.zeros_like(sample)], dim=1)
-        scale = self.scales(self.graph.input)[self.calibration.group].float()
-        residue = ((sample - coarse) / scale * FINE_STEPS).round().clamp(*CODE_RANGE) * scale
-        return torch.cat([coarse, residue], dim=1)
+    def make_fine(self, name: str) -> None:
+        """Give the codes ``name`` a second part."""
+        self.graph = with_fine_codes(self.graph, name)
+        self.fine.add(name)
+        for node in self.graph.nodes:
+            if isinstance(node, Convolution) and name in node.inputs:
+                weight = self.weights[_key(node.name)].weight.detach()
+                self.weights[_key(node.name)] = weight_quantized_convolution(with_fine_inputs(weight), node.stride)
 
     def _pass(self, name: str, x: torch.Tensor) -> torch.Tensor:
         """Through the tensor's quantizer, as the mode says. 16-bit rounding is left out of the fake-quantized model."""
         key = _key(name)
         quantized = (self.mode == QUANTIZED and key in self.codes) or name == self.single
         observed = self.mode == CALIBRATE and (key in self.codes or key in self.values)
-        return self._quantizer(name)(x) if quantized or observed else x
+        coarse = self._quantizer(name)(x) if quantized or observed else x
+        if name not in self.fine:
+            return coarse
+        scale = self.scales(name)[self.calibration.group].float()
+        residue = ((x - coarse) / scale * FINE_STEPS).round().clamp(*CODE_RANGE) * scale  # zero where not quantized
+        return torch.cat([coarse, residue], dim=1)
 
     def _run(self, node: Node, inputs: list[torch.Tensor], step: int, labels: torch.Tensor) -> torch.Tensor:
         x = inputs[0]
@@ -215,8 +219,8 @@ def calibrate(model: FloatModel, scheduler, options: Options) -> tuple[Quantized
         trajectories = _collect_ranges(quantized, scheduler, options, progress)
         if options.norm:
             _search_thresholds(quantized, trajectories, progress)
-        if options.refined:
-            _refine_thresholds(quantized, trajectories, options.refined)
+        if options.fine:
+            _make_fine(quantized, trajectories, options.fine)
         quantized.mode = QUANTIZED
         if options.correct_biases:
             _correct_biases(quantized, trajectories, progress)
@@ -255,35 +259,25 @@ def _search_thresholds(quantized: QuantizedUNet, trajectories: Trajectories, pro
         stepwise_scaling(quantizer).choose()  # type: ignore[arg-type]
 
 
-def _refine_thresholds(quantized: QuantizedUNet, trajectories: Trajectories, refined: int) -> None:
-    """Thresholds of the tensors that matter most, by the mean absolute error of the output when only they are quantized.
+def _make_fine(quantized: QuantizedUNet, trajectories: Trajectories, count: int) -> None:
+    """Two-part codes for the tensors that disturb the output most: by its mean absolute error when only they are quantized.
 
-    A tensor's own error does not tell how much of it reaches the samples: in a U-Net, rounding on the full-resolution skip
-    path does and clipping a few outliers hardly (measured on the bundled model, see its card).
+    Steps of the schedule's first half decide: an error grows most from there (measured, see the bundled model's card).
     """
     quantized.mode = FLOAT
-    last = len(trajectories.samples) - 1
-    steps = sorted({round(last * index / (REFINEMENT_STEPS - 1)) for index in range(REFINEMENT_STEPS)})
-    labels = trajectories.labels[:REFINEMENT_SAMPLES]
-    samples = {step: trajectories.samples[step][:REFINEMENT_SAMPLES] for step in steps}
+    half = (len(trajectories.samples) + 1) // 2
+    steps = sorted({half * index // RANKING_STEPS for index in range(RANKING_STEPS)})
+    labels = trajectories.labels[:RANKING_SAMPLES]
+    samples = {step: trajectories.samples[step][:RANKING_SAMPLES] for step in steps}
     exact = {step: quantized(samples[step], step, labels) for step in steps}
-
-    def disturbance(name: str) -> float:
-        quantized.single = name
+    disturbance = {}
+    names = [name for name in quantized.graph.tensors if can_be_fine(quantized.graph, name)]
+    for quantized.single in tqdm(names, desc="rank tensors", unit="tensor", leave=False):
         errors = [(quantized(samples[step], step, labels) - exact[step]).abs().mean().item() for step in steps]
-        quantized.single = None
-        return sum(errors)
-
-    names = [name for name in quantized.graph.tensors if _key(name) in quantized.codes]
-    found = {name: disturbance(name) for name in tqdm(names, desc="rank tensors", unit="tensor", leave=False)}
-    foremost = sorted(names, key=lambda name: -found[name])[:refined]
-    for name in tqdm(foremost, desc="refine thresholds", unit="tensor", leave=False):
-        scaling = stepwise_scaling(quantized.codes[_key(name)])  # type: ignore[arg-type]
-        errors = {}
-        for fraction in REFINEMENT_FRACTIONS:
-            scaling.clip(fraction)
-            errors[fraction] = disturbance(name)
-        scaling.clip(min(errors, key=lambda fraction: errors[fraction]))
+        disturbance[quantized.single] = sum(errors)
+    quantized.single = None
+    for name in sorted(names, key=lambda name: -disturbance[name])[:count]:
+        quantized.make_fine(name)
 
 
 @dataclass

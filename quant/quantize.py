@@ -12,7 +12,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
 
 from ..hls.artefact import QuantizedModel, save
 from .calibrate import Options, calibrate
-from .fine_ends import add_fine_ends
+from .fine_parts import add_fine_ends
 from .lower import lower
 from .trace import trace
 

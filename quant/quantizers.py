@@ -33,11 +33,9 @@ class StepwiseScaling(nn.Module):
 
     The range pass keeps the largest magnitude per group. The search pass measures the error ``sum |x - q(x)|**norm`` at
     ``candidates`` fractions of that range; :meth:`choose` then keeps the best one. ``norm`` 0 keeps the full range.
-    :meth:`clip` sets all groups' thresholds to one fraction of their ranges.
     """
 
     threshold: torch.Tensor
-    largest: torch.Tensor
     fractions: torch.Tensor
     error: torch.Tensor
 
@@ -47,7 +45,6 @@ class StepwiseScaling(nn.Module):
         self.levels = levels
         self.norm = norm
         self.register_buffer("threshold", torch.zeros(calibration.groups))
-        self.register_buffer("largest", torch.zeros(calibration.groups), persistent=False)
         self.register_buffer("fractions", torch.linspace(lowest, 1.0, candidates), persistent=False)
         self.register_buffer(
             "error", torch.zeros(calibration.groups, candidates, dtype=torch.float64), persistent=False
@@ -63,8 +60,7 @@ class StepwiseScaling(nn.Module):
         group = self.calibration.group
         if self.training:
             if self.calibration.phase == RANGE:
-                self.largest[group] = torch.maximum(self.largest[group], x.detach().abs().max())
-                self.threshold[group] = self.largest[group]
+                self.threshold[group] = torch.maximum(self.threshold[group], x.detach().abs().max())
             elif self.norm:
                 self._measure(x.detach().flatten(), group)
         threshold = self.threshold[group].clamp_min(1e-8)
@@ -72,18 +68,14 @@ class StepwiseScaling(nn.Module):
 
     def _measure(self, x: torch.Tensor, group: int) -> None:
         x = x[:: max(1, x.numel() // SEARCHED_ELEMENTS)]
-        scales = (self.largest[group].clamp_min(1e-8) * self.fractions / self.levels)[:, None]
+        scales = (self.threshold[group].clamp_min(1e-8) * self.fractions / self.levels)[:, None]
         rounded = (x / scales).round_().clamp_(-self.levels, self.levels - 1).mul_(scales)
         self.error[group] += rounded.sub_(x).abs_().pow_(self.norm).sum(dim=1)
 
     def choose(self) -> None:
         """End of the search: replace each group's range by the fraction of it with the least error."""
         if self.norm:
-            self.threshold.copy_(self.largest * self.fractions[self.error.argmin(dim=1)])
-
-    def clip(self, fraction: float) -> None:
-        """Set every group's threshold to ``fraction`` of its range."""
-        self.threshold.copy_(self.largest * fraction)
+            self.threshold.mul_(self.fractions[self.error.argmin(dim=1)])
 
 
 def _activation_quantizer(bits: int, calibration: Calibration, norm: float) -> type:

@@ -71,7 +71,10 @@ class DDPMTrainer:
 
     def __init__(self, recipe: Recipe, out: Path):
         self.recipe, self.out = recipe, out
-        self.scheduler = DDPMScheduler(num_train_timesteps=1000, beta_schedule="linear", prediction_type="epsilon")
+        # Clipping each step's estimate of the image to [-1, 1] brightens dark pixels as soon as the estimate is noisy.
+        self.scheduler = DDPMScheduler(
+            num_train_timesteps=1000, beta_schedule="linear", prediction_type="epsilon", clip_sample=False
+        )
         torch.manual_seed(recipe.seed)
         self.model = build_unet(recipe.channels).to(memory_format=torch.channels_last)
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}

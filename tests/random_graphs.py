@@ -92,8 +92,8 @@ class GraphBuilder:
         self._requantizer(node, 30 * 60 * np.sqrt(self.tensors[p].shape[2]), kind, (self.groups,))
         return self._add(node, kind)
 
-    def quantize(self, source: str) -> str:
-        node = Quantize(self._name(), "m", (source,))
+    def quantize(self, source: str, fine: bool = False) -> str:
+        node = Quantize(self._name(), "m", (source,), fine)
         self._requantizer(node, 8000, CODE, (self.groups,))
         return self._add(node, CODE)
 
@@ -184,10 +184,12 @@ def random_unet(seed: int) -> tuple[GraphBuilder, Graph]:
 
     first = build.convolution(sample, width, (3, 3), padding=(1, 1, 1, 1), extreme=bool(random.random() < 0.2))
     norm = build.group_norm(first, norm_groups, conditional=bool(random.random() < 0.5))
-    code = build.quantize(build.silu(norm))
+    code = build.quantize(build.silu(norm), fine=bool(random.random() < 0.5))
     second = build.convolution(code, width, (3, 3), padding=(1, 1, 1, 1), conditional=True)
     block = build.add(first, second)
-    down = build.convolution(build.quantize(block), width, (3, 3), (2, 2), (0, 1, 0, 1))
+    down = build.convolution(
+        build.quantize(block, fine=bool(random.random() < 0.5)), width, (3, 3), (2, 2), (0, 1, 0, 1)
+    )
     pooled = build.average_pool(block)
     low = build.add(down, pooled)
 
@@ -200,6 +202,6 @@ def random_unet(seed: int) -> tuple[GraphBuilder, Graph]:
     merged = build.convolution(build.quantize(joined), width, (1, 1))
     up = build.convolution(build.upsample(build.quantize(merged)), width, (3, 3), padding=(1, 1, 1, 1))
     skip = build.concat(up, block)
-    last = build.quantize(build.silu(build.group_norm(skip, norm_groups)))
+    last = build.quantize(build.silu(build.group_norm(skip, norm_groups)), fine=bool(random.random() < 0.5))
     output = build.convolution(last, int(random.integers(1, 4)), (3, 3), padding=(1, 1, 1, 1))
     return build, build.graph(output)

@@ -76,14 +76,27 @@ def test_requantize_rows(accumulators, seed, shape, shift, kind, conditional, si
     assert_written(out, requantize(total, multiplier, shift, kind[1]))
 
 
+def two_parts(x: np.ndarray, multiplier: int, shift: int) -> np.ndarray:
+    """Written out: codes, then what they leave of ``x * multiplier / 2**shift``, in 16ths."""
+    codes = requantize(x, multiplier, shift, CODE_RANGE)
+    sixteenths = round_shift(16 * x.astype(np.int64) * multiplier, shift)
+    return np.concatenate([codes, saturate(sixteenths - 16 * codes, CODE_RANGE)], axis=2)
+
+
+def quantized(x: np.ndarray, quantizer: vector.Quantizer) -> np.ndarray:
+    parameters = (quantizer.multiplier, quantizer.shift)
+    return two_parts(x, *parameters) if quantizer.fine else requantize(x, *parameters, CODE_RANGE)
+
+
 @FUZZ
-@given(seed=SEED, shape=SHAPE, shift=SHIFT, kind=KINDS)
-def test_quantize(seed, shape, shift, kind):
+@given(seed=SEED, shape=SHAPE, shift=SHIFT, fine=st.booleans())
+def test_quantize(seed, shape, shift, fine):
     random = np.random.default_rng(seed)
-    x, multiplier = values(random, shape), int(multiplier_of(random, shift, kind[1][1] / 2**14))
-    out = target(random, shape, kind[0])
-    vector.quantize(embed(random, x), shape[2], multiplier, shift, out)
-    assert_written(out, requantize(x, multiplier, shift, kind[1]))
+    x, multiplier = values(random, shape), int(multiplier_of(random, shift, CODE_RANGE[1] / 2**14))
+    quantizer = vector.Quantizer(multiplier, shift, fine)
+    out = target(random, (*shape[:2], 2 * shape[2] if fine else shape[2]), np.int8)
+    vector.quantize(embed(random, x), shape[2], quantizer, out)
+    assert_written(out, quantized(x, quantizer))
 
 
 @FUZZ
@@ -114,7 +127,7 @@ def test_silu_of_every_int16(bits):
     constant=st.booleans(),
     conditional=st.booleans(),
     silu_bits=st.sampled_from([None, 6, 8, 11]),
-    quantizes=st.booleans(),
+    quantizes=st.sampled_from(["not", "coarse", "fine"]),
 )
 def test_group_norm(seed, shape, constant, conditional, silu_bits, quantizes):
     """As composed of the reference's normalization, SiLU and quantizer; ``constant``: no variance but epsilon."""
@@ -129,15 +142,17 @@ def test_group_norm(seed, shape, constant, conditional, silu_bits, quantizes):
     gain_bits = int(random.integers(0, 29))
     epsilon = int(random.choice([1, 2**20, 2**40]))
     shift = int(random.choice([0, 8, 30]))
-    quantizer = (int(multiplier_of(random, shift, 2.0**-8)), shift) if quantizes else None
+    fine = quantizes == "fine"
+    multiplier = int(multiplier_of(random, shift, 2.0**-8))
+    quantizer = None if quantizes == "not" else vector.Quantizer(multiplier, shift, fine)
 
-    out = target(random, x.shape, np.int8 if quantizes else np.int16)
+    out = target(random, (batch, pixels, 2 * channels if fine else channels), np.int8 if quantizer else np.int16)
     numbers = (gain_bits, epsilon)
     vector.group_norm(embed(random, x), channels, groups, gain, offset, *numbers, silu_bits, quantizer, out)
     wide = [np.broadcast_to(table, (batch, channels)) for table in (gain, offset)]
     expected = reference.group_norm(x[:, :, None], groups, *wide, *numbers)[:, :, 0]
     expected = expected if silu_bits is None else reference.silu(expected, silu_bits)
-    assert_written(out, requantize(expected, *quantizer, CODE_RANGE) if quantizer else expected)
+    assert_written(out, quantized(expected, quantizer) if quantizer else expected)
 
 
 def test_group_norm_of_the_largest_groups_keeps_64_bits():

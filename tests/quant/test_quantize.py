@@ -12,8 +12,8 @@ from ditto_zynq.hls.arithmetic import decode_output, encode_input
 from ditto_zynq.hls.graph import CODE, VALUE, Convolution, GroupNorm, SiLU
 from ditto_zynq.hls.reference import Reference
 from ditto_zynq.quant import calibrate as calibration
-from ditto_zynq.quant.calibrate import QUANTIZED, REFINEMENT_FRACTIONS, Options, calibrate
-from ditto_zynq.quant.fine_ends import add_fine_ends
+from ditto_zynq.quant.calibrate import QUANTIZED, Options, calibrate
+from ditto_zynq.quant.fine_parts import add_fine_ends
 from ditto_zynq.quant.lower import lower
 from ditto_zynq.quant.quantize import Schedule, check_schedule, quantize, quantize_unet
 from ditto_zynq.quant.quantizers import SEARCH, Calibration, activation_quantizer, scales, stepwise_scaling
@@ -30,7 +30,7 @@ def calibrated(tiny_unet):
     scheduler.set_timesteps(STEPS)
     schedule = Schedule("ddim", STEPS, 0.0, GROUPS)
     traced = trace(tiny_unet, (3, 8, 8), scheduler.timesteps.tolist(), schedule.group_of_step())
-    return calibrate(add_fine_ends(traced), scheduler, Options(trajectories=4, refined=3))
+    return calibrate(add_fine_ends(traced), scheduler, Options(trajectories=4, fine=2))
 
 
 def test_the_quantizer_is_brevitas_own_with_a_table_inside():
@@ -129,34 +129,6 @@ def test_the_integer_model_follows_the_float_one(tiny_unet, calibrated):
         for name, tensor in integer.graph.tensors.items():
             if tensor.kind == VALUE:
                 assert np.abs(tensors[name]).max() < 32767, f"{name} saturates on its own calibration data"
-
-
-def test_refinement_lowers_the_disturbance(tiny_unet):
-    """With one tensor refined: no other of the tried thresholds disturbs the output less."""
-    scheduler = DDIMScheduler.from_config(SCHEDULER_CONFIG)
-    scheduler.set_timesteps(STEPS)
-    traced = trace(tiny_unet, (3, 8, 8), scheduler.timesteps.tolist(), Schedule("ddim", STEPS, 0.0, 1).group_of_step())
-    plain, trajectories = calibrate(traced, scheduler, Options(4, 0.0, False, refined=0))
-    model, _ = calibrate(traced, scheduler, Options(4, 0.0, False, refined=1))
-    changed = [name for name in model.codes if not torch.equal(model.scales(name), plain.scales(name))]
-    assert len(changed) <= 1
-    labels = trajectories.labels
-    with torch.no_grad():
-        model.mode = calibration.FLOAT
-        exact = [model(sample, step, labels) for step, sample in enumerate(trajectories.samples)]
-
-        def disturbance(name: str) -> float:
-            model.single = name
-            outputs = [model(sample, step, labels) for step, sample in enumerate(trajectories.samples)]
-            model.single = None
-            return sum(float((a - b).abs().mean()) for a, b in zip(outputs, exact, strict=True))
-
-        foremost = changed[0] if changed else max(model.codes, key=disturbance)
-        chosen = disturbance(foremost)
-        scaling = stepwise_scaling(model.codes[foremost])
-        for fraction in REFINEMENT_FRACTIONS:
-            scaling.clip(fraction)
-            assert chosen <= disturbance(foremost) * 1.0001
 
 
 def test_bias_correction_removes_the_mean_error(tiny_unet, calibrated):

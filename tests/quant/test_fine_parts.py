@@ -8,7 +8,7 @@ import torch
 from diffusers import DDIMScheduler
 from ditto_zynq.hls.arithmetic import decode_output, encode_input
 from ditto_zynq.quant.calibrate import FLOAT, QUANTIZED, Options, QuantizedUNet, calibrate
-from ditto_zynq.quant.fine_ends import add_fine_ends
+from ditto_zynq.quant.fine_parts import add_fine_ends
 from ditto_zynq.quant.trace import FloatModel, trace
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,7 +64,7 @@ def test_the_quantized_model_comes_closer_to_the_float_one(tiny_unet, traced):
     scheduler.set_timesteps(3)
     errors = []
     for model in (traced, add_fine_ends(traced)):
-        quantized, trajectories = calibrate(model, scheduler, Options(4, correct_biases=False, refined=0))
+        quantized, trajectories = calibrate(model, scheduler, Options(4, correct_biases=False, fine=0))
         assert quantized.mode == QUANTIZED
         error = 0.0
         for step, sample in enumerate(trajectories.samples):

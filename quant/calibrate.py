@@ -124,7 +124,7 @@ class QuantizedUNet(nn.Module):
         self.fine.add(name)
         for node in self.graph.nodes:
             if isinstance(node, Convolution) and name in node.inputs:
-                weight = self.weights[_key(node.name)].weight.detach()
+                weight = self.weights[_key(node.name)].weight.detach()  # type: ignore[operator,union-attr]
                 self.weights[_key(node.name)] = weight_quantized_convolution(with_fine_inputs(weight), node.stride)
 
     def _pass(self, name: str, x: torch.Tensor) -> torch.Tensor:

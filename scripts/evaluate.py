@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import click
 import numpy as np
 import torch
 from ditto_zynq.host.output import write_atomically, write_text
-from ditto_zynq.host.runtime import Model, load, to_images
+from ditto_zynq.host.runtime import ORIGINAL, load, to_images
 from ditto_zynq.host.schedulers import Scheduler, load_scheduler, standard_normal
 from ditto_zynq.quant.calibrate import Options
 from ditto_zynq.quant.fashion_mnist import CLASSES, load_split
@@ -21,32 +23,50 @@ from tqdm import tqdm
 FLOAT = Path("quant/models/fashion-mnist")
 
 
-def sample_float(unet: torch.nn.Module, scheduler: Scheduler, labels: np.ndarray, seed: int, batch: int) -> np.ndarray:
+def sample_float(
+    unet: torch.nn.Module, scheduler: Scheduler, indices: range, labels: np.ndarray, seed: int
+) -> np.ndarray:
     """Samples of the float model with the noise and the scheduler arithmetic of the quantized runs."""
     shape = (unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
+    sample = np.stack([standard_normal(seed, index, 0, shape) for index in indices])
+    classes = torch.from_numpy(labels)
+    for step, timestep in enumerate(scheduler.timesteps):
+        with torch.no_grad():
+            output = unet(torch.from_numpy(sample).float(), int(timestep), class_labels=classes).sample
+        noise = None
+        if scheduler.needs_noise(step):
+            noise = np.stack([standard_normal(seed, index, step + 1, shape) for index in indices])
+        sample = scheduler.step(output.double().numpy(), step, sample, noise)
+    return sample
+
+
+def in_batches(folder: Path, count: int, batch: int, make: Callable[[range], np.ndarray]) -> np.ndarray:
+    """``make(indices)`` for all of ``count`` samples, each batch from its file where an interrupted evaluation left one."""
+    folder.mkdir(parents=True, exist_ok=True)
     parts = []
-    for first in tqdm(range(0, len(labels), batch), desc="float", unit="batch"):
-        indices = range(first, min(first + batch, len(labels)))
-        sample = np.stack([standard_normal(seed, index, 0, shape) for index in indices])
-        classes = torch.from_numpy(labels[first : first + batch])
-        for step, timestep in enumerate(scheduler.timesteps):
-            with torch.no_grad():
-                output = unet(torch.from_numpy(sample).float(), int(timestep), class_labels=classes).sample
-            noise = None
-            if scheduler.needs_noise(step):
-                noise = np.stack([standard_normal(seed, index, step + 1, shape) for index in indices])
-            sample = scheduler.step(output.double().numpy(), step, sample, noise)
-        parts.append(sample)
+    for first in tqdm(range(0, count, batch), desc=folder.name, unit="batch"):
+        path = folder / f"{first}.npy"
+        if not path.is_file():
+            samples = make(range(first, min(first + batch, count))).astype(np.float32)
+            write_atomically(path, lambda file: np.save(file, samples))  # noqa: B023
+        parts.append(np.load(path, allow_pickle=False))
     return np.concatenate(parts)
 
 
-def cached(path: Path, make) -> np.ndarray:  # type: ignore[no-untyped-def]
-    """Samples that an earlier, interrupted evaluation has left, or new ones."""
-    if path.is_file():
-        return np.load(path, allow_pickle=False)
-    samples = make()
-    write_atomically(path, lambda file: np.save(file, samples.astype(np.float32)))
-    return samples
+def digest(model: Path) -> str:
+    """Identifies the float model by its files."""
+    files = [path for path in sorted(model.rglob("*")) if path.suffix in {".json", ".safetensors"}]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
+def same_settings(out: Path, settings: dict[str, object]) -> None:
+    """Refuses to go on in a folder whose samples were made with other settings."""
+    path = out / "settings.json"
+    if path.is_file() and json.loads(path.read_text()) != settings:
+        raise click.ClickException(
+            f"{out} holds samples of other settings ({path}): choose another --out, or remove it"
+        )
+    write_text(path, json.dumps(settings, indent=1) + "\n")
 
 
 @click.command()
@@ -61,11 +81,19 @@ def cached(path: Path, make) -> np.ndarray:  # type: ignore[no-untyped-def]
 def main(model: Path, samples: int, groups: str, kind: str, steps: int, seed: int, batch: int, out: Path) -> None:
     """Generate SAMPLES images with the float model and with each quantization of it, and compare. Resumable."""
     out.mkdir(parents=True, exist_ok=True)
+    same_settings(
+        out, {"model": digest(model), "samples": samples, "steps": [kind, steps], "seed": seed, "batch": batch}
+    )
     labels = np.arange(samples) % len(CLASSES)
     judge = Judge(load_split("t10k").images)
     unet, config = load_pipeline(model)
     scheduler = load_scheduler(config, kind, steps)
-    floats = cached(out / "float.npy", lambda: sample_float(unet, scheduler, labels, seed, batch))
+    floats = in_batches(
+        out / "float",
+        samples,
+        batch,
+        lambda indices: sample_float(unet, scheduler, indices, labels[indices], seed),
+    )
     real = load_split("train")
     results = {
         "training images": asdict(judge.quality(real.images[:samples], real.labels[:samples])),
@@ -75,8 +103,13 @@ def main(model: Path, samples: int, groups: str, kind: str, steps: int, seed: in
         folder = out / f"groups-{count}"
         if not (folder / "manifest.json").is_file():
             quantize(model, folder, Schedule(kind, steps, groups=count), Options())
-        path = out / f"groups-{count}.npy"
-        quantized = cached(path, lambda: run_quantized(load(folder), labels, seed, batch))  # noqa: B023
+        quantized_model = load(folder)
+        quantized = in_batches(
+            out / f"samples-{count}",
+            samples,
+            batch,
+            lambda indices: quantized_model.denoise(np.array(indices), labels[indices], seed, ORIGINAL).samples,  # noqa: B023
+        )
         decibels = psnr(quantized, floats)
         results[f"{count} groups"] = asdict(judge.quality(to_images(quantized), labels)) | {
             "psnr_mean": float(decibels.mean()),
@@ -86,10 +119,6 @@ def main(model: Path, samples: int, groups: str, kind: str, steps: int, seed: in
     click.echo(f"float: {results['float']}\ntraining images: {results['training images']}")
     write_text(out / "quality.json", json.dumps(results, indent=1) + "\n")
     click.echo(f"{out / 'quality.json'} written")
-
-
-def run_quantized(model: Model, labels: np.ndarray, seed: int, batch: int) -> np.ndarray:
-    return model.generate(len(labels), list(labels), seed, batch, flow="original").samples
 
 
 if __name__ == "__main__":

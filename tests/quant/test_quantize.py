@@ -9,11 +9,11 @@ import torch
 from brevitas.graph.calibrate import calibration_mode
 from diffusers import DDIMScheduler
 from ditto_zynq.hls.arithmetic import decode_output, encode_input
-from ditto_zynq.hls.graph import CODE, VALUE, Convolution, GroupNorm, SiLU
+from ditto_zynq.hls.graph import CODE, VALUE, Convolution, GroupNorm, Quantize, SiLU
 from ditto_zynq.hls.reference import Reference
 from ditto_zynq.quant import calibrate as calibration
 from ditto_zynq.quant.calibrate import QUANTIZED, Options, calibrate
-from ditto_zynq.quant.fine_parts import add_fine_ends
+from ditto_zynq.quant.fine_parts import add_fine_ends, can_be_fine
 from ditto_zynq.quant.lower import lower
 from ditto_zynq.quant.quantize import Schedule, check_schedule, quantize, quantize_unet
 from ditto_zynq.quant.quantizers import SEARCH, Calibration, activation_quantizer, scales, stepwise_scaling
@@ -156,6 +156,41 @@ def test_bias_correction_removes_the_mean_error(tiny_unet, calibrated):
     model.on_convolution, model.mode = None, QUANTIZED
     model.correction.update(correction)
     assert worst[True] < 0.9 * worst[False]
+
+
+def test_fine_codes_go_where_they_help_most(tiny_unet):
+    """Two fine tensors bring the output nearer to the float one, and the chosen two more than the average pair."""
+    scheduler = DDIMScheduler.from_config(SCHEDULER_CONFIG)
+    scheduler.set_timesteps(STEPS)
+    traced = trace(tiny_unet, (3, 8, 8), scheduler.timesteps.tolist(), Schedule("ddim", STEPS, 0.0, 1).group_of_step())
+
+    def calibrated_with(fine: int):
+        return calibrate(traced, scheduler, Options(4, 0.0, False, fine))
+
+    coarse, trajectories = calibrated_with(0)
+    finer, _ = calibrated_with(2)
+
+    def error(model, name: str | None = None) -> float:
+        kept = model.graph, set(model.fine), dict(model.weights.items())
+        if name is not None:
+            model.make_fine(name)
+        total = 0.0
+        with torch.no_grad():
+            for step, sample in enumerate(trajectories.samples):
+                model.mode = calibration.FLOAT
+                exact = model(sample, step, trajectories.labels)
+                model.mode = QUANTIZED
+                total += float((model(sample, step, trajectories.labels) - exact).abs().mean())
+        model.graph, model.fine = kept[:2]
+        model.weights.update(kept[2])
+        return total
+
+    chosen = {node.name for node in finer.graph.nodes if isinstance(node, Quantize) and node.fine}
+    candidates = [node.name for node in traced.graph.nodes if can_be_fine(traced.graph, node.name)]
+    before = error(coarse)
+    gains = [before - error(coarse, name) for name in candidates if name not in chosen]
+    assert len(chosen) == 2 and len(gains) > 10
+    assert before - error(finer) > 2 * np.mean(gains) and error(finer) < before
 
 
 def test_fixed_formats_and_shared_scales(calibrated):

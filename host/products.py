@@ -132,8 +132,10 @@ class ConvolutionProduct:
 
     @property
     def _symmetric_padding(self) -> tuple[int, int] | None:
+        """What PyTorch's convolutions pad themselves: not where a window may lie outside the image, which oneDNN gets wrong."""
         top, bottom, left, right = self.padding
-        return (top, left) if (top, left) == (bottom, right) else None
+        inside = top < self.kernel[0] and left < self.kernel[1]
+        return (top, left) if inside and (top, left) == (bottom, right) else None
 
     def __call__(self, codes: np.ndarray) -> np.ndarray:
         """Codes int8 [B, H, W, I] -> accumulators [B, H' * W', O], exact integers as float32 or int32."""
@@ -160,6 +162,8 @@ class ConvolutionProduct:
         results = []
         for chunk, packed in zip(self.chunks, self.packed, strict=True):
             part = unsigned if len(self.chunks) == 1 else unsigned[..., chunk].contiguous()
+            if part.shape[3] == 1:
+                part = torch.cat([part, part], dim=3)
             results.append(_convolve_packed(_as_nchw(part), packed, self.stride, self._symmetric_padding or (0, 0)))
         return self._rows(results)
 
@@ -242,7 +246,11 @@ def _pad(nhwc: Any, padding: tuple[int, int, int, int], value: int) -> Any:
 
 
 def _pack(weight: np.ndarray, stride: tuple[int, int], padding: tuple[int, int] | None) -> Any:
+    """Weights [O, kh, kw, I] for :func:`_convolve_packed`. One channel becomes two, the second of weight zero: with a single
+    one and an output one pixel wide oneDNN misreads the image (found by fuzzing)."""
     torch = _torch()
+    if weight.shape[3] == 1:
+        weight = np.concatenate([weight, np.zeros_like(weight)], axis=3)
     nchw = torch.from_numpy(np.ascontiguousarray(weight.transpose(0, 3, 1, 2)))
     ones = torch.ones(len(weight), dtype=torch.float32, device="cpu")
     return torch.ops.onednn.qconv_prepack(nchw, ones, 1.0, 128, list(stride), list(padding or (0, 0)), [1, 1], 1, None)

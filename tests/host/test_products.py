@@ -51,6 +51,25 @@ def test_convolutions_equal_the_reference(backend, seed, batch, size, outputs, k
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_one_channel_and_one_column(backend):
+    """Once wrong in oneDNN: one input channel, strides (1, more), an output one pixel wide and several high."""
+    weight = np.arange(-20, 20, dtype=np.int8).reshape(20, 1, 2, 1)
+    codes = np.array([44, 18, -7, 90], np.int8).reshape(1, 2, 2, 1)
+    expected = convolve(codes, weight, (1, 2), (0, 0, 0, 0)).reshape(1, -1, 20)
+    assert np.array_equal(ConvolutionProduct(weight, (1, 2), (0, 0, 0, 0), backend)(codes), expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_windows_in_the_padding_only(backend):
+    """Once wrong in oneDNN: a kernel no wider than its padding."""
+    random = np.random.default_rng(0)
+    weight = random.integers(-127, 128, (16, 3, 1, 3)).astype(np.int8)
+    codes = random.integers(-128, 128, (2, 8, 1, 3)).astype(np.int8)
+    expected = convolve(codes, weight, (1, 3), (2, 2, 1, 1)).reshape(2, -1, 16)
+    assert np.array_equal(ConvolutionProduct(weight, (1, 3), (2, 2, 1, 1), backend)(codes), expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("channels", "kernel"), [(114, 3), (116, 3), (512, 3), (4608, 1), (520, 1), (1033, 1)])
 @pytest.mark.parametrize("code", [-128, 127])
 def test_the_largest_sums_stay_exact(backend, channels, kernel, code):

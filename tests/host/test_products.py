@@ -51,22 +51,20 @@ def test_convolutions_equal_the_reference(backend, seed, batch, size, outputs, k
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_one_channel_and_one_column(backend):
-    """Once wrong in oneDNN: one input channel, strides (1, more), an output one pixel wide and several high."""
-    weight = np.arange(-20, 20, dtype=np.int8).reshape(20, 1, 2, 1)
-    codes = np.array([44, 18, -7, 90], np.int8).reshape(1, 2, 2, 1)
-    expected = convolve(codes, weight, (1, 2), (0, 0, 0, 0)).reshape(1, -1, 20)
-    assert np.array_equal(ConvolutionProduct(weight, (1, 2), (0, 0, 0, 0), backend)(codes), expected)
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_windows_in_the_padding_only(backend):
-    """Once wrong in oneDNN: a kernel no wider than its padding."""
+@pytest.mark.parametrize(
+    ("size", "outputs", "kernel", "stride", "padding"),
+    [
+        ((1, 2, 2, 1), 20, (1, 2), (1, 2), (0, 0, 0, 0)),  # int8: one channel, an output one pixel wide
+        ((2, 1, 1, 1), 1, (2, 3), (1, 2), (2, 2, 1, 2)),  # float32: the same
+        ((2, 8, 1, 3), 16, (3, 1), (1, 3), (2, 2, 1, 1)),  # int8: windows that see only padding
+    ],
+)
+def test_what_onednn_gets_wrong(backend, size, outputs, kernel, stride, padding):
     random = np.random.default_rng(0)
-    weight = random.integers(-127, 128, (16, 3, 1, 3)).astype(np.int8)
-    codes = random.integers(-128, 128, (2, 8, 1, 3)).astype(np.int8)
-    expected = convolve(codes, weight, (1, 3), (2, 2, 1, 1)).reshape(2, -1, 16)
-    assert np.array_equal(ConvolutionProduct(weight, (1, 3), (2, 2, 1, 1), backend)(codes), expected)
+    weight = random.integers(-127, 128, (outputs, *kernel, size[3])).astype(np.int8)
+    codes = random.integers(-128, 128, size).astype(np.int8)
+    expected = convolve(codes, weight, stride, padding).reshape(size[0], -1, outputs)
+    assert np.array_equal(ConvolutionProduct(weight, stride, padding, backend)(codes), expected)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

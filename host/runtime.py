@@ -100,12 +100,11 @@ class Model:
     def labels_of(self, count: int, labels: Sequence[int] | None) -> np.ndarray:
         """int64 [count]; ValueError for a label that the model does not know."""
         known = self.artefact.graph.labels
-        chosen = np.resize(np.asarray(range(known) if labels is None else labels, np.int64), count)
-        if chosen.size and (chosen.min() < 0 or chosen.max() >= known):
-            raise ValueError(
-                f"found label {chosen.max() if chosen.max() >= known else chosen.min()}, expected 0 to {known - 1}"
-            )
-        return chosen
+        given = np.asarray(range(known) if labels is None else labels, np.int64)
+        wrong = given[(given < 0) | (given >= known)]
+        if wrong.size:
+            raise ValueError(f"found label {wrong[0]}, expected 0 to {known - 1}")
+        return np.resize(given, count)
 
     def batches(
         self,

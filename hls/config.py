@@ -10,13 +10,20 @@ from typing import Any
 
 from .boards import find_board
 
+PORTS = 4  # memory ports: program, parameters and weights; activations; kept operands; kept accumulators
+
 
 @dataclass(frozen=True)
 class HardwareConfig:
     """One accelerator on one board. Raises ValueError for what cannot be built.
 
     ``cores`` work on different output pixels or tokens; each multiplies one digit per lane and cycle with ``oc_tile``
-    weights. ``sample_groups`` samples advance in lockstep and share each weight fetch (Diff-Acc's group-wise parallelism).
+    weights. ``sample_groups`` samples advance in lockstep and share each weight fetch, ``channel_groups`` parts of a
+    convolution overlap with the GroupNorm after it (Diff-Acc's group-wise parallelism).
+
+    Buffers: ``digit_depth`` entries in each lane's list, ``positions`` encoded input pixels and ``accumulator_depth`` sums of
+    ``oc_tile`` per core; ``weight_depth`` words of ``oc_tile`` weights per lane, twice; ``row_bytes`` of a run from DRAM,
+    ``staging_depth`` operand channels of an attention product's weights.
     """
 
     board: str = "zcu104"
@@ -26,23 +33,42 @@ class HardwareConfig:
     vector_width: int = 16
     clock_mhz: int = 250
     bus_bits: int = 128
-    bus_ports: int = 4
     sample_groups: int = 16
+    channel_groups: int = 4
+    digit_depth: int = 2048
+    positions: int = 512
+    accumulator_depth: int = 256
+    weight_depth: int = 1024
+    row_bytes: int = 4096
+    staging_depth: int = 256
 
     def __post_init__(self) -> None:
         board = find_board(self.board)
-        for name in ("cores", "lanes", "oc_tile", "vector_width", "clock_mhz", "bus_ports", "sample_groups"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"found {name} = {getattr(self, name)}, expected at least 1")
+        for field in fields(self):
+            if field.name != "board" and getattr(self, field.name) < 1:
+                raise ValueError(f"found {field.name} = {getattr(self, field.name)}, expected at least 1")
         if self.bus_bits not in (32, 64, 128):
             raise ValueError(f"found bus_bits = {self.bus_bits}, expected 32, 64 or 128 (a Zynq HP port)")
-        if self.bus_ports > board.hp_ports:
-            raise ValueError(f"found bus_ports = {self.bus_ports}, but {self.board} has {board.hp_ports} HP ports")
+        if self.oc_tile % 2 or self.oc_tile % self.bus_bytes:
+            raise ValueError(
+                f"found oc_tile = {self.oc_tile}, expected an even multiple of the bus's {self.bus_bytes} bytes"
+            )
+        if self.lanes > self.digit_depth:
+            raise ValueError(f"found digit_depth = {self.digit_depth}, expected at least the {self.lanes} lanes")
+        if board.hp_ports < PORTS:
+            raise ValueError(
+                f"the accelerator has {PORTS} memory ports, but {self.board} has {board.hp_ports} HP ports"
+            )
         if self.multiplier_dsps > board.dsp:
             raise ValueError(
                 f"{self.multipliers} multipliers need {self.multiplier_dsps} DSPs, but {self.board} has {board.dsp}; "
                 "use fewer cores, lanes or output channels"
             )
+
+    @property
+    def bus_bytes(self) -> int:
+        """Bytes of one beat of a memory port."""
+        return self.bus_bits // 8
 
     @property
     def multipliers(self) -> int:
@@ -57,8 +83,7 @@ class HardwareConfig:
     @property
     def bytes_per_cycle(self) -> float:
         """DRAM bytes per accelerator cycle: what the ports or the board's DRAM carry, whichever is less."""
-        ports = self.bus_ports * self.bus_bits / 8
-        return min(ports, find_board(self.board).dram_gb_per_s * 1e3 / self.clock_mhz)
+        return min(PORTS * self.bus_bytes, find_board(self.board).dram_gb_per_s * 1e3 / self.clock_mhz)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

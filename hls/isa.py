@@ -33,8 +33,10 @@ class Flag(IntFlag):
     QUANTIZE = 2  # fused quantizer: the output is a code
     CODE_OUTPUT = 4  # output elements are int8, else int16
     CODE_INPUT = 8  # input elements are int8, else int16
-    FINE = 32  # the fused quantizer appends residue codes: twice the operand's channels
     CONDITIONAL = 16  # bias, or gain and offset, are per sample
+    FINE = 32  # the fused quantizer appends residue codes: twice the operand's channels
+    RESIDENT = 64  # all weights of a pass fit the weight banks together: see plan.py
+    OTHER_RESIDENT = 128  # the same in an attention product's second sub-operation
 
 
 class Region(IntEnum):
@@ -91,7 +93,13 @@ DESCRIPTOR_FIELDS = (
     Field("groups", "<u2", "of GROUP_NORM; heads of SCORES and MIX"),
     Field("silu_bits", "u1", "fraction bits of SiLU's operand and result"),
     Field("reserved_", "u1", "zero"),
-    Field("weights", "<u4", "WEIGHTS: int8 [output channels, kernel height, kernel width, channels]"),
+    Field("block_rows", "<u2", "output rows of a core's block: see plan.py"),
+    Field("chunk_channels", "<u2", "operand channels that are encoded together"),
+    Field("pass_tiles", "<u2", "tiles of output channels whose weights are on chip together"),
+    Field("segment_pixels", "<u2", "operand pixels that are read in one run"),
+    Field(
+        "weights", "<u4", "WEIGHTS: int8 [tile, chunk, tap, word, lane, output channel of the tile], zeros where none"
+    ),
     Field("scalars", "<u4", "PARAMETERS: the node's scalar record"),
     Field("vector0", "<u4", "PARAMETERS: int32 bias, or int32 gain; per sample where CONDITIONAL"),
     Field(
@@ -100,11 +108,23 @@ DESCRIPTOR_FIELDS = (
         "PARAMETERS: int32 multiplier per output channel, or int64 offset (per sample where CONDITIONAL)",
     ),
     Field("sample_stride", "<u4", "bytes between the conditional parameters of two samples"),
-    Field("state_input", "<u4", "STATE: the first operand of the previous step"),
-    Field("state_other", "<u4", "STATE: the second operand of the previous step"),
+    Field("state_input", "<u4", "STATE: first operands of the two last steps, of even and of odd ones"),
+    Field("state_input_span", "<u4", "bytes from the even to the odd one"),
+    Field("state_other", "<u4", "STATE: the same of the second operand"),
+    Field("state_other_span", "<u4", "bytes from the even to the odd one"),
     Field("state_accumulators", "<u4", "STATE: int32 accumulators of the previous step"),
     Field("node", "<u4", "index of the descriptor, which is that of its counter record"),
-    Field("reserved", "<u4", "zero"),
+    Field(
+        "channel_groups",
+        "<u2",
+        "parts of a convolution that overlap with the parts of the GROUP_NORM after it; 0: no overlap",
+    ),
+    Field("other_block_rows", "<u2", "plan of an attention product's second sub-operation"),
+    Field("other_chunk_channels", "<u2", "the same"),
+    Field("other_pass_tiles", "<u2", "the same"),
+    Field("reserved0", "<u4", "zero"),
+    Field("reserved1", "<u4", "zero"),
+    Field("reserved2", "<u4", "zero"),
 )
 
 SCALAR_FIELDS = (
@@ -116,6 +136,8 @@ SCALAR_FIELDS = (
     Field("quantize_multiplier", "<i4", "of the fused quantizer"),
     Field("quantize_shift", "<i4", "of the fused quantizer"),
     Field("keep_state", "<i4", "whether a linear operator stores operands and accumulators for the next step"),
+    Field("parity", "<i4", "of the step: which of the two kept operands is written; the other one is read"),
+    Field("reserved", "<i4", "zero"),
     Field("epsilon", "<i8", "of GROUP_NORM"),
     Field("reciprocal_scale", "<i8", "of SOFTMAX"),
 )

@@ -30,6 +30,8 @@ from ..hls.graph import (
     Upsample,
 )
 from ..hls.isa import COUNTERS, DESCRIPTOR, SCALARS, Flag, Opcode, Reference, Region
+from ..hls.packing import pack_weights, packed_size
+from ..hls.plan import Plan, ProductShape, plan_product
 
 ALIGNMENT = 64  # one burst of four 128-bit beats
 
@@ -88,32 +90,42 @@ def compile_program(graph: Graph, tables: Tables, config: HardwareConfig, batch:
     if batch < 1:
         raise ValueError(f"found a batch of {batch}, expected at least 1")
     operations = fuse(graph)
-    sizes = region_sizes(graph, tables, operations, batch)
+    sizes = region_sizes(graph, tables, config, operations, batch)
     available = find_board(config.board).cma_mib << 20
     if sum(sizes.values()) > available:
         fitting = bisect.bisect_right(
-            range(1, batch), available, key=lambda less: sum(region_sizes(graph, tables, operations, less).values())
+            range(1, batch),
+            available,
+            key=lambda less: sum(region_sizes(graph, tables, config, operations, less).values()),
         )
         raise DoesNotFit(
             f"a batch of {batch} needs {sum(sizes.values()) / 2**20:.0f} MiB, but {config.board} has {available >> 20} MiB of "
             "contiguous memory" + (f"; use a batch of at most {fitting}" if fitting else "; use another board")
         )
     placements, _ = place_tensors(graph, operations, batch)
-    weights, weight_offsets = _pack_weights(graph, tables)
+    plans = {
+        node.name: tuple(
+            plan_product(config, shape, node.name) for shape in _product_shapes(graph, node, placements, batch)
+        )
+        for node in graph.linear_nodes
+    }
+    weights, weight_offsets = _pack_weights(graph, tables, config, plans)
     parameters = ParameterLayout.build(graph, tables, operations, batch)
-    state_offsets, _ = _place_state(graph, batch)
+    state, _ = _place_state(graph, batch)
     descriptors = np.zeros(len(operations), DESCRIPTOR)
-    encoder = _Encoder(graph, batch, placements, weight_offsets, parameters, state_offsets)
+    encoder = _Encoder(graph, batch, placements, weight_offsets, parameters, state, plans)
     for operation in operations:
         encoder.encode(operation, descriptors[operation.index])
     return Program(graph, config, batch, operations, descriptors, weights, parameters, placements, sizes)
 
 
-def region_sizes(graph: Graph, tables: Tables, operations: tuple[Operation, ...], batch: int) -> dict[Region, int]:
+def region_sizes(
+    graph: Graph, tables: Tables, config: HardwareConfig, operations: tuple[Operation, ...], batch: int
+) -> dict[Region, int]:
     """Bytes of each memory region for ``batch`` samples."""
     return {
         Region.PROGRAM: len(operations) * DESCRIPTOR.itemsize,
-        Region.WEIGHTS: _place_weights(graph, tables)[1],
+        Region.WEIGHTS: _place_weights(graph, tables, config)[1],
         Region.PARAMETERS: ParameterLayout.build(graph, tables, operations, batch).size,
         Region.ACTIVATIONS: place_tensors(graph, operations, batch)[1],
         Region.STATE: _place_state(graph, batch)[1],
@@ -225,41 +237,73 @@ def align(offset: int) -> int:
     return -(-offset // ALIGNMENT) * ALIGNMENT
 
 
-def _place_weights(graph: Graph, tables: Tables) -> tuple[dict[str, int], int]:
+def _product_shapes(
+    graph: Graph, node: Convolution | MatMul, placements: dict[str, Placement], batch: int
+) -> tuple[ProductShape, ...]:
+    """What a linear node multiplies: one product, or the two of an attention product with differences, per sample and head."""
+    source, output = graph.tensors[node.inputs[0]], graph.tensors[node.name]
+    if isinstance(node, Convolution):
+        dense = placements[source.name].pitch == source.shape[2]
+        return (ProductShape(batch, *source.shape, *output.shape, node.kernel, node.stride[0], dense=dense),)
+    if node.scores:
+        queries, keys = output.shape[1:]
+        depth = source.shape[2] // node.heads
+        return (
+            ProductShape(1, queries, 1, depth, queries, 1, keys, staged=True),
+            ProductShape(1, keys, 1, depth, keys, 1, queries, staged=True),
+        )
+    queries, keys = source.shape[1:]
+    depth = output.shape[2] // node.heads
+    return (
+        ProductShape(1, queries, 1, keys, queries, 1, depth),
+        ProductShape(1, depth, 1, keys, depth, 1, queries, staged=True, gathered=True),
+    )
+
+
+def _place_weights(graph: Graph, tables: Tables, config: HardwareConfig) -> tuple[dict[str, int], int]:
     """Byte offsets of the convolutions' weights, and the bytes of all."""
     offsets: dict[str, int] = {}
     size = 0
     for node in graph.nodes:
         if isinstance(node, Convolution):
             offsets[node.name] = size
-            size = align(size + tables[f"{node.name}.weight"].nbytes)
+            size = align(size + packed_size(config, tables[f"{node.name}.weight"].shape))
     return offsets, max(size, ALIGNMENT)
 
 
-def _pack_weights(graph: Graph, tables: Tables) -> tuple[np.ndarray, dict[str, int]]:
-    offsets, size = _place_weights(graph, tables)
+def _pack_weights(
+    graph: Graph, tables: Tables, config: HardwareConfig, plans: dict[str, tuple[Plan, ...]]
+) -> tuple[np.ndarray, dict[str, int]]:
+    offsets, size = _place_weights(graph, tables, config)
     packed = np.zeros(size, np.uint8)
     for name, offset in offsets.items():
-        raw = np.ascontiguousarray(tables[f"{name}.weight"]).view(np.uint8).reshape(-1)
+        raw = pack_weights(config, tables[f"{name}.weight"], plans[name][0].chunk_channels).view(np.uint8)
         packed[offset : offset + raw.size] = raw
     return packed, offsets
 
 
-def _place_state(graph: Graph, batch: int) -> tuple[dict[str, tuple[int, int, int]], int]:
-    """Offsets of (first operand, second operand, accumulators) of the previous step, per linear node."""
-    offsets: dict[str, tuple[int, int, int]] = {}
+@dataclass(frozen=True)
+class StatePlace:
+    """Byte offsets in STATE of a linear node's operands, of which those of two steps are kept, and of its accumulators."""
+
+    operands: tuple[int, ...]
+    spans: tuple[int, ...]
+    accumulators: int
+
+
+def _place_state(graph: Graph, batch: int) -> tuple[dict[str, StatePlace], int]:
+    """Operands are kept twice: one step's is read while the next one's is written, by cores that do not wait for each other."""
+    places: dict[str, StatePlace] = {}
     size = 0
     for node in graph.linear_nodes:
-        places = []
+        operands, spans = [], []
         for source in node.inputs:
-            places.append(size)
-            size = align(size + batch * graph.tensors[source].size)
-        if len(places) == 1:
-            places.append(0)
-        places.append(size)
+            operands.append(size)
+            spans.append(align(batch * graph.tensors[source].size))
+            size += 2 * spans[-1]
+        places[node.name] = StatePlace(tuple(operands), tuple(spans), size)
         size = align(size + 4 * batch * graph.tensors[node.name].size)
-        offsets[node.name] = (places[0], places[1], places[2])
-    return offsets, max(size, ALIGNMENT)
+    return places, max(size, ALIGNMENT)
 
 
 @dataclass(frozen=True)
@@ -310,7 +354,7 @@ class ParameterLayout:
         block = np.zeros(self.size, np.uint8)
         scalars = block[: len(self.operations) * SCALARS.itemsize].view(SCALARS)
         for operation in self.operations:
-            self._fill_scalars(operation, group, temporal, keep_state, scalars[operation.index])
+            self._fill_scalars(operation, step, temporal, keep_state, scalars[operation.index])
         for name, offset in self.vectors.items():
             table = self.tables[name]
             if offset < self.shared_size:
@@ -324,15 +368,17 @@ class ParameterLayout:
         return block
 
     def _fill_scalars(
-        self, operation: Operation, group: int, temporal: dict[str, bool], keep_state: bool, record: np.void
+        self, operation: Operation, step: int, temporal: dict[str, bool], keep_state: bool, record: np.void
     ) -> None:
+        group = self.graph.group_of_step[step]
+
         def table(node: Node, name: str) -> np.ndarray:
             return self.tables[f"{node.name}.{name}"][group]
 
         node = operation.first
         if isinstance(node, (Convolution, MatMul)):
             record["reference"] = Reference.PREVIOUS_STEP if temporal.get(node.name, False) else Reference.ZERO
-            record["keep_state"] = keep_state
+            record["keep_state"], record["parity"] = keep_state, step % 2
         if isinstance(node, (Convolution, MatMul, Add, AveragePool, Softmax)):
             record["shift"] = table(node, "shift")
         if isinstance(node, (MatMul, AveragePool, Softmax)):
@@ -356,7 +402,8 @@ class _Encoder:
     placements: dict[str, Placement]
     weight_offsets: dict[str, int]
     parameters: ParameterLayout
-    state_offsets: dict[str, tuple[int, int, int]]
+    state: dict[str, StatePlace]
+    plans: dict[str, tuple[Plan, ...]]
 
     def encode(self, operation: Operation, record: np.void) -> None:
         node, output = operation.first, self.graph.tensors[operation.name]
@@ -372,9 +419,7 @@ class _Encoder:
         if len(node.inputs) > 1:
             record["other"], record["other_pitch"] = self._place(self.graph.tensors[node.inputs[1]])
         if isinstance(node, (Convolution, MatMul)):
-            names = ("state_input", "state_other", "state_accumulators")
-            for name, offset in zip(names, self.state_offsets[node.name], strict=True):
-                record[name] = offset
+            self._encode_linear(node, record)
         if isinstance(node, Convolution):
             self._encode_convolution(node, record)
         elif isinstance(node, MatMul):
@@ -392,6 +437,19 @@ class _Encoder:
     def _place(self, tensor: Tensor) -> tuple[int, int]:
         placement = self.placements[tensor.name]
         return placement.offset, placement.pitch
+
+    def _encode_linear(self, node: Convolution | MatMul, record: np.void) -> None:
+        place = self.state[node.name]
+        record["state_accumulators"] = place.accumulators
+        for name, offset, span in zip(("state_input", "state_other"), place.operands, place.spans, strict=False):
+            record[name], record[f"{name}_span"] = offset, span
+        for prefix, resident, plan in zip(
+            ("", "other_"), (Flag.RESIDENT, Flag.OTHER_RESIDENT), self.plans[node.name], strict=False
+        ):
+            record[f"{prefix}block_rows"], record[f"{prefix}chunk_channels"] = plan.block_rows, plan.chunk_channels
+            record[f"{prefix}pass_tiles"] = plan.pass_tiles
+            record["flags"] |= resident if plan.resident else 0
+        record["segment_pixels"] = self.plans[node.name][0].segment_pixels
 
     def _encode_convolution(self, node: Convolution, record: np.void) -> None:
         record["kernel_height"], record["kernel_width"] = node.kernel

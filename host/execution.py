@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..hls.isa import Flag, Opcode, Reference, Region
+from ..hls.packing import packed_size, unpack_weights
 from . import counting, vector
 from .device import DeviceError
 from .products import ConvolutionProduct, attention_product
@@ -111,11 +112,28 @@ class Execution:
         return np.ascontiguousarray(rows).view(dtype)
 
 
+@dataclass(frozen=True)
+class KeptOperand:
+    """An operand's codes in STATE, of even and of odd steps."""
+
+    even: np.ndarray
+    odd: np.ndarray
+
+    def of(self, scalars: np.void) -> tuple[np.ndarray, np.ndarray]:
+        """Where this step's operand is kept, and the one of the step before."""
+        return (self.odd, self.even) if scalars["parity"] else (self.even, self.odd)
+
+
 class _Linear(Execution):
     """Common to convolutions and attention products: references, state, counting."""
 
-    def state(self, name: str, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
-        return self.memory.view(Region.STATE, self.d[name], dtype, (self.d["batch"], *shape))
+    def state(self, offset: int, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+        return self.memory.view(Region.STATE, offset, dtype, (self.d["batch"], *shape))
+
+    def kept(self, name: str, shape: tuple[int, ...]) -> KeptOperand:
+        """The two places of an operand in STATE."""
+        even, odd = (self.state(self.d[name] + parity * self.d[f"{name}_span"], np.int8, shape) for parity in (0, 1))
+        return KeptOperand(even, odd)
 
     def requantize(self, accumulators: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, scalars: np.void) -> None:
         vector.requantize_rows(accumulators, bias, multiplier, int(scalars["shift"]), self.output.buffer)
@@ -131,23 +149,25 @@ class ConvolutionExecution(_Linear):
         self.stride = (d["stride_height"], d["stride_width"])
         self.padding = (d["pad_top"], d["pad_bottom"], d["pad_left"], d["pad_right"])
         shape = (d["output_channels"], *self.kernel, d["channels"])
-        weight = self.memory.view(Region.WEIGHTS, d["weights"], np.int8, shape)
+        packed = self.memory.view(Region.WEIGHTS, d["weights"], np.int8, (packed_size(self.device.config, shape),))
+        weight = unpack_weights(self.device.config, packed, shape, d["chunk_channels"])
         self.product = ConvolutionProduct(weight, self.stride, self.padding, self.device.backend)
-        self.previous = self.state("state_input", np.int8, self.image)
+        self.operands = self.kept("state_input", self.image)
         pixels = d["output_height"] * d["output_width"]
-        self.accumulators = self.state("state_accumulators", np.int32, (pixels, d["output_channels"]))
+        self.accumulators = self.state(self.d["state_accumulators"], np.int32, (pixels, d["output_channels"]))
 
     def run(self, scalars: np.void) -> Counts | None:
         codes = self.input.dense.reshape(-1, *self.image)
         temporal = scalars["reference"] == Reference.PREVIOUS_STEP
-        counts = self._count(codes, self.previous if temporal else None) if self.device.counting else None
+        kept, previous = self.operands.of(scalars)
+        counts = self._count(codes, previous if temporal else None) if self.device.counting else None
         if temporal and self.device.differences:
-            difference = codes.astype(np.int16) - self.previous
+            difference = codes.astype(np.int16) - previous
             accumulators = self.accumulators + self.product.of_difference(difference)
         else:
             accumulators = self.product(codes)
         if scalars["keep_state"]:
-            self.previous[...] = codes
+            kept[...] = codes
             if self.device.differences:
                 self.accumulators[...] = accumulators
         channels = self.d["output_channels"]
@@ -176,23 +196,26 @@ class ScoresExecution(_Linear):
         d = self.d
         self.heads, self.queries, self.keys = d["groups"], d["output_width"], d["output_channels"]
         self.other = self.slice_of("other", self.keys, d["channels"], True)
-        self.previous_input = self.state("state_input", np.int8, (self.queries, d["channels"]))
-        self.previous_other = self.state("state_other", np.int8, (self.keys, d["channels"]))
-        self.accumulators = self.state("state_accumulators", np.int32, (self.heads, self.queries, self.keys))
+        self.kept_input = self.kept("state_input", (self.queries, d["channels"]))
+        self.kept_other = self.kept("state_other", (self.keys, d["channels"]))
+        self.accumulators = self.state(self.d["state_accumulators"], np.int32, (self.heads, self.queries, self.keys))
 
     def run(self, scalars: np.void) -> Counts | None:
         left = self._left(self.input.dense)
         right = self._right(self.other.dense)
         temporal = scalars["reference"] == Reference.PREVIOUS_STEP
-        before = (self._left(self.previous_input), self._right(self.previous_other)) if temporal else None
+        (kept_input, previous_input), (kept_other, previous_other) = (
+            operand.of(scalars) for operand in (self.kept_input, self.kept_other)
+        )
+        before = (self._left(previous_input), self._right(previous_other)) if temporal else None
         counts = self._count(left, right, before) if self.device.counting else None
         if before is not None and self.device.differences:
             accumulators = self.accumulators + self._difference_product(left, right, *before)
         else:
             accumulators = attention_product(left, right, self.device.backend)
         if scalars["keep_state"]:
-            self.previous_input[...] = self.input.dense.reshape(self.previous_input.shape)
-            self.previous_other[...] = self.other.dense
+            kept_input[...] = self.input.dense.reshape(kept_input.shape)
+            kept_other[...] = self.other.dense
             if self.device.differences:
                 self.accumulators[...] = accumulators
         self._finish(accumulators, scalars)
@@ -244,10 +267,10 @@ class MixExecution(ScoresExecution):
         self.heads, self.queries, self.keys = d["groups"], d["width"], d["channels"]
         self.depth = d["output_channels"]
         self.other = self.slice_of("other", self.keys, self.depth, True)
-        self.previous_input = self.state("state_input", np.int8, (self.heads, self.queries, self.keys))
-        self.previous_other = self.state("state_other", np.int8, (self.keys, self.depth))
+        self.kept_input = self.kept("state_input", (self.heads, self.queries, self.keys))
+        self.kept_other = self.kept("state_other", (self.keys, self.depth))
         shape = (self.heads, self.queries, self.depth // self.heads)
-        self.accumulators = self.state("state_accumulators", np.int32, shape)
+        self.accumulators = self.state(self.d["state_accumulators"], np.int32, shape)
 
     def _left(self, codes: np.ndarray) -> np.ndarray:
         return codes.reshape(-1, self.heads, self.queries, self.keys)

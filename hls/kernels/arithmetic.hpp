@@ -1,0 +1,98 @@
+// The integer arithmetic of DESIGN section 3, as in hls/arithmetic.py: rounding, saturation, digits, packed products.
+#pragma once
+
+#include "types.hpp"
+
+namespace ditto {
+
+template <class C>
+struct Arithmetic {
+    typedef typename C::template sint<64> wide;
+    typedef typename C::template sint<32> accumulator;
+    typedef typename C::template sint<16> value;
+    typedef typename C::template sint<8> code;
+    typedef typename C::template sint<9> difference;
+    typedef typename C::template sint<5> digit;
+    typedef typename C::template uint<8> byte;
+
+    // x / 2**shift, rounded half up; shift 0 returns x.
+    static wide round_shift(wide x, int shift) {
+#pragma HLS INLINE
+        if (shift == 0) return x;
+        return wide(x + (wide(1) << (shift - 1))) >> shift;
+    }
+
+    static wide saturate(wide x, wide low, wide high) {
+#pragma HLS INLINE
+        return x < low ? low : (x > high ? high : x);
+    }
+
+    static code to_code(wide x) { return code(saturate(x, -128, 127)); }
+    static value to_value(wide x) { return value(saturate(x, -32768, 32767)); }
+
+    // saturate((x * multiplier + half) >> shift) before saturation; x within 33 bits, multiplier within 32.
+    static wide scale(wide x, accumulator multiplier, int shift) {
+#pragma HLS INLINE
+        return round_shift(wide(x * wide(multiplier)), shift);
+    }
+
+    // Digits of d in [-256, 255]: d = 16 * high + low; one digit where d fits in 5 bits.
+    static void split(difference d, digit& high, digit& low) {
+#pragma HLS INLINE
+        const bool narrow = d >= -16 && d <= 15;
+        high = narrow ? digit(0) : digit(d >> 4);
+        low = narrow ? digit(d) : digit(d & 15);
+    }
+
+    // Products of one digit with two weights.
+    static void multiply_pair(code a, code b, digit d, accumulator& product_a, accumulator& product_b) {
+#pragma HLS INLINE
+        if (C::packs_products) {
+            multiply_packed(a, b, d, product_a, product_b);
+        } else {
+            product_a = accumulator(a) * accumulator(d);
+            product_b = accumulator(b) * accumulator(d);
+        }
+    }
+
+    // The same in one 27 x 18 DSP multiplier: (b * 2**18 + a) * d, taken apart again.
+    static void multiply_packed(code a, code b, digit d, accumulator& product_a, accumulator& product_b) {
+#pragma HLS INLINE
+        const typename C::template sint<27> packed = (accumulator(b) << 18) + accumulator(a);
+        const accumulator product = accumulator(packed) * accumulator(d);
+#pragma HLS BIND_OP variable = product op = mul impl = dsp
+        product_a = accumulator(product << 14) >> 14;  // where it is negative it has borrowed one from the upper half
+        product_b = accumulator(product - product_a) >> 18;
+    }
+
+    // A two-byte little-endian element of a byte buffer.
+    static value value_at(const byte* buffer, int index) {
+#pragma HLS INLINE
+        typedef typename C::template uint<16> bits;
+        return value(bits((bits(buffer[index + 1]) << 8) | bits(buffer[index])));
+    }
+
+    static accumulator accumulator_at(const byte* buffer, int index) {
+#pragma HLS INLINE
+        typedef typename C::template uint<32> bits;
+        bits x = 0;
+        for (int i = 3; i >= 0; --i) x = bits((x << 8) | bits(buffer[index + i]));
+        return accumulator(x);
+    }
+
+    static wide wide_at(const byte* buffer, int index) {
+#pragma HLS INLINE
+        typedef typename C::template uint<64> bits;
+        bits x = 0;
+        for (int i = 7; i >= 0; --i) x = bits((x << 8) | bits(buffer[index + i]));
+        return wide(x);
+    }
+
+    template <int BYTES>
+    static void put(byte* buffer, int index, wide x) {
+#pragma HLS INLINE
+        for (int i = 0; i < BYTES; ++i) buffer[index + i] = byte((x >> (8 * i)) & 255);
+    }
+};
+
+}  // namespace ditto

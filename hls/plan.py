@@ -1,0 +1,134 @@
+"""How a linear operator is cut into tiles that fit an accelerator's buffers: see the loop nest of ``kernels/linear.hpp``.
+
+Output channels come in tiles of ``oc_tile``, ``pass_tiles`` of them in a *pass*; output rows in *blocks*, one per core in a
+*round*; input channels in *chunks*. Where all chunks of a pass fit the weight banks the pass is *resident*: its weights are
+fetched once for all rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .config import HardwareConfig
+
+EXPECTED_DIGITS = 0.6  # per operand element, to weigh computing against fetching; any value gives a correct plan
+
+
+class CannotPlan(ValueError):
+    """A layer that no tiling fits into the buffers; the message has the numbers."""
+
+
+@dataclass(frozen=True)
+class ProductShape:
+    """One linear operator on one instance. ``dense``: operand pixels follow each other without gaps.
+
+    ``staged``: the weights are codes of another operand, transposed on their way into the banks.
+    """
+
+    samples: int
+    height: int
+    width: int
+    channels: int
+    output_height: int
+    output_width: int
+    outputs: int
+    kernel: tuple[int, int] = (1, 1)
+    stride_height: int = 1
+    dense: bool = False
+    staged: bool = False
+    gathered: bool = False  # the operand is read in columns
+
+    @property
+    def taps(self) -> int:
+        return self.kernel[0] * self.kernel[1]
+
+    def input_rows(self, block_rows: int) -> int:
+        """The most input rows that ``block_rows`` output rows see."""
+        return min((block_rows - 1) * self.stride_height + self.kernel[0], self.height)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Rows of a block, channels of a chunk, tiles of a pass, operand pixels of a run; whether passes are resident."""
+
+    block_rows: int
+    chunk_channels: int
+    pass_tiles: int
+    segment_pixels: int
+    resident: bool
+
+
+def ceil_divide(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def plan_product(config: HardwareConfig, shape: ProductShape, name: str = "layer") -> Plan:
+    """The plan of least estimated time. Raises CannotPlan where not even one output row and one lane's channels fit."""
+    plans = list(_plans(config, shape))
+    if not plans:
+        raise CannotPlan(
+            f"{name}: one output row needs {shape.input_rows(1) * shape.width} positions and {shape.output_width} sums, but a "
+            f"core of {config.board} has {config.positions} and {config.accumulator_depth} (and {config.digit_depth} digits); "
+            "use a configuration with larger buffers"
+        )
+    return min(plans, key=lambda plan: (estimated_cycles(config, shape, plan), -plan.block_rows, -plan.pass_tiles))
+
+
+def _plans(config: HardwareConfig, shape: ProductShape) -> Iterator[Plan]:
+    tiles = ceil_divide(shape.outputs, config.oc_tile)
+    for block_rows in range(1, shape.output_height + 1):
+        positions = shape.input_rows(block_rows) * shape.width
+        if positions > config.positions or block_rows * shape.output_width > config.accumulator_depth:
+            return
+        words = min(
+            config.digit_depth // positions,
+            ceil_divide(shape.channels, config.lanes),
+            _most_words(config, shape, block_rows),
+        )
+        if words < 1:
+            return
+        chunk = min(words * config.lanes, shape.channels)
+        segment = _segment_pixels(config, shape, chunk)
+        most_tiles = min(tiles, config.accumulator_depth // (block_rows * shape.output_width))
+        for pass_tiles in range(1, most_tiles + 1):
+            all_words = shape.taps * ceil_divide(shape.channels, config.lanes)
+            if pass_tiles * all_words <= config.weight_depth:
+                yield Plan(block_rows, chunk, pass_tiles, segment, True)
+            elif pass_tiles * shape.taps * words <= config.weight_depth:
+                yield Plan(block_rows, chunk, pass_tiles, segment, False)
+
+
+def _most_words(config: HardwareConfig, shape: ProductShape, block_rows: int) -> int:
+    """Words of channels that a chunk may have for the other buffers: weight banks, staging, the run of a pixel or a column."""
+    most = min(config.weight_depth // shape.taps, config.row_bytes // config.lanes)
+    if shape.staged:
+        most = min(most, config.staging_depth // config.lanes)
+    if shape.gathered:
+        most = min(most, config.row_bytes // (config.lanes * block_rows))
+    return most
+
+
+def _segment_pixels(config: HardwareConfig, shape: ProductShape, chunk: int) -> int:
+    whole_row = shape.dense and chunk == shape.channels and shape.width * chunk <= config.row_bytes
+    return shape.width if whole_row else 1
+
+
+def estimated_cycles(config: HardwareConfig, shape: ProductShape, plan: Plan) -> float:
+    """A rough time, for choosing between plans only: the exact one needs the digits (``host/cycles.py``)."""
+    passes = ceil_divide(ceil_divide(shape.outputs, config.oc_tile), plan.pass_tiles)
+    chunks = ceil_divide(shape.channels, plan.chunk_channels)
+    groups = ceil_divide(shape.samples, config.sample_groups)
+    samples = min(shape.samples, config.sample_groups)
+    rounds = ceil_divide(samples * ceil_divide(shape.output_height, plan.block_rows), config.cores)
+    words = ceil_divide(plan.chunk_channels, config.lanes)
+    positions = shape.input_rows(plan.block_rows) * shape.width
+    pixels = plan.block_rows * shape.output_width
+    encode = max(positions * words, config.cores * positions * plan.chunk_channels / config.bus_bytes)
+    compute = plan.pass_tiles * pixels * shape.taps * max(words * EXPECTED_DIGITS, 1)
+    finish = config.cores * plan.pass_tiles * pixels * config.oc_tile * 4 / config.bus_bytes / chunks
+    weights = plan.pass_tiles * shape.taps * words * config.lanes * config.oc_tile / config.bus_bytes
+    phases = rounds * chunks
+    if plan.resident:
+        return groups * passes * max(phases * max(encode, compute, finish) + encode + finish, chunks * weights)
+    return groups * passes * phases * max(encode + compute + finish, weights)

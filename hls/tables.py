@@ -6,6 +6,8 @@ checked over the whole domain by ``tests/hls/test_tables.py``.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 SILU_FRACTION_BITS = 11  # the argument |x| as Q4.11
@@ -27,6 +29,13 @@ def _silu_deficit() -> np.ndarray:
     return np.rint(x / (1 + np.exp(x)) * 2.0**SILU_ENTRY_BITS).astype(np.int32)
 
 
+def _gelu_deficit() -> np.ndarray:
+    """``relu(x) - gelu(x) = |x| * Phi(-|x|)`` (Phi: the normal distribution), in the format of the SiLU table."""
+    x = np.arange(513) / 2.0 ** (SILU_FRACTION_BITS - SILU_STEP_BITS)
+    tail = np.array([math.erfc(value / math.sqrt(2)) / 2 for value in x])
+    return np.rint(x * tail * 2.0**SILU_ENTRY_BITS).astype(np.int32)
+
+
 def _exp2_negative() -> np.ndarray:
     """``2**-x`` at the 257 knots over [0, 1]."""
     x = np.arange(257) / 2.0 ** (EXP_FRACTION_BITS - EXP_STEP_BITS)
@@ -40,5 +49,6 @@ def _reciprocal_square_root() -> np.ndarray:
 
 
 SILU_DEFICIT = _silu_deficit()
+GELU_DEFICIT = _gelu_deficit()
 EXP2_NEGATIVE = _exp2_negative()
 RECIPROCAL_SQUARE_ROOT = _reciprocal_square_root()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from ..hls.config import HardwareConfig
     from .runtime import Model
 
 MODEL = click.argument("model", type=click.Path(path_type=Path), required=False)
@@ -37,11 +38,12 @@ def reporting_errors(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> None:
+        from ..hls.csim import CannotCompile
         from .device import DeviceError
 
         try:
             command(*args, **kwargs)
-        except (ValueError, FileNotFoundError, FileExistsError, PermissionError, DeviceError) as error:
+        except (ValueError, FileNotFoundError, FileExistsError, PermissionError, DeviceError, CannotCompile) as error:
             raise InLine(str(error)) from error
         except ModuleNotFoundError as error:
             package = (error.name or "").split(".")[0]
@@ -77,7 +79,7 @@ def main() -> None:
 @click.option("--labels", help="Class labels to take in turn, such as 0-9 or 3,5 (default: all that the model knows).")
 @click.option("--seed", default=0, show_default=True, help="Equal seeds give equal images on every device.")
 @click.option("--batch", default=16, show_default=True, help="Samples that advance together.")
-@click.option("--device", default="auto", show_default=True, help="auto, emulator or board.")
+@click.option("--device", default="auto", show_default=True, help="auto, emulator, csim or board.")
 @click.option(
     "--flow", default="difference", show_default=True, help="original: reference zero; difference: previous step."
 )
@@ -185,6 +187,31 @@ def quantize(model: str, output: Path, scheduler: str, steps: int, eta: float, g
 
 
 @main.command()
+@MODEL
+@click.option("--steps", default=3, show_default=True, help="Denoising steps to compare.")
+@click.option("--batch", default=2, show_default=True, help="Samples that advance together.")
+@click.option("--types", default="native", show_default=True, help="native, or bits: the exact widths of the hardware.")
+@click.option("--seed", default=0, show_default=True)
+@BOARD
+@HARDWARE
+@BACKEND
+@reporting_errors
+def csim(model: Path | None, steps: int, batch: int, types: str, seed: int, board: str, hardware: Path | None,
+         backend: str | None) -> None:  # fmt: skip
+    """Compile the kernels of a configuration with g++, run a MODEL's program on them and compare all memory with the emulator."""
+    from .csim import CSimDevice, compare
+    from .emulator import EmulatorDevice
+    from .runtime import load
+
+    config = _config(board, hardware)
+    simulated = load(model, CSimDevice(config, types))
+    emulated = load(model, EmulatorDevice(config, counting=False, backend=backend))
+    for line in compare(simulated, emulated, steps, batch, seed):
+        click.echo(line)
+    click.echo(f"{steps} steps, {batch} samples, {config.board} configuration, {types} types: every bit equal")
+
+
+@main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @reporting_errors
 def boards(as_json: bool) -> None:
@@ -198,16 +225,25 @@ def boards(as_json: bool) -> None:
 def _load(
     model: Path | None, device: str, board: str, hardware: Path | None, backend: str | None, counting: bool
 ) -> Model:
-    from ..hls.config import HardwareConfig, default_config
     from .emulator import EmulatorDevice
     from .runtime import load
 
-    config = default_config(board) if hardware is None else HardwareConfig.load(hardware)
+    config = _config(board, hardware)
     if device == "board":
         raise ValueError(f"no bitstream has been built for {config.board} yet; use --device emulator")
+    if device == "csim":
+        from .csim import CSimDevice
+
+        return load(model, CSimDevice(config))
     if device not in ("auto", "emulator"):
-        raise ValueError(f"found device {device!r}, expected auto, emulator or board")
+        raise ValueError(f"found device {device!r}, expected auto, emulator, csim or board")
     return load(model, EmulatorDevice(config, counting=counting, backend=backend))
+
+
+def _config(board: str, hardware: Path | None) -> HardwareConfig:
+    from ..hls.config import HardwareConfig, default_config
+
+    return default_config(board) if hardware is None else HardwareConfig.load(hardware)
 
 
 def _labels(text: str | None) -> list[int] | None:

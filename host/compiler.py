@@ -31,7 +31,7 @@ from ..hls.graph import (
 )
 from ..hls.isa import COUNTERS, DESCRIPTOR, SCALARS, Flag, Opcode, Reference, Region
 from ..hls.packing import pack_weights, packed_size
-from ..hls.plan import Plan, ProductShape, plan_product
+from ..hls.plan import CannotPlan, Plan, ProductShape, plan_product
 
 ALIGNMENT = 64  # one burst of four 128-bit beats
 
@@ -103,6 +103,7 @@ def compile_program(graph: Graph, tables: Tables, config: HardwareConfig, batch:
             "contiguous memory" + (f"; use a batch of at most {fitting}" if fitting else "; use another board")
         )
     placements, _ = place_tensors(graph, operations, batch)
+    _check_rows(graph, operations, config)
     plans = {
         node.name: tuple(
             plan_product(config, shape, node.name) for shape in _product_shapes(graph, node, placements, batch)
@@ -117,6 +118,20 @@ def compile_program(graph: Graph, tables: Tables, config: HardwareConfig, batch:
     for operation in operations:
         encoder.encode(operation, descriptors[operation.index])
     return Program(graph, config, batch, operations, descriptors, weights, parameters, placements, sizes)
+
+
+def _check_rows(graph: Graph, operations: tuple[Operation, ...], config: HardwareConfig) -> None:
+    """CannotPlan where a pixel of a vector operation, or a row of softmax, does not fit the vector unit's row buffer."""
+    for operation in operations:
+        if isinstance(operation.first, (Convolution, MatMul)):
+            continue
+        for name in operation.first.inputs:
+            needed = graph.tensors[name].shape[2] * 2
+            if needed > config.row_bytes:
+                raise CannotPlan(
+                    f"{operation.name}: {name} has rows of {needed} bytes, but {config.board} has row_bytes = "
+                    f"{config.row_bytes}; use a configuration with larger buffers"
+                )
 
 
 def region_sizes(

@@ -17,14 +17,12 @@ from ..hls.packing import packed_size, unpack_weights
 from . import counting, vector
 from .device import DeviceError
 from .products import ConvolutionProduct, attention_product
+from .simulated import SLACK
 
 if TYPE_CHECKING:
     from .emulator import EmulatorDevice
 
 Counts = dict[str, int]
-
-
-SLACK = 1 << 18  # bytes that follow each region, so that the last pixel of a slice can be viewed at full pitch
 
 
 @dataclass(frozen=True)

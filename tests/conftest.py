@@ -46,3 +46,9 @@ def tiny_folder(tiny_model, tmp_path) -> Path:
     folder = tmp_path / "model"
     save(tiny_model, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def csim_cache(tmp_path_factory) -> Path:
+    """Compiled C simulations, shared by all tests."""
+    return tmp_path_factory.mktemp("csim")

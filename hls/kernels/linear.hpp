@@ -31,6 +31,7 @@ struct Product {
     address_t input, previous, kept;  // ACTIVATIONS; STATE, read and written
     int input_pitch, kept_pitch;      // codes from pixel to pixel
     bool difference, keep_input;
+    bool gathered;                    // (row, channel) at channel * pitch + row: an attention product's values
 
     WeightLayout layout;
     bool weights_in_state;
@@ -318,6 +319,10 @@ struct Linear {
 #pragma HLS ARRAY_PARTITION variable = previous_row cyclic factor = C::bus_bytes
         int first, low, high;
         input_rows(p, block, first, low, high);
+        if (p.gathered) {
+            gather_block(activations, state, state_out, p, phase, block, lists, encoded, input, previous, kept, merged);
+            return;
+        }
         // A row is kept by the first block that needs it.
         const int kept_from = block.first_row == 0 ? 0 : first - p.stride_height + p.kernel_height;
         const int channel = phase.chunk * p.chunk_channels, size = chunk_size(p, phase.chunk);
@@ -339,6 +344,39 @@ struct Linear {
                     keep_codes(state_out, p.kept + state_offset, bytes, current_row, skew, kept, merged);
                 }
             }
+        }
+    }
+
+    // The same for an operand whose rows lie side by side: one run per channel, turned round on chip.
+    static void gather_block(const word* activations, const word* state, word* state_out, const Product& p,
+                             const Phase& phase, const Block& block, DigitLists<C>& lists, EncodeCounters& encoded,
+                             count_t& input, count_t& previous, count_t& kept, count_t& merged) {
+        byte run[C::row_bytes + 2 * C::bus_bytes], current_rows[C::row_bytes], previous_rows[C::row_bytes];
+#pragma HLS ARRAY_PARTITION variable = run cyclic factor = C::bus_bytes
+        const int channel = phase.chunk * p.chunk_channels, size = chunk_size(p, phase.chunk);
+    gather_channels:
+        for (int c = 0; c < size; ++c) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
+            const address_t offset = address_t(channel + c) * p.input_pitch + block.first_row;
+            const address_t state_offset = address_t(channel + c) * p.kept_pitch + block.first_row;
+            int skew = M::load(activations, p.input + offset, block.rows, run, input);
+            turn(run, skew, current_rows, c, size, block.rows);
+            if (p.keep_input && phase.last_pass) {
+                keep_codes(state_out, p.kept + state_offset, block.rows, run, skew, kept, merged);
+            }
+            if (p.difference) {
+                skew = M::load(state, p.previous + state_offset, block.rows, run, previous);
+                turn(run, skew, previous_rows, c, size, block.rows);
+            }
+        }
+        Encoder<C>::encode(current_rows, 0, previous_rows, 0, p.difference, block.rows, size, 0, lists, encoded);
+    }
+
+    static void turn(const byte* run, int skew, byte* rows, int channel, int channels, int count) {
+    turn_rows:
+        for (int row = 0; row < count; ++row) {
+#pragma HLS PIPELINE II = 1
+            rows[row * channels + channel] = run[skew + row];
         }
     }
 

@@ -20,8 +20,13 @@ struct Finish {
 };
 
 struct VectorCounters {
-    count_t vectors, input_beats, output_beats, parameter_beats, merged_beats;
+    count_t vectors, input_beats, output_beats, parameter_beats, merged_beats, cycles;
 };
+
+inline count_t longest(count_t a, count_t b, count_t c) {
+    const count_t most = a > b ? a : b;
+    return most > c ? most : c;
+}
 
 // A vector operator's operands. Addresses are bytes in ACTIVATIONS, pitches elements from pixel to pixel.
 struct VectorOperation {
@@ -67,17 +72,17 @@ struct Vector {
     static wide gate(const int32_t* table, int entry_bits, wide x, int fraction_bits) {
 #pragma HLS INLINE
         const wide magnitude = x < 0 ? wide(-x) : x;
-        const wide argument = magnitude << (tables::GATE_FRACTION_BITS - fraction_bits);
+        const wide argument = magnitude << (tables::SILU_FRACTION_BITS - fraction_bits);
         const bool inside = argument < (1 << 15);
-        const wide deficit = A::round_shift(interpolate(table, inside ? argument : wide(0), tables::GATE_STEP_BITS),
+        const wide deficit = A::round_shift(interpolate(table, inside ? argument : wide(0), tables::SILU_STEP_BITS),
                                             entry_bits - fraction_bits);
         return (x > 0 ? x : wide(0)) - (inside ? deficit : wide(0));
     }
 
     static wide activate(wide x, const Finish& finish) {
 #pragma HLS INLINE
-        if (finish.activation == SILU) return gate(tables::SILU_DEFICIT, tables::GATE_ENTRY_BITS, x, finish.fraction_bits);
-        if (finish.activation == GELU) return gate(tables::GELU_DEFICIT, tables::GATE_ENTRY_BITS, x, finish.fraction_bits);
+        if (finish.activation == SILU) return gate(tables::SILU_DEFICIT, tables::SILU_ENTRY_BITS, x, finish.fraction_bits);
+        if (finish.activation == GELU) return gate(tables::GELU_DEFICIT, tables::SILU_ENTRY_BITS, x, finish.fraction_bits);
         return x;
     }
 
@@ -118,11 +123,9 @@ struct Vector {
 
     // A pixel's result, and the run of residues that lies behind the codes of all channels.
     static void store_row(word* activations_out, address_t offset, const VectorOperation& op, int channels, const byte* result,
-                          const byte* residues, VectorCounters& counters) {
-        M::store(activations_out, offset, channels * element_bytes(op), result, counters.output_beats, counters.merged_beats);
-        if (op.finish.fine) {
-            M::store(activations_out, offset + op.channels, channels, residues, counters.output_beats, counters.merged_beats);
-        }
+                          const byte* residues, count_t& beats, count_t& merged) {
+        M::store(activations_out, offset, channels * element_bytes(op), result, beats, merged);
+        if (op.finish.fine) M::store(activations_out, offset + op.channels, channels, residues, beats, merged);
     }
 
     // Sum of two values of different scales (ADD), or one value as it is (ACTIVATE), then what follows.
@@ -143,8 +146,10 @@ struct Vector {
             const address_t offset = op.output + address_t(pixel) * op.output_pitch * element_bytes(op);
             elementwise_row(left, skew, right, other_skew, op, add, result, int(offset % C::bus_bytes), residues,
                             int((offset + op.channels) % C::bus_bytes), counters.vectors);
-            store_row(activations_out, offset, op, op.channels, result, residues, counters);
+            store_row(activations_out, offset, op, op.channels, result, residues, counters.output_beats,
+                      counters.merged_beats);
         }
+        counters.cycles += longest(counters.input_beats, counters.vectors, counters.output_beats);
     }
 
     static void elementwise_row(const byte* left, int skew, const byte* right, int other_skew, const VectorOperation& op,
@@ -183,6 +188,7 @@ struct Vector {
             softmax_row(logits, skew, op, reciprocal_scale, codes, int(offset % C::bus_bytes), counters.vectors);
             M::store(activations_out, offset, op.channels, codes, counters.output_beats, counters.merged_beats);
         }
+        counters.cycles += longest(counters.input_beats, counters.vectors, counters.output_beats);
     }
 
     static void softmax_row(const byte* logits, int skew, const VectorOperation& op, int64_t reciprocal_scale, byte* codes,
@@ -242,50 +248,59 @@ struct Vector {
         typename A::accumulator sums[C::row_bytes / 2];
 #pragma HLS ARRAY_PARTITION variable = sums cyclic factor = C::vector_width
         const int outputs = op.samples * op.output_height * op.output_width;
+        count_t adding = 0, dividing = 0;
     pool_pixels:
         for (int output = 0; output < outputs; ++output) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 4096
             const int x = output % op.output_width, y = (output / op.output_width) % op.output_height;
             const int sample = output / (op.output_width * op.output_height);
-        pool_rows:
-            for (int dy = 0; dy < op.factor; ++dy) {
-            pool_columns:
-                for (int dx = 0; dx < op.factor; ++dx) {
-                    const address_t pixel = (address_t(sample) * op.height + y * op.factor + dy) * op.width + x * op.factor + dx;
-                    byte row[buffer_bytes];
-                    const int skew = M::load(activations, op.input + 2 * pixel * op.input_pitch, 2 * op.channels, row,
-                                             counters.input_beats);
-                pool_vectors:
-                    for (int first = 0; first < op.channels; first += C::vector_width) {
-#pragma HLS PIPELINE II = 1
-                        for (int i = 0; i < C::vector_width; ++i) {
-#pragma HLS UNROLL
-                            const int channel = first + i;
-                            if (channel < op.channels) {
-                                const typename A::accumulator before = dy == 0 && dx == 0 ? typename A::accumulator(0) : sums[channel];
-                                sums[channel] = before + A::value_at(row, skew + 2 * channel);
-                            }
-                        }
-                        ++counters.vectors;
-                    }
-                }
+        pool_window:
+            for (int i = 0; i < op.factor * op.factor; ++i) {
+#pragma HLS DATAFLOW
+#pragma HLS LOOP_TRIPCOUNT min = 4 max = 4
+                const int row_index = y * op.factor + i / op.factor, column = x * op.factor + i % op.factor;
+                const address_t pixel = (address_t(sample) * op.height + row_index) * op.width + column;
+                byte row[buffer_bytes];
+                const int skew = M::load(activations, op.input + 2 * pixel * op.input_pitch, 2 * op.channels, row,
+                                         counters.input_beats);
+                add_row(row, skew, op.channels, i == 0, sums, adding);
             }
             const address_t offset = op.output + 2 * address_t(output) * op.output_pitch;
-            const int skew = int(offset % C::bus_bytes);
             byte result[buffer_bytes];
-        pool_means:
-            for (int first = 0; first < op.channels; first += C::vector_width) {
-#pragma HLS PIPELINE II = 1
-                for (int i = 0; i < C::vector_width; ++i) {
-#pragma HLS UNROLL
-                    const int channel = first + i;
-                    if (channel < op.channels) {
-                        A::template put<2>(result, skew + 2 * channel,
-                                           wide(A::to_value(A::scale(wide(sums[channel]), op.multiplier0, op.shift))));
-                    }
-                }
-                ++counters.vectors;
-            }
+            divide_row(sums, op, result, int(offset % C::bus_bytes), dividing);
             M::store(activations_out, offset, 2 * op.channels, result, counters.output_beats, counters.merged_beats);
+        }
+        counters.vectors += adding + dividing;
+        counters.cycles += longest(counters.input_beats, adding, 0) + dividing + counters.output_beats;
+    }
+
+    static void add_row(const byte* row, int skew, int channels, bool first, typename A::accumulator* sums, count_t& vectors) {
+    add_vectors:
+        for (int channel = 0; channel < channels; channel += C::vector_width) {
+#pragma HLS PIPELINE II = 1
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
+            for (int c = channel; c < channel + C::vector_width; ++c) {
+#pragma HLS UNROLL
+                if (c < channels) sums[c] = (first ? typename A::accumulator(0) : sums[c]) + A::value_at(row, skew + 2 * c);
+            }
+            ++vectors;
+        }
+    }
+
+    static void divide_row(const typename A::accumulator* sums, const VectorOperation& op, byte* result, int skew,
+                           count_t& vectors) {
+    divide_vectors:
+        for (int channel = 0; channel < op.channels; channel += C::vector_width) {
+#pragma HLS PIPELINE II = 1
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
+            for (int c = channel; c < channel + C::vector_width; ++c) {
+#pragma HLS UNROLL
+                if (c < op.channels) {
+                    const wide mean = A::to_value(A::scale(wide(sums[c]), op.multiplier0, op.shift));
+                    A::template put<2>(result, skew + 2 * c, mean);
+                }
+            }
+            ++vectors;
         }
     }
 
@@ -299,6 +314,8 @@ struct Vector {
             const int x = pixel % op.width, y = pixel / op.width;  // y runs over all samples
         upsample_copies:
             for (int copy = 0; copy < op.factor * op.factor; ++copy) {
+#pragma HLS DATAFLOW
+#pragma HLS LOOP_TRIPCOUNT min = 4 max = 4
                 const address_t target = address_t(y * op.factor + copy / op.factor) * op.output_width + x * op.factor + copy % op.factor;
                 const address_t offset = op.output + target * op.output_pitch * size;
                 byte aligned[buffer_bytes];
@@ -306,6 +323,7 @@ struct Vector {
                 M::store(activations_out, offset, bytes, aligned, counters.output_beats, counters.merged_beats);
             }
         }
+        counters.cycles += counters.input_beats + longest(counters.vectors, counters.output_beats, 0);
     }
 
     // A run to another place in its beats.
@@ -354,6 +372,7 @@ struct Vector {
     static void load_affine(const word* parameters, const NormOperation& norm, int sample, int channel, int channels,
                             typename A::accumulator* gains, wide* offsets, VectorCounters& counters) {
         const address_t of_sample = sample * norm.sample_stride;
+        const count_t before = counters.parameter_beats;
     load_affine_runs:
         for (int first = 0; first < channels; first += C::vector_width) {
             byte row[8 * C::vector_width + 2 * C::bus_bytes];
@@ -363,30 +382,41 @@ struct Vector {
             skew = M::load(parameters, norm.offset + of_sample + 8 * (channel + first), 8 * count, row, counters.parameter_beats);
             for (int i = 0; i < count; ++i) offsets[first + i] = A::wide_at(row, skew + 8 * i);
         }
+        counters.cycles += counters.parameter_beats - before;
     }
 
     // Sums and sums of squares per channel.
     static void sum_pixels(const word* activations, const VectorOperation& op, int first_pixel, int pixels, int channel,
                            int channels, wide* sums, wide* squares, VectorCounters& counters) {
+        count_t beats = 0, vectors = 0;
     sum_pixels_loop:
         for (int pixel = 0; pixel < pixels; ++pixel) {
+#pragma HLS DATAFLOW
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 1024
             byte row[buffer_bytes];
             const address_t offset = op.input + 2 * (address_t(first_pixel + pixel) * op.input_pitch + channel);
-            const int skew = M::load(activations, offset, 2 * channels, row, counters.input_beats);
-        sum_vectors:
-            for (int first = 0; first < channels; first += C::vector_width) {
+            const int skew = M::load(activations, offset, 2 * channels, row, beats);
+            sum_row(row, skew, channels, pixel == 0, sums, squares, vectors);
+        }
+        counters.input_beats += beats;
+        counters.vectors += vectors;
+        counters.cycles += longest(beats, vectors, 0);
+    }
+
+    static void sum_row(const byte* row, int skew, int channels, bool first, wide* sums, wide* squares, count_t& vectors) {
+    sum_vectors:
+        for (int channel = 0; channel < channels; channel += C::vector_width) {
 #pragma HLS PIPELINE II = 1
-                for (int i = 0; i < C::vector_width; ++i) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
+            for (int c = channel; c < channel + C::vector_width; ++c) {
 #pragma HLS UNROLL
-                    const int c = first + i;
-                    if (c < channels) {
-                        const wide x = A::value_at(row, skew + 2 * c);
-                        sums[c] = (pixel == 0 ? wide(0) : sums[c]) + x;
-                        squares[c] = (pixel == 0 ? wide(0) : squares[c]) + x * x;
-                    }
+                if (c < channels) {
+                    const wide x = A::value_at(row, skew + 2 * c);
+                    sums[c] = (first ? wide(0) : sums[c]) + x;
+                    squares[c] = (first ? wide(0) : squares[c]) + x * x;
                 }
-                ++counters.vectors;
             }
+            ++vectors;
         }
     }
 
@@ -394,6 +424,8 @@ struct Vector {
     static void solve(const wide* sums, const wide* squares, const typename A::accumulator* gains, const wide* offsets,
                       const NormOperation& norm, int per_group, int channels, wide count, wide reciprocal, wide* slopes,
                       wide* intercepts, VectorCounters& counters) {
+        counters.vectors += 2 * channels;
+        counters.cycles += 2 * channels;
     solve_groups:
         for (int first = 0; first < channels; first += per_group) {
             wide total = 0, square = 0;
@@ -402,7 +434,6 @@ struct Vector {
 #pragma HLS PIPELINE II = 1
                 total += sums[c];
                 square += squares[c];
-                ++counters.vectors;
             }
             wide root;
             int half_exponent;
@@ -416,35 +447,47 @@ struct Vector {
                 const wide slope = A::saturate(A::round_shift(wide(count * root * wide(gains[c])), shift), -limit, limit);
                 slopes[c] = slope;
                 intercepts[c] = offsets[c] - A::round_shift(wide(mean * slope), tables::NORM_MEAN_BITS);
-                ++counters.vectors;
             }
         }
     }
 
     static void apply(const word* activations, word* activations_out, const VectorOperation& op, int first_pixel, int pixels,
                       int channel, int channels, const wide* slopes, const wide* intercepts, VectorCounters& counters) {
+        count_t input = 0, vectors = 0, output = 0;
     apply_pixels:
         for (int pixel = 0; pixel < pixels; ++pixel) {
+#pragma HLS DATAFLOW
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 1024
             byte row[buffer_bytes], result[buffer_bytes], residues[buffer_bytes];
-            const address_t input = op.input + 2 * (address_t(first_pixel + pixel) * op.input_pitch + channel);
-            const int skew = M::load(activations, input, 2 * channels, row, counters.input_beats);
-            const address_t output = op.output + (address_t(first_pixel + pixel) * op.output_pitch + channel) * element_bytes(op);
-        apply_vectors:
-            for (int first = 0; first < channels; first += C::vector_width) {
+            const address_t source = op.input + 2 * (address_t(first_pixel + pixel) * op.input_pitch + channel);
+            const int skew = M::load(activations, source, 2 * channels, row, input);
+            const address_t target = op.output + (address_t(first_pixel + pixel) * op.output_pitch + channel) * element_bytes(op);
+            apply_row(row, skew, op, channels, slopes, intercepts, result, int(target % C::bus_bytes), residues,
+                      int((target + op.channels) % C::bus_bytes), vectors);
+            store_row(activations_out, target, op, channels, result, residues, output, counters.merged_beats);
+        }
+        counters.input_beats += input;
+        counters.vectors += vectors;
+        counters.output_beats += output;
+        counters.cycles += longest(input, vectors, output);
+    }
+
+    static void apply_row(const byte* row, int skew, const VectorOperation& op, int channels, const wide* slopes,
+                          const wide* intercepts, byte* result, int result_skew, byte* residues, int residue_skew,
+                          count_t& vectors) {
+    apply_vectors:
+        for (int channel = 0; channel < channels; channel += C::vector_width) {
 #pragma HLS PIPELINE II = 1
-                for (int i = 0; i < C::vector_width; ++i) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
+            for (int c = channel; c < channel + C::vector_width; ++c) {
 #pragma HLS UNROLL
-                    const int c = first + i;
-                    if (c < channels) {
-                        const wide x = A::value_at(row, skew + 2 * c);
-                        const wide y = A::to_value(A::round_shift(wide(x * slopes[c] + intercepts[c]), tables::NORM_SLOPE_BITS));
-                        put(result, int(output % C::bus_bytes), residues, int((output + op.channels) % C::bus_bytes), c,
-                            activate(y, op.finish), op.finish, op.code_output);
-                    }
+                if (c < channels) {
+                    const wide x = A::value_at(row, skew + 2 * c);
+                    const wide y = A::to_value(A::round_shift(wide(x * slopes[c] + intercepts[c]), tables::NORM_SLOPE_BITS));
+                    put(result, result_skew, residues, residue_skew, c, activate(y, op.finish), op.finish, op.code_output);
                 }
-                ++counters.vectors;
             }
-            store_row(activations_out, output, op, channels, result, residues, counters);
+            ++vectors;
         }
     }
 };

@@ -1,0 +1,94 @@
+"""Generates what the kernels take from Python: the C++ headers of configuration, descriptors and tables, and the top functions.
+
+Templates (``templates/*.j2``) hold constants and interfaces only; the loops are hand-written in ``kernels/*.hpp``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import isa, reference, tables
+from .config import HardwareConfig
+
+FOLDER = Path(__file__).parent
+KERNELS = FOLDER / "kernels"
+TEMPLATES = FOLDER / "templates"
+C_TYPES = {"u1": "uint32_t", "u2": "uint32_t", "u4": "uint32_t", "i4": "int32_t", "i8": "int64_t", "u8": "uint64_t"}
+
+
+def generate(config: HardwareConfig, folder: Path) -> list[Path]:
+    """Write config.hpp, isa.hpp, tables.hpp, top.cpp and csim.cpp into ``folder``; returns their paths."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, keep_trailing_newline=True)
+    contexts: dict[str, dict[str, Any]] = {
+        "config.hpp": {"config": config, "constants": config_constants(config)},
+        "isa.hpp": _isa_context(),
+        "tables.hpp": {"constants": table_constants(), "tables": _tables()},
+        "top.cpp": {"config": config, "registers": _registers()},
+        "csim.cpp": {"region_names": [region.name for region in isa.Region]},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, context in contexts.items():
+        paths.append(folder / name)
+        paths[-1].write_text(environment.get_template(f"{name}.j2").render(context))
+    return paths
+
+
+def config_constants(config: HardwareConfig) -> dict[str, int]:
+    """The integers of ``Config``: the configuration's own and the bit widths that follow from them."""
+    fields = {name: value for name, value in asdict(config).items() if isinstance(value, int)}
+    most_words = max(config.digit_depth, config.weight_depth)
+    return fields | {
+        "bus_bytes": config.bus_bytes,
+        "word_bits": most_words.bit_length(),
+        "position_bits": config.positions.bit_length(),
+    }
+
+
+def table_constants() -> dict[str, int]:
+    """Fixed-point formats, by their names in :mod:`.tables` and :mod:`.reference`."""
+    constants = {name: value for name, value in vars(tables).items() if name.endswith("_BITS")}
+    norm = {"NORM_MEAN_BITS": reference.MEAN_BITS, "NORM_RECIPROCAL_BITS": reference.RECIPROCAL_BITS}
+    norm |= {"NORM_SLOPE_BITS": reference.SLOPE_BITS, "NORM_LARGEST_SLOPE_BITS": reference.LARGEST_SLOPE.bit_length()}
+    return constants | norm | {"SOFTMAX_BITS": reference.SOFTMAX_BITS}
+
+
+def _tables() -> dict[str, list[int]]:
+    return {name: table.tolist() for name, table in vars(tables).items() if isinstance(table, np.ndarray)}
+
+
+def _isa_context() -> dict[str, Any]:
+    records = {}
+    for name, dtype, fields in (
+        ("descriptor", isa.DESCRIPTOR, isa.DESCRIPTOR_FIELDS),
+        ("scalars", isa.SCALARS, isa.SCALAR_FIELDS),
+    ):
+        assert dtype.fields is not None
+        entries = [
+            {
+                "name": field.name,
+                "meaning": field.meaning,
+                "type": C_TYPES[field.type.lstrip("<")],
+                "bytes": dtype.fields[field.name][0].itemsize,
+                "offset": dtype.fields[field.name][1],
+            }
+            for field in fields
+        ]
+        records[name] = {"itemsize": dtype.itemsize, "fields": entries}
+    return {"opcodes": list(isa.Opcode), "flags": list(isa.Flag), "references": list(isa.Reference), "records": records}
+
+
+def _registers() -> dict[str, Any]:
+    names = {region: region.name.lower() for region in isa.Region}
+    return {
+        "config_hash": hex(isa.CONFIG_HASH),
+        "descriptor_count": hex(isa.DESCRIPTOR_COUNT),
+        "error": hex(isa.ERROR),
+        "bases": {name: hex(isa.base_register(region)) for region, name in names.items()},
+    }

@@ -1,0 +1,322 @@
+// Controller: fetches descriptors and runs each on the linear or the vector unit.
+#pragma once
+
+#include "isa.hpp"
+#include "linear.hpp"
+#include "vector.hpp"
+
+namespace ditto {
+
+template <class C>
+struct Controller {
+    typedef Arithmetic<C> A;
+    typedef Memory<C> M;
+    typedef typename M::word word;
+    typedef typename A::byte byte;
+
+    // Runs `count` descriptors; returns 0, or 1 + the index of one that is none.
+    static uint32_t run(const word* program, const word* weights, const word* parameters, const word* activations,
+                        word* activations_out, const word* state, word* state_out, word* counters, uint32_t count,
+                        LinearBuffers<C>& buffers) {
+    run_descriptors:
+        for (uint32_t i = 0; i < count; ++i) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 256
+            byte raw[DESCRIPTOR_BYTES + 2 * C::bus_bytes], raw_scalars[SCALARS_BYTES + 2 * C::bus_bytes];
+#pragma HLS ARRAY_PARTITION variable = raw complete
+#pragma HLS ARRAY_PARTITION variable = raw_scalars complete
+            count_t beats = 0;
+            int skew = M::load(program, i * DESCRIPTOR_BYTES, DESCRIPTOR_BYTES, raw, beats);
+            const Descriptor d = unpack_descriptor<C>(raw, skew);
+            skew = M::load(parameters, d.scalars, SCALARS_BYTES, raw_scalars, beats);
+            const Scalars s = unpack_scalars<C>(raw_scalars, skew);
+            if (!execute(weights, parameters, activations, activations_out, state, state_out, d, s, buffers)) return i + 1;
+        }
+        return 0;
+    }
+
+    static bool execute(const word* weights, const word* parameters, const word* activations, word* activations_out,
+                        const word* state, word* state_out, const Descriptor& d, const Scalars& s,
+                        LinearBuffers<C>& buffers) {
+        VectorCounters vector = {};
+        const VectorOperation op = vector_operation(d, s);
+        switch (d.opcode) {
+            case CONVOLUTION:
+                convolve(weights, parameters, activations, activations_out, state, state_out, d, s, buffers);
+                return true;
+            case SCORES:
+            case MIX:
+                attend(weights, parameters, activations, activations_out, state, state_out, d, s, buffers);
+                return true;
+            case GROUP_NORM:
+                Vector<C>::normalize(parameters, activations, activations_out, op, norm_operation(d, s), vector);
+                return true;
+            case ADD:
+                Vector<C>::elementwise(activations, activations_out, op, true, vector);
+                return true;
+            case ACTIVATE:
+                Vector<C>::elementwise(activations, activations_out, op, false, vector);
+                return true;
+            case SOFTMAX:
+                Vector<C>::softmax(activations, activations_out, op, s.reciprocal_scale, vector);
+                return true;
+            case AVERAGE_POOL:
+                Vector<C>::average_pool(activations, activations_out, op, vector);
+                return true;
+            case UPSAMPLE:
+                Vector<C>::upsample(activations, activations_out, op, vector);
+                return true;
+            default:
+                return false;
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------- vector unit
+
+    static VectorOperation vector_operation(const Descriptor& d, const Scalars& s) {
+        VectorOperation op = {};
+        op.samples = d.batch;
+        op.height = d.height;
+        op.width = d.width;
+        op.channels = d.channels;
+        op.output_height = d.output_height;
+        op.output_width = d.output_width;
+        op.factor = d.stride_height;
+        op.input = d.input;
+        op.other = d.other;
+        op.output = d.output;
+        op.input_pitch = d.input_pitch;
+        op.other_pitch = d.other_pitch;
+        op.output_pitch = d.output_pitch;
+        op.code_input = d.flags & FLAG_CODE_INPUT;
+        op.code_output = d.flags & FLAG_CODE_OUTPUT;
+        op.finish.activation = d.flags & FLAG_SILU ? SILU : NO_ACTIVATION;
+        op.finish.fraction_bits = d.silu_bits;
+        op.finish.quantize = d.flags & FLAG_QUANTIZE;
+        op.finish.fine = d.flags & FLAG_FINE;
+        op.finish.multiplier = s.quantize_multiplier;
+        op.finish.shift = s.quantize_shift;
+        op.multiplier0 = s.multiplier0;
+        op.multiplier1 = s.multiplier1;
+        op.shift = s.shift;
+        return op;
+    }
+
+    static NormOperation norm_operation(const Descriptor& d, const Scalars& s) {
+        NormOperation norm = {};
+        norm.groups = d.groups;
+        norm.first_group = 0;
+        norm.end_group = d.groups;
+        norm.conditional = d.flags & FLAG_CONDITIONAL;
+        norm.gain_bits = s.gain_bits;
+        norm.gain = d.vector0;
+        norm.offset = d.vector1;
+        norm.sample_stride = d.sample_stride;
+        norm.epsilon = s.epsilon;
+        return norm;
+    }
+
+    // ------------------------------------------------------------------------------------------------- linear unit
+
+    static void convolve(const word* weights, const word* parameters, const word* activations, word* activations_out,
+                         const word* state, word* state_out, const Descriptor& d, const Scalars& s,
+                         LinearBuffers<C>& buffers) {
+        Product p = {};
+        p.samples = d.batch;
+        p.height = d.height;
+        p.width = d.width;
+        p.channels = d.channels;
+        p.output_height = d.output_height;
+        p.output_width = d.output_width;
+        p.outputs = d.output_channels;
+        p.kernel_height = d.kernel_height;
+        p.kernel_width = d.kernel_width;
+        p.stride_height = d.stride_height;
+        p.stride_width = d.stride_width;
+        p.pad_top = d.pad_top;
+        p.pad_left = d.pad_left;
+        p.input = d.input;
+        p.input_pitch = d.input_pitch;
+        p.kept_pitch = d.channels;
+        p.layout = PACKED;
+        p.weights = d.weights;
+        p.accumulators = d.state_accumulators;
+        p.accumulator_pixel = d.output_channels;
+        p.accumulator_channel = 1;
+        p.has_bias = true;
+        p.conditional_bias = d.flags & FLAG_CONDITIONAL;
+        p.bias = d.vector0;
+        p.multipliers = d.vector1;
+        p.bias_stride = d.sample_stride;
+        p.output = d.output;
+        p.output_pitch = d.output_pitch;
+        set_common(p, d, s);
+        set_reference(p, s, d.state_input, d.state_input_span);
+        LinearCounters counters = {};
+        Linear<C>::run(weights, parameters, activations, activations_out, state, state_out, p, 0, Linear<C>::tiles(p), buffers,
+                       counters);
+    }
+
+    static void set_common(Product& p, const Descriptor& d, const Scalars& s) {
+        p.finish = true;
+        p.code_output = d.flags & FLAG_CODE_OUTPUT;
+        p.shift = s.shift;
+        p.multiplier = s.multiplier0;
+        p.keep_accumulators = s.keep_state;
+        p.block_rows = d.block_rows;
+        p.chunk_channels = d.chunk_channels;
+        p.pass_tiles = d.pass_tiles;
+        p.segment_pixels = d.segment_pixels;
+        p.resident = d.flags & FLAG_RESIDENT;
+    }
+
+    // The reference of the encoded operand, and where it is kept for the next step.
+    static void set_reference(Product& p, const Scalars& s, address_t kept, address_t span) {
+        p.difference = s.reference == PREVIOUS_STEP;
+        p.add_accumulators = p.difference;
+        p.keep_input = s.keep_state;
+        p.kept = kept + (s.parity ? span : 0);
+        p.previous = kept + (s.parity ? 0 : span);
+    }
+
+    // A product of every sample and head: left . right, or with differences left . d(right), kept, then d(left) . right_prev.
+    static void attend(const word* weights, const word* parameters, const word* activations, word* activations_out,
+                       const word* state, word* state_out, const Descriptor& d, const Scalars& s, LinearBuffers<C>& buffers) {
+        LinearCounters counters = {};
+        const bool difference = s.reference == PREVIOUS_STEP;
+    attend_samples:
+        for (uint32_t sample = 0; sample < d.batch; ++sample) {
+        attend_heads:
+            for (uint32_t head = 0; head < d.groups; ++head) {
+                if (difference) {
+                    const Product second = second_product(d, s, sample, head);
+                    Linear<C>::run(weights, parameters, activations, activations_out, state, state_out, second, 0,
+                                   Linear<C>::tiles(second), buffers, counters);
+                }
+                const Product first = first_product(d, s, sample, head);
+                Linear<C>::run(weights, parameters, activations, activations_out, state, state_out, first, 0,
+                               Linear<C>::tiles(first), buffers, counters);
+                if (!difference && s.keep_state) keep_other(activations, state_out, d, s, sample, head, counters);
+            }
+        }
+    }
+
+    // Sizes of an attention product: rows x inner times inner x columns, per head.
+    struct Sizes {
+        int rows, inner, columns;
+    };
+
+    static Sizes sizes_of(const Descriptor& d) {
+        if (d.opcode == SCORES) return {int(d.output_width), int(d.channels / d.groups), int(d.output_channels)};
+        return {int(d.width), int(d.channels), int(d.output_channels / d.groups)};
+    }
+
+    // Where the codes of one sample and head begin, and how far it is from token to token; `kept` in STATE.
+    static void left_place(const Descriptor& d, int sample, int head, address_t& first, int& pitch, address_t& kept, int& kept_pitch) {
+        const Sizes n = sizes_of(d);
+        if (d.opcode == SCORES) {
+            first = d.input + address_t(sample) * n.rows * d.input_pitch + head * n.inner;
+            kept = address_t(sample) * n.rows * d.channels + head * n.inner;
+            pitch = d.input_pitch;
+            kept_pitch = d.channels;
+        } else {
+            const address_t row = (address_t(sample) * d.groups + head) * n.rows;
+            first = d.input + row * d.input_pitch;
+            kept = row * n.inner;
+            pitch = d.input_pitch;
+            kept_pitch = n.inner;
+        }
+    }
+
+    static void right_place(const Descriptor& d, int sample, int head, address_t& first, int& pitch, address_t& kept, int& kept_pitch) {
+        const Sizes n = sizes_of(d);
+        const int tokens = d.opcode == SCORES ? n.columns : n.inner, width = d.opcode == SCORES ? n.inner : n.columns;
+        first = d.other + address_t(sample) * tokens * d.other_pitch + head * width;
+        pitch = d.other_pitch;
+        kept_pitch = width * d.groups;
+        kept = address_t(sample) * tokens * kept_pitch + head * width;
+    }
+
+    static void set_attention(Product& p, const Descriptor& d, int rows, int inner, int columns, int sample, int head) {
+        const Sizes n = sizes_of(d);
+        p.samples = 1;
+        p.height = p.output_height = rows;
+        p.width = p.output_width = 1;
+        p.channels = inner;
+        p.outputs = columns;
+        p.kernel_height = p.kernel_width = p.stride_height = p.stride_width = 1;
+        p.accumulators = d.state_accumulators + 4 * (address_t(sample) * d.groups + head) * n.rows * n.columns;
+        p.shared_multiplier = true;
+    }
+
+    // left . right, or d(left) . right_prev: requantized and written.
+    static Product first_product(const Descriptor& d, const Scalars& s, int sample, int head) {
+        const Sizes n = sizes_of(d);
+        Product p = {};
+        set_attention(p, d, n.rows, n.inner, n.columns, sample, head);
+        set_common(p, d, s);
+        p.segment_pixels = 1;
+        address_t kept, right, right_kept;
+        int right_pitch, right_kept_pitch;
+        left_place(d, sample, head, p.input, p.input_pitch, kept, p.kept_pitch);
+        set_reference(p, s, d.state_input + kept, d.state_input_span);
+        right_place(d, sample, head, right, right_pitch, right_kept, right_kept_pitch);
+        p.layout = d.opcode == SCORES ? ROWS : COLUMNS;
+        p.weights_in_state = p.difference;
+        p.weights = p.difference ? d.state_other + (s.parity ? 0 : d.state_other_span) + right_kept : right;
+        p.weight_pitch = p.difference ? right_kept_pitch : right_pitch;
+        p.accumulator_pixel = n.columns;
+        p.accumulator_channel = 1;
+        if (d.opcode == SCORES) {
+            p.output = d.output + 2 * (address_t(sample) * d.groups + head) * n.rows * d.output_pitch;
+        } else {
+            p.output = d.output + (address_t(sample) * n.rows * d.output_pitch + head * n.columns) * (p.code_output ? 1 : 2);
+        }
+        p.output_pitch = d.output_pitch;
+        return p;
+    }
+
+    // left . d(right), transposed: the right operand is encoded, the left one stands as weights. Kept, not written.
+    static Product second_product(const Descriptor& d, const Scalars& s, int sample, int head) {
+        const Sizes n = sizes_of(d);
+        Product p = {};
+        set_attention(p, d, n.columns, n.inner, n.rows, sample, head);
+        set_common(p, d, s);
+        p.finish = false;
+        p.keep_accumulators = true;
+        p.block_rows = d.other_block_rows;
+        p.chunk_channels = d.other_chunk_channels;
+        p.pass_tiles = d.other_pass_tiles;
+        p.segment_pixels = 1;
+        p.resident = d.flags & FLAG_OTHER_RESIDENT;
+        p.gathered = d.opcode == MIX;
+        address_t kept, left_kept;
+        int left_kept_pitch;
+        right_place(d, sample, head, p.input, p.input_pitch, kept, p.kept_pitch);
+        set_reference(p, s, d.state_other + kept, d.state_other_span);
+        left_place(d, sample, head, p.weights, p.weight_pitch, left_kept, left_kept_pitch);
+        p.layout = ROWS;
+        p.accumulator_pixel = 1;
+        p.accumulator_channel = n.columns;
+        return p;
+    }
+
+    // Without a second product nothing has kept the right operand yet.
+    static void keep_other(const word* activations, word* state_out, const Descriptor& d, const Scalars& s, int sample, int head,
+                           LinearCounters& counters) {
+        const Sizes n = sizes_of(d);
+        const int tokens = d.opcode == SCORES ? n.columns : n.inner, width = d.opcode == SCORES ? n.inner : n.columns;
+        address_t first, kept;
+        int pitch, kept_pitch;
+        right_place(d, sample, head, first, pitch, kept, kept_pitch);
+        kept += d.state_other + (s.parity ? d.state_other_span : 0);
+    keep_tokens:
+        for (int token = 0; token < tokens; ++token) {
+            byte row[C::row_bytes + 2 * C::bus_bytes];
+            const int skew = M::load(activations, first + address_t(token) * pitch, width, row, counters.input_beats);
+            Linear<C>::keep_codes(state_out, kept + address_t(token) * kept_pitch, width, row, skew, counters.kept_beats,
+                                  counters.merged_beats);
+        }
+    }
+};
+
+}  // namespace ditto

@@ -1,0 +1,62 @@
+"""The C simulation behind the ``Device`` interface: the kernels' C++ runs the same programs in the same memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..hls.config import HardwareConfig
+from ..hls.csim import CSimulation
+from ..hls.isa import DESCRIPTOR_COUNT, ERROR, Region
+from .device import DeviceError
+from .schedulers import standard_normal
+from .simulated import SimulatedDevice
+
+if TYPE_CHECKING:
+    from .runtime import Model
+
+
+class CSimDevice(SimulatedDevice):
+    """``types``: "native", or "bits" for the exact widths of the hardware. Raises CannotCompile without g++ or headers."""
+
+    def __init__(self, config: HardwareConfig, types: str = "native", cache: Path | None = None):
+        super().__init__("csim", config, counting=True)
+        self.simulation = CSimulation(config, types, cache)
+
+    def execute(self) -> None:
+        buffers = [self.region(region) for region in Region]
+        addresses = [buffer.storage.ctypes.data for buffer in buffers]
+        sizes = [buffer.data.size for buffer in buffers]
+        error = self.simulation.run(addresses, sizes, self.registers.get(DESCRIPTOR_COUNT, 0))
+        self.registers[ERROR] = error
+        if error:
+            raise DeviceError(f"descriptor {error - 1}: its opcode is unknown")
+
+
+def compare(simulated: Model, emulated: Model, steps: int, batch: int, seed: int) -> Iterator[str]:
+    """Run the first ``steps`` of a denoising run on both, with differences; yields a line per step.
+
+    Raises DeviceError at the first byte of ACTIVATIONS, where all tensors lie, that differs.
+    """
+    graph = emulated.artefact.graph
+    if not 1 <= steps <= graph.steps:
+        raise ValueError(f"found {steps} steps, expected 1 to {graph.steps}")
+    labels = emulated.labels_of(batch, None)
+    sample = np.stack([standard_normal(seed, index, 0, graph.sample_shape) for index in range(batch)])
+    sessions = simulated.session(batch), emulated.session(batch)
+    for step in range(steps):
+        outputs = [session.run_step(sample, step, labels, "difference") for session in sessions]
+        found, expected = (session.buffers[Region.ACTIVATIONS].data for session in sessions)
+        if not np.array_equal(found, expected):
+            byte = int(np.flatnonzero(found != expected)[0])
+            raise DeviceError(
+                f"step {step}: byte {byte} of ACTIVATIONS is {found[byte]}, in the emulator {expected[byte]}"
+            )
+        noise = None
+        if emulated.scheduler.needs_noise(step):
+            noise = np.stack([standard_normal(seed, index, step + 1, graph.sample_shape) for index in range(batch)])
+        sample = emulated.scheduler.step(outputs[1], step, sample, noise)
+        yield f"step {step}: {found.size:,} bytes of activations equal"

@@ -1,0 +1,95 @@
+"""What the devices without a board share: buffers in host memory, registers, and regions found by their base addresses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..hls.config import HardwareConfig
+from ..hls.isa import (
+    BASE_ADDRESS,
+    CONFIG_HASH,
+    CONTROL,
+    DONE,
+    ERROR,
+    IDLE,
+    START,
+    Region,
+    base_register,
+)
+from .device import DeviceError
+
+PAGE = 4096
+SLACK = 1 << 18  # bytes that follow each buffer, so that the last pixel of a slice can be viewed at full pitch
+
+
+@dataclass(eq=False)
+class SimulatedBuffer:
+    """Host memory that plays the board's: coherent, so flush and invalidate only mark what changed."""
+
+    storage: np.ndarray  # data and SLACK bytes
+    address: int
+    version: int = 0
+
+    @property
+    def data(self) -> np.ndarray:
+        return self.storage[:-SLACK]
+
+    def flush(self) -> None:
+        self.version += 1
+
+    def invalidate(self) -> None:
+        pass
+
+    def free(self) -> None:
+        self.storage = np.zeros(SLACK, np.uint8)
+
+
+class SimulatedDevice:
+    """Base: ``execute`` runs the program that registers and memory hold, and may set the ERROR register."""
+
+    def __init__(self, name: str, config: HardwareConfig, counting: bool):
+        self.name = name
+        self.config = config
+        self.counting = counting
+        self.registers: dict[int, int] = {CONFIG_HASH: config.register_hash, CONTROL: IDLE}
+        self.buffers: list[SimulatedBuffer] = []
+        self._next_address = 0x1000_0000
+
+    def allocate(self, nbytes: int) -> SimulatedBuffer:
+        buffer = SimulatedBuffer(np.zeros(nbytes + SLACK, np.uint8), self._next_address)
+        self._next_address += -(-nbytes // PAGE) * PAGE
+        self.buffers = [kept for kept in self.buffers if kept.data.size] + [buffer]
+        return buffer
+
+    def write_register(self, offset: int, value: int) -> None:
+        if offset == CONTROL and value & START:
+            self.start()
+        elif offset not in (CONFIG_HASH, ERROR, CONTROL):
+            self.registers[offset] = value
+
+    def read_register(self, offset: int) -> int:
+        return self.registers.get(offset, 0)
+
+    def start(self) -> None:
+        self.registers[ERROR] = 0
+        self.execute()
+        self.registers[CONTROL] = DONE | IDLE
+
+    def execute(self) -> None:
+        raise NotImplementedError
+
+    def wait(self, deadline_s: float) -> None:
+        if not self.registers[CONTROL] & DONE:
+            raise DeviceError(f"the {self.name} was not started; waited {deadline_s:g} s for nothing")
+
+    def region(self, region: Region) -> SimulatedBuffer:
+        low, high = (self.registers.get(base_register(region) + word, 0) for word in (0, 4))
+        address = low | high << 32
+        for buffer in self.buffers:
+            if buffer.address == address and buffer.data.size:
+                return buffer
+        raise DeviceError(
+            f"register {BASE_ADDRESS:#x}: {region.name} points to {address:#x}, where no buffer was allocated"
+        )

@@ -1,0 +1,77 @@
+"""Plans fit the buffers that they are made for, whatever the layer; packed weights come back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ditto_zynq.hls.config import HardwareConfig
+from ditto_zynq.hls.packing import pack_weights, packed_size, unpack_weights
+from ditto_zynq.hls.plan import CannotPlan, ProductShape, ceil_divide, plan_product
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.hls.configs import CONFIGS
+
+SIZES = st.integers(1, 40)
+
+
+def shapes():
+    def build(samples, size, channels, outputs, kernel, stride, flags):
+        height, width = size[0] + kernel[0], size[1] + kernel[1]
+        rows, columns = (height - kernel[0]) // stride + 1, (width - kernel[1]) // stride + 1
+        return ProductShape(samples, height, width, channels, rows, columns, outputs, kernel, stride, *flags)
+
+    kernels = st.tuples(st.integers(1, 3), st.integers(1, 3))
+    return st.builds(
+        build, st.integers(1, 9), st.tuples(SIZES, SIZES), st.integers(1, 700), st.integers(1, 300), kernels,
+        st.integers(1, 2), st.tuples(st.booleans(), st.booleans(), st.just(False)),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+@settings(max_examples=60, deadline=None)
+@given(shape=shapes())
+def test_plans_fit_the_buffers(config: HardwareConfig, shape: ProductShape):
+    try:
+        plan = plan_product(config, shape, "conv")
+    except CannotPlan as error:
+        needs_row = shape.input_rows(1) * shape.width
+        assert "conv: one output row needs" in str(error)
+        assert (
+            needs_row > min(config.positions, config.digit_depth)
+            or shape.output_width > config.accumulator_depth
+            or shape.taps > config.weight_depth
+        )
+        return
+    positions = shape.input_rows(plan.block_rows) * shape.width
+    words, all_words = ceil_divide(plan.chunk_channels, config.lanes), ceil_divide(shape.channels, config.lanes)
+    assert plan.chunk_channels % config.lanes == 0 or plan.chunk_channels == shape.channels
+    assert positions <= config.positions and positions * words <= config.digit_depth
+    assert plan.pass_tiles * plan.block_rows * shape.output_width <= config.accumulator_depth
+    assert plan.pass_tiles * shape.taps * (all_words if plan.resident else words) <= config.weight_depth
+    assert plan.segment_pixels * plan.chunk_channels <= config.row_bytes
+    assert not shape.staged or plan.chunk_channels <= config.staging_depth
+    assert plan.segment_pixels in (1, shape.width)
+
+
+def test_a_layer_that_never_fits_is_refused_with_the_numbers():
+    shape = ProductShape(1, 64, 400, 8, 64, 400, 8, (3, 3))
+    with pytest.raises(
+        CannotPlan, match=r"up\.conv: one output row needs 1200 positions and 400 sums.* has 512 and 256"
+    ):
+        plan_product(HardwareConfig(), shape, "up.conv")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    outputs=st.integers(1, 70), kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)), channels=st.integers(1, 60),
+    chunk=st.integers(1, 9), seed=st.integers(0, 99),
+)  # fmt: skip
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_packed_weights_come_back(config, outputs, kernel, channels, chunk, seed):
+    weight = np.random.default_rng(seed).integers(-127, 128, (outputs, *kernel, channels)).astype(np.int8)
+    chunk_channels = min(chunk * config.lanes, channels)
+    packed = pack_weights(config, weight, chunk_channels)
+    assert packed.size == packed_size(config, weight.shape)
+    assert np.array_equal(unpack_weights(config, packed, weight.shape, chunk_channels), weight)
+    assert np.count_nonzero(packed) == np.count_nonzero(weight)

@@ -1,0 +1,138 @@
+"""The C simulation equals the reference and the emulator in every bit: random graphs, whole runs, the bundled model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from ditto_zynq.hls.config import HardwareConfig
+from ditto_zynq.hls.isa import DESCRIPTOR_COUNT, Region
+from ditto_zynq.hls.plan import CannotPlan
+from ditto_zynq.host.cli import main
+from ditto_zynq.host.compiler import compile_program
+from ditto_zynq.host.csim import CSimDevice, compare
+from ditto_zynq.host.device import DeviceError
+from ditto_zynq.host.emulator import EmulatorDevice
+from ditto_zynq.host.runtime import Model, load
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.hls.configs import CONFIGS, SHIPPED, TINY
+from tests.host.test_emulator import assert_equal_everywhere, no_reuse, run_both, session_of  # noqa: F401
+from tests.random_graphs import GraphBuilder, random_unet
+
+pytestmark = pytest.mark.hls
+SEEDS = st.integers(0, 2**32 - 1)
+UNHURRIED = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+
+
+@pytest.fixture(scope="module", params=CONFIGS.values(), ids=CONFIGS)
+def device(request, csim_cache) -> CSimDevice:
+    return CSimDevice(request.param, cache=csim_cache)
+
+
+@pytest.mark.parametrize("flow", ["original", "difference"])
+@settings(max_examples=20, **UNHURRIED)
+@given(seed=SEEDS, batch=st.integers(1, 5))
+def test_every_operator_equals_the_reference(no_reuse, device, flow, seed, batch):  # noqa: F811
+    build, graph = random_unet(seed)
+    for session, expected in run_both(build, graph, device, flow, batch):
+        assert_equal_everywhere(session, expected)
+
+
+@pytest.mark.parametrize("config", [SHIPPED, TINY], ids=["zcu104", "tiny"])
+@settings(max_examples=3, **UNHURRIED)
+@given(seed=SEEDS)
+def test_exact_widths_equal_the_reference(no_reuse, csim_cache, config, seed):  # noqa: F811
+    build, graph = random_unet(seed)
+    device = CSimDevice(config, "bits", csim_cache)
+    for session, expected in run_both(build, graph, device, "difference"):
+        assert_equal_everywhere(session, expected)
+
+
+@settings(max_examples=25, **UNHURRIED)
+@given(
+    seed=SEEDS, batch=st.integers(1, 3), outputs=st.integers(1, 70), extreme=st.booleans(),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 90)),
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)), stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.tuples(*[st.integers(0, 2)] * 4),
+)  # fmt: skip
+def test_convolutions_of_every_shape(device, seed, batch, outputs, extreme, size, kernel, stride, padding):
+    """More input channels than any buffer of the tiny configuration, strides, padding, saturating values, both references."""
+    if size[0] + padding[0] + padding[1] < kernel[0] or size[1] + padding[2] + padding[3] < kernel[1]:
+        return
+    build = GraphBuilder(seed)
+    graph = build.graph(build.convolution(build.input(size), outputs, kernel, stride, padding, extreme=extreme))
+    try:
+        runs = list(run_both(build, graph, device, "difference", batch))
+    except CannotPlan:
+        assert device.config.positions < 64, "only the small buffers may refuse"
+        return
+    session, expected = runs[-1]
+    assert np.array_equal(session.codes(graph.output), expected[graph.output])
+
+
+@pytest.mark.parametrize("change", ["none", "all"])
+def test_differences_of_zero_and_of_full_range(device, change):
+    build = GraphBuilder(1)
+    graph = build.graph(build.convolution(build.input((4, 5, 20)), 9, (3, 3), padding=(1, 1, 1, 1)))
+    session = session_of(build, graph, 2, device)
+    emulated = session_of(build, graph, 2, EmulatorDevice(device.config))
+    for step in range(graph.steps):
+        code = 127 if change == "none" or step % 2 else -128
+        sample = np.full((2, 20, 4, 5), float(code))
+        found, expected = (s.run_step(sample, step, np.zeros(2, np.int64), "difference") for s in (session, emulated))
+        assert np.array_equal(found, expected)
+
+
+def test_a_whole_denoising_run_equals_the_emulator(tiny_model, device):
+    """Six steps in three step groups, every sample's bits."""
+    simulated = Model(tiny_model, device).generate(3, [0, 2], seed=5, batch=2, progress=False)
+    emulated = Model(tiny_model, EmulatorDevice(device.config)).generate(3, [0, 2], seed=5, batch=2, progress=False)
+    assert np.array_equal(simulated.samples, emulated.samples)
+
+
+@pytest.mark.parametrize("types", ["native", "bits"])
+def test_the_bundled_model_at_its_real_size(types, csim_cache):
+    """Three full steps with differences: all tensors in memory, byte for byte."""
+    simulated, emulated = load(None, CSimDevice(SHIPPED, types, csim_cache)), load(None, EmulatorDevice(SHIPPED))
+    assert len(list(compare(simulated, emulated, steps=3, batch=2 if types == "native" else 1, seed=0))) == 3
+
+
+def test_a_difference_is_found(tiny_model, csim_cache):
+    device = CSimDevice(SHIPPED, cache=csim_cache)
+    simulated, emulated = Model(tiny_model, device), Model(tiny_model, EmulatorDevice(SHIPPED))
+    simulated.session(1).buffers[Region.WEIGHTS].data[0] ^= 1
+    with pytest.raises(DeviceError, match=r"step 0: byte \d+ of ACTIVATIONS is \d+, in the emulator \d+"):
+        list(compare(simulated, emulated, 1, 1, 0))
+    with pytest.raises(ValueError, match="found 7 steps, expected 1 to 6"):
+        list(compare(simulated, emulated, 7, 1, 0))
+
+
+def test_what_the_device_refuses(csim_cache):
+    build, graph = random_unet(3)
+    device = CSimDevice(SHIPPED, cache=csim_cache)
+    other = compile_program(graph, build.tables, HardwareConfig(cores=4), 1)
+    session = session_of(build, graph, 1, device)
+    with pytest.raises(DeviceError, match="compile for the device's configuration"):
+        type(session)(other, session.artefact, device)
+    session.buffers[Region.PROGRAM].data[:] = 255
+    device.write_register(DESCRIPTOR_COUNT, 1)
+    with pytest.raises(DeviceError, match="descriptor 0: its opcode is unknown"):
+        device.start()
+
+
+def test_the_command(tiny_folder, monkeypatch, csim_cache):
+    monkeypatch.setattr("ditto_zynq.hls.csim.default_cache", lambda: csim_cache)
+    result = CliRunner().invoke(main, ["csim", str(tiny_folder), "--steps", "2"])
+    assert result.exit_code == 0, result.output
+    assert "2 steps, 2 samples, zcu104 configuration, native types: every bit equal" in result.stdout
+    for options, message in ((["--steps", "0"], "found 0 steps"), (["--types", "float"], "found C simulation types")):
+        result = CliRunner().invoke(main, ["csim", str(tiny_folder), *options])
+        assert result.exit_code == 1 and message in result.stderr
+
+
+def test_buffers_that_are_too_small_are_refused(tiny_model):
+    small = HardwareConfig(row_bytes=16, staging_depth=16)
+    with pytest.raises(CannotPlan, match=r"has rows of \d+ bytes, but zcu104 has row_bytes = 16"):
+        compile_program(tiny_model.graph, tiny_model.tables, small, 1)

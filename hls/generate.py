@@ -68,6 +68,7 @@ def _isa_context() -> dict[str, Any]:
     for name, dtype, fields in (
         ("descriptor", isa.DESCRIPTOR, isa.DESCRIPTOR_FIELDS),
         ("scalars", isa.SCALARS, isa.SCALAR_FIELDS),
+        ("counters", isa.COUNTERS, isa.COUNTER_FIELDS),
     ):
         assert dtype.fields is not None
         entries = [
@@ -81,7 +82,14 @@ def _isa_context() -> dict[str, Any]:
             for field in fields
         ]
         records[name] = {"itemsize": dtype.itemsize, "fields": entries}
-    return {"opcodes": list(isa.Opcode), "flags": list(isa.Flag), "references": list(isa.Reference), "records": records}
+    return {
+        "opcodes": list(isa.Opcode),
+        "flags": list(isa.Flag),
+        "references": list(isa.Reference),
+        "records": records,
+        "counters": isa.COUNTER_NAMES,
+        "start_cycles": isa.START_CYCLES,
+    }
 
 
 def _registers() -> dict[str, Any]:

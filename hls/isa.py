@@ -143,19 +143,41 @@ SCALAR_FIELDS = (
 )
 
 COUNTER_FIELDS = (
-    Field("compute_cycles", "<u8", "of the compute unit: the fullest lane of each core, summed"),
-    Field("vector_cycles", "<u8", "of the vector unit"),
-    Field("memory_cycles", "<u8", "of the memory movers"),
-    Field("cycles", "<u8", "of the descriptor, all units overlapped"),
-    Field("bytes_read", "<u8", "from DRAM"),
-    Field("bytes_written", "<u8", "to DRAM"),
-    Field("elements", "<u8", "operand elements encoded"),
+    Field("cycles", "<u8", "of the descriptor, all units overlapped as they are in the kernels"),
+    Field("compute_cycles", "<u8", "iterations of the multipliers' loop, of all cores"),
+    Field("tap_cycles", "<u8", "iterations of the loop over kernel taps, of all cores"),
+    Field("encode_cycles", "<u8", "iterations of the encoders, of all cores"),
+    Field("vector_cycles", "<u8", "iterations of the vector unit"),
+    Field("weight_beats", "<u8", "read: weights, and an attention product's second operand"),
+    Field("input_beats", "<u8", "read: operands"),
+    Field("previous_beats", "<u8", "read: operands of the previous step"),
+    Field(
+        "accumulator_read_beats",
+        "<u8",
+        "read: accumulators of the previous step or of an attention product's other half",
+    ),
+    Field("parameter_beats", "<u8", "read: descriptor, scalars, biases, multipliers, gains, offsets"),
+    Field("merged_beats", "<u8", "read: beats of which only a part is written"),
+    Field("output_beats", "<u8", "written: results"),
+    Field("kept_beats", "<u8", "written: operands for the next step"),
+    Field("accumulator_write_beats", "<u8", "written: accumulators"),
+    Field("elements", "<u8", "operand elements encoded, again where a block or a pass needs them again"),
     Field("zeros", "<u8", "encoded elements that are zero"),
     Field("narrow", "<u8", "non-zero encoded elements that fit 4 bits"),
-    Field("digits", "<u8", "digits sent"),
-    Field("products", "<u8", "digit x weight products"),
-    Field("dense_products", "<u8", "8x8 products of a dense array, padding included"),
+    Field("digits", "<u8", "digits of the encoded elements"),
+    Field("products", "<u8", "digit x weight products, of unused output channels of a tile too"),
+    Field("dense_products", "<u8", "8x8 products of a dense array with the same tiles, padding included"),
 )
+START_CYCLES = 64  # of a descriptor, to fill the pipelines: an estimate
+READ_BEATS = (
+    "weight_beats",
+    "input_beats",
+    "previous_beats",
+    "accumulator_read_beats",
+    "parameter_beats",
+    "merged_beats",
+)
+WRITTEN_BEATS = ("output_beats", "kept_beats", "accumulator_write_beats")
 
 
 def _record(fields: tuple[Field, ...]) -> np.dtype:

@@ -1,7 +1,8 @@
-"""What the encoding unit does with a linear operator's operand: classes, digits, and the cycles of the fullest lane.
+"""What the encoding and compute units do with a linear operator's operand: classes, digits, and the cycles of the fullest lane.
 
 Lane j takes input channels c with ``c % lanes == j``. A core works on one output pixel or token at a time; its lanes wait
 for each other once per pixel, so a pixel costs the digits of its fullest lane over all kernel taps, and at least one cycle.
+Counts are per row of the image and per chunk of channels: the cycle model puts them together as a program's plan says.
 """
 
 from __future__ import annotations
@@ -18,20 +19,14 @@ NOTHING = np.zeros((0, 0), np.int8)
 
 @dataclass(frozen=True)
 class Encoded:
-    """Counts of one operand: ``elements`` = ``zeros`` + ``narrow`` (fit 4 bits, not zero) + wider ones.
+    """Counts of one operand, int64. ``classes`` [B, H, chunks, 3]: zeros, non-zeros that fit 4 bits, and digits of input rows.
 
-    ``used_digits`` counts a digit once for every kernel window it falls into; ``pixel_cycles`` sums the fullest lane.
+    ``cycles`` and ``used`` [B, H', chunks], of output rows: of the fullest lane, and digits once for every window they are in.
     """
 
-    elements: int
-    zeros: int
-    narrow: int
-    digits: int
-    used_digits: int
-    pixel_cycles: int
-
-    def __add__(self, other: Encoded) -> Encoded:
-        return Encoded(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+    classes: np.ndarray
+    cycles: np.ndarray
+    used: np.ndarray
 
 
 def count_convolution(
@@ -41,47 +36,61 @@ def count_convolution(
     stride: tuple[int, int],
     padding: tuple[int, int, int, int],
     lanes: int,
+    chunk: int,
 ) -> Encoded:
-    """Codes int8 [B, H, W, C], and those of the previous step where it is the reference."""
+    """Codes int8 [B, H, W, C], and those of the previous step where it is the reference, in chunks of ``chunk`` channels."""
     batch, height, width, channels = codes.shape
     rows = (height + padding[0] + padding[1] - kernel[0]) // stride[0] + 1
     columns = (width + padding[2] + padding[3] - kernel[1]) // stride[1] + 1
-    digits = np.zeros((batch, height, width, lanes), np.uint16)
-    zeros, narrow, total = _count_map(codes.reshape(-1, channels), previous, lanes, digits.reshape(-1, lanes))
-    cycles, used = _window_cycles(digits, kernel, stride, padding[0], padding[2], rows, columns)
-    return Encoded(codes.size, zeros, narrow, total, used, cycles)
+    chunks = -(-channels // chunk)
+    classes = np.zeros((chunks, batch * height, 3), np.int64)
+    cycles, used = np.zeros((2, chunks, batch, rows), np.int64)
+    for index in range(chunks):
+        part = slice(index * chunk, (index + 1) * chunk)
+        now = np.ascontiguousarray(codes[..., part])
+        before = None if previous is None else np.ascontiguousarray(previous.reshape(codes.shape)[..., part])
+        digits = np.zeros((batch, height, width, lanes), np.uint16)
+        _count_map(now, before, lanes, digits.reshape(-1, lanes), width, classes[index])
+        _window_cycles(digits, kernel, stride, padding[0], padding[2], rows, columns, cycles[index], used[index])
+    classes = classes.reshape(chunks, batch, height, 3)
+    return Encoded(classes.transpose(1, 2, 0, 3), cycles.transpose(1, 2, 0), used.transpose(1, 2, 0))
 
 
-def count_rows(rows: np.ndarray, previous: np.ndarray | None, lanes: int) -> Encoded:
-    """Attention operands int8 [..., N, K]: one token, of K elements, per row."""
-    depth = rows.shape[-1]
-    flat = rows.reshape(1, 1, -1, depth)
-    return count_convolution(
-        flat, None if previous is None else previous.reshape(flat.shape), (1, 1), (1, 1), (0,) * 4, lanes
-    )
+def count_rows(rows: np.ndarray, previous: np.ndarray | None, lanes: int, chunk: int) -> Encoded:
+    """Attention operands int8 [I, N, K]: one token, of K elements, per row of an image one pixel wide."""
+    image = rows[:, :, None]
+    before = None if previous is None else previous[:, :, None]
+    return count_convolution(image, before, (1, 1), (1, 1), (0,) * 4, lanes, chunk)
 
 
-def _count_map(codes: np.ndarray, previous: np.ndarray | None, lanes: int, digits: np.ndarray) -> tuple[int, int, int]:
+def _count_map(
+    codes: np.ndarray, previous: np.ndarray | None, lanes: int, digits: np.ndarray, width: int, classes: np.ndarray
+) -> None:
+    channels = codes.shape[3]
+    flat = codes.reshape(-1, channels)
     if vector.ACCELERATED:
         from .kernels import count_map
 
-        before = NOTHING if previous is None else np.ascontiguousarray(previous).reshape(codes.shape)
-        return count_map(np.ascontiguousarray(codes), before, lanes, digits)
-    difference = codes.astype(np.int64) - (0 if previous is None else previous.reshape(codes.shape).astype(np.int64))
+        count_map(flat, NOTHING if previous is None else previous.reshape(flat.shape), lanes, digits, width, classes)
+        return
+    difference = flat.astype(np.int64) - (0 if previous is None else previous.reshape(flat.shape).astype(np.int64))
     each = count_digits(difference)
-    for lane in range(min(lanes, codes.shape[1])):
+    for lane in range(min(lanes, channels)):
         digits[:, lane] = each[:, lane::lanes].sum(axis=1)
-    classes = classify(difference)
-    return int((classes == 0).sum()), int((classes == 1).sum()), int(each.sum())
+    kinds = classify(difference)
+    for column, counted in enumerate((kinds == 0, kinds == 1, each)):
+        classes[:, column] = counted.reshape(len(classes), -1).sum(axis=1)
 
 
 def _window_cycles(
-    digits: np.ndarray, kernel: tuple[int, int], stride: tuple[int, int], top: int, left: int, rows: int, columns: int
-) -> tuple[int, int]:
+    digits: np.ndarray, kernel: tuple[int, int], stride: tuple[int, int], top: int, left: int, rows: int, columns: int,
+    cycles: np.ndarray, used: np.ndarray,
+) -> None:  # fmt: skip
     if vector.ACCELERATED:
         from .kernels import window_cycles
 
-        return window_cycles(digits, *kernel, *stride, top, left, rows, columns)
+        window_cycles(digits, *kernel, *stride, top, left, rows, columns, cycles, used)
+        return
     batch, height, width, lanes = digits.shape
     padded = np.zeros(
         (batch, (rows - 1) * stride[0] + kernel[0] + top, (columns - 1) * stride[1] + kernel[1] + left, lanes), np.int64
@@ -94,4 +103,5 @@ def _window_cycles(
             window += padded[:, ky : ky + rows * stride[0] : stride[0], kx : kx + columns * stride[1] : stride[1]][
                 :, :rows, :columns
             ]
-    return int(np.maximum(window.max(axis=3), 1).sum()), int(window.sum())
+    cycles[...] = np.maximum(window.max(axis=3), 1).sum(axis=2)
+    used[...] = window.sum(axis=(2, 3))

@@ -11,14 +11,14 @@ import numpy as np
 
 from ..hls.config import HardwareConfig
 from ..hls.isa import (
-    COUNTER_NAMES,
     COUNTERS,
     DESCRIPTOR,
     DESCRIPTOR_COUNT,
     SCALARS,
     Region,
 )
-from .cycles import fill_cycles
+from .counting import Encoded
+from .cycles import CycleModel
 from .execution import Execution, Memory, prepare
 from .products import choose_backend
 from .simulated import SimulatedDevice
@@ -44,11 +44,14 @@ class EmulatorDevice(SimulatedDevice):
         self.differences = differences
         self.backend = choose_backend(backend)
         self._prepared: tuple[tuple[int, ...], list[Execution]] | None = None
+        self._model: CycleModel | None = None
 
     def execute(self) -> None:
-        counted = _run(self._prepare(), self.region(Region.PARAMETERS).data)
+        executions = self._prepare()
+        parameters = self.region(Region.PARAMETERS).data
+        encoded = [execution.run(_scalars(parameters, execution.scalars)[0]) for execution in executions]
         if self.counting:
-            self._store_counters(counted)
+            self._store_counters(encoded)
 
     def _prepare(self) -> list[Execution]:
         """Executable descriptors; made again when program, weights or addresses have changed."""
@@ -59,26 +62,17 @@ class EmulatorDevice(SimulatedDevice):
         if self._prepared is None or self._prepared[0] != key:
             descriptors = regions[Region.PROGRAM].data[: count * DESCRIPTOR.itemsize].view(DESCRIPTOR)
             memory = Memory({region: buffer.storage for region, buffer in regions.items()})
+            self._model = CycleModel(self.config, descriptors) if self.counting else None
             self._prepared = (key, [prepare(descriptor, memory, self) for descriptor in descriptors])
         return self._prepared[1]
 
-    def _store_counters(self, counted: np.ndarray) -> None:
-        count = self.registers[DESCRIPTOR_COUNT]
-        descriptors = self.region(Region.PROGRAM).data[: count * DESCRIPTOR.itemsize].view(DESCRIPTOR)
-        scalars = self.region(Region.PARAMETERS).data[: count * SCALARS.itemsize].view(SCALARS)
+    def _store_counters(self, encoded: list[list[Encoded]]) -> None:
+        count = len(encoded)
+        assert self._model is not None
         records = self.region(Region.COUNTERS).data[: count * COUNTERS.itemsize].view(COUNTERS)
-        for name, column in zip(COUNTER_NAMES, counted.T, strict=True):
-            records[name] = column
-        fill_cycles(self.config, descriptors, scalars, records)
+        self._model.fill(_scalars(self.region(Region.PARAMETERS).data, 0, count), encoded, records)
 
 
-def _run(executions: list[Execution], parameters: np.ndarray) -> np.ndarray:
-    """Run all descriptors; returns counts int64 [descriptors, counters]."""
-    counted = np.zeros((len(executions), len(COUNTER_NAMES)), np.int64)
-    for index, execution in enumerate(executions):
-        offset = execution.scalars
-        counts = execution.run(parameters[offset : offset + SCALARS.itemsize].view(SCALARS)[0])
-        if counts is not None:
-            for name, value in counts.items():
-                counted[index, COUNTER_NAMES.index(name)] = value
-    return counted
+def _scalars(parameters: np.ndarray, offset: int, count: int = 1) -> np.ndarray:
+    """Scalar records of the parameter block."""
+    return parameters[offset : offset + count * SCALARS.itemsize].view(SCALARS)

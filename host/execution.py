@@ -15,14 +15,13 @@ import numpy as np
 from ..hls.isa import Flag, Opcode, Reference, Region
 from ..hls.packing import packed_size, unpack_weights
 from . import counting, vector
+from .counting import Encoded
 from .device import DeviceError
 from .products import ConvolutionProduct, attention_product
 from .simulated import SLACK
 
 if TYPE_CHECKING:
     from .emulator import EmulatorDevice
-
-Counts = dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class Execution:
     def set_up(self) -> None:
         """Decode what this kind of operation needs besides its first operand and its result."""
 
-    def run(self, scalars: np.void) -> Counts | None:
+    def run(self, scalars: np.void) -> list[Encoded]:
         raise NotImplementedError
 
     def operand(self, name: str, shape: tuple[str, str, str], is_code: bool) -> Slice:
@@ -154,11 +153,11 @@ class ConvolutionExecution(_Linear):
         pixels = d["output_height"] * d["output_width"]
         self.accumulators = self.state(self.d["state_accumulators"], np.int32, (pixels, d["output_channels"]))
 
-    def run(self, scalars: np.void) -> Counts | None:
+    def run(self, scalars: np.void) -> list[Encoded]:
         codes = self.input.dense.reshape(-1, *self.image)
         temporal = scalars["reference"] == Reference.PREVIOUS_STEP
         kept, previous = self.operands.of(scalars)
-        counts = self._count(codes, previous if temporal else None) if self.device.counting else None
+        counts = self._count(codes, previous if temporal else None) if self.device.counting else []
         if temporal and self.device.differences:
             difference = codes.astype(np.int16) - previous
             accumulators = self.accumulators + self.product.of_difference(difference)
@@ -174,17 +173,9 @@ class ConvolutionExecution(_Linear):
         self.requantize(accumulators, bias, multiplier, scalars)
         return counts
 
-    def _count(self, codes: np.ndarray, previous: np.ndarray | None) -> Counts:
-        d = self.d
-        encoded = counting.count_convolution(
-            codes, previous, self.kernel, self.stride, self.padding, self.device.config.lanes
-        )
-        taps = self.kernel[0] * self.kernel[1] * d["channels"] * d["output_channels"]
-        pixels = len(codes) * d["output_height"] * d["output_width"]
-        return _counts(encoded, d["output_channels"], encoded.pixel_cycles * self._tiles(), pixels * taps)
-
-    def _tiles(self) -> int:
-        return -(-self.d["output_channels"] // self.device.config.oc_tile)
+    def _count(self, codes: np.ndarray, previous: np.ndarray | None) -> list[Encoded]:
+        lanes, chunk = self.device.config.lanes, self.d["chunk_channels"]
+        return [counting.count_convolution(codes, previous, self.kernel, self.stride, self.padding, lanes, chunk)]
 
 
 class ScoresExecution(_Linear):
@@ -198,7 +189,7 @@ class ScoresExecution(_Linear):
         self.kept_other = self.kept("state_other", (self.keys, d["channels"]))
         self.accumulators = self.state(self.d["state_accumulators"], np.int32, (self.heads, self.queries, self.keys))
 
-    def run(self, scalars: np.void) -> Counts | None:
+    def run(self, scalars: np.void) -> list[Encoded]:
         left = self._left(self.input.dense)
         right = self._right(self.other.dense)
         temporal = scalars["reference"] == Reference.PREVIOUS_STEP
@@ -206,7 +197,7 @@ class ScoresExecution(_Linear):
             operand.of(scalars) for operand in (self.kept_input, self.kept_other)
         )
         before = (self._left(previous_input), self._right(previous_other)) if temporal else None
-        counts = self._count(left, right, before) if self.device.counting else None
+        counts = self._count(left, right, before) if self.device.counting else []
         if before is not None and self.device.differences:
             accumulators = self.accumulators + self._difference_product(left, right, *before)
         else:
@@ -243,18 +234,21 @@ class ScoresExecution(_Linear):
         """[B, tokens, C] -> [B, heads, depth, tokens]."""
         return np.ascontiguousarray(_heads(codes, self.heads).swapaxes(2, 3))
 
-    def _count(self, left: np.ndarray, right: np.ndarray, before: tuple[np.ndarray, np.ndarray] | None) -> Counts:
+    def _count(
+        self, left: np.ndarray, right: np.ndarray, before: tuple[np.ndarray, np.ndarray] | None
+    ) -> list[Encoded]:
         """Rows of the left operand meet the columns of the right one as weights; with differences also the reverse."""
-        config = self.device.config
-        rows, columns = left.shape[2], right.shape[3]
-        encoded = counting.count_rows(left, before[0] if before else None, config.lanes)
-        dense = left.size * columns
-        counts = _counts(encoded, columns, encoded.pixel_cycles * -(-columns // config.oc_tile), dense)
+        counted = [self._count_rows(left, before[0] if before else None, self.d["chunk_channels"])]
         if before:
-            encoded = counting.count_rows(right.swapaxes(2, 3), before[1].swapaxes(2, 3), config.lanes)
-            second = _counts(encoded, rows, encoded.pixel_cycles * -(-rows // config.oc_tile), 0)
-            counts = {name: counts[name] + second[name] for name in counts}
-        return counts
+            columns, columns_before = right.swapaxes(2, 3), before[1].swapaxes(2, 3)
+            counted.append(self._count_rows(columns, columns_before, self.d["other_chunk_channels"]))
+        return counted
+
+    def _count_rows(self, rows: np.ndarray, previous: np.ndarray | None, chunk: int) -> Encoded:
+        flat = rows.reshape(-1, *rows.shape[2:])
+        return counting.count_rows(
+            flat, None if previous is None else previous.reshape(flat.shape), self.device.config.lanes, chunk
+        )
 
 
 class MixExecution(ScoresExecution):
@@ -284,7 +278,7 @@ class MixExecution(ScoresExecution):
 class GroupNormExecution(Execution):
     """GROUP_NORM, with fused SiLU and quantizer."""
 
-    def run(self, scalars: np.void) -> Counts | None:
+    def run(self, scalars: np.void) -> list[Encoded]:
         conditional = bool(self.flags & Flag.CONDITIONAL)
         channels = self.d["channels"]
         vector.group_norm(
@@ -299,7 +293,7 @@ class GroupNormExecution(Execution):
             self.quantizer(scalars) if self.flags & Flag.QUANTIZE else None,
             self.output.buffer,
         )
-        return None
+        return []
 
 
 class AddExecution(Execution):
@@ -308,7 +302,7 @@ class AddExecution(Execution):
     def set_up(self) -> None:
         self.other = self.slice_of("other", self.d["height"] * self.d["width"], self.d["channels"], False)
 
-    def run(self, scalars: np.void) -> Counts | None:
+    def run(self, scalars: np.void) -> list[Encoded]:
         multipliers = (int(scalars["multiplier0"]), int(scalars["multiplier1"]))
         vector.add(
             self.input.buffer,
@@ -318,13 +312,13 @@ class AddExecution(Execution):
             int(scalars["shift"]),
             self.output.buffer,
         )
-        return None
+        return []
 
 
 class ActivateExecution(Execution):
     """ACTIVATE: SiLU and/or quantizer on a value."""
 
-    def run(self, scalars: np.void) -> Counts | None:
+    def run(self, scalars: np.void) -> list[Encoded]:
         source, channels = self.input.buffer, self.d["channels"]
         if self.flags & Flag.SILU:
             quantizes = bool(self.flags & Flag.QUANTIZE)
@@ -333,13 +327,13 @@ class ActivateExecution(Execution):
             source = target
         if self.flags & Flag.QUANTIZE:
             vector.quantize(source, channels, self.quantizer(scalars), self.output.buffer)
-        return None
+        return []
 
 
 class SoftmaxExecution(Execution):
     """SOFTMAX of logits rows."""
 
-    def run(self, scalars: np.void) -> Counts | None:
+    def run(self, scalars: np.void) -> list[Encoded]:
         vector.softmax(
             self.input.buffer,
             int(scalars["multiplier0"]),
@@ -347,13 +341,13 @@ class SoftmaxExecution(Execution):
             int(scalars["reciprocal_scale"]),
             self.output.buffer,
         )
-        return None
+        return []
 
 
 class AveragePoolExecution(Execution):
     """AVERAGE_POOL: windowed sums, requantized."""
 
-    def run(self, scalars: np.void) -> Counts | None:
+    def run(self, scalars: np.void) -> list[Encoded]:
         d, size = self.d, self.d["stride_height"]
         rows, columns = d["output_height"], d["output_width"]
         image = self.input.dense.reshape(-1, d["height"], d["width"], d["channels"])[:, : rows * size, : columns * size]
@@ -362,18 +356,18 @@ class AveragePoolExecution(Execution):
         bias = np.zeros((1, d["channels"]), np.int32)
         multiplier = np.array([scalars["multiplier0"]], np.int32)
         vector.requantize_rows(total, bias, multiplier, int(scalars["shift"]), self.output.buffer)
-        return None
+        return []
 
 
 class UpsampleExecution(Execution):
     """UPSAMPLE: every pixel repeated ``factor`` x ``factor`` times."""
 
-    def run(self, scalars: np.void) -> Counts | None:
+    def run(self, scalars: np.void) -> list[Encoded]:
         d, factor = self.d, self.d["stride_height"]
         image = self.input.dense.reshape(-1, d["height"], 1, d["width"], 1, d["channels"])
         repeated = np.broadcast_to(image, (len(image), d["height"], factor, d["width"], factor, d["channels"]))
         self.output.buffer[:, :, : d["channels"]] = repeated.reshape(len(image), -1, d["channels"])
-        return None
+        return []
 
 
 EXECUTIONS: dict[int, type[Execution]] = {
@@ -393,15 +387,3 @@ def _heads(codes: np.ndarray, heads: int) -> np.ndarray:
     """[B, tokens, C] -> [B, heads, tokens, C / heads]."""
     batch, tokens, channels = codes.shape
     return codes.reshape(batch, tokens, heads, channels // heads).transpose(0, 2, 1, 3)
-
-
-def _counts(encoded: counting.Encoded, outputs: int, lane_cycles: int, dense: int) -> Counts:
-    return {
-        "elements": encoded.elements,
-        "zeros": encoded.zeros,
-        "narrow": encoded.narrow,
-        "digits": encoded.digits,
-        "products": encoded.used_digits * outputs,
-        "compute_cycles": lane_cycles,  # of all cores together; fill_cycles divides them
-        "dense_products": dense,
-    }

@@ -199,17 +199,17 @@ def softmax(x, multiplier, shift, reciprocal_scale, exp_table, out):
 
 
 @compiled
-def count_map(codes, previous, lanes, digits):
+def count_map(codes, previous, lanes, digits, width, rows_counts):
     """Digits per lane of ``codes - previous`` into uint16 ``digits`` [N, lanes]; operands int8 [N, K].
 
-    Returns (zeros, narrow non-zeros, digits in all). An empty ``previous`` is the reference zero.
+    Adds (zeros, narrow non-zeros, digits) of every ``width`` pixels to int64 ``rows_counts`` [N / width, 3]. An empty
+    ``previous`` is the reference zero.
     """
     rows, depth = codes.shape
     temporal = previous.size > 0
     nothing = np.zeros(depth, np.int8)
     digit = np.zeros(depth, np.int32)
     lane = np.empty(lanes, np.int32)
-    zeros, narrow, total = 0, 0, 0
     for n in range(rows):
         source = codes[n]
         before = previous[n] if temporal else nothing
@@ -222,9 +222,10 @@ def count_map(codes, previous, lanes, digits):
             row_present += present
             row_total += digit[k]
             row_narrow += np.int32(((d + 8) & -16) == 0)
-        zeros += depth - row_present
-        narrow += row_narrow - (depth - row_present)
-        total += row_total
+        counts = rows_counts[n // width]
+        counts[0] += depth - row_present
+        counts[1] += row_narrow - (depth - row_present)
+        counts[2] += row_total
         lane[:] = 0
         for first in range(0, depth, lanes):
             part = digit[first : first + lanes]  # slices spare numba the check for negative indices
@@ -232,12 +233,14 @@ def count_map(codes, previous, lanes, digits):
                 lane[j] += part[j]
         for j in range(lanes):
             digits[n, j] = lane[j]
-    return zeros, narrow, total
 
 
 @compiled
-def window_cycles(digits, kernel_height, kernel_width, stride_height, stride_width, top, left, rows, columns):
-    """(sum over output pixels of the fullest lane's digits, at least 1 each; sum of digits over all windows).
+def window_cycles(
+    digits, kernel_height, kernel_width, stride_height, stride_width, top, left, rows, columns, cycles, used
+):
+    """Per output row, into int64 [B, rows]: ``cycles``, the sum over its pixels of the fullest lane's digits, at least 1 each;
+    ``used``, the digits in all windows.
 
     ``digits`` uint16 [B, H, W, lanes]; padding contributes none.
     """
@@ -245,10 +248,10 @@ def window_cycles(digits, kernel_height, kernel_width, stride_height, stride_wid
     flat = digits.reshape(batch, height, width * lanes)
     window = np.empty((columns, lanes), np.int32)
     line = window.reshape(columns * lanes)
-    cycles, used = 0, 0
     for b in range(batch):
         for y in range(rows):
             line[:] = 0
+            row_cycles, row_used = 0, 0
             for ky in range(kernel_height):
                 sy = y * stride_height + ky - top
                 if sy < 0 or sy >= height:
@@ -273,7 +276,8 @@ def window_cycles(digits, kernel_height, kernel_width, stride_height, stride_wid
                 pixel = window[x]
                 fullest = np.int32(1)
                 for j in range(lanes):
-                    used += pixel[j]
+                    row_used += pixel[j]
                     fullest = max(fullest, pixel[j])
-                cycles += fullest
-    return cycles, used
+                row_cycles += fullest
+            cycles[b, y] = row_cycles
+            used[b, y] = row_used

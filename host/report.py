@@ -9,7 +9,7 @@ import numpy as np
 
 from ..hls.boards import Board
 from ..hls.config import HardwareConfig, default_config
-from ..hls.isa import COUNTER_NAMES, COUNTERS
+from ..hls.isa import COUNTER_NAMES, COUNTERS, READ_BEATS, WRITTEN_BEATS
 from .runtime import Record
 
 
@@ -44,25 +44,44 @@ def summary_text(record: Record, config: HardwareConfig) -> str:
         f"{'layer':44} {'cycles':>12} {'share':>6} {'bound by':>8} {'zero':>6} {'<=4 bit':>8} {'digits/8x8':>10} {'MB':>8}",
     ]
     for name, row in zip(record.names, total, strict=True):
-        lines.append(_row(name, row, cycles))
-    lines += ["-" * 109, _row("total", _sum(total), cycles), ""]
+        lines.append(_row(name, row, cycles, config))
+    lines += ["-" * 109, _row("total", _sum(total), cycles, config), ""]
     seconds = cycles / (config.clock_mhz * 1e6)
     lines.append(f"{seconds / max(record.samples, 1) * 1e3:.1f} ms per image at {config.clock_mhz} MHz (emulated)")
     return "\n".join(lines) + "\n"
 
 
-def _row(name: str, row: np.void, cycles: int) -> str:
+def _row(name: str, row: np.void, cycles: int, config: HardwareConfig) -> str:
     elements = int(row["elements"])
     zero, low, dense = "", "", ""
     if elements:
         zero = f"{row['zeros'] / elements:.1%}"
         low = f"{(row['zeros'] + row['narrow']) / elements:.1%}"
         dense = f"{row['products'] / row['dense_products']:.2f}"
-    units = {"compute": row["compute_cycles"], "vector": row["vector_cycles"], "memory": row["memory_cycles"]}
-    bound = max(units, key=lambda unit: int(units[unit]))
-    megabytes = int(row["bytes_read"] + row["bytes_written"]) / 1e6
+    megabytes = sum(int(row[beats]) for beats in (*READ_BEATS, *WRITTEN_BEATS)) * config.bus_bytes / 1e6
     share = row["cycles"] / max(cycles, 1)
+    bound = busiest_unit(row, config)
     return f"{name[-44:]:44} {int(row['cycles']):>12,} {share:>6.1%} {bound:>8} {zero:>6} {low:>8} {dense:>10} {megabytes:>8.1f}"
+
+
+def busiest_unit(row: np.void, config: HardwareConfig) -> str:
+    """The unit with the most work: multipliers, encoders (both shared by the cores), vector unit, or one of the memory ports."""
+    ports = (
+        row["weight_beats"] + row["parameter_beats"],
+        row["input_beats"] + row["merged_beats"],
+        row["output_beats"],
+        row["previous_beats"],
+        row["kept_beats"],
+        row["accumulator_read_beats"],
+        row["accumulator_write_beats"],
+    )
+    units = {
+        "compute": max(int(row["compute_cycles"]), int(row["tap_cycles"])) / config.cores,
+        "encode": int(row["encode_cycles"]) / config.cores,
+        "vector": int(row["vector_cycles"]),
+        "memory": max(int(port) for port in ports),
+    }
+    return max(units, key=lambda unit: units[unit])
 
 
 def _total(record: Record) -> np.ndarray:

@@ -29,45 +29,93 @@ struct Controller {
             const Descriptor d = unpack_descriptor<C>(raw, skew);
             skew = M::load(parameters, d.scalars, SCALARS_BYTES, raw_scalars, beats);
             const Scalars s = unpack_scalars<C>(raw_scalars, skew);
-            if (!execute(weights, parameters, activations, activations_out, state, state_out, d, s, buffers)) return i + 1;
+            Counters record = {};
+            if (!execute(weights, parameters, activations, activations_out, state, state_out, d, s, buffers, record)) return i + 1;
+            record.parameter_beats += beats;
+            record.cycles += beats + START_CYCLES;
+            store_counters(counters, d.node, record);
         }
         return 0;
     }
 
+    static void store_counters(word* counters, uint32_t node, const Counters& record) {
+        const address_t offset = node * COUNTERS_BYTES;
+        byte raw[COUNTERS_BYTES + 2 * C::bus_bytes];
+        count_t beats = 0, merged = 0;
+        pack_counters<C>(record, raw, int(offset % C::bus_bytes));
+        M::store(counters, offset, COUNTERS_BYTES, raw, beats, merged);
+    }
+
+    static void add(Counters& record, const VectorCounters& counted) {
+        record.cycles += counted.cycles;
+        record.vector_cycles += counted.vectors;
+        record.input_beats += counted.input_beats;
+        record.output_beats += counted.output_beats;
+        record.parameter_beats += counted.parameter_beats;
+        record.merged_beats += counted.merged_beats;
+    }
+
+    static void add(Counters& record, const LinearCounters& counted) {
+        record.cycles += counted.cycles;
+        record.compute_cycles += counted.compute.cycles;
+        record.tap_cycles += counted.compute.taps;
+        record.encode_cycles += counted.encode.words;
+        record.vector_cycles += counted.vectors;
+        record.weight_beats += counted.weight_beats;
+        record.input_beats += counted.input_beats;
+        record.previous_beats += counted.previous_beats;
+        record.accumulator_read_beats += counted.accumulator_reads;
+        record.parameter_beats += counted.parameter_beats;
+        record.merged_beats += counted.merged_beats;
+        record.output_beats += counted.output_beats;
+        record.kept_beats += counted.kept_beats;
+        record.accumulator_write_beats += counted.accumulator_writes;
+        record.elements += counted.encode.elements;
+        record.zeros += counted.encode.zeros;
+        record.narrow += counted.encode.narrow;
+        record.digits += counted.encode.digits;
+        record.products += counted.compute.products;
+        record.dense_products += counted.dense_products;
+    }
+
     static bool execute(const word* weights, const word* parameters, const word* activations, word* activations_out,
-                        const word* state, word* state_out, const Descriptor& d, const Scalars& s,
-                        LinearBuffers<C>& buffers) {
+                        const word* state, word* state_out, const Descriptor& d, const Scalars& s, LinearBuffers<C>& buffers,
+                        Counters& record) {
         VectorCounters vector = {};
+        LinearCounters linear = {};
         const VectorOperation op = vector_operation(d, s);
         switch (d.opcode) {
             case CONVOLUTION:
-                convolve(weights, parameters, activations, activations_out, state, state_out, d, s, buffers);
-                return true;
+                convolve(weights, parameters, activations, activations_out, state, state_out, d, s, buffers, linear);
+                break;
             case SCORES:
             case MIX:
-                attend(weights, parameters, activations, activations_out, state, state_out, d, s, buffers);
-                return true;
+                attend(weights, parameters, activations, activations_out, state, state_out, d, s, buffers, linear);
+                break;
             case GROUP_NORM:
                 Vector<C>::normalize(parameters, activations, activations_out, op, norm_operation(d, s), vector);
-                return true;
+                break;
             case ADD:
                 Vector<C>::elementwise(activations, activations_out, op, true, vector);
-                return true;
+                break;
             case ACTIVATE:
                 Vector<C>::elementwise(activations, activations_out, op, false, vector);
-                return true;
+                break;
             case SOFTMAX:
                 Vector<C>::softmax(activations, activations_out, op, s.reciprocal_scale, vector);
-                return true;
+                break;
             case AVERAGE_POOL:
                 Vector<C>::average_pool(activations, activations_out, op, vector);
-                return true;
+                break;
             case UPSAMPLE:
                 Vector<C>::upsample(activations, activations_out, op, vector);
-                return true;
+                break;
             default:
                 return false;
         }
+        add(record, linear);
+        add(record, vector);
+        return true;
     }
 
     // ------------------------------------------------------------------------------------------------- vector unit
@@ -119,7 +167,7 @@ struct Controller {
 
     static void convolve(const word* weights, const word* parameters, const word* activations, word* activations_out,
                          const word* state, word* state_out, const Descriptor& d, const Scalars& s,
-                         LinearBuffers<C>& buffers) {
+                         LinearBuffers<C>& buffers, LinearCounters& counters) {
         Product p = {};
         p.samples = d.batch;
         p.height = d.height;
@@ -151,7 +199,6 @@ struct Controller {
         p.output_pitch = d.output_pitch;
         set_common(p, d, s);
         set_reference(p, s, d.state_input, d.state_input_span);
-        LinearCounters counters = {};
         Linear<C>::run(weights, parameters, activations, activations_out, state, state_out, p, 0, Linear<C>::tiles(p), buffers,
                        counters);
     }
@@ -180,8 +227,8 @@ struct Controller {
 
     // A product of every sample and head: left . right, or with differences left . d(right), kept, then d(left) . right_prev.
     static void attend(const word* weights, const word* parameters, const word* activations, word* activations_out,
-                       const word* state, word* state_out, const Descriptor& d, const Scalars& s, LinearBuffers<C>& buffers) {
-        LinearCounters counters = {};
+                       const word* state, word* state_out, const Descriptor& d, const Scalars& s, LinearBuffers<C>& buffers,
+                       LinearCounters& counters) {
         const bool difference = s.reference == PREVIOUS_STEP;
     attend_samples:
         for (uint32_t sample = 0; sample < d.batch; ++sample) {
@@ -309,13 +356,17 @@ struct Controller {
         int pitch, kept_pitch;
         right_place(d, sample, head, first, pitch, kept, kept_pitch);
         kept += d.state_other + (s.parity ? d.state_other_span : 0);
+        count_t read = 0, written = 0;
     keep_tokens:
         for (int token = 0; token < tokens; ++token) {
             byte row[C::row_bytes + 2 * C::bus_bytes];
-            const int skew = M::load(activations, first + address_t(token) * pitch, width, row, counters.input_beats);
-            Linear<C>::keep_codes(state_out, kept + address_t(token) * kept_pitch, width, row, skew, counters.kept_beats,
+            const int skew = M::load(activations, first + address_t(token) * pitch, width, row, read);
+            Linear<C>::keep_codes(state_out, kept + address_t(token) * kept_pitch, width, row, skew, written,
                                   counters.merged_beats);
         }
+        counters.input_beats += read;
+        counters.kept_beats += written;
+        counters.cycles += read + written;
     }
 };
 

@@ -56,8 +56,8 @@ struct LinearCounters {
     ComputeCounters compute;
     count_t vectors;                                         // iterations of the vector unit
     count_t weight_beats, input_beats, previous_beats, kept_beats, accumulator_reads, accumulator_writes, output_beats;
-    count_t parameter_beats, merged_beats;                   // merged: output beats that had to be read first
-    count_t cycles;
+    count_t parameter_beats, merged_beats;                   // merged: written beats that had to be read first
+    count_t dense_products, cycles;
 };
 
 template <class C>
@@ -119,7 +119,7 @@ struct Linear {
         return p.kernel_height * p.kernel_width * ceil_divide(chunk_size(p, chunk), C::lanes);
     }
 
-    static int bank_address(const Product& p, const Phase& phase, int tile, int chunk) {
+    static int bank_address(const Product& p, int tile, int chunk) {
         if (!p.resident) return tile * bank_words(p, chunk);
         const int per_tile = p.kernel_height * p.kernel_width * ceil_divide(p.channels, C::lanes);
         return tile * per_tile + chunk * bank_words(p, 0);
@@ -158,6 +158,8 @@ struct Linear {
             }
         }
         counters.cycles += finished[0];
+        if (p.finish) counters.dense_products += count_t(p.samples) * p.output_height * p.output_width * p.kernel_height * p.kernel_width *
+                                   p.channels * (end_tile - first_tile) * C::oc_tile;
     }
 
     // ------------------------------------------------------------------------------------------------ weights
@@ -171,7 +173,7 @@ struct Linear {
         for (int tile = 0; tile < phase.tiles; ++tile) {
         load_chunks:
             for (int chunk = first; chunk < end; ++chunk) {
-                const int address = bank_address(p, phase, tile, chunk);
+                const int address = bank_address(p, tile, chunk);
                 if (p.layout == PACKED) {
                     load_packed(weights, p, phase.first_tile + tile, chunk, address, banks, beats);
                 } else {
@@ -405,7 +407,7 @@ struct Linear {
     compute_tiles:
         for (int tile = 0; tile < phase.tiles; ++tile) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 8
-            const int address = bank_address(p, phase, tile, phase.chunk);
+            const int address = bank_address(p, tile, phase.chunk);
             count_t slowest = 0;
         compute_cores:
             for (int core = 0; core < C::cores; ++core) {

@@ -66,7 +66,6 @@ def test_the_top_function_compiles_without_warnings_of_our_own(config, tmp_path)
         "-Wextra",
         "-Wno-unknown-pragmas",
         "-Wno-unused-label",
-        "-Wno-unused-parameter",
         "-Werror",
         "-fsyntax-only",
     ]

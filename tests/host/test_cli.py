@@ -69,7 +69,7 @@ def test_profile_counts(tiny_folder, tmp_path):
     assert json.loads(result.stdout.splitlines()[-1]) == data
     assert data["kind"] == "emulated" and data["steps"] == 6 and data["samples"] == 2
     first = data["operations"][0]
-    assert first["name"] == "conv_in" and first["elements"] == [2 * 8 * 8 * 6] * 6
+    assert first["name"] == "conv_in" and first["dense_products"] == [2 * 8 * 8 * 9 * 6 * 32] * 6
     assert data["total"]["cycles"] == sum(sum(operation["cycles"]) for operation in data["operations"])
 
 
@@ -98,7 +98,7 @@ def test_quantize_then_generate(tiny_unet, tmp_path):
     ("options", "message"),
     [
         (["--board", "zcu999"], "found board 'zcu999', expected one of zcu104"),
-        (["--device", "gpu"], "found device 'gpu', expected auto, emulator or board"),
+        (["--device", "gpu"], "found device 'gpu', expected auto, emulator, csim or board"),
         (["--device", "board"], "no bitstream has been built for zcu104 yet; use --device emulator"),
         (["--backend", "tpu"], "found backend 'tpu', expected one of vnni, float32, numpy"),
         (["--labels", "0,9"], "found label 9, expected 0 to 2"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from ditto_zynq.hls.config import HardwareConfig
-from ditto_zynq.hls.isa import DESCRIPTOR_COUNT, Region
+from ditto_zynq.hls.isa import COUNTER_NAMES, DESCRIPTOR_COUNT, Region
 from ditto_zynq.hls.plan import CannotPlan
 from ditto_zynq.host.cli import main
 from ditto_zynq.host.compiler import compile_program
@@ -40,6 +40,21 @@ def test_every_operator_equals_the_reference(no_reuse, device, flow, seed, batch
         assert_equal_everywhere(session, expected)
 
 
+@pytest.mark.parametrize("flow", ["original", "difference"])
+@settings(max_examples=15, **UNHURRIED)
+@given(seed=SEEDS, batch=st.integers(1, 5))
+def test_every_count_is_predicted(device, flow, seed, batch):
+    """Loop iterations, beats, digits and cycles of the kernels are those of the emulator's model, every one, in every step."""
+    records = []
+    for of in (device, EmulatorDevice(device.config)):
+        build, graph = random_unet(seed)
+        records.append([session.counters() for session, _ in run_both(build, graph, of, flow, batch)])
+    for step, (counted, predicted) in enumerate(zip(*records, strict=True)):
+        for name in COUNTER_NAMES:
+            assert counted[name].tolist() == predicted[name].tolist(), f"step {step}: {name}"
+    assert all(sum(int(record[name].sum()) for record in records[0]) for name in ("cycles", "digits", "output_beats"))
+
+
 @pytest.mark.parametrize("config", [SHIPPED, TINY], ids=["zcu104", "tiny"])
 @settings(max_examples=3, **UNHURRIED)
 @given(seed=SEEDS)
@@ -70,6 +85,11 @@ def test_convolutions_of_every_shape(device, seed, batch, outputs, extreme, size
         return
     session, expected = runs[-1]
     assert np.array_equal(session.codes(graph.output), expected[graph.output])
+    counted = session.counters()
+    build = GraphBuilder(seed)
+    build.convolution(build.input(size), outputs, kernel, stride, padding, extreme=extreme)
+    emulated = list(run_both(build, graph, EmulatorDevice(device.config), "difference", batch))[-1][0]
+    assert counted.tolist() == emulated.counters().tolist()
 
 
 @pytest.mark.parametrize("change", ["none", "all"])

@@ -10,7 +10,7 @@ from typing import Any
 
 from .boards import find_board
 
-PORTS = 4  # memory ports: program, parameters and weights; activations; kept operands; kept accumulators
+PORTS = 4  # memory ports: program, parameters, weights and counters; activations; kept operands; kept accumulators
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,9 @@ class HardwareConfig:
         return -(-self.multipliers // 2)
 
     @property
-    def bytes_per_cycle(self) -> float:
-        """DRAM bytes per accelerator cycle: what the ports or the board's DRAM carry, whichever is less."""
-        return min(PORTS * self.bus_bytes, find_board(self.board).dram_gb_per_s * 1e3 / self.clock_mhz)
+    def dram_bytes_per_kilocycle(self) -> int:
+        """DRAM bytes per 1000 accelerator cycles: the board's peak bandwidth, for reads and writes together."""
+        return int(find_board(self.board).dram_gb_per_s * 1e6 / self.clock_mhz)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -29,7 +29,12 @@ def generate(config: HardwareConfig, folder: Path) -> list[Path]:
         "config.hpp": {"config": config, "constants": config_constants(config)},
         "isa.hpp": _isa_context(),
         "tables.hpp": {"constants": table_constants(), "tables": _tables()},
-        "top.cpp": {"config": config, "registers": _registers()},
+        "top.cpp": {
+            "config": config,
+            "pointers": [(pointer.name, not pointer.written) for pointer in isa.POINTERS],
+            "bundles": [(pointer.name, f"gmem{pointer.port}") for pointer in isa.POINTERS],
+            "registers": [(name, hex(offset)) for name, offset in isa.registers().items()],
+        },
         "csim.cpp": {"region_names": [region.name for region in isa.Region]},
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,6 +51,7 @@ def config_constants(config: HardwareConfig) -> dict[str, int]:
     most_words = max(config.digit_depth, config.weight_depth)
     return fields | {
         "bus_bytes": config.bus_bytes,
+        "dram_bytes_per_kilocycle": config.dram_bytes_per_kilocycle,
         "word_bits": most_words.bit_length(),
         "position_bits": config.positions.bit_length(),
     }
@@ -89,14 +95,4 @@ def _isa_context() -> dict[str, Any]:
         "records": records,
         "counters": isa.COUNTER_NAMES,
         "start_cycles": isa.START_CYCLES,
-    }
-
-
-def _registers() -> dict[str, Any]:
-    names = {region: region.name.lower() for region in isa.Region}
-    return {
-        "config_hash": hex(isa.CONFIG_HASH),
-        "descriptor_count": hex(isa.DESCRIPTOR_COUNT),
-        "error": hex(isa.ERROR),
-        "bases": {name: hex(isa.base_register(region)) for region, name in names.items()},
     }

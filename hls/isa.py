@@ -189,14 +189,44 @@ SCALARS = _record(SCALAR_FIELDS)
 COUNTERS = _record(COUNTER_FIELDS)
 COUNTER_NAMES = tuple(field.name for field in COUNTER_FIELDS)
 
+
+@dataclass(frozen=True)
+class Pointer:
+    """A pointer argument of the top function: the base of a region, on one of the memory ports."""
+
+    name: str
+    region: Region
+    port: int
+    written: bool = False
+
+
+POINTERS = (
+    Pointer("program", Region.PROGRAM, 0),
+    Pointer("weights", Region.WEIGHTS, 0),
+    Pointer("parameters", Region.PARAMETERS, 0),
+    Pointer("activations", Region.ACTIVATIONS, 1),
+    Pointer("activations_out", Region.ACTIVATIONS, 1, written=True),
+    Pointer("state", Region.STATE, 2),
+    Pointer("state_out", Region.STATE, 2, written=True),
+    Pointer("sums", Region.STATE, 3),
+    Pointer("sums_out", Region.STATE, 3, written=True),
+    Pointer("counters", Region.COUNTERS, 0, written=True),
+)
+
 CONTROL = 0x00  # ap_ctrl_hs: bit 0 start, bit 1 done, bit 2 idle
 START, DONE, IDLE = 1, 2, 4
 CONFIG_HASH = 0x10  # read-only: first 32 bits of the hardware configuration's hash
-DESCRIPTOR_COUNT = 0x18
-ERROR = 0x20  # read-only: 0, or 1 + index of the descriptor that was refused
-BASE_ADDRESS = 0x30  # 64-bit base of region r at BASE_ADDRESS + 12 * r, as HLS lays out 64-bit arguments
+DESCRIPTOR_COUNT = 0x20
+ERROR = 0x28  # read-only: 0, or 1 + index of the descriptor that was refused
+BASE_ADDRESS = 0x40  # 64-bit base of pointer i at BASE_ADDRESS + 12 * i, as HLS lays out 64-bit arguments
 
 
-def base_register(region: Region) -> int:
-    """Offset of the low word of a region's base address; the high word follows."""
-    return BASE_ADDRESS + 12 * region
+def base_registers(region: Region) -> list[int]:
+    """Offsets of the low words of a region's base address, one for each pointer to it; each high word follows."""
+    return [BASE_ADDRESS + 12 * index for index, pointer in enumerate(POINTERS) if pointer.region == region]
+
+
+def registers() -> dict[str, int]:
+    """Offsets of the top function's arguments."""
+    bases = {pointer.name: BASE_ADDRESS + 12 * index for index, pointer in enumerate(POINTERS)}
+    return {"config_hash": CONFIG_HASH, "descriptor_count": DESCRIPTOR_COUNT, "error": ERROR, **bases}

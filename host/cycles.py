@@ -3,7 +3,8 @@
 The C simulation counts the iterations of every loop and every beat of memory traffic; this model predicts the same counts
 from a descriptor, the configuration and the digits of the operands (:mod:`.counting`), and the tests hold the two equal.
 ``cycles`` puts the loops together as the kernels overlap them (dataflow). Figures made with it are *emulated* cycles of a
-design that has not been built: loops are taken to start an iteration every cycle and memory to deliver a beat every cycle.
+design that has not been built: loops are taken to start an iteration every cycle, every port to move a beat every cycle, and
+DRAM to reach its peak bandwidth.
 """
 
 from __future__ import annotations
@@ -15,7 +16,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..hls.config import HardwareConfig
-from ..hls.isa import COUNTER_NAMES, DESCRIPTOR, SCALARS, START_CYCLES, Flag, Opcode, Reference
+from ..hls.isa import (
+    COUNTER_NAMES,
+    DESCRIPTOR,
+    READ_BEATS,
+    SCALARS,
+    START_CYCLES,
+    WRITTEN_BEATS,
+    Flag,
+    Opcode,
+    Reference,
+)
 from ..hls.plan import Plan, ceil_divide
 from .counting import Encoded
 
@@ -599,7 +610,10 @@ class CycleModel:
         for name, column in zip(COUNTER_NAMES, np.array(rows, np.int64).T, strict=True):
             records[name] = column
         records["parameter_beats"] += self.fetch
-        records["cycles"] += self.fetch + np.uint64(START_CYCLES)
+        traffic = np.sum([records[name] for name in (*READ_BEATS, *WRITTEN_BEATS)], axis=0)
+        rate = self.config.dram_bytes_per_kilocycle
+        dram = -(-(traffic.astype(np.int64) * self.config.bus_bytes * 1000) // rate)
+        records["cycles"] = np.maximum(records["cycles"] + self.fetch, dram.astype(np.uint64)) + np.uint64(START_CYCLES)
 
     def _vector_counts(self, index: int, d: Mapping[str, int]) -> Counts:
         if index not in self._vector:

@@ -14,7 +14,16 @@ from ..hls.arithmetic import decode_output, encode_input
 from ..hls.artefact import QuantizedModel
 from ..hls.artefact import load as load_artefact
 from ..hls.config import HardwareConfig, default_config
-from ..hls.isa import CONFIG_HASH, CONTROL, COUNTER_NAMES, COUNTERS, DESCRIPTOR_COUNT, START, Region, base_register
+from ..hls.isa import (
+    CONFIG_HASH,
+    CONTROL,
+    COUNTER_NAMES,
+    COUNTERS,
+    DESCRIPTOR_COUNT,
+    START,
+    Region,
+    base_registers,
+)
 from .compiler import Program, compile_program
 from .device import Buffer, Device, DeviceError
 from .emulator import EmulatorDevice
@@ -177,8 +186,9 @@ class Session:
         self._write(Region.PROGRAM, program.descriptors.view(np.uint8))
         self._write(Region.WEIGHTS, program.weights)
         for region, buffer in self.buffers.items():
-            device.write_register(base_register(region), buffer.address & 0xFFFFFFFF)
-            device.write_register(base_register(region) + 4, buffer.address >> 32)
+            for register in base_registers(region):
+                device.write_register(register, buffer.address & 0xFFFFFFFF)
+                device.write_register(register + 4, buffer.address >> 32)
         device.write_register(DESCRIPTOR_COUNT, len(program.descriptors))
 
     def run_step(self, sample: np.ndarray, step: int, labels: np.ndarray, flow: str) -> np.ndarray:

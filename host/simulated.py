@@ -16,7 +16,7 @@ from ..hls.isa import (
     IDLE,
     START,
     Region,
-    base_register,
+    base_registers,
 )
 from .device import DeviceError
 
@@ -85,8 +85,13 @@ class SimulatedDevice:
             raise DeviceError(f"the {self.name} was not started; waited {deadline_s:g} s for nothing")
 
     def region(self, region: Region) -> SimulatedBuffer:
-        low, high = (self.registers.get(base_register(region) + word, 0) for word in (0, 4))
-        address = low | high << 32
+        addresses = {
+            self.registers.get(register, 0) | self.registers.get(register + 4, 0) << 32
+            for register in base_registers(region)
+        }
+        address = addresses.pop()
+        if addresses:
+            raise DeviceError(f"the pointers to {region.name} differ: {address:#x}, {addresses.pop():#x}")
         for buffer in self.buffers:
             if buffer.address == address and buffer.data.size:
                 return buffer

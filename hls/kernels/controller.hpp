@@ -16,7 +16,8 @@ struct Controller {
 
     // Runs `count` descriptors; returns 0, or 1 + the index of one that is none.
     static uint32_t run(const word* program, const word* weights, const word* parameters, const word* activations,
-                        word* activations_out, const word* state, word* state_out, word* counters, uint32_t count,
+                        word* activations_out, const word* state, word* state_out, const word* sums, word* sums_out, word* counters,
+                        uint32_t count,
                         LinearBuffers<C>& buffers) {
     run_descriptors:
         for (uint32_t i = 0; i < count; ++i) {
@@ -30,12 +31,22 @@ struct Controller {
             skew = M::load(parameters, d.scalars, SCALARS_BYTES, raw_scalars, beats);
             const Scalars s = unpack_scalars<C>(raw_scalars, skew);
             Counters record = {};
-            if (!execute(weights, parameters, activations, activations_out, state, state_out, d, s, buffers, record)) return i + 1;
+            if (!execute(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, d, s, buffers, record)) return i + 1;
             record.parameter_beats += beats;
-            record.cycles += beats + START_CYCLES;
+            record.cycles += beats;
+            if (dram_cycles(record) > record.cycles) record.cycles = dram_cycles(record);
+            record.cycles += START_CYCLES;
             store_counters(counters, d.node, record);
         }
         return 0;
+    }
+
+    // What the board's DRAM needs for the traffic of all ports together.
+    static count_t dram_cycles(const Counters& record) {
+        const count_t beats = record.weight_beats + record.input_beats + record.previous_beats + record.accumulator_read_beats +
+                              record.parameter_beats + record.merged_beats + record.output_beats + record.kept_beats +
+                              record.accumulator_write_beats;
+        return (beats * C::bus_bytes * 1000 + C::dram_bytes_per_kilocycle - 1) / C::dram_bytes_per_kilocycle;
     }
 
     static void store_counters(word* counters, uint32_t node, const Counters& record) {
@@ -79,18 +90,18 @@ struct Controller {
     }
 
     static bool execute(const word* weights, const word* parameters, const word* activations, word* activations_out,
-                        const word* state, word* state_out, const Descriptor& d, const Scalars& s, LinearBuffers<C>& buffers,
+                        const word* state, word* state_out, const word* sums, word* sums_out, const Descriptor& d, const Scalars& s, LinearBuffers<C>& buffers,
                         Counters& record) {
         VectorCounters vector = {};
         LinearCounters linear = {};
         const VectorOperation op = vector_operation(d, s);
         switch (d.opcode) {
             case CONVOLUTION:
-                convolve(weights, parameters, activations, activations_out, state, state_out, d, s, buffers, linear);
+                convolve(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, d, s, buffers, linear);
                 break;
             case SCORES:
             case MIX:
-                attend(weights, parameters, activations, activations_out, state, state_out, d, s, buffers, linear);
+                attend(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, d, s, buffers, linear);
                 break;
             case GROUP_NORM:
                 Vector<C>::normalize(parameters, activations, activations_out, op, norm_operation(d, s), vector);
@@ -166,7 +177,7 @@ struct Controller {
     // ------------------------------------------------------------------------------------------------- linear unit
 
     static void convolve(const word* weights, const word* parameters, const word* activations, word* activations_out,
-                         const word* state, word* state_out, const Descriptor& d, const Scalars& s,
+                         const word* state, word* state_out, const word* sums, word* sums_out, const Descriptor& d, const Scalars& s,
                          LinearBuffers<C>& buffers, LinearCounters& counters) {
         Product p = {};
         p.samples = d.batch;
@@ -199,7 +210,7 @@ struct Controller {
         p.output_pitch = d.output_pitch;
         set_common(p, d, s);
         set_reference(p, s, d.state_input, d.state_input_span);
-        Linear<C>::run(weights, parameters, activations, activations_out, state, state_out, p, 0, Linear<C>::tiles(p), buffers,
+        Linear<C>::run(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, p, 0, Linear<C>::tiles(p), buffers,
                        counters);
     }
 
@@ -227,7 +238,7 @@ struct Controller {
 
     // A product of every sample and head: left . right, or with differences left . d(right), kept, then d(left) . right_prev.
     static void attend(const word* weights, const word* parameters, const word* activations, word* activations_out,
-                       const word* state, word* state_out, const Descriptor& d, const Scalars& s, LinearBuffers<C>& buffers,
+                       const word* state, word* state_out, const word* sums, word* sums_out, const Descriptor& d, const Scalars& s, LinearBuffers<C>& buffers,
                        LinearCounters& counters) {
         const bool difference = s.reference == PREVIOUS_STEP;
     attend_samples:
@@ -236,11 +247,11 @@ struct Controller {
             for (uint32_t head = 0; head < d.groups; ++head) {
                 if (difference) {
                     const Product second = second_product(d, s, sample, head);
-                    Linear<C>::run(weights, parameters, activations, activations_out, state, state_out, second, 0,
+                    Linear<C>::run(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, second, 0,
                                    Linear<C>::tiles(second), buffers, counters);
                 }
                 const Product first = first_product(d, s, sample, head);
-                Linear<C>::run(weights, parameters, activations, activations_out, state, state_out, first, 0,
+                Linear<C>::run(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, first, 0,
                                Linear<C>::tiles(first), buffers, counters);
                 if (!difference && s.keep_state) keep_other(activations, state_out, d, s, sample, head, counters);
             }

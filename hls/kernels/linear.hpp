@@ -125,9 +125,11 @@ struct Linear {
         return tile * per_tile + chunk * bank_words(p, 0);
     }
 
-    // Output-channel tiles [first_tile, end_tile): all of them, or those of a channel group.
+    // Output-channel tiles [first_tile, end_tile): all of them, or those of a channel group. `state` and `sums` are the same
+    // region, on two ports: kept operands, and kept accumulators.
     static void run(const word* weights, const word* parameters, const word* activations, word* activations_out,
-                    const word* state, word* state_out, const Product& p, int first_tile, int end_tile,
+                    const word* state, word* state_out, const word* sums, word* sums_out, const Product& p, int first_tile,
+                    int end_tile,
                     LinearBuffers<C>& buffers, LinearCounters& counters) {
         count_t loaded = 0, finished[2] = {0, 0};  // ends of the last load and of the last two sets
         int set = 0;
@@ -148,7 +150,7 @@ struct Linear {
                     Phase phase = {sample, samples, tile, pass, first / chunks(p), first % chunks(p), tile + pass == tiles(p), false};
                     WeightBanks<C>& banks = buffers.weights[set % 2];
                     const count_t beats = load_set(weights, activations, state, p, phase, banks, buffers, counters);
-                    const count_t cycles = run_phases(parameters, activations, activations_out, state, state_out, p, phase,
+                    const count_t cycles = run_phases(parameters, activations, activations_out, state, state_out, sums, sums_out, p, phase,
                                                       phases, banks, buffers, counters);
                     loaded = (loaded > finished[1] ? loaded : finished[1]) + beats;
                     finished[1] = finished[0];
@@ -250,7 +252,7 @@ struct Linear {
 
     // Rounds and chunks that use one weight set; returns the cycles of the three overlapping stages.
     static count_t run_phases(const word* parameters, const word* activations, word* activations_out, const word* state,
-                              word* state_out, const Product& p, const Phase& first, int phases,
+                              word* state_out, const word* sums, word* sums_out, const Product& p, const Phase& first, int phases,
                               const WeightBanks<C>& banks, LinearBuffers<C>& buffers, LinearCounters& counters) {
         count_t ends[3][2] = {};  // of each stage, in the last phase and the one before
         Phase phase = first;
@@ -262,7 +264,7 @@ struct Linear {
             count_t durations[3];
             durations[0] = encode(activations, state, state_out, p, phase, buffers, counters);
             durations[1] = compute(p, phase, banks, buffers, counters);
-            durations[2] = finish(parameters, activations_out, state, state_out, p, phase, buffers, counters);
+            durations[2] = finish(parameters, activations_out, sums, sums_out, p, phase, buffers, counters);
             advance(ends, durations);
             if (phase.last_chunk) {
                 phase.chunk = 0;
@@ -436,7 +438,7 @@ struct Linear {
     // ------------------------------------------------------------------------------------------------- finish
 
     // Adds chunks, adds and keeps accumulators, requantizes, writes. Cycles: the fullest of the vector unit and the ports.
-    static count_t finish(const word* parameters, word* activations_out, const word* state, word* state_out, const Product& p,
+    static count_t finish(const word* parameters, word* activations_out, const word* sums, word* sums_out, const Product& p,
                           const Phase& phase, LinearBuffers<C>& buffers, LinearCounters& counters) {
         LinearCounters of_phase = {};
     finish_tiles:
@@ -451,7 +453,7 @@ struct Linear {
                     typename A::accumulator(*totals)[C::oc_tile] = buffers.totals[core] + tile * pixels;
                     add_chunk(buffers.sums[core] + tile * pixels, totals, pixels, phase.chunk == 0, of_phase.vectors);
                     if (phase.last_chunk) {
-                        finish_block(parameters, activations_out, state, state_out, p, block, phase.first_tile + tile, totals,
+                        finish_block(parameters, activations_out, sums, sums_out, p, block, phase.first_tile + tile, totals,
                                      of_phase);
                     }
                 }
@@ -484,14 +486,14 @@ struct Linear {
         }
     }
 
-    static void finish_block(const word* parameters, word* activations_out, const word* state, word* state_out,
+    static void finish_block(const word* parameters, word* activations_out, const word* sums, word* sums_out,
                              const Product& p, const Block& block, int tile, typename A::accumulator totals[][C::oc_tile],
                              LinearCounters& counters) {
         const int channel = tile * C::oc_tile, rest = p.outputs - channel, outputs = rest < C::oc_tile ? rest : C::oc_tile;
         const int pixels = block.rows * p.output_width;
         const address_t first_pixel = address_t(block.sample * p.output_height + block.first_row) * p.output_width;
         if (p.add_accumulators || p.keep_accumulators) {
-            exchange_accumulators(state, state_out, p, first_pixel, pixels, channel, outputs, totals, counters);
+            exchange_accumulators(sums, sums_out, p, first_pixel, pixels, channel, outputs, totals, counters);
         }
         if (!p.finish) return;
         typename A::accumulator bias[C::oc_tile], multipliers[C::oc_tile];
@@ -554,7 +556,7 @@ struct Linear {
 
     // Adds the kept sums of the previous step (or of the other half of an attention product) and keeps the new ones. Runs
     // go along channels, or along pixels where the product is transposed.
-    static void exchange_accumulators(const word* state, word* state_out, const Product& p, address_t first_pixel, int pixels,
+    static void exchange_accumulators(const word* sums, word* sums_out, const Product& p, address_t first_pixel, int pixels,
                                       int channel, int outputs, typename A::accumulator totals[][C::oc_tile],
                                       LinearCounters& counters) {
         const bool along_channels = p.accumulator_channel == 1;
@@ -566,7 +568,7 @@ struct Linear {
             const address_t offset = p.accumulators + 4 * (pixel * p.accumulator_pixel + oc * p.accumulator_channel);
             byte row[4 * (C::oc_tile > C::accumulator_depth ? C::oc_tile : C::accumulator_depth) + 2 * C::bus_bytes];
 #pragma HLS ARRAY_PARTITION variable = row cyclic factor = C::bus_bytes
-            if (p.add_accumulators) M::load(state, offset, 4 * length, row, counters.accumulator_reads);
+            if (p.add_accumulators) M::load(sums, offset, 4 * length, row, counters.accumulator_reads);
             const int skew = int(offset % C::bus_bytes);
         exchange_words:
             for (int first = 0; first < length; first += C::bus_bytes / 4) {
@@ -582,7 +584,7 @@ struct Linear {
                 }
             }
             if (p.keep_accumulators) {
-                M::store(state_out, offset, 4 * length, row, counters.accumulator_writes, counters.merged_beats);
+                M::store(sums_out, offset, 4 * length, row, counters.accumulator_writes, counters.merged_beats);
             }
         }
     }

@@ -7,6 +7,7 @@ side so that concatenating costs nothing, and gives activations that live at dif
 from __future__ import annotations
 
 import bisect
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,7 +103,8 @@ def compile_program(graph: Graph, tables: Tables, config: HardwareConfig, batch:
             f"a batch of {batch} needs {sum(sizes.values()) / 2**20:.0f} MiB, but {config.board} has {available >> 20} MiB of "
             "contiguous memory" + (f"; use a batch of at most {fitting}" if fitting else "; use another board")
         )
-    placements, _ = place_tensors(graph, operations, batch)
+    overlaps = overlapping(graph, operations, config)
+    placements, _ = place_tensors(graph, operations, batch, overlaps)
     _check_rows(graph, operations, config)
     plans = {
         node.name: tuple(
@@ -117,6 +119,7 @@ def compile_program(graph: Graph, tables: Tables, config: HardwareConfig, batch:
     encoder = _Encoder(graph, batch, placements, weight_offsets, parameters, state, plans)
     for operation in operations:
         encoder.encode(operation, descriptors[operation.index])
+        descriptors[operation.index]["channel_groups"] = overlaps.get(operation.index, 0)
     return Program(graph, config, batch, operations, descriptors, weights, parameters, placements, sizes)
 
 
@@ -142,7 +145,7 @@ def region_sizes(
         Region.PROGRAM: len(operations) * DESCRIPTOR.itemsize,
         Region.WEIGHTS: _place_weights(graph, tables, config)[1],
         Region.PARAMETERS: ParameterLayout.build(graph, tables, operations, batch).size,
-        Region.ACTIVATIONS: place_tensors(graph, operations, batch)[1],
+        Region.ACTIVATIONS: place_tensors(graph, operations, batch, overlapping(graph, operations, config))[1],
         Region.STATE: _place_state(graph, batch)[1],
         Region.COUNTERS: len(operations) * COUNTERS.itemsize,
     }
@@ -175,7 +178,30 @@ def _may_follow(chain: list[Node], node: Node) -> bool:
     return isinstance(node, Quantize) and isinstance(chain[-1], (GroupNorm, SiLU))
 
 
-def place_tensors(graph: Graph, operations: tuple[Operation, ...], batch: int) -> tuple[dict[str, Placement], int]:
+def overlapping(graph: Graph, operations: tuple[Operation, ...], config: HardwareConfig) -> dict[int, int]:
+    """Convolutions that the GroupNorm after them follows group by group: index of the operation -> channel groups (2 or more).
+
+    A channel group is a whole number of output-channel tiles and of normalization groups.
+    """
+    result = {}
+    for operation, following in itertools.pairwise(operations):
+        node, norm = operation.first, following.first
+        if not (isinstance(node, Convolution) and isinstance(norm, GroupNorm) and norm.inputs[0] == node.name):
+            continue
+        channels = graph.tensors[node.name].shape[2]
+        whole = [
+            parts
+            for parts in range(2, config.channel_groups + 1)
+            if channels % (parts * config.oc_tile) == 0 and norm.groups % parts == 0
+        ]
+        if whole:
+            result[operation.index] = whole[-1]
+    return result
+
+
+def place_tensors(
+    graph: Graph, operations: tuple[Operation, ...], batch: int, overlaps: dict[int, int]
+) -> tuple[dict[str, Placement], int]:
     """Memory of all tensors that exist between operations. Parts of a concatenation become slices of its buffer."""
     stored = {graph.input} | {operation.name for operation in operations}
     home = {name: (name, 0) for name in stored}  # tensor -> (buffer, first channel)
@@ -190,7 +216,7 @@ def place_tensors(graph: Graph, operations: tuple[Operation, ...], batch: int) -
                     raise ValueError(f"{node.name}: {source} is part of two concatenations, which is not supported")
                 home[source] = (node.name, channel)
                 channel += graph.tensors[source].shape[2]
-    intervals = _lifetimes(graph, operations, home)
+    intervals = _lifetimes(graph, operations, home, overlaps)
     sizes = {
         buffer: batch
         * int(np.prod(graph.tensors[buffer].shape[:2]))
@@ -208,9 +234,12 @@ def place_tensors(graph: Graph, operations: tuple[Operation, ...], batch: int) -
 
 
 def _lifetimes(
-    graph: Graph, operations: tuple[Operation, ...], home: dict[str, tuple[str, int]]
+    graph: Graph, operations: tuple[Operation, ...], home: dict[str, tuple[str, int]], overlaps: dict[int, int]
 ) -> dict[str, tuple[int, int]]:
-    """First and last operation at which each buffer holds something; the input and the output live throughout."""
+    """First and last operation at which each buffer holds something; the input and the output live throughout.
+
+    The operand of a convolution that overlaps with the next operation is read until that one ends.
+    """
     intervals: dict[str, tuple[int, int]] = {}
 
     def touch(name: str, time: int) -> None:
@@ -221,7 +250,7 @@ def _lifetimes(
     touch(graph.input, -1)
     for operation in operations:
         for source in operation.first.inputs:
-            touch(source, operation.index)
+            touch(source, operation.index + (operation.index in overlaps))
         touch(operation.name, operation.index)
     touch(graph.output, len(operations))
     return intervals

@@ -121,12 +121,21 @@ class Product:
 
 
 class ProductModel:
-    """The costs of a product. All that does not depend on digits is computed once."""
+    """The costs of a product, in ``channel_groups`` runs one after the other. All that no digits change is computed once."""
 
-    def __init__(self, config: HardwareConfig, product: Product):
-        self.config, self.product = config, product
+    def __init__(self, config: HardwareConfig, product: Product, channel_groups: int = 1):
+        self.config, self.product, self.channel_groups = config, product, channel_groups
         p = product
         self.tiles = ceil_divide(p.outputs, config.oc_tile)
+        tiles_of_group = self.tiles // channel_groups
+        self.passes = [  # of each channel group, slices of tiles
+            [
+                slice(tile, min(tile + p.plan.pass_tiles, end))
+                for tile in range(end - tiles_of_group, end, p.plan.pass_tiles)
+            ]
+            for end in range(tiles_of_group, self.tiles + 1, tiles_of_group)
+        ]
+        self.all_passes = sum(map(len, self.passes))
         self.tile_outputs = np.minimum(p.outputs - np.arange(self.tiles) * config.oc_tile, config.oc_tile)
         self.words = -(-p.chunk_sizes // config.lanes)  # [chunks]
         self.kept_from, self.low, self.high = p.input_rows()
@@ -250,8 +259,9 @@ class ProductModel:
         rows = encoded.cycles.reshape(p.instances, p.samples, -1, p.chunks)
         cycles = np.add.reduceat(rows, p.block_starts, axis=2)  # [I, S, blocks, chunks]
         zeros, narrow, digits = self._block_classes(encoded.classes.reshape(p.instances, p.samples, -1, p.chunks, 3))
+        self.group_cycles = [self._timeline(cycles, stages) for stages in self._stages]
         return self._fixed | {
-            "cycles": self._timeline(cycles),
+            "cycles": sum(self.group_cycles),
             "compute_cycles": int(cycles.sum()) * self.tiles,
             "zeros": zeros,
             "narrow": narrow,
@@ -263,7 +273,7 @@ class ProductModel:
     def _fixed(self) -> Counts:
         """The counters that no digits change."""
         p, config = self.product, self.config
-        passes, images = ceil_divide(self.tiles, p.plan.pass_tiles), p.instances * p.samples
+        passes, images = self.all_passes, p.instances * p.samples
         taps, pixels = p.kernel[0] * p.kernel[1], p.output_height * p.output_width
         fetches = len(self._groups()) if p.plan.resident else self._rounds_of_all_groups()
         return {
@@ -288,7 +298,7 @@ class ProductModel:
         sums = rows.sum(axis=(0, 1, 3))  # [H, 3]
         prefix = np.concatenate([np.zeros_like(sums[:1]), sums.cumsum(axis=0)])
         of_blocks = (prefix[self.high] - prefix[self.low]).sum(axis=0)
-        return (of_blocks * ceil_divide(self.tiles, self.product.plan.pass_tiles)).tolist()
+        return (of_blocks * self.all_passes).tolist()
 
     def _groups(self) -> list[slice]:
         size = self.config.sample_groups
@@ -306,12 +316,12 @@ class ProductModel:
         padded = np.concatenate([flat, np.zeros((len(flat), missing, *flat.shape[2:]), flat.dtype)], axis=1)
         return padded.reshape(len(flat), -1, self.config.cores, *flat.shape[2:])
 
-    def _timeline(self, block_cycles: Array) -> int:
+    def _timeline(self, block_cycles: Array, stages: list[_GroupStages]) -> int:
         """The nest of ``Linear::run``: weight sets are loaded while the one before is used; stages of phases overlap."""
         p = self.product
         blocks = np.maximum(block_cycles, self.taps[:, None])
         timeline = _Timeline(p.instances)
-        for group, passes in self._stages:
+        for group, passes in stages:
             slowest = self._rounds(blocks[:, group]).max(axis=2).reshape(p.instances, -1)  # [I, phases]
             for tiles, encode, finish, loads in passes:
                 compute = slowest * tiles
@@ -324,24 +334,22 @@ class ProductModel:
         return int(timeline.end.sum())
 
     @functools.cached_property
-    def _stages(self) -> list[tuple[slice, list[tuple[int, Array, Array, Array]]]]:
-        """Per sample group and pass: tiles, cycles of the encoding and finishing stages [I, phases], weight beats [I, chunks]."""
+    def _stages(self) -> list[list[_GroupStages]]:
+        """Of each channel group."""
+        return [[self._group_stages(group, passes) for group in self._groups()] for passes in self.passes]
+
+    def _group_stages(self, group: slice, passes: list[slice]) -> _GroupStages:
         p = self.product
         words = np.broadcast_to(self.encode_words, self.input.shape)
-        groups = []
-        for group in self._groups():
-            fetch = [self._rounds(part[:, group]).sum(axis=2) for part in (self.input, self.previous)]
-            encode = np.maximum(np.maximum(*fetch), self._rounds(words[:, group]).max(axis=2))  # [I, rounds, chunks]
-            keeping = np.maximum(encode, self._rounds(self.kept[:, group]).sum(axis=2))
-            passes = []
-            for tile in range(0, self.tiles, p.plan.pass_tiles):
-                tiles = slice(tile, min(tile + p.plan.pass_tiles, self.tiles))
-                stage = keeping if tiles.stop == self.tiles else encode
-                finish = self._finish(group, tiles)
-                flat = [part.reshape(p.instances, -1) for part in (stage, finish)]
-                passes.append((tiles.stop - tiles.start, *flat, self.weights[:, tiles].sum(axis=1)))
-            groups.append((group, passes))
-        return groups
+        fetch = [self._rounds(part[:, group]).sum(axis=2) for part in (self.input, self.previous)]
+        encode = np.maximum(np.maximum(*fetch), self._rounds(words[:, group]).max(axis=2))  # [I, rounds, chunks]
+        keeping = np.maximum(encode, self._rounds(self.kept[:, group]).sum(axis=2))
+        result = []
+        for tiles in passes:
+            stage = keeping if tiles.stop == self.tiles else encode
+            flat = [part.reshape(p.instances, -1) for part in (stage, self._finish(group, tiles))]
+            result.append((tiles.stop - tiles.start, *flat, self.weights[:, tiles].sum(axis=1)))
+        return group, result
 
     def _finish(self, group: slice, tiles: slice) -> Array:
         """[I, rounds, chunks]: the finishing stage; only the last chunk touches memory."""
@@ -355,6 +363,10 @@ class ProductModel:
         stage = np.repeat(adding[:, :, None], p.chunks, axis=2)
         stage[:, :, -1] = np.maximum.reduce(units)
         return stage
+
+
+# Of a sample group and all its passes: tiles, cycles of the encoding and finishing stages [I, phases], weight beats [I, chunks].
+_GroupStages = tuple[slice, list[tuple[int, Array, Array, Array]]]
 
 
 class _Timeline:
@@ -509,6 +521,8 @@ def _plan(d: Mapping[str, int], prefix: str, resident: Flag, segment: int | None
 def vector_counts(config: HardwareConfig, d: Mapping[str, int]) -> Counts:
     """Counters of an operator of the vector unit, which no digits change."""
     opcode, bus = Opcode(d["opcode"]), config.bus_bytes
+    if opcode == Opcode.GROUP_NORM:
+        return norm_counts(config, d, 0, d["channels"])
     pixels, channels = d["batch"] * d["height"] * d["width"], d["channels"]
     outputs = d["batch"] * d["output_height"] * d["output_width"]
     vectors = ceil_divide(channels, config.vector_width)
@@ -530,8 +544,6 @@ def vector_counts(config: HardwareConfig, d: Mapping[str, int]) -> Counts:
         counts["cycles"] = counts["input_beats"] + max(counts["vector_cycles"], counts["output_beats"])
     elif opcode == Opcode.AVERAGE_POOL:
         counts |= _pool_counts(config, d, outputs, vectors, counts["output_beats"])
-    else:
-        counts |= _norm_counts(config, d, counts["output_beats"], counts["input_beats"], vectors)
     return counts
 
 
@@ -551,38 +563,33 @@ def _pool_counts(config: HardwareConfig, d: Mapping[str, int], outputs: int, vec
     return {"input_beats": read, "vector_cycles": adding + dividing, "cycles": max(read, adding) + dividing + written}
 
 
-def _norm_counts(config: HardwareConfig, d: Mapping[str, int], written: int, read: int, vectors: int) -> Counts:
-    """Per sample: sum over its pixels, solve for slope and intercept of every channel, apply to its pixels."""
-    conditional = bool(Flag(d["flags"]) & Flag.CONDITIONAL)
-    samples, channels = d["batch"], d["channels"]
-    image = d["height"] * d["width"]
-    runs = np.arange(0, channels, config.vector_width)
-    lengths = np.minimum(channels - runs, config.vector_width)
-    stride = np.arange(samples if conditional else 1)[:, None] * d["sample_stride"]
+def norm_counts(config: HardwareConfig, d: Mapping[str, int], first: int, channels: int) -> Counts:
+    """Channels ``first`` ... of a GROUP_NORM: per sample sum over its pixels, solve for slope and intercept, apply."""
+    bus, flags = config.bus_bytes, Flag(d["flags"])
+    samples, image = d["batch"], d["height"] * d["width"]
+    runs = first + np.arange(0, channels, config.vector_width)
+    lengths = np.minimum(first + channels - runs, config.vector_width)
+    stride = np.arange(samples if flags & Flag.CONDITIONAL else 1)[:, None] * d["sample_stride"]
     parameters = sum(
-        int(beats(d[name] + stride + size * runs, size * lengths, config.bus_bytes).sum())
+        int(beats(d[name] + stride + size * runs, size * lengths, bus).sum())
         for name, size in (("vector0", 4), ("vector1", 8))
     )
-    of_sample = samples * [image * vectors]
-    reads = _per_sample(d["input"], d["input_pitch"] * 2, channels * 2, samples, image, config.bus_bytes)
-    size = 1 if Flag(d["flags"]) & Flag.CODE_OUTPUT else 2
-    writes = _per_sample(d["output"], d["output_pitch"] * size, channels * size, samples, image, config.bus_bytes)
-    if Flag(d["flags"]) & Flag.FINE:
-        writes = writes + _per_sample(
-            d["output"] + channels, d["output_pitch"], channels, samples, image, config.bus_bytes
-        )
-    summing = np.maximum(reads, of_sample).sum()
-    applying = np.maximum(np.maximum(reads, of_sample), writes).sum()
+    pixels = np.arange(samples * image).reshape(samples, image)
+    size = 1 if flags & Flag.CODE_OUTPUT else 2
+    output = d["output"] + (pixels * d["output_pitch"] + first) * size
+    written = [(output, channels * size)] + ([(output + d["channels"], channels)] if flags & Flag.FINE else [])
+    reads = beats(d["input"] + 2 * (pixels * d["input_pitch"] + first), 2 * channels, bus).sum(axis=1)
+    writes = np.sum([beats(*run, bus).sum(axis=1) for run in written], axis=0)
+    vectors = image * ceil_divide(channels, config.vector_width)
+    applying = np.maximum(np.maximum(reads, vectors), writes)
     return {
-        "input_beats": 2 * read,
+        "input_beats": int(2 * reads.sum()),
+        "output_beats": int(writes.sum()),
+        "merged_beats": int(sum(merged_beats(*run, bus).sum() for run in written)),
         "parameter_beats": parameters,
-        "vector_cycles": 2 * samples * (image * vectors + channels),
-        "cycles": int(parameters + summing + 2 * channels * samples + applying),
+        "vector_cycles": 2 * samples * (vectors + channels),
+        "cycles": int(parameters + 2 * channels * samples + (np.maximum(reads, vectors) + applying).sum()),
     }
-
-
-def _per_sample(first: int, pitch: int, length: int, samples: int, image: int, bus: int) -> Array:
-    return beats(first + np.arange(samples * image) * pitch, length, bus).reshape(samples, image).sum(axis=1)
 
 
 class CycleModel:
@@ -594,7 +601,8 @@ class CycleModel:
         descriptor_offsets = np.arange(len(descriptors)) * DESCRIPTOR.itemsize
         scalar_offsets = descriptors["scalars"].astype(np.int64)
         fetch = beats(descriptor_offsets, DESCRIPTOR.itemsize, config.bus_bytes)
-        self.fetch = (fetch + beats(scalar_offsets, SCALARS.itemsize, config.bus_bytes)).astype(np.uint64)
+        self.fetch = fetch + beats(scalar_offsets, SCALARS.itemsize, config.bus_bytes)
+        self.last_norm: dict[int, int] = {}
         self._models: dict[tuple[int, ...], list[ProductModel]] = {}
         self._vector: dict[int, Counts] = {}
 
@@ -609,24 +617,58 @@ class CycleModel:
             rows.append([counts.get(name, 0) for name in COUNTER_NAMES])
         for name, column in zip(COUNTER_NAMES, np.array(rows, np.int64).T, strict=True):
             records[name] = column
-        records["parameter_beats"] += self.fetch
-        traffic = np.sum([records[name] for name in (*READ_BEATS, *WRITTEN_BEATS)], axis=0)
-        rate = self.config.dram_bytes_per_kilocycle
-        dram = -(-(traffic.astype(np.int64) * self.config.bus_bytes * 1000) // rate)
-        records["cycles"] = np.maximum(records["cycles"] + self.fetch, dram.astype(np.uint64)) + np.uint64(START_CYCLES)
+        records["parameter_beats"] += self.fetch.astype(np.uint64)
+        records["cycles"] = self._total_cycles(records)
+
+    def _total_cycles(self, records: np.ndarray) -> Array:
+        """With the fetching of descriptors and DRAM's bandwidth, which a convolution and the GroupNorm it overlaps with share."""
+        cycles = records["cycles"].astype(np.int64) + self.fetch
+        traffic = np.sum([records[name] for name in (*READ_BEATS, *WRITTEN_BEATS)], axis=0).astype(np.int64)
+        last = np.zeros_like(cycles)
+        for index, d in enumerate(self.descriptors):
+            if d["channel_groups"] > 1:
+                last[index] = self.last_norm[index]
+                cycles[index] += self.fetch[index + 1] + last[index]
+                traffic[index] += traffic[index + 1]
+                cycles[index + 1] = traffic[index + 1] = 0
+        dram = -(-(traffic * self.config.bus_bytes * 1000) // self.config.dram_bytes_per_kilocycle)
+        total = np.maximum(cycles, dram) - last + START_CYCLES
+        total[1:] += last[:-1]
+        return total
 
     def _vector_counts(self, index: int, d: Mapping[str, int]) -> Counts:
         if index not in self._vector:
-            self._vector[index] = vector_counts(self.config, d)
+            groups = self.descriptors[index - 1]["channel_groups"] if index else 0
+            self._vector[index] = (
+                self._overlapped_norm(index, d, groups) if groups > 1 else vector_counts(self.config, d)
+            )
         return self._vector[index]
+
+    def _overlap(self, index: int, convolution: list[int]) -> int:
+        """Cycles of a convolution in channel groups, each normalized while the next one is computed (``Controller::overlap``)."""
+        norm = [part["cycles"] for part in self._norm_parts(self.descriptors[index + 1], len(convolution))]
+        self.last_norm[index] = norm[-1]
+        return sum(max(pair) for pair in zip(convolution, [0, *norm[:-1]], strict=True))
+
+    def _overlapped_norm(self, index: int, d: Mapping[str, int], groups: int) -> Counts:
+        """A GROUP_NORM that follows the convolution before it group by group: its cycles are in the convolution's."""
+        parts = self._norm_parts(d, groups)
+        return {name: sum(part[name] for part in parts) for name in parts[0]}
+
+    def _norm_parts(self, d: Mapping[str, int], groups: int) -> list[Counts]:
+        channels = d["channels"] // groups
+        return [norm_counts(self.config, d, part * channels, channels) for part in range(groups)]
 
     def _linear(self, index: int, d: Mapping[str, int], scalars: np.void, encoded: list[Encoded]) -> Counts:
         key = (index, int(scalars["reference"]), int(scalars["keep_state"]), int(scalars["parity"]))
         attention = d["opcode"] != Opcode.CONVOLUTION
         if key not in self._models:
             products = attention_products(d, scalars) if attention else [convolution_product(d, scalars)]
-            self._models[key] = [ProductModel(self.config, product) for product in products]
+            groups = max(d["channel_groups"], 1)
+            self._models[key] = [ProductModel(self.config, product, groups) for product in products]
         counted = [model.count(part) for model, part in zip(self._models[key], encoded, strict=True)]
+        if d["channel_groups"] > 1:
+            counted[0]["cycles"] = self._overlap(index, self._models[key][0].group_cycles)
         if attention and scalars["keep_state"] and len(counted) == 1:
             counted.append(keep_other_counts(self.config, d, scalars))
         if len(counted) == 1:

@@ -16,37 +16,96 @@ struct Controller {
 
     // Runs `count` descriptors; returns 0, or 1 + the index of one that is none.
     static uint32_t run(const word* program, const word* weights, const word* parameters, const word* activations,
-                        word* activations_out, const word* state, word* state_out, const word* sums, word* sums_out, word* counters,
-                        uint32_t count,
-                        LinearBuffers<C>& buffers) {
+                        word* activations_out, const word* state, word* state_out, const word* sums, word* sums_out,
+                        word* counters, uint32_t count, LinearBuffers<C>& buffers) {
     run_descriptors:
         for (uint32_t i = 0; i < count; ++i) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 256
-            byte raw[DESCRIPTOR_BYTES + 2 * C::bus_bytes], raw_scalars[SCALARS_BYTES + 2 * C::bus_bytes];
-#pragma HLS ARRAY_PARTITION variable = raw complete
-#pragma HLS ARRAY_PARTITION variable = raw_scalars complete
-            count_t beats = 0;
-            int skew = M::load(program, i * DESCRIPTOR_BYTES, DESCRIPTOR_BYTES, raw, beats);
-            const Descriptor d = unpack_descriptor<C>(raw, skew);
-            skew = M::load(parameters, d.scalars, SCALARS_BYTES, raw_scalars, beats);
-            const Scalars s = unpack_scalars<C>(raw_scalars, skew);
-            Counters record = {};
-            if (!execute(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, d, s, buffers, record)) return i + 1;
-            record.parameter_beats += beats;
-            record.cycles += beats;
-            if (dram_cycles(record) > record.cycles) record.cycles = dram_cycles(record);
-            record.cycles += START_CYCLES;
+            Descriptor d, next;
+            Scalars s, next_scalars;
+            Counters record = {}, next_record = {};
+            fetch(program, parameters, i, d, s, record);
+            if (d.opcode == CONVOLUTION && d.channel_groups > 1 && i + 1 < count) {
+                ++i;
+                fetch(program, parameters, i, next, next_scalars, next_record);
+                if (next.opcode != GROUP_NORM) return i + 1;
+                overlap(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, d, s, next,
+                        next_scalars, buffers, record, next_record);
+                store_counters(counters, next.node, next_record);
+            } else {
+                if (!execute(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, d, s, buffers,
+                             record)) {
+                    return i + 1;
+                }
+                const count_t dram = dram_cycles(record.cycles, traffic(record));
+                record.cycles = dram + START_CYCLES;
+            }
             store_counters(counters, d.node, record);
         }
         return 0;
     }
 
-    // What the board's DRAM needs for the traffic of all ports together.
-    static count_t dram_cycles(const Counters& record) {
-        const count_t beats = record.weight_beats + record.input_beats + record.previous_beats + record.accumulator_read_beats +
-                              record.parameter_beats + record.merged_beats + record.output_beats + record.kept_beats +
-                              record.accumulator_write_beats;
-        return (beats * C::bus_bytes * 1000 + C::dram_bytes_per_kilocycle - 1) / C::dram_bytes_per_kilocycle;
+    static void fetch(const word* program, const word* parameters, uint32_t index, Descriptor& d, Scalars& s, Counters& record) {
+        byte raw[DESCRIPTOR_BYTES + 2 * C::bus_bytes], raw_scalars[SCALARS_BYTES + 2 * C::bus_bytes];
+#pragma HLS ARRAY_PARTITION variable = raw complete
+#pragma HLS ARRAY_PARTITION variable = raw_scalars complete
+        count_t beats = 0;
+        int skew = M::load(program, index * DESCRIPTOR_BYTES, DESCRIPTOR_BYTES, raw, beats);
+        d = unpack_descriptor<C>(raw, skew);
+        skew = M::load(parameters, d.scalars, SCALARS_BYTES, raw_scalars, beats);
+        s = unpack_scalars<C>(raw_scalars, skew);
+        record.parameter_beats += beats;
+        record.cycles += beats;
+    }
+
+    // A convolution in groups of output channels, each normalized while the next one is computed (Diff-Acc). The
+    // convolution's cycles are those of the overlap, the normalization's are those of the last group.
+    static void overlap(const word* weights, const word* parameters, const word* activations, word* activations_out,
+                        const word* state, word* state_out, const word* sums, word* sums_out, const Descriptor& d,
+                        const Scalars& s, const Descriptor& next, const Scalars& next_scalars, LinearBuffers<C>& buffers,
+                        Counters& record, Counters& next_record) {
+        const Product p = convolution_product(d, s);
+        const VectorOperation op = vector_operation(next, next_scalars);
+        NormOperation norm = norm_operation(next, next_scalars);
+        const int parts = d.channel_groups, tiles = Linear<C>::tiles(p) / parts, groups = norm.groups / parts;
+        count_t overlapped = record.cycles + next_record.cycles, last = 0;
+    overlap_groups:
+        for (int part = 0; part <= parts; ++part) {
+#pragma HLS DATAFLOW
+#pragma HLS LOOP_TRIPCOUNT min = 3 max = 5
+            LinearCounters linear = {};
+            VectorCounters vector = {};
+            if (part < parts) {
+                Linear<C>::run(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, p,
+                               part * tiles, (part + 1) * tiles, buffers, linear);
+            }
+            if (part > 0) {
+                norm.first_group = (part - 1) * groups;
+                norm.end_group = part * groups;
+                Vector<C>::normalize(parameters, activations, activations_out, op, norm, vector);
+            }
+            if (part < parts) {
+                overlapped += linear.cycles > vector.cycles ? linear.cycles : vector.cycles;
+            } else {
+                last = vector.cycles;
+            }
+            add(record, linear);
+            add(next_record, vector);
+        }
+        record.cycles = dram_cycles(overlapped + last, traffic(record) + traffic(next_record)) - last + START_CYCLES;
+        next_record.cycles = last + START_CYCLES;
+    }
+
+    static count_t traffic(const Counters& record) {
+        return record.weight_beats + record.input_beats + record.previous_beats + record.accumulator_read_beats +
+               record.parameter_beats + record.merged_beats + record.output_beats + record.kept_beats +
+               record.accumulator_write_beats;
+    }
+
+    // At least what the board's DRAM needs for the traffic of all ports together.
+    static count_t dram_cycles(count_t cycles, count_t beats) {
+        const count_t dram = (beats * C::bus_bytes * 1000 + C::dram_bytes_per_kilocycle - 1) / C::dram_bytes_per_kilocycle;
+        return dram > cycles ? dram : cycles;
     }
 
     static void store_counters(word* counters, uint32_t node, const Counters& record) {
@@ -97,7 +156,8 @@ struct Controller {
         const VectorOperation op = vector_operation(d, s);
         switch (d.opcode) {
             case CONVOLUTION:
-                convolve(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, d, s, buffers, linear);
+                convolve(weights, parameters, activations, activations_out, state, state_out, sums, sums_out,
+                         convolution_product(d, s), buffers, linear);
                 break;
             case SCORES:
             case MIX:
@@ -177,8 +237,13 @@ struct Controller {
     // ------------------------------------------------------------------------------------------------- linear unit
 
     static void convolve(const word* weights, const word* parameters, const word* activations, word* activations_out,
-                         const word* state, word* state_out, const word* sums, word* sums_out, const Descriptor& d, const Scalars& s,
+                         const word* state, word* state_out, const word* sums, word* sums_out, const Product& p,
                          LinearBuffers<C>& buffers, LinearCounters& counters) {
+        Linear<C>::run(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, p, 0,
+                       Linear<C>::tiles(p), buffers, counters);
+    }
+
+    static Product convolution_product(const Descriptor& d, const Scalars& s) {
         Product p = {};
         p.samples = d.batch;
         p.height = d.height;
@@ -210,8 +275,7 @@ struct Controller {
         p.output_pitch = d.output_pitch;
         set_common(p, d, s);
         set_reference(p, s, d.state_input, d.state_input_span);
-        Linear<C>::run(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, p, 0, Linear<C>::tiles(p), buffers,
-                       counters);
+        return p;
     }
 
     static void set_common(Product& p, const Descriptor& d, const Scalars& s) {

@@ -55,6 +55,33 @@ def test_every_count_is_predicted(device, flow, seed, batch):
     assert all(sum(int(record[name].sum()) for record in records[0]) for name in ("cycles", "digits", "output_beats"))
 
 
+@settings(max_examples=10, **UNHURRIED)
+@given(seed=SEEDS, batch=st.integers(1, 4), groups=st.sampled_from([2, 4, 8]), conditional=st.booleans())
+def test_channel_groups_overlap_without_harm(device, seed, batch, groups, conditional):
+    """A convolution and the GroupNorm after it, interleaved by channel groups: same bits in shared memory, counts predicted."""
+    parts = max(part for part in range(1, device.config.channel_groups + 1) if groups % part == 0 and 4 % part == 0)
+
+    def build_graph():
+        build = GraphBuilder(seed)
+        wide = build.convolution(build.input((3, 4, 5)), 4 * device.config.oc_tile, (3, 3), padding=(1, 1, 1, 1))
+        code = build.quantize(build.silu(build.group_norm(wide, groups, conditional)), fine=seed % 2 == 0)
+        return build, build.graph(build.convolution(code, 3))
+
+    runs = []
+    for of in (device, EmulatorDevice(device.config)):
+        build, graph = build_graph()
+        runs.append(
+            [
+                (session.counters(), expected, session)
+                for session, expected in run_both(build, graph, of, "difference", batch)
+            ]
+        )
+        assert runs[-1][-1][2].program.descriptors["channel_groups"].tolist()[0] == parts > 1
+        assert np.array_equal(runs[-1][-1][2].codes(graph.output), runs[-1][-1][1][graph.output])
+    for (counted, *_), (predicted, *_) in zip(*runs, strict=True):
+        assert counted.tolist() == predicted.tolist()
+
+
 @pytest.mark.parametrize("config", [SHIPPED, TINY], ids=["zcu104", "tiny"])
 @settings(max_examples=3, **UNHURRIED)
 @given(seed=SEEDS)

@@ -94,8 +94,22 @@ class GroupNorm(Node):
 
 
 @dataclass(frozen=True)
+class LayerNorm(Node):
+    """Normalization of the channels of every pixel or token. Tables as GroupNorm."""
+
+    conditional: bool = False
+
+
+@dataclass(frozen=True)
 class SiLU(Node):
     """x * sigmoid(x); input and output have the scale 2**-fraction_bits."""
+
+    fraction_bits: int = 11
+
+
+@dataclass(frozen=True)
+class GELU(Node):
+    """x * Phi(x), Phi the normal distribution; input and output have the scale 2**-fraction_bits."""
 
     fraction_bits: int = 11
 
@@ -127,7 +141,20 @@ class Concat(Node):
 LinearNode = Union[Convolution, MatMul]
 NODE_TYPES: dict[str, type[Node]] = {
     cls.__name__: cls
-    for cls in (Convolution, MatMul, Quantize, Add, GroupNorm, SiLU, Softmax, Upsample, AveragePool, Concat)
+    for cls in (
+        Convolution,
+        MatMul,
+        Quantize,
+        Add,
+        GroupNorm,
+        LayerNorm,
+        SiLU,
+        GELU,
+        Softmax,
+        Upsample,
+        AveragePool,
+        Concat,
+    )
 }
 
 
@@ -295,7 +322,7 @@ def _check_kinds(node: Node, inputs: list[str], output: str) -> None:
         raise ValueError(f"{node.name}: found inputs of kind {inputs}, expected codes")
     if isinstance(node, (Quantize, Softmax)) and (inputs, output) != ([VALUE], CODE):
         raise ValueError(f"{node.name}: found {inputs} -> {output}, expected a value -> a code")
-    if isinstance(node, (Add, GroupNorm, SiLU, AveragePool)) and {*inputs, output} != {VALUE}:
+    if isinstance(node, (Add, GroupNorm, LayerNorm, SiLU, GELU, AveragePool)) and {*inputs, output} != {VALUE}:
         raise ValueError(f"{node.name}: found {inputs} -> {output}, expected values")
     if isinstance(node, (Upsample, Concat)) and {*inputs} != {output}:
         raise ValueError(f"{node.name}: found {inputs} -> {output}, expected one kind")

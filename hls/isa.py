@@ -13,23 +13,24 @@ import numpy as np
 
 
 class Opcode(IntEnum):
-    """What a descriptor runs. A vector operation may carry a fused SiLU and a fused quantizer, in this order."""
+    """What a descriptor runs. A vector operation may carry a fused SiLU or GELU and a fused quantizer, in this order."""
 
     CONVOLUTION = 1
     SCORES = 2
     MIX = 3
     GROUP_NORM = 4
     ADD = 5
-    ACTIVATE = 6  # SiLU and/or quantizer on a value
+    ACTIVATE = 6  # SiLU or GELU and/or quantizer on a value
     SOFTMAX = 7
     AVERAGE_POOL = 8
     UPSAMPLE = 9
+    LAYER_NORM = 10
 
 
 class Flag(IntFlag):
     """Modifiers of a descriptor."""
 
-    SILU = 1  # fused SiLU, with ``silu_bits`` fraction bits
+    SILU = 1  # fused SiLU, with ``activation_bits`` fraction bits
     QUANTIZE = 2  # fused quantizer: the output is a code
     CODE_OUTPUT = 4  # output elements are int8, else int16
     CODE_INPUT = 8  # input elements are int8, else int16
@@ -37,6 +38,7 @@ class Flag(IntFlag):
     FINE = 32  # the fused quantizer appends residue codes: twice the operand's channels
     RESIDENT = 64  # all weights of a pass fit the weight banks together: see plan.py
     OTHER_RESIDENT = 128  # the same in an attention product's second sub-operation
+    GELU = 256  # fused GELU, with ``activation_bits`` fraction bits
 
 
 class Region(IntEnum):
@@ -91,7 +93,7 @@ DESCRIPTOR_FIELDS = (
     Field("pad_left", "u1", "columns of code 0"),
     Field("pad_right", "u1", "columns of code 0"),
     Field("groups", "<u2", "of GROUP_NORM; heads of SCORES and MIX"),
-    Field("silu_bits", "u1", "fraction bits of SiLU's operand and result"),
+    Field("activation_bits", "u1", "fraction bits of operand and result of a fused SiLU or GELU"),
     Field("reserved_", "u1", "zero"),
     Field("block_rows", "<u2", "output rows of a core's block: see plan.py"),
     Field("chunk_channels", "<u2", "operand channels that are encoded together"),

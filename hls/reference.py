@@ -22,12 +22,14 @@ from .arithmetic import (
 )
 from .graph import (
     CODE,
+    GELU,
     Add,
     AveragePool,
     Concat,
     Convolution,
     Graph,
     GroupNorm,
+    LayerNorm,
     MatMul,
     Node,
     Quantize,
@@ -83,11 +85,21 @@ def interpolate(table: np.ndarray, position: np.ndarray, step_bits: int) -> np.n
 
 
 def silu(x: np.ndarray, fraction_bits: int) -> np.ndarray:
-    """``x * sigmoid(x)`` for x and result in steps of ``2**-fraction_bits`` (at most 11): ``max(x, 0) - deficit(|x|)``."""
+    """``x * sigmoid(x)`` for x and result in steps of ``2**-fraction_bits`` (at most 11)."""
+    return _gate(x, fraction_bits, lut.SILU_DEFICIT)
+
+
+def gelu(x: np.ndarray, fraction_bits: int) -> np.ndarray:
+    """``x * Phi(x)`` (the exact GELU) for x and result in steps of ``2**-fraction_bits`` (at most 11)."""
+    return _gate(x, fraction_bits, lut.GELU_DEFICIT)
+
+
+def _gate(x: np.ndarray, fraction_bits: int, table: np.ndarray) -> np.ndarray:
+    """``max(x, 0) - deficit(|x|)``, the deficit even in x and 0 from 16 on."""
     x = np.asarray(x, np.int64)
     argument = np.abs(x) << (lut.SILU_FRACTION_BITS - fraction_bits)
     inside = argument < 1 << 15
-    deficit = interpolate(lut.SILU_DEFICIT, np.where(inside, argument, 0), lut.SILU_STEP_BITS)
+    deficit = interpolate(table, np.where(inside, argument, 0), lut.SILU_STEP_BITS)
     deficit = round_shift(deficit, lut.SILU_ENTRY_BITS - fraction_bits)
     return np.maximum(x, 0) - np.where(inside, deficit, 0)
 
@@ -140,6 +152,21 @@ def group_norm(
     intercept = offset.astype(np.int64) - round_shift(mean[:, group_of_channel] * slope, MEAN_BITS)
     y = round_shift(x * slope[:, None, None] + intercept[:, None, None], SLOPE_BITS)
     return saturate(y, VALUE_RANGE)
+
+
+def layer_norm(x: np.ndarray, gain: np.ndarray, offset: np.ndarray, gain_bits: int, epsilon: int) -> np.ndarray:
+    """:func:`group_norm` of every pixel's channels alone: x [B, H, W, C], gain and offset [B, C]."""
+    batch, height, width, channels = x.shape
+    pixels = height * width
+    rows = group_norm(
+        x.reshape(batch * pixels, 1, 1, channels),
+        1,
+        gain.repeat(pixels, axis=0),
+        offset.repeat(pixels, axis=0),
+        gain_bits,
+        epsilon,
+    )
+    return rows.reshape(x.shape)
 
 
 SOFTMAX_BITS = 38
@@ -241,12 +268,16 @@ class Reference:
             weights = row("multiplier").astype(np.int64)
             total = sum(operand * weight for operand, weight in zip(operands, weights, strict=True))
             return saturate(round_shift(np.asarray(total), row("shift")), VALUE_RANGE)
-        if isinstance(node, GroupNorm):
+        if isinstance(node, (GroupNorm, LayerNorm)):
             gain, offset = row("gain", node.conditional), row("offset", node.conditional)
             gain, offset = np.broadcast_to(gain, (len(x), x.shape[3])), np.broadcast_to(offset, (len(x), x.shape[3]))
+            if isinstance(node, LayerNorm):
+                return layer_norm(x, gain, offset, scalar("gain_bits"), scalar("epsilon"))
             return group_norm(x, node.groups, gain, offset, scalar("gain_bits"), scalar("epsilon"))
         if isinstance(node, SiLU):
             return silu(x, node.fraction_bits)
+        if isinstance(node, GELU):
+            return gelu(x, node.fraction_bits)
         if isinstance(node, Softmax):
             return softmax(x, scalar("multiplier"), scalar("shift"), scalar("reciprocal_scale"))
         if isinstance(node, Upsample):

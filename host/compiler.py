@@ -1,6 +1,6 @@
 """From an integer graph to a program: descriptors, a memory map and per-step parameter blocks.
 
-The compiler fuses SiLU and quantizers into the vector operation before them, places the parts of a concatenation side by
+The compiler fuses activations and quantizers into the vector operation before them, places the parts of a concatenation side by
 side so that concatenating costs nothing, and gives activations that live at different times the same memory.
 """
 
@@ -15,12 +15,14 @@ import numpy as np
 from ..hls.config import HardwareConfig, find_board
 from ..hls.graph import (
     CODE,
+    GELU,
     Add,
     AveragePool,
     Concat,
     Convolution,
     Graph,
     GroupNorm,
+    LayerNorm,
     MatMul,
     Node,
     Quantize,
@@ -152,7 +154,7 @@ def region_sizes(
 
 
 def fuse(graph: Graph) -> tuple[Operation, ...]:
-    """Nodes of the graph as operations: SiLU and quantizers join the vector operation before them where only they read it."""
+    """Nodes of the graph as operations: activations and quantizers join the vector operation that only they read."""
     readers: dict[str, int] = {graph.output: 1}
     for node in graph.nodes:
         for source in node.inputs:
@@ -173,9 +175,9 @@ def fuse(graph: Graph) -> tuple[Operation, ...]:
 
 
 def _may_follow(chain: list[Node], node: Node) -> bool:
-    if isinstance(node, SiLU):
-        return isinstance(chain[-1], GroupNorm)
-    return isinstance(node, Quantize) and isinstance(chain[-1], (GroupNorm, SiLU))
+    if isinstance(node, (SiLU, GELU)):
+        return isinstance(chain[-1], (GroupNorm, LayerNorm))
+    return isinstance(node, Quantize) and isinstance(chain[-1], (GroupNorm, LayerNorm, SiLU, GELU))
 
 
 def overlapping(graph: Graph, operations: tuple[Operation, ...], config: HardwareConfig) -> dict[int, int]:
@@ -378,7 +380,7 @@ class ParameterLayout:
             if isinstance(node, Convolution):
                 (conditional if node.conditional else shared).append(f"{node.name}.bias")
                 shared.append(f"{node.name}.multiplier")
-            elif isinstance(node, GroupNorm):
+            elif isinstance(node, (GroupNorm, LayerNorm)):
                 (conditional if node.conditional else shared).extend((f"{node.name}.gain", f"{node.name}.offset"))
         vectors: dict[str, int] = {}
         shared_size = align(len(operations) * SCALARS.itemsize)
@@ -431,7 +433,7 @@ class ParameterLayout:
             record["multiplier0"], record["multiplier1"] = table(node, "multiplier")
         if isinstance(node, Softmax):
             record["reciprocal_scale"] = table(node, "reciprocal_scale")
-        if isinstance(node, GroupNorm):
+        if isinstance(node, (GroupNorm, LayerNorm)):
             for name in ("gain_bits", "epsilon"):
                 record[name] = table(node, name)
         if isinstance(operation.nodes[-1], Quantize):
@@ -468,15 +470,15 @@ class _Encoder:
             self._encode_convolution(node, record)
         elif isinstance(node, MatMul):
             record["groups"] = node.heads
-        elif isinstance(node, GroupNorm):
-            record["groups"] = node.groups
+        elif isinstance(node, (GroupNorm, LayerNorm)):
+            record["groups"] = node.groups if isinstance(node, GroupNorm) else 1
             record["vector0"] = self.parameters.vectors[f"{node.name}.gain"]
             record["vector1"] = self.parameters.vectors[f"{node.name}.offset"]
         elif isinstance(node, (Upsample, AveragePool)):
             record["stride_height"] = record["stride_width"] = node.factor if isinstance(node, Upsample) else node.size
         for fused in operation.nodes:
-            if isinstance(fused, SiLU):
-                record["silu_bits"] = fused.fraction_bits
+            if isinstance(fused, (SiLU, GELU)):
+                record["activation_bits"] = fused.fraction_bits
 
     def _place(self, tensor: Tensor) -> tuple[int, int]:
         placement = self.placements[tensor.name]
@@ -510,8 +512,10 @@ class _Encoder:
         return {
             Convolution: Opcode.CONVOLUTION,
             GroupNorm: Opcode.GROUP_NORM,
+            LayerNorm: Opcode.LAYER_NORM,
             Add: Opcode.ADD,
             SiLU: Opcode.ACTIVATE,
+            GELU: Opcode.ACTIVATE,
             Quantize: Opcode.ACTIVATE,
             Softmax: Opcode.SOFTMAX,
             AveragePool: Opcode.AVERAGE_POOL,
@@ -521,8 +525,8 @@ class _Encoder:
     def _flags(self, operation: Operation, source: Tensor, output: Tensor) -> Flag:
         flags = Flag(0)
         for node in operation.nodes:
-            if isinstance(node, SiLU):
-                flags |= Flag.SILU
+            if isinstance(node, (SiLU, GELU)):
+                flags |= Flag.SILU if isinstance(node, SiLU) else Flag.GELU
             if isinstance(node, Quantize):
                 flags |= Flag.QUANTIZE | (Flag.FINE if node.fine else Flag(0))
             if getattr(node, "conditional", False):

@@ -521,7 +521,7 @@ def _plan(d: Mapping[str, int], prefix: str, resident: Flag, segment: int | None
 def vector_counts(config: HardwareConfig, d: Mapping[str, int]) -> Counts:
     """Counters of an operator of the vector unit, which no digits change."""
     opcode, bus = Opcode(d["opcode"]), config.bus_bytes
-    if opcode == Opcode.GROUP_NORM:
+    if opcode in (Opcode.GROUP_NORM, Opcode.LAYER_NORM):
         return norm_counts(config, d, 0, d["channels"])
     pixels, channels = d["batch"] * d["height"] * d["width"], d["channels"]
     outputs = d["batch"] * d["output_height"] * d["output_width"]
@@ -564,9 +564,13 @@ def _pool_counts(config: HardwareConfig, d: Mapping[str, int], outputs: int, vec
 
 
 def norm_counts(config: HardwareConfig, d: Mapping[str, int], first: int, channels: int) -> Counts:
-    """Channels ``first`` ... of a GROUP_NORM: per sample sum over its pixels, solve for slope and intercept, apply."""
+    """Channels ``first`` ... of a GROUP_NORM: per sample sum over its pixels, solve for slope and intercept, apply.
+
+    In a LAYER_NORM every pixel is a sample of its own.
+    """
     bus, flags = config.bus_bytes, Flag(d["flags"])
     samples, image = d["batch"], d["height"] * d["width"]
+    groups = d["groups"] * channels // d["channels"]
     runs = first + np.arange(0, channels, config.vector_width)
     lengths = np.minimum(first + channels - runs, config.vector_width)
     stride = np.arange(samples if flags & Flag.CONDITIONAL else 1)[:, None] * d["sample_stride"]
@@ -574,6 +578,8 @@ def norm_counts(config: HardwareConfig, d: Mapping[str, int], first: int, channe
         int(beats(d[name] + stride + size * runs, size * lengths, bus).sum())
         for name, size in (("vector0", 4), ("vector1", 8))
     )
+    if d["opcode"] == Opcode.LAYER_NORM:
+        samples, image = samples * image, 1
     pixels = np.arange(samples * image).reshape(samples, image)
     size = 1 if flags & Flag.CODE_OUTPUT else 2
     output = d["output"] + (pixels * d["output_pitch"] + first) * size
@@ -581,14 +587,15 @@ def norm_counts(config: HardwareConfig, d: Mapping[str, int], first: int, channe
     reads = beats(d["input"] + 2 * (pixels * d["input_pitch"] + first), 2 * channels, bus).sum(axis=1)
     writes = np.sum([beats(*run, bus).sum(axis=1) for run in written], axis=0)
     vectors = image * ceil_divide(channels, config.vector_width)
+    solving = 2 * groups * ceil_divide(channels // groups, config.vector_width)
     applying = np.maximum(np.maximum(reads, vectors), writes)
     return {
         "input_beats": int(2 * reads.sum()),
         "output_beats": int(writes.sum()),
         "merged_beats": int(sum(merged_beats(*run, bus).sum() for run in written)),
         "parameter_beats": parameters,
-        "vector_cycles": 2 * samples * (vectors + channels),
-        "cycles": int(parameters + 2 * channels * samples + (np.maximum(reads, vectors) + applying).sum()),
+        "vector_cycles": samples * (2 * vectors + solving),
+        "cycles": int(parameters + solving * samples + (np.maximum(reads, vectors) + applying).sum()),
     }
 
 

@@ -98,6 +98,14 @@ class Execution:
         multiplier, shift = int(scalars["quantize_multiplier"]), int(scalars["quantize_shift"])
         return vector.Quantizer(multiplier, shift, bool(self.flags & Flag.FINE))
 
+    @property
+    def activation(self) -> vector.Activation | None:
+        """The fused activation, if there is one."""
+        for flag, kind in ((Flag.SILU, "silu"), (Flag.GELU, "gelu")):
+            if self.flags & flag:
+                return vector.Activation(kind, self.d["activation_bits"])
+        return None
+
     def vector(self, field: str, dtype: Any, count: int, conditional: bool) -> np.ndarray:
         """[1 or B, count] from the parameter block."""
         if not conditional:
@@ -275,23 +283,32 @@ class MixExecution(ScoresExecution):
         self._requantize_rows(np.ascontiguousarray(rows), scalars)
 
 
-class GroupNormExecution(Execution):
-    """GROUP_NORM, with fused SiLU and quantizer."""
+class NormExecution(Execution):
+    """GROUP_NORM or LAYER_NORM, with fused activation and quantizer."""
 
     def run(self, scalars: np.void) -> list[Encoded]:
         conditional = bool(self.flags & Flag.CONDITIONAL)
-        channels = self.d["channels"]
+        channels, groups = self.d["channels"], self.d["groups"]
+        gain = self.vector("vector0", np.int32, channels, conditional)
+        offset = self.vector("vector1", np.int64, channels, conditional)
+        source, target = self.input.buffer, self.output.buffer
+        if self.d["opcode"] == Opcode.LAYER_NORM:
+            samples, pixels, _ = source.shape
+            source, target = (buffer.reshape(samples * pixels, 1, -1) for buffer in (source, target))
+            groups = 1
+            if conditional:
+                gain, offset = gain.repeat(pixels, axis=0), offset.repeat(pixels, axis=0)
         vector.group_norm(
-            self.input.buffer,
+            source,
             channels,
-            self.d["groups"],
-            self.vector("vector0", np.int32, channels, conditional),
-            self.vector("vector1", np.int64, channels, conditional),
+            groups,
+            gain,
+            offset,
             int(scalars["gain_bits"]),
             int(scalars["epsilon"]),
-            self.d["silu_bits"] if self.flags & Flag.SILU else None,
+            self.activation,
             self.quantizer(scalars) if self.flags & Flag.QUANTIZE else None,
-            self.output.buffer,
+            target,
         )
         return []
 
@@ -316,14 +333,14 @@ class AddExecution(Execution):
 
 
 class ActivateExecution(Execution):
-    """ACTIVATE: SiLU and/or quantizer on a value."""
+    """ACTIVATE: an activation and/or quantizer on a value."""
 
     def run(self, scalars: np.void) -> list[Encoded]:
         source, channels = self.input.buffer, self.d["channels"]
-        if self.flags & Flag.SILU:
+        if self.activation is not None:
             quantizes = bool(self.flags & Flag.QUANTIZE)
             target = np.empty((*source.shape[:2], channels), np.int16) if quantizes else self.output.buffer
-            vector.silu(source, channels, self.d["silu_bits"], target)
+            vector.activate(source, channels, self.activation, target)
             source = target
         if self.flags & Flag.QUANTIZE:
             vector.quantize(source, channels, self.quantizer(scalars), self.output.buffer)
@@ -374,7 +391,8 @@ EXECUTIONS: dict[int, type[Execution]] = {
     Opcode.CONVOLUTION: ConvolutionExecution,
     Opcode.SCORES: ScoresExecution,
     Opcode.MIX: MixExecution,
-    Opcode.GROUP_NORM: GroupNormExecution,
+    Opcode.GROUP_NORM: NormExecution,
+    Opcode.LAYER_NORM: NormExecution,
     Opcode.ADD: AddExecution,
     Opcode.ACTIVATE: ActivateExecution,
     Opcode.SOFTMAX: SoftmaxExecution,

@@ -16,17 +16,12 @@ from numba import njit
 
 from ..hls import tables as lut
 from ..hls.arithmetic import FINE_BITS
-from ..hls.reference import LARGEST_SLOPE, MEAN_BITS, RECIPROCAL_BITS, SLOPE_BITS, SOFTMAX_BITS, silu
+from ..hls.reference import LARGEST_SLOPE, MEAN_BITS, RECIPROCAL_BITS, SLOPE_BITS, SOFTMAX_BITS
 
 _EXP_STEP, _EXP_FRACTION = lut.EXP_STEP_BITS, lut.EXP_FRACTION_BITS
 _RSQRT_STEP, _RSQRT_MANTISSA, _RSQRT_ENTRY = lut.RSQRT_STEP_BITS, lut.RSQRT_MANTISSA_BITS, lut.RSQRT_ENTRY_BITS
 
 compiled = njit(nogil=True, cache=True, boundscheck=False)
-
-
-def silu_lookup(fraction_bits: int) -> np.ndarray:
-    """int16 [65536]: SiLU of every int16 value, indexed by the value's 16 bits as an unsigned number."""
-    return silu(np.arange(1 << 16).astype(np.uint16).view(np.int16), fraction_bits).astype(np.int16)
 
 
 @compiled
@@ -143,8 +138,9 @@ def norm_coefficients(x, channels, groups, gain, offset, gain_bits, epsilon, roo
 
 
 @compiled
-def normalize(x, channels, slope, intercept, silu_table, multiplier, shift, fine, out):
-    """``x * slope + intercept``, SiLU where ``silu_table`` is not empty, quantized where ``shift`` is not negative."""
+def normalize(x, channels, slope, intercept, activation, multiplier, shift, fine, out):
+    """``x * slope + intercept``, activated where the table ``activation`` (of every int16) is not empty, quantized where
+    ``shift`` is not negative."""
     half = np.int64(1) << (SLOPE_BITS - 1)
     code_half = (np.int64(1) << max(shift, 0)) >> 1
     y = np.empty(channels, np.int32)
@@ -155,9 +151,9 @@ def normalize(x, channels, slope, intercept, silu_table, multiplier, shift, fine
             for c in range(channels):
                 v = (np.int64(source[c]) * a[c] + d[c] + half) >> SLOPE_BITS
                 y[c] = min(max(v, -32768), 32767)
-            if silu_table.size:
+            if activation.size:
                 for c in range(channels):
-                    y[c] = silu_table[y[c] & 0xFFFF]
+                    y[c] = activation[y[c] & 0xFFFF]
             if shift >= 0:
                 for c in range(channels):
                     v = (np.int64(y[c]) * multiplier + code_half) >> shift

@@ -28,9 +28,21 @@ def limits_of(dtype: np.dtype) -> tuple[int, int]:
     return CODE_RANGE if dtype == np.int8 else VALUE_RANGE
 
 
-@functools.lru_cache(maxsize=16)
-def _silu_table(fraction_bits: int) -> np.ndarray:
-    return _kernels().silu_lookup(fraction_bits)
+@dataclass(frozen=True)
+class Activation:
+    """``kind``: a function of the reference ("silu" or "gelu") of values with ``fraction_bits``."""
+
+    kind: str
+    fraction_bits: int
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return getattr(reference, self.kind)(x, self.fraction_bits)
+
+
+@functools.lru_cache(maxsize=32)
+def _lookup(activation: Activation) -> np.ndarray:
+    """int16 [65536]: of every int16 value, indexed by the value's 16 bits as an unsigned number."""
+    return activation(np.arange(1 << 16).astype(np.uint16).view(np.int16)).astype(np.int16)
 
 
 def requantize_rows(acc: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, shift: int, out: np.ndarray) -> None:
@@ -66,11 +78,11 @@ def quantize(x: np.ndarray, channels: int, quantizer: Quantizer, out: np.ndarray
         out[:, :, : codes.shape[2]] = codes
 
 
-def silu(x: np.ndarray, channels: int, fraction_bits: int, out: np.ndarray) -> None:
+def activate(x: np.ndarray, channels: int, activation: Activation, out: np.ndarray) -> None:
     if ACCELERATED:
-        _kernels().look_up(x, channels, _silu_table(fraction_bits), out)
+        _kernels().look_up(x, channels, _lookup(activation), out)
     else:
-        out[:, :, :channels] = reference.silu(x[:, :, :channels], fraction_bits)
+        out[:, :, :channels] = activation(x[:, :, :channels])
 
 
 def add(
@@ -93,11 +105,11 @@ def group_norm(
     offset: np.ndarray,
     gain_bits: int,
     epsilon: int,
-    silu_bits: int | None,
+    activation: Activation | None,
     quantizer: Quantizer | None,
     out: np.ndarray,
 ) -> None:
-    """GroupNorm, then SiLU where ``silu_bits`` is given, then quantization where a ``quantizer`` is given.
+    """GroupNorm, then ``activation`` and ``quantizer`` where they are given. LayerNorm: of pixels as samples, in one group.
 
     ``gain`` int32 and ``offset`` int64 are [1 or B, C].
     """
@@ -106,7 +118,7 @@ def group_norm(
         coefficients = kernels.norm_coefficients(
             x, channels, groups, gain, offset, gain_bits, epsilon, tables.RECIPROCAL_SQUARE_ROOT
         )
-        table = NO_TABLE if silu_bits is None else _silu_table(silu_bits)
+        table = NO_TABLE if activation is None else _lookup(activation)
         code = quantizer or Quantizer(0, -1)
         kernels.normalize(x, channels, *coefficients, table, code.multiplier, code.shift, code.fine, out)
         return
@@ -119,7 +131,7 @@ def group_norm(
         gain_bits,
         epsilon,
     )[:, :, 0]
-    y = y if silu_bits is None else reference.silu(y, silu_bits)
+    y = y if activation is None else activation(y)
     if quantizer is not None:
         y = quantizer(y)
     out[:, :, : y.shape[2]] = y

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from ditto_zynq.hls.graph import (
     CODE,
+    GELU,
     VALUE,
     Add,
     AveragePool,
@@ -15,6 +16,7 @@ from ditto_zynq.hls.graph import (
     Convolution,
     Graph,
     GroupNorm,
+    LayerNorm,
     MatMul,
     Node,
     Quantize,
@@ -103,9 +105,11 @@ class GraphBuilder:
         return self._add(node, VALUE)
 
     def group_norm(self, source: str, norm_groups: int, conditional: bool = False) -> str:
-        node = GroupNorm(self._name(), "m", (source,), norm_groups, conditional)
-        channels = self.tensors[source].shape[2]
-        rows = (self.steps, self.labels, channels) if conditional else (self.groups, channels)
+        return self._normalize(GroupNorm(self._name(), "m", (source,), norm_groups, conditional))
+
+    def _normalize(self, node: GroupNorm | LayerNorm) -> str:
+        channels = self.tensors[node.inputs[0]].shape[2]
+        rows = (self.steps, self.labels, channels) if node.conditional else (self.groups, channels)
         gain_bits = self.random.integers(0, 16, self.groups)
         self._set(node, gain=self._integers(-(2**21) + 1, 2**21, rows, np.int32))
         self._set(node, offset=self._integers(-(2**36), 2**36, rows, np.int64))
@@ -115,6 +119,12 @@ class GraphBuilder:
 
     def silu(self, source: str) -> str:
         return self._add(SiLU(self._name(), "m", (source,), int(self.random.integers(6, 12))), VALUE)
+
+    def gelu(self, source: str) -> str:
+        return self._add(GELU(self._name(), "m", (source,), int(self.random.integers(6, 12))), VALUE)
+
+    def layer_norm(self, source: str, conditional: bool = False) -> str:
+        return self._normalize(LayerNorm(self._name(), "m", (source,), conditional))
 
     def upsample(self, source: str, factor: int = 2) -> str:
         return self._add(Upsample(self._name(), "m", (source,), factor), self.tensors[source].kind)
@@ -193,7 +203,8 @@ def random_unet(seed: int) -> tuple[GraphBuilder, Graph]:
     pooled = build.average_pool(block)
     low = build.add(down, pooled)
 
-    tokens = build.quantize(build.group_norm(low, norm_groups))
+    per_token = build.gelu(build.layer_norm(low, conditional=bool(random.random() < 0.5)))
+    tokens = build.quantize(build.group_norm(low, norm_groups) if random.random() < 0.5 else per_token)
     q, k, v = (build.convolution(tokens, heads * per_head, kind=CODE) for _ in range(3))
     probabilities = build.softmax(build.scores(q, k, heads))
     attended = build.add(build.convolution(build.mix(probabilities, v, heads), width), low)

@@ -164,6 +164,7 @@ struct Controller {
                 attend(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, d, s, buffers, linear);
                 break;
             case GROUP_NORM:
+            case LAYER_NORM:
                 Vector<C>::normalize(parameters, activations, activations_out, op, norm_operation(d, s), vector);
                 break;
             case ADD:
@@ -208,8 +209,8 @@ struct Controller {
         op.output_pitch = d.output_pitch;
         op.code_input = d.flags & FLAG_CODE_INPUT;
         op.code_output = d.flags & FLAG_CODE_OUTPUT;
-        op.finish.activation = d.flags & FLAG_SILU ? SILU : NO_ACTIVATION;
-        op.finish.fraction_bits = d.silu_bits;
+        op.finish.activation = d.flags & FLAG_SILU ? SILU : (d.flags & FLAG_GELU ? GELU : NO_ACTIVATION);
+        op.finish.fraction_bits = d.activation_bits;
         op.finish.quantize = d.flags & FLAG_QUANTIZE;
         op.finish.fine = d.flags & FLAG_FINE;
         op.finish.multiplier = s.quantize_multiplier;
@@ -225,6 +226,7 @@ struct Controller {
         norm.groups = d.groups;
         norm.first_group = 0;
         norm.end_group = d.groups;
+        norm.per_pixel = d.opcode == LAYER_NORM;
         norm.conditional = d.flags & FLAG_CONDITIONAL;
         norm.gain_bits = s.gain_bits;
         norm.gain = d.vector0;

@@ -424,16 +424,22 @@ struct Vector {
     static void solve(const wide* sums, const wide* squares, const typename A::accumulator* gains, const wide* offsets,
                       const NormOperation& norm, int per_group, int channels, wide count, wide reciprocal, wide* slopes,
                       wide* intercepts, VectorCounters& counters) {
-        counters.vectors += 2 * channels;
-        counters.cycles += 2 * channels;
+        const int vectors = 2 * (channels / per_group) * ceil_divide(per_group, C::vector_width);
+        counters.vectors += vectors;
+        counters.cycles += vectors;
     solve_groups:
         for (int first = 0; first < channels; first += per_group) {
             wide total = 0, square = 0;
         solve_totals:
-            for (int c = first; c < first + per_group; ++c) {
+            for (int start = first; start < first + per_group; start += C::vector_width) {
 #pragma HLS PIPELINE II = 1
-                total += sums[c];
-                square += squares[c];
+                for (int c = start; c < start + C::vector_width; ++c) {
+#pragma HLS UNROLL
+                    if (c < first + per_group) {
+                        total += sums[c];
+                        square += squares[c];
+                    }
+                }
             }
             wide root;
             int half_exponent;
@@ -441,12 +447,17 @@ struct Vector {
             const wide mean = A::round_shift(wide(total * reciprocal), tables::NORM_RECIPROCAL_BITS - tables::NORM_MEAN_BITS);
             const int shift = tables::RSQRT_ENTRY_BITS + half_exponent + norm.gain_bits - tables::NORM_SLOPE_BITS;
         solve_channels:
-            for (int c = first; c < first + per_group; ++c) {
+            for (int start = first; start < first + per_group; start += C::vector_width) {
 #pragma HLS PIPELINE II = 1
-                const wide limit = (wide(1) << tables::NORM_LARGEST_SLOPE_BITS) - 1;
-                const wide slope = A::saturate(A::round_shift(wide(count * root * wide(gains[c])), shift), -limit, limit);
-                slopes[c] = slope;
-                intercepts[c] = offsets[c] - A::round_shift(wide(mean * slope), tables::NORM_MEAN_BITS);
+                for (int c = start; c < start + C::vector_width; ++c) {
+#pragma HLS UNROLL
+                    if (c < first + per_group) {
+                        const wide limit = (wide(1) << tables::NORM_LARGEST_SLOPE_BITS) - 1;
+                        const wide slope = A::saturate(A::round_shift(wide(count * root * wide(gains[c])), shift), -limit, limit);
+                        slopes[c] = slope;
+                        intercepts[c] = offsets[c] - A::round_shift(wide(mean * slope), tables::NORM_MEAN_BITS);
+                    }
+                }
             }
         }
     }

@@ -9,11 +9,12 @@ from ditto_zynq.hls import tables as lut
 from ditto_zynq.quant.lower import gain_fraction_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import erf
 
 
 def test_tables_are_what_their_formulas_say():
     assert len(lut.SILU_DEFICIT) == 513 and len(lut.EXP2_NEGATIVE) == 257 and len(lut.RECIPROCAL_SQUARE_ROOT) == 769
-    assert lut.SILU_DEFICIT.max() < 2**15
+    assert lut.SILU_DEFICIT.max() < 2**15 and lut.GELU_DEFICIT.max() < 2**15 and len(lut.GELU_DEFICIT) == 513
     assert (lut.EXP2_NEGATIVE[0], lut.EXP2_NEGATIVE[-1]) == (2**20, 2**19)
     assert (lut.RECIPROCAL_SQUARE_ROOT[0], lut.RECIPROCAL_SQUARE_ROOT[-1]) == (2**23, 2**22)
 
@@ -23,6 +24,28 @@ def test_silu_is_within_one_lsb_for_every_int16(bits):
     x = np.arange(-(2**15), 2**15)
     exact = x / (1 + np.exp(np.minimum(-x / 2.0**bits, 700)))
     assert np.abs(reference.silu(x, bits) - exact).max() <= 1.0
+
+
+@pytest.mark.parametrize("bits", range(1, 12))
+def test_gelu_is_within_one_lsb_for_every_int16(bits):
+    x = np.arange(-(2**15), 2**15)
+    exact = x * (1 + erf(x / 2.0**bits / np.sqrt(2))) / 2
+    assert np.abs(reference.gelu(x, bits) - exact).max() <= 1.0
+
+
+def test_layer_norm_is_within_one_lsb():
+    """Of every pixel alone, against float64."""
+    random = np.random.default_rng(0)
+    x = np.rint(random.normal(0, 3000, (2, 3, 4, 24))).clip(-32768, 32767).astype(np.int64)
+    epsilon = 24**2
+    gain, offset = random.uniform(-900, 900, (2, 24)), random.normal(0, 2000, (2, 24))
+    normal = (x - x.mean(axis=3, keepdims=True)) / np.sqrt(x.var(axis=3, keepdims=True) + epsilon / 24**2)
+    expected = normal * gain[:, None, None] + offset[:, None, None]
+    bits = 10
+    found = reference.layer_norm(
+        x, np.rint(gain * 2**bits).astype(np.int64), np.rint(offset * 2**20).astype(np.int64), bits, epsilon
+    )
+    assert np.abs(found - expected).max() < 1.0
 
 
 @settings(max_examples=300)

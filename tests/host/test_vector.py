@@ -112,12 +112,13 @@ def test_add(seed, shape, shift):
 
 
 @pytest.mark.parametrize("bits", range(1, 12))
-def test_silu_of_every_int16(bits):
+def test_activations_of_every_int16(bits):
     x = np.arange(-(2**15), 2**15).astype(np.int16).reshape(4, 128, 128)
     random = np.random.default_rng(bits)
     out = target(random, x.shape, np.int16)
-    vector.silu(embed(random, x), 128, bits, out)
-    assert_written(out, reference.silu(x, bits))
+    for kind in ("silu", "gelu"):
+        vector.activate(embed(random, x), 128, vector.Activation(kind, bits), out)
+        assert_written(out, getattr(reference, kind)(x, bits))
 
 
 @FUZZ
@@ -126,10 +127,12 @@ def test_silu_of_every_int16(bits):
     shape=st.tuples(st.integers(1, 3), st.sampled_from([1, 4, 49, 300]), st.integers(1, 4), st.integers(1, 9)),
     constant=st.booleans(),
     conditional=st.booleans(),
-    silu_bits=st.sampled_from([None, 6, 8, 11]),
+    activation=st.sampled_from(
+        [None, vector.Activation("silu", 6), vector.Activation("gelu", 8), vector.Activation("silu", 11)]
+    ),
     quantizes=st.sampled_from(["not", "coarse", "fine"]),
 )
-def test_group_norm(seed, shape, constant, conditional, silu_bits, quantizes):
+def test_group_norm(seed, shape, constant, conditional, activation, quantizes):
     """As composed of the reference's normalization, SiLU and quantizer; ``constant``: no variance but epsilon."""
     random = np.random.default_rng(seed)
     batch, pixels, groups, per_group = shape
@@ -148,10 +151,10 @@ def test_group_norm(seed, shape, constant, conditional, silu_bits, quantizes):
 
     out = target(random, (batch, pixels, 2 * channels if fine else channels), np.int8 if quantizer else np.int16)
     numbers = (gain_bits, epsilon)
-    vector.group_norm(embed(random, x), channels, groups, gain, offset, *numbers, silu_bits, quantizer, out)
+    vector.group_norm(embed(random, x), channels, groups, gain, offset, *numbers, activation, quantizer, out)
     wide = [np.broadcast_to(table, (batch, channels)) for table in (gain, offset)]
     expected = reference.group_norm(x[:, :, None], groups, *wide, *numbers)[:, :, 0]
-    expected = expected if silu_bits is None else reference.silu(expected, silu_bits)
+    expected = expected if activation is None else activation(expected)
     assert_written(out, quantized(expected, quantizer) if quantizer else expected)
 
 

@@ -17,6 +17,7 @@ class Board:
 
     name: str
     part: str
+    board_part: str  # pattern of Vivado's board parts
     lut: int
     dsp: int
     bram36: int
@@ -31,16 +32,28 @@ class Board:
 BOARDS = {
     board.name: board
     for board in (
-        Board("zcu104", "xczu7ev-ffvc1156-2-e", 230_400, 1_728, 312, 96, 2_048, 19.2, 512, 4),
-        Board("kv260", "xck26-sfvc784-2LV-c", 117_120, 1_248, 144, 64, 4_096, 19.2, 512, 4),
+        Board("zcu104", "xczu7ev-ffvc1156-2-e", "*:zcu104:*", 230_400, 1_728, 312, 96, 2_048, 19.2, 512, 4),
+        Board("kv260", "xck26-sfvc784-2LV-c", "*:kv260_som:*", 117_120, 1_248, 144, 64, 4_096, 19.2, 512, 4),
         Board(
-            "zcu102", "xczu9eg-ffvb1156-2-e", 274_080, 2_520, 912, 0, 4_096, 19.2, 512, 4, "board of Diff-Acc and SDA"
+            "zcu102",
+            "xczu9eg-ffvb1156-2-e",
+            "*:zcu102:*",
+            274_080,
+            2_520,
+            912,
+            0,
+            4_096,
+            19.2,
+            512,
+            4,
+            "board of Diff-Acc and SDA",
         ),
-        Board("ultra96v2", "xczu3eg-sbva484-1-i", 70_560, 360, 216, 0, 2_048, 8.5, 512, 4),
-        Board("aup-zu3", "xczu3eg-sfvc784-2-e", 70_560, 360, 216, 0, 4_096, 8.5, 512, 4),
+        Board("ultra96v2", "xczu3eg-sbva484-1-i", "*:ultra96v2:*", 70_560, 360, 216, 0, 2_048, 8.5, 512, 4),
+        Board("aup-zu3", "xczu3eg-sfvc784-2-e", "*:aup-zu3*:*", 70_560, 360, 216, 0, 4_096, 8.5, 512, 4),
         Board(
             "pynq-z2",
             "xc7z020clg400-1",
+            "*:pynq-z2:*",
             53_200,
             220,
             140,

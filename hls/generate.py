@@ -20,11 +20,15 @@ TEMPLATES = FOLDER / "templates"
 C_TYPES = {"u1": "uint32_t", "u2": "uint32_t", "u4": "uint32_t", "i4": "int32_t", "i8": "int64_t", "u8": "uint64_t"}
 
 
-def generate(config: HardwareConfig, folder: Path) -> list[Path]:
-    """Write config.hpp, isa.hpp, tables.hpp, top.cpp and csim.cpp into ``folder``; returns their paths."""
+def environment() -> Any:
+    """The templates, in which a missing value is an error (a jinja2 Environment)."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, keep_trailing_newline=True)
+    return Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, keep_trailing_newline=True)
+
+
+def generate(config: HardwareConfig, folder: Path) -> list[Path]:
+    """Write config.hpp, isa.hpp, tables.hpp, top.cpp and csim.cpp into ``folder``; returns their paths."""
     contexts: dict[str, dict[str, Any]] = {
         "config.hpp": {"config": config, "constants": config_constants(config)},
         "isa.hpp": _isa_context(),
@@ -38,10 +42,11 @@ def generate(config: HardwareConfig, folder: Path) -> list[Path]:
         "csim.cpp": {"region_names": [region.name for region in isa.Region]},
     }
     folder.mkdir(parents=True, exist_ok=True)
+    templates = environment()
     paths = []
     for name, context in contexts.items():
         paths.append(folder / name)
-        paths[-1].write_text(environment.get_template(f"{name}.j2").render(context))
+        paths[-1].write_text(templates.get_template(f"{name}.j2").render(context))
     return paths
 
 

@@ -24,6 +24,7 @@ BACKEND = click.option(
     "--backend", help="Integer product of the emulator: vnni, float32 or numpy (default: fastest exact)."
 )
 INTERRUPTED = 130
+NOT_BUILT = 3
 
 
 class InLine(click.ClickException):
@@ -56,7 +57,14 @@ def reporting_errors(command: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
-EXTRAS = {"torch": "quant", "diffusers": "quant", "brevitas": "quant", "scipy": "quant", "numba": "fast"}
+EXTRAS = {
+    "jinja2": "hls",
+    "torch": "quant",
+    "diffusers": "quant",
+    "brevitas": "quant",
+    "scipy": "quant",
+    "numba": "fast",
+}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -209,6 +217,45 @@ def csim(model: Path | None, steps: int, batch: int, types: str, seed: int, boar
     for line in compare(simulated, emulated, steps, batch, seed):
         click.echo(line)
     click.echo(f"{steps} steps, {batch} samples, {config.board} configuration, {types} types: every bit equal")
+
+
+@main.command()
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the Vitis HLS and Vivado project."
+)
+@click.option(
+    "--publish", type=click.Path(path_type=Path), help="Also copy bitstream, handoff and manifest to this folder."
+)
+@click.option("--project-only", is_flag=True, help="Write the project and run nothing.")
+@BOARD
+@HARDWARE
+@reporting_errors
+def build(output: Path, publish: Path | None, project_only: bool, board: str, hardware: Path | None) -> None:
+    """Write a Vitis HLS project and a Vivado block design, and run AMD's tools where they are on PATH.
+
+    Without them the project is left complete, to be built elsewhere, and the exit code is 3.
+    """
+    from ..hls import build as builder
+
+    config = _config(board, hardware)
+    paths = builder.write_project(config, output)
+    click.echo(f"{output}: {len(paths)} files for {config.board}, configuration {config.digest[:8]}")
+    if project_only:
+        return
+    try:
+        report = builder.run_tools(config, output)
+    except builder.ToolsMissing as error:
+        click.echo(
+            f"not built: {error}; run run_hls.tcl and then run_vivado.tcl in {output} where Vitis and Vivado are installed",
+            err=True,
+        )
+        raise SystemExit(NOT_BUILT) from None
+    except builder.BuildFailed as error:
+        raise InLine(str(error)) from error
+    for name, used in report.used.items():
+        click.echo(f"{name}: {used} of {report.available.get(name, 0)} (Vitis HLS's estimate)")
+    if publish is not None:
+        click.echo(f"published: {', '.join(str(path) for path in builder.publish(config, output, publish))}")
 
 
 @main.command()

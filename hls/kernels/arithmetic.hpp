@@ -55,10 +55,10 @@ struct Arithmetic {
         }
     }
 
-    // The same in one DSP multiplier, (b * 2**14 + a) * d, taken apart again: 22 x 5 bits, which a DSP48E1 (25 x 18) holds too.
+    // The same in one DSP multiplier, (b * 2**14 + a) * d, taken apart again: 23 x 5 bits, which a DSP48E1 (25 x 18) holds too.
     static void multiply_packed(code a, code b, digit d, accumulator& product_a, accumulator& product_b) {
 #pragma HLS INLINE
-        const typename C::template sint<22> packed = (accumulator(b) << 14) + accumulator(a);
+        const typename C::template sint<23> packed = (accumulator(b) << 14) + accumulator(a);
         const accumulator product = accumulator(packed) * accumulator(d);
 #pragma HLS BIND_OP variable = product op = mul impl = dsp
         product_a = accumulator(product << 18) >> 18;  // where it is negative it has borrowed one from the upper half

@@ -599,6 +599,11 @@ def norm_counts(config: HardwareConfig, d: Mapping[str, int], first: int, channe
     }
 
 
+def _norm_parts(config: HardwareConfig, d: Mapping[str, int], groups: int) -> list[Counts]:
+    channels = d["channels"] // groups
+    return [norm_counts(config, d, part * channels, channels) for part in range(groups)]
+
+
 class CycleModel:
     """The model of a program: fills the counter records of its steps. What no digits change is kept from step to step."""
 
@@ -609,7 +614,11 @@ class CycleModel:
         scalar_offsets = descriptors["scalars"].astype(np.int64)
         fetch = beats(descriptor_offsets, DESCRIPTOR.itemsize, config.bus_bytes)
         self.fetch = fetch + beats(scalar_offsets, SCALARS.itemsize, config.bus_bytes)
-        self.last_norm: dict[int, int] = {}
+        self._norm_parts = {  # of each GROUP_NORM that follows the convolution before it group by group
+            index + 1: _norm_parts(config, self.descriptors[index + 1], d["channel_groups"])
+            for index, d in enumerate(self.descriptors)
+            if d["channel_groups"] > 1
+        }
         self._models: dict[tuple[int, ...], list[ProductModel]] = {}
         self._vector: dict[int, Counts] = {}
 
@@ -634,7 +643,7 @@ class CycleModel:
         last = np.zeros_like(cycles)
         for index, d in enumerate(self.descriptors):
             if d["channel_groups"] > 1:
-                last[index] = self.last_norm[index]
+                last[index] = self._norm_parts[index + 1][-1]["cycles"]
                 cycles[index] += self.fetch[index + 1] + last[index]
                 traffic[index] += traffic[index + 1]
                 cycles[index + 1] = traffic[index + 1] = 0
@@ -645,26 +654,14 @@ class CycleModel:
 
     def _vector_counts(self, index: int, d: Mapping[str, int]) -> Counts:
         if index not in self._vector:
-            groups = self.descriptors[index - 1]["channel_groups"] if index else 0
-            self._vector[index] = (
-                self._overlapped_norm(index, d, groups) if groups > 1 else vector_counts(self.config, d)
-            )
+            parts = self._norm_parts.get(index) or [vector_counts(self.config, d)]
+            self._vector[index] = {name: sum(part[name] for part in parts) for name in parts[0]}
         return self._vector[index]
 
     def _overlap(self, index: int, convolution: list[int]) -> int:
         """Cycles of a convolution in channel groups, each normalized while the next one is computed (``Controller::overlap``)."""
-        norm = [part["cycles"] for part in self._norm_parts(self.descriptors[index + 1], len(convolution))]
-        self.last_norm[index] = norm[-1]
+        norm = [part["cycles"] for part in self._norm_parts[index + 1]]
         return sum(max(pair) for pair in zip(convolution, [0, *norm[:-1]], strict=True))
-
-    def _overlapped_norm(self, index: int, d: Mapping[str, int], groups: int) -> Counts:
-        """A GROUP_NORM that follows the convolution before it group by group: its cycles are in the convolution's."""
-        parts = self._norm_parts(d, groups)
-        return {name: sum(part[name] for part in parts) for name in parts[0]}
-
-    def _norm_parts(self, d: Mapping[str, int], groups: int) -> list[Counts]:
-        channels = d["channels"] // groups
-        return [norm_counts(self.config, d, part * channels, channels) for part in range(groups)]
 
     def _linear(self, index: int, d: Mapping[str, int], scalars: np.void, encoded: list[Encoded]) -> Counts:
         key = (index, int(scalars["reference"]), int(scalars["keep_state"]), int(scalars["parity"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +47,7 @@ class SimulatedBuffer:
         self.storage = np.zeros(SLACK, np.uint8)
 
 
-class SimulatedDevice:
+class SimulatedDevice(ABC):
     """Base: ``execute`` runs the program that registers and memory hold, and may set the ERROR register."""
 
     def __init__(self, name: str, config: HardwareConfig, counting: bool):
@@ -77,8 +78,8 @@ class SimulatedDevice:
         self.execute()
         self.registers[CONTROL] = DONE | IDLE
 
-    def execute(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def execute(self) -> None: ...
 
     def wait(self, deadline_s: float) -> None:
         if not self.registers[CONTROL] & DONE:

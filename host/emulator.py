@@ -62,8 +62,8 @@ class EmulatorDevice(SimulatedDevice):
         if self._prepared is None or self._prepared[0] != key:
             descriptors = regions[Region.PROGRAM].data[: count * DESCRIPTOR.itemsize].view(DESCRIPTOR)
             memory = Memory({region: buffer.storage for region, buffer in regions.items()})
-            self._model = CycleModel(self.config, descriptors) if self.counting else None
             self._prepared = (key, [prepare(descriptor, memory, self) for descriptor in descriptors])
+            self._model = CycleModel(self.config, descriptors) if self.counting else None
         return self._prepared[1]
 
     def _store_counters(self, encoded: list[list[Encoded]]) -> None:

@@ -389,15 +389,8 @@ struct Linear {
                            count_t& merged) {
         byte aligned[C::row_bytes + 2 * C::bus_bytes];
 #pragma HLS ARRAY_PARTITION variable = aligned cyclic factor = C::bus_bytes
-        const int target = int(offset % C::bus_bytes);
-    align_bytes:
-        for (int i = 0; i < bytes; i += C::bus_bytes) {
-#pragma HLS PIPELINE II = 1
-            for (int j = 0; j < C::bus_bytes; ++j) {
-#pragma HLS UNROLL
-                if (i + j < bytes) aligned[target + i + j] = row[skew + i + j];
-            }
-        }
+        count_t moved = 0;
+        M::realign(row, skew, aligned, int(offset % C::bus_bytes), bytes, moved);
         M::store(state_out, offset, bytes, aligned, beats, merged);
     }
 

@@ -57,6 +57,19 @@ struct Memory {
             ++beats;
         }
     }
+
+    // A run to another place in its beats.
+    static void realign(const byte* source, int skew, byte* target, int target_skew, int bytes, count_t& vectors) {
+    realign_beats:
+        for (int first = 0; first < bytes; first += C::bus_bytes) {
+#pragma HLS PIPELINE II = 1
+            for (int i = 0; i < C::bus_bytes; ++i) {
+#pragma HLS UNROLL
+                if (first + i < bytes) target[target_skew + first + i] = source[skew + first + i];
+            }
+            ++vectors;
+        }
+    }
 };
 
 }  // namespace ditto

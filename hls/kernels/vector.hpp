@@ -319,24 +319,11 @@ struct Vector {
                 const address_t target = address_t(y * op.factor + copy / op.factor) * op.output_width + x * op.factor + copy % op.factor;
                 const address_t offset = op.output + target * op.output_pitch * size;
                 byte aligned[buffer_bytes];
-                realign(row, skew, aligned, int(offset % C::bus_bytes), bytes, counters.vectors);
+                M::realign(row, skew, aligned, int(offset % C::bus_bytes), bytes, counters.vectors);
                 M::store(activations_out, offset, bytes, aligned, counters.output_beats, counters.merged_beats);
             }
         }
         counters.cycles += counters.input_beats + longest(counters.vectors, counters.output_beats, 0);
-    }
-
-    // A run to another place in its beats.
-    static void realign(const byte* source, int skew, byte* target, int target_skew, int bytes, count_t& vectors) {
-    realign_beats:
-        for (int first = 0; first < bytes; first += C::bus_bytes) {
-#pragma HLS PIPELINE II = 1
-            for (int i = 0; i < C::bus_bytes; ++i) {
-#pragma HLS UNROLL
-                if (first + i < bytes) target[target_skew + first + i] = source[skew + first + i];
-            }
-            ++vectors;
-        }
     }
 
     // ------------------------------------------------------------------------------------------- normalization

@@ -28,6 +28,15 @@ class Board:
     hp_ports: int
     note: str = ""
 
+    @property
+    def zynq_ultrascale(self) -> bool:
+        return not self.part.startswith("xc7z")
+
+    @property
+    def multiplier_bits(self) -> int:
+        """Bits of the wider operand of a DSP slice's multiplier, the other has 18 (DSP48E2, UG579; DSP48E1, UG479)."""
+        return 27 if self.zynq_ultrascale else 25
+
 
 BOARDS = {
     board.name: board

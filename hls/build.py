@@ -51,7 +51,7 @@ def write_project(config: HardwareConfig, folder: Path) -> list[Path]:
         "name": bitstream_name(config),
         "period_ns": 1e3 / config.clock_mhz,
         "ports": PORTS,
-        "zynq_ultrascale": not board.part.startswith("xc7z"),
+        "zynq_ultrascale": board.zynq_ultrascale,
         "vendor": VENDOR,
         "library": LIBRARY,
         "ip": IP,

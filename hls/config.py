@@ -53,6 +53,8 @@ class HardwareConfig:
             raise ValueError(
                 f"found oc_tile = {self.oc_tile}, expected an even multiple of the bus's {self.bus_bytes} bytes"
             )
+        if self.lanes > self.bus_bytes:
+            raise ValueError(f"found lanes = {self.lanes}, expected at most the bus's {self.bus_bytes} bytes")
         if self.lanes > self.digit_depth:
             raise ValueError(f"found digit_depth = {self.digit_depth}, expected at least the {self.lanes} lanes")
         if board.hp_ports < PORTS:
@@ -77,7 +79,7 @@ class HardwareConfig:
 
     @property
     def multiplier_dsps(self) -> int:
-        """DSP48E2 slices of the compute unit: two weights of a lane share a digit and a slice."""
+        """DSP slices of the compute unit: two weights of a lane share a digit and a slice."""
         return -(-self.multipliers // 2)
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import isa, reference, tables
+from .boards import find_board
 from .config import HardwareConfig
 
 FOLDER = Path(__file__).parent
@@ -57,6 +58,7 @@ def config_constants(config: HardwareConfig) -> dict[str, int]:
     return fields | {
         "bus_bytes": config.bus_bytes,
         "dram_bytes_per_kilocycle": config.dram_bytes_per_kilocycle,
+        "multiplier_bits": find_board(config.board).multiplier_bits,
         "word_bits": most_words.bit_length(),
         "position_bits": config.positions.bit_length(),
     }

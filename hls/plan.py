@@ -89,7 +89,7 @@ def _plans(config: HardwareConfig, shape: ProductShape) -> Iterator[Plan]:
         if words < 1:
             return
         chunk = min(words * config.lanes, shape.channels)
-        segment = _segment_pixels(config, shape, chunk)
+        segment = shape.width if shape.dense and chunk == shape.channels else 1
         most_tiles = min(tiles, config.accumulator_depth // (block_rows * shape.output_width))
         for pass_tiles in range(1, most_tiles + 1):
             all_words = shape.taps * ceil_divide(shape.channels, config.lanes)
@@ -100,18 +100,13 @@ def _plans(config: HardwareConfig, shape: ProductShape) -> Iterator[Plan]:
 
 
 def _most_words(config: HardwareConfig, shape: ProductShape, block_rows: int) -> int:
-    """Words of channels that a chunk may have for the other buffers: weight banks, staging, the run of a pixel or a column."""
-    most = min(config.weight_depth // shape.taps, config.row_bytes // config.lanes)
+    """Words of channels that a chunk may have for the other buffers: weight banks, transposition of either operand."""
+    most = config.weight_depth // shape.taps
     if shape.staged:
         most = min(most, config.staging_depth // config.lanes)
-    if shape.gathered:
-        most = min(most, config.row_bytes // (config.lanes * block_rows))
+    if shape.gathered:  # a block's rows, of whole beats, are turned round in a buffer
+        most = min(most, config.row_bytes // (config.bus_bytes * block_rows) * config.bus_bytes // config.lanes)
     return most
-
-
-def _segment_pixels(config: HardwareConfig, shape: ProductShape, chunk: int) -> int:
-    whole_row = shape.dense and chunk == shape.channels and shape.width * chunk <= config.row_bytes
-    return shape.width if whole_row else 1
 
 
 def estimated_cycles(config: HardwareConfig, shape: ProductShape, plan: Plan) -> float:
@@ -130,5 +125,5 @@ def estimated_cycles(config: HardwareConfig, shape: ProductShape, plan: Plan) ->
     weights = plan.pass_tiles * shape.taps * words * config.lanes * config.oc_tile / config.bus_bytes
     phases = rounds * chunks
     if plan.resident:
-        return groups * passes * max(phases * max(encode, compute, finish) + encode + finish, chunks * weights)
-    return groups * passes * phases * max(encode + compute + finish, weights)
+        return groups * passes * (phases * max(encode, compute, finish) + encode + finish + chunks * weights)
+    return groups * passes * phases * (encode + compute + finish + weights)

@@ -132,7 +132,7 @@ def keep_other_counts(config: HardwareConfig, d: Mapping[str, int], scalars: np.
     kept, _ = _kept(d, scalars, "state_other", ((sample * tokens + token) * heads + head) * width)
     written = beats(kept, width, bus).sum()
     return {
-        "cycles": int(read + written),
+        "cycles": int(max(read, written)),
         "input_beats": int(read),
         "kept_beats": int(written),
         "merged_beats": int(merged_beats(kept, width, bus).sum()),

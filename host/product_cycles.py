@@ -286,21 +286,19 @@ class ProductModel:
         return padded.reshape(len(flat), -1, self.config.cores, *flat.shape[2:])
 
     def _timeline(self, block_cycles: Array, stages: list[_GroupStages]) -> int:
-        """The nest of ``Linear::run``: weight sets are loaded while the one before is used; stages of phases overlap."""
+        """The nest of ``Linear::run``: a weight set is loaded, then the stages of its phases overlap."""
         p = self.product
         blocks = np.maximum(block_cycles, self.taps[:, None])
-        timeline = _Timeline(p.instances)
+        total = 0
         for group, passes in stages:
             slowest = self._rounds(blocks[:, group]).max(axis=2).reshape(p.instances, -1)  # [I, phases]
             for tiles, encode, finish, loads in passes:
                 compute = slowest * tiles
-                if p.plan.resident:
-                    timeline.add(loads.sum(axis=1), _overlapped(encode, compute, finish))
-                else:
-                    phases = encode + compute + finish
-                    for phase in range(phases.shape[1]):
-                        timeline.add(loads[:, phase % p.chunks], phases[:, phase])
-        return int(timeline.end.sum())
+                total += loads
+                total += int(
+                    (_overlapped(encode, compute, finish) if p.plan.resident else encode + compute + finish).sum()
+                )
+        return total
 
     @functools.cached_property
     def _stages(self) -> list[list[_GroupStages]]:
@@ -312,13 +310,29 @@ class ProductModel:
         words = np.broadcast_to(self.encode_words, self.input.shape)
         fetch = [self._rounds(part[:, group]).sum(axis=2) for part in (self.input, self.previous)]
         encode = np.maximum(np.maximum(*fetch), self._rounds(words[:, group]).max(axis=2))  # [I, rounds, chunks]
-        keeping = np.maximum(encode, self._rounds(self.kept[:, group]).sum(axis=2))
+        turning = np.broadcast_to(self._turned_words(), self.input.shape)[:, group]
+        turned = self._rounds(turning).max(axis=2)
+        keeping = np.maximum(encode, self._rounds(self.kept[:, group]).sum(axis=2)) + turned
         result = []
         for tiles in passes:
-            stage = keeping if tiles.stop == self.tiles else encode
+            stage = keeping if tiles.stop == self.tiles else encode + turned
             flat = [part.reshape(p.instances, -1) for part in (stage, self._finish(group, tiles))]
-            result.append((tiles.stop - tiles.start, *flat, self.weights[:, tiles].sum(axis=1)))
+            result.append((tiles.stop - tiles.start, *flat, self._load_cycles(group, tiles)))
         return group, result
+
+    def _turned_words(self) -> Array:
+        """[blocks, chunks]: words that leave when a gathered operand has been turned round."""
+        p = self.product
+        words = -(-p.chunk_sizes // self.config.bus_bytes) * p.gathered
+        return np.outer(p.block_rows, words)
+
+    def _load_cycles(self, group: slice, tiles: slice) -> int:
+        """Of all weight sets of a pass: beats, and the words that are transposed."""
+        p = self.product
+        transposed = self.words * (p.layout == ROWS)
+        once = int((self.weights[:, tiles] + transposed).sum())
+        rounds = ceil_divide((group.stop - group.start) * len(p.block_starts), self.config.cores)
+        return once if p.plan.resident else once * rounds
 
     def _finish(self, group: slice, tiles: slice) -> Array:
         """[I, rounds, chunks]: the finishing stage; only the last chunk touches memory."""
@@ -326,7 +340,7 @@ class ProductModel:
         pixels = np.broadcast_to((p.block_rows * p.output_width)[None, None], self.input.shape[:3])[:, group]
         adding = self._rounds(pixels).sum(axis=2) * (tiles.stop - tiles.start)  # [I, rounds]
         last = np.broadcast_to(self.last_vectors[:, tiles].sum(axis=1), pixels.shape)
-        units = [adding + self._rounds(last).sum(axis=2)]
+        units = [adding, self._rounds(last).sum(axis=2)]
         for traffic in (self.accumulator_reads, self.accumulator_writes, self.outputs, self.parameters):
             units.append(self._rounds(traffic[:, group][..., tiles].sum(axis=3)).sum(axis=2))
         stage = np.repeat(adding[:, :, None], p.chunks, axis=2)
@@ -334,23 +348,12 @@ class ProductModel:
         return stage
 
 
-# Of a sample group and all its passes: tiles, cycles of the encoding and finishing stages [I, phases], weight beats [I, chunks].
-_GroupStages = tuple[slice, list[tuple[int, Array, Array, Array]]]
-
-
-class _Timeline:
-    """Per instance, the ends of the last weight load and of the last two sets (``Linear::run``)."""
-
-    def __init__(self, instances: int) -> None:
-        self.loaded, self.end, self.end_before = np.zeros((3, instances), np.int64)
-
-    def add(self, load: Array, cycles: Array) -> None:
-        self.loaded = np.maximum(self.loaded, self.end_before) + load
-        self.end, self.end_before = np.maximum(self.loaded, self.end) + cycles, self.end
+# Of a sample group and all its passes: tiles, cycles of the encoding and finishing stages [I, phases], cycles of all loads.
+_GroupStages = tuple[slice, list[tuple[int, Array, Array, int]]]
 
 
 def _overlapped(encode: Array, compute: Array, finish: Array) -> Array:
-    """[I, phases] each -> cycles [I] of three overlapping stages with two buffers between them (``Linear::advance``)."""
+    """[I, phases] each -> cycles [I] of three overlapping stages with two buffers between them (``Timeline`` of ``linear.hpp``)."""
     if len(encode) == 1:  # plain integers are faster than arrays of one
         return np.array([_overlap(max, 0, encode[0].tolist(), compute[0].tolist(), finish[0].tolist())])
     return _overlap(np.maximum, np.zeros(len(encode), np.int64), encode.T, compute.T, finish.T)

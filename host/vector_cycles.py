@@ -31,14 +31,14 @@ def vector_counts(config: HardwareConfig, d: Mapping[str, int]) -> Counts:
     if opcode == Opcode.ADD:
         read += _row_beats(d["other"], d["other_pitch"] * 2, channels * 2, pixels, bus)
     counts = {"input_beats": int(read[0]), "output_beats": int(written[0]), "merged_beats": int(written[1])}
-    if opcode in (Opcode.ADD, Opcode.ACTIVATE, Opcode.SOFTMAX):
-        counts["vector_cycles"] = pixels * vectors * (3 if opcode == Opcode.SOFTMAX else 1)
-        counts["cycles"] = max(counts["input_beats"], counts["vector_cycles"], counts["output_beats"])
-    elif opcode == Opcode.UPSAMPLE:
+    if opcode == Opcode.UPSAMPLE:
         counts["vector_cycles"] = outputs * ceil_divide(channels * code_bytes, bus)
-        counts["cycles"] = counts["input_beats"] + max(counts["vector_cycles"], counts["output_beats"])
     elif opcode == Opcode.AVERAGE_POOL:
-        counts |= _pool_counts(config, d, outputs, vectors, counts["output_beats"])
+        counts["vector_cycles"] = outputs * vectors * (d["stride_height"] ** 2 + 1)
+        counts["input_beats"] = _window_beats(config, d)
+    else:
+        counts["vector_cycles"] = pixels * vectors * (3 if opcode == Opcode.SOFTMAX else 1)
+    counts["cycles"] = max(counts["input_beats"], counts["vector_cycles"], counts["output_beats"])
     return counts
 
 
@@ -48,14 +48,12 @@ def _row_beats(first: int, pitch: int, length: int, rows: int, bus: int) -> Arra
     return np.array([beats(offsets, length, bus).sum(), merged_beats(offsets, length, bus).sum()])
 
 
-def _pool_counts(config: HardwareConfig, d: Mapping[str, int], outputs: int, vectors: int, written: int) -> Counts:
-    """Windows read their pixels; rows and columns that fill no window are not read."""
+def _window_beats(config: HardwareConfig, d: Mapping[str, int]) -> int:
+    """Of an AVERAGE_POOL: windows read their pixels; rows and columns that fill no window are not read."""
     factor = d["stride_height"]
     image = np.arange(d["batch"] * d["height"] * d["width"]).reshape(d["batch"], d["height"], d["width"])
     used = image[:, : d["output_height"] * factor, : d["output_width"] * factor]
-    read = int(beats(d["input"] + 2 * used * d["input_pitch"], 2 * d["channels"], config.bus_bytes).sum())
-    adding, dividing = outputs * factor * factor * vectors, outputs * vectors
-    return {"input_beats": read, "vector_cycles": adding + dividing, "cycles": max(read, adding) + dividing + written}
+    return int(beats(d["input"] + 2 * used * d["input_pitch"], 2 * d["channels"], config.bus_bytes).sum())
 
 
 def norm_counts(config: HardwareConfig, d: Mapping[str, int], first: int, channels: int) -> Counts:

@@ -30,10 +30,18 @@ struct Arithmetic {
     static code to_code(wide x) { return code(saturate(x, -128, 127)); }
     static value to_value(wide x) { return value(saturate(x, -32768, 32767)); }
 
-    // saturate((x * multiplier + half) >> shift) before saturation; x within 33 bits, multiplier within 32.
+    // x * y, which fit A and B bits: the width of the multiplier that is built.
+    template <int A, int B>
+    static wide multiply(wide x, wide y) {
+#pragma HLS INLINE
+        return wide(wide(typename C::template sint<A>(x)) * wide(typename C::template sint<B>(y)));
+    }
+
+    // x * multiplier / 2**shift, x within A bits, not yet saturated.
+    template <int A>
     static wide scale(wide x, accumulator multiplier, int shift) {
 #pragma HLS INLINE
-        return round_shift(wide(x * wide(multiplier)), shift);
+        return round_shift(multiply<A, 32>(x, wide(multiplier)), shift);
     }
 
     // Digits of d in [-256, 255]: d = 16 * high + low; one digit where d fits in 5 bits.
@@ -44,25 +52,32 @@ struct Arithmetic {
         low = narrow ? digit(d) : digit(d & 15);
     }
 
-    // Products of one digit with two weights.
-    static void multiply_pair(code a, code b, digit d, accumulator& product_a, accumulator& product_b) {
+    // Products of a digit, times 16 where it is a high one, with two weights.
+    static void multiply_pair(code a, code b, digit d, bool high, accumulator& product_a, accumulator& product_b) {
 #pragma HLS INLINE
-        if (C::packs_products) {
-            multiply_packed(a, b, d, product_a, product_b);
-        } else {
-            product_a = accumulator(a) * accumulator(d);
-            product_b = accumulator(b) * accumulator(d);
+        const int shift = high ? 4 : 0;
+        if (!C::packs_products) {
+            product_a = accumulator(a) * accumulator(d) << shift;
+            product_b = accumulator(b) * accumulator(d) << shift;
+        } else if (C::multiplier_bits >= 26) {  // a DSP48E2: the digit is shifted before the multiplication, once for all
+            multiply_packed<17>(a, b, difference(difference(d) << shift), product_a, product_b);
+        } else {  // a DSP48E1
+            multiply_packed<14>(a, b, difference(d), product_a, product_b);
+            product_a = product_a << shift;
+            product_b = product_b << shift;
         }
     }
 
-    // The same in one DSP multiplier, (b * 2**14 + a) * d, taken apart again: 23 x 5 bits, which a DSP48E1 (25 x 18) holds too.
-    static void multiply_packed(code a, code b, digit d, accumulator& product_a, accumulator& product_b) {
+    // Both in one DSP multiplier, (b * 2**GAP + a) * d, taken apart again; |a * d| < 2**(GAP - 1). Two codes of -128 need GAP + 9
+    // bits: 26 and 23, in multipliers of 27 x 18 (DSP48E2) and of 25 x 18 bits (DSP48E1).
+    template <int GAP>
+    static void multiply_packed(code a, code b, difference d, accumulator& product_a, accumulator& product_b) {
 #pragma HLS INLINE
-        const typename C::template sint<23> packed = (accumulator(b) << 14) + accumulator(a);
-        const accumulator product = accumulator(packed) * accumulator(d);
+        const typename C::template sint<GAP + 9> packed = wide(wide(b) << GAP) + wide(a);
+        const typename C::template sint<GAP + 18> product = wide(packed) * wide(d);
 #pragma HLS BIND_OP variable = product op = mul impl = dsp
-        product_a = accumulator(product << 18) >> 18;  // where it is negative it has borrowed one from the upper half
-        product_b = accumulator(product - product_a) >> 14;
+        product_a = accumulator(wide(wide(product) << (64 - GAP)) >> (64 - GAP));  // negative, it has borrowed from the upper half
+        product_b = accumulator(wide(wide(product) - wide(product_a)) >> GAP);
     }
 
     // A two-byte little-endian element of a byte buffer.

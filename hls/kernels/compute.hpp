@@ -1,22 +1,39 @@
 // Compute unit: one core is `lanes` x `oc_tile` multipliers of a 5-bit digit and an 8-bit weight, a shift-and-add tree and
-// int32 sums. A core works on one output pixel at a time; its lanes wait for each other once per pixel.
+// int32 sums. A core works on one output pixel at a time; its lanes wait for each other once per pixel. All cores multiply in
+// one loop, and two of them share a copy of the weights, whose memories have two read ports.
 #pragma once
 
 #include "encoder.hpp"
 
 namespace ditto {
 
-// The output pixels of one core's block, and where their windows lie in the encoded input pixels.
-struct Window {
+// The output pixels of one core's block, none where it is idle, and where their windows lie in the encoded input pixels.
+struct OutputBlock {
     int output_rows, output_width;       // of the block
+    int first_sum;                       // where the tile's sums go
     int first_row, rows, width;          // encoded input rows: first_row may be negative (padding above the image)
     int kernel_height, kernel_width, stride_height, stride_width, pad_left;
 };
 
-// Codes of the second operand, a word of oc_tile of them for every lane and address.
+// Codes of the second operand, a word of oc_tile of them for every lane and address, in a copy for every two cores.
 template <class C>
 struct WeightBanks {
-    typename C::template sint<8> words[C::lanes][C::weight_depth][C::oc_tile];
+    static constexpr int copies = ceil_divide(C::cores, 2);
+    typename C::template sint<8> words[copies][C::lanes][C::weight_depth][C::oc_tile];
+
+    void put(int lane, int address, int oc, typename C::template sint<8> code) {
+#pragma HLS INLINE
+        for (int copy = 0; copy < copies; ++copy) {
+#pragma HLS UNROLL
+            words[copy][lane][address][oc] = code;
+        }
+    }
+};
+
+// Sums of every core's block, tile by tile.
+template <class C>
+struct BlockSums {
+    typename C::template sint<32> pixels[C::cores][C::accumulator_depth][C::oc_tile];
 };
 
 template <class C>
@@ -35,7 +52,8 @@ struct Token {
 };
 
 struct ComputeCounters {
-    count_t taps, cycles, products;
+    count_t taps, cycles, products;  // of all cores
+    count_t slowest;                 // the core that works longest
 };
 
 template <class C>
@@ -44,30 +62,30 @@ struct Compute {
     typedef typename C::template uint<16> total;
 
     // One lane: for every output pixel, the segments that are not empty and the total of their digits.
-    static void enumerate(int lane, const DigitLists<C>& lists, const Window& window, int words, int first_weight,
+    static void enumerate(int lane, const DigitLists<C>& lists, const OutputBlock& block, int words, int first_weight,
                           hls::stream<Segment<C>>& segments, hls::stream<total>& totals, count_t& taps) {
     enumerate_rows:
-        for (int y = 0; y < window.output_rows; ++y) {
+        for (int y = 0; y < block.output_rows; ++y) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 8
         enumerate_columns:
-            for (int x = 0; x < window.output_width; ++x) {
+            for (int x = 0; x < block.output_width; ++x) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
                 total sum = 0;
             enumerate_taps_y:
-                for (int ky = 0; ky < window.kernel_height; ++ky) {
+                for (int ky = 0; ky < block.kernel_height; ++ky) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 3
                 enumerate_taps_x:
-                    for (int kx = 0; kx < window.kernel_width; ++kx) {
+                    for (int kx = 0; kx < block.kernel_width; ++kx) {
 #pragma HLS PIPELINE II = 1
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 3
-                        const int row = y * window.stride_height + ky + window.first_row;
-                        const int column = x * window.stride_width + kx - window.pad_left;
-                        if (row >= 0 && row < window.rows && column >= 0 && column < window.width) {
+                        const int row = y * block.stride_height + ky + block.first_row;
+                        const int column = x * block.stride_width + kx - block.pad_left;
+                        if (row >= 0 && row < block.rows && column >= 0 && column < block.width) {
                             Segment<C> segment;
-                            segment.position = row * window.width + column;
-                            segment.low = lists.counts[lane][LOW][row * window.width + column];
-                            segment.high = lists.counts[lane][HIGH][row * window.width + column];
-                            segment.weight = first_weight + (ky * window.kernel_width + kx) * words;
+                            segment.position = row * block.width + column;
+                            segment.low = lists.counts[lane][LOW][row * block.width + column];
+                            segment.high = lists.counts[lane][HIGH][row * block.width + column];
+                            segment.weight = first_weight + (ky * block.kernel_width + kx) * words;
                             segment.last = false;
                             sum = total(sum + segment.low + segment.high);
                             if (segment.low != 0 || segment.high != 0) segments.write(segment);
@@ -108,48 +126,74 @@ struct Compute {
         }
     }
 
-    // All lanes: every cycle one digit of each times oc_tile weights. A pixel takes the digits of its fullest lane, at least 1.
-    static void multiply(hls::stream<Token<C>> tokens[C::lanes], hls::stream<total> totals[C::lanes],
-                         const WeightBanks<C>& weights, int pixels, typename A::accumulator sums[][C::oc_tile], ComputeCounters& counters) {
-        typename A::accumulator pixel_sums[C::oc_tile];
-#pragma HLS ARRAY_PARTITION variable = pixel_sums complete
-        total lane_totals[C::lanes];
-#pragma HLS ARRAY_PARTITION variable = lane_totals complete
-        int pixel = 0, cycle = 0, cycles = 0;
+    // All cores and lanes: every cycle one digit of each times oc_tile weights. A pixel takes the digits of its fullest lane,
+    // at least 1.
+    static void multiply(hls::stream<Token<C>> tokens[C::cores][C::lanes], hls::stream<total> totals[C::cores][C::lanes],
+                         const WeightBanks<C>& weights, const OutputBlock blocks[C::cores], BlockSums<C>& sums,
+                         count_t cycles[C::cores], count_t& products) {
+        typename A::accumulator pixel_sums[C::cores][C::oc_tile];
+        total lane_totals[C::cores][C::lanes];
+        int pixel[C::cores], pixels[C::cores], cycle[C::cores], last_cycle[C::cores];
+#pragma HLS ARRAY_PARTITION variable = pixel_sums complete dim = 0
+#pragma HLS ARRAY_PARTITION variable = lane_totals complete dim = 0
+#pragma HLS ARRAY_PARTITION variable = pixel complete
+#pragma HLS ARRAY_PARTITION variable = pixels complete
+#pragma HLS ARRAY_PARTITION variable = cycle complete
+#pragma HLS ARRAY_PARTITION variable = last_cycle complete
+        bool busy = false;
+        for (int core = 0; core < C::cores; ++core) {
+#pragma HLS UNROLL
+            pixel[core] = cycle[core] = 0;
+            pixels[core] = blocks[core].output_rows * blocks[core].output_width;
+            busy = busy || pixels[core] > 0;
+        }
     multiply_cycles:
-        while (pixel < pixels) {
+        while (busy) {
 #pragma HLS PIPELINE II = 1
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = C::digit_depth
-            if (cycle == 0) {
-                cycles = 1;
+            busy = false;
+        multiply_cores:
+            for (int core = 0; core < C::cores; ++core) {
+#pragma HLS UNROLL
+                if (pixel[core] == pixels[core]) continue;
+                if (cycle[core] == 0) start_pixel(totals[core], lane_totals[core], last_cycle[core], pixel_sums[core]);
+            multiply_lanes:
                 for (int lane = 0; lane < C::lanes; ++lane) {
 #pragma HLS UNROLL
-                    lane_totals[lane] = totals[lane].read();
-                    if (int(lane_totals[lane]) > cycles) cycles = int(lane_totals[lane]);
+                    if (cycle[core] < int(lane_totals[core][lane])) {
+                        const Token<C> token = tokens[core][lane].read();
+                        add_products(weights.words[core / 2][lane][int(token.weight)], token, pixel_sums[core]);
+                        products += C::oc_tile;
+                    }
                 }
-                for (int oc = 0; oc < C::oc_tile; ++oc) {
+                ++cycles[core];
+                if (cycle[core] == last_cycle[core]) {
+                    for (int oc = 0; oc < C::oc_tile; ++oc) {
 #pragma HLS UNROLL
-                    pixel_sums[oc] = 0;
+                        sums.pixels[core][blocks[core].first_sum + pixel[core]][oc] = pixel_sums[core][oc];
+                    }
+                    ++pixel[core];
+                    cycle[core] = 0;
+                } else {
+                    ++cycle[core];
                 }
+                busy = busy || pixel[core] < pixels[core];
             }
-        multiply_lanes:
-            for (int lane = 0; lane < C::lanes; ++lane) {
+        }
+    }
+
+    static void start_pixel(hls::stream<total> totals[C::lanes], total lane_totals[C::lanes], int& last_cycle,
+                            typename A::accumulator pixel_sums[C::oc_tile]) {
+#pragma HLS INLINE
+        last_cycle = 0;
+        for (int lane = 0; lane < C::lanes; ++lane) {
 #pragma HLS UNROLL
-                if (cycle < int(lane_totals[lane])) {
-                    const Token<C> token = tokens[lane].read();
-                    add_products(weights.words[lane][int(token.weight)], token, pixel_sums);
-                    counters.products += C::oc_tile;
-                }
-            }
-            if (++cycle == cycles) {
-                for (int oc = 0; oc < C::oc_tile; ++oc) {
+            lane_totals[lane] = totals[lane].read();
+            if (int(lane_totals[lane]) - 1 > last_cycle) last_cycle = int(lane_totals[lane]) - 1;
+        }
+        for (int oc = 0; oc < C::oc_tile; ++oc) {
 #pragma HLS UNROLL
-                    sums[pixel][oc] = pixel_sums[oc];
-                }
-                ++pixel;
-                cycle = 0;
-            }
-            ++counters.cycles;
+            pixel_sums[oc] = 0;
         }
     }
 
@@ -157,37 +201,56 @@ struct Compute {
     static void add_products(const typename A::code words[C::oc_tile], const Token<C>& token,
                              typename A::accumulator pixel_sums[C::oc_tile]) {
 #pragma HLS INLINE
-        const int shift = token.high ? 4 : 0;
     multiply_pairs:
         for (int oc = 0; oc < C::oc_tile; oc += 2) {
 #pragma HLS UNROLL
             typename A::accumulator first, second;
-            A::multiply_pair(words[oc], words[oc + 1], token.digit, first, second);
-            pixel_sums[oc] = pixel_sums[oc] + (first << shift);
-            pixel_sums[oc + 1] = pixel_sums[oc + 1] + (second << shift);
+            A::multiply_pair(words[oc], words[oc + 1], token.digit, token.high, first, second);
+            pixel_sums[oc] = pixel_sums[oc] + first;
+            pixel_sums[oc + 1] = pixel_sums[oc + 1] + second;
         }
     }
 
-    // One block of output pixels: lists of digits and a tile of weights to int32 sums.
-    static void run(const DigitLists<C>& lists, const WeightBanks<C>& weights, const Window& window, int words,
-                    int first_weight, typename A::accumulator sums[][C::oc_tile], ComputeCounters& counters) {
+    // One block of output pixels per core: lists of digits and a tile of weights to int32 sums.
+    static void run(const DigitLists<C> lists[C::cores], const WeightBanks<C>& weights, const OutputBlock blocks[C::cores],
+                    int words, int first_weight, BlockSums<C>& sums, ComputeCounters& counters) {
 #pragma HLS DATAFLOW
-        hls::stream<Segment<C>> segments[C::lanes];
-        hls::stream<Token<C>> tokens[C::lanes];
-        hls::stream<total> totals[C::lanes];
+        hls::stream<Segment<C>> segments[C::cores][C::lanes];
+        hls::stream<Token<C>> tokens[C::cores][C::lanes];
+        hls::stream<total> totals[C::cores][C::lanes];
 #pragma HLS STREAM variable = segments depth = 8
 #pragma HLS STREAM variable = tokens depth = 16
 #pragma HLS STREAM variable = totals depth = 8
-        count_t taps[C::lanes] = {};
-#pragma HLS ARRAY_PARTITION variable = taps complete
-    run_lanes:
-        for (int lane = 0; lane < C::lanes; ++lane) {
+        count_t taps[C::cores][C::lanes] = {}, cycles[C::cores] = {}, products = 0;
+#pragma HLS ARRAY_PARTITION variable = taps complete dim = 0
+#pragma HLS ARRAY_PARTITION variable = cycles complete
+    run_cores:
+        for (int core = 0; core < C::cores; ++core) {
 #pragma HLS UNROLL
-            enumerate(lane, lists, window, words, first_weight, segments[lane], totals[lane], taps[lane]);
-            send(lane, lists, words, segments[lane], tokens[lane]);
+        run_lanes:
+            for (int lane = 0; lane < C::lanes; ++lane) {
+#pragma HLS UNROLL
+                enumerate(lane, lists[core], blocks[core], words, first_weight, segments[core][lane], totals[core][lane],
+                          taps[core][lane]);
+                send(lane, lists[core], words, segments[core][lane], tokens[core][lane]);
+            }
         }
-        multiply(tokens, totals, weights, window.output_rows * window.output_width, sums, counters);
-        counters.taps += taps[0];
+        multiply(tokens, totals, weights, blocks, sums, cycles, products);
+        tally(taps, cycles, products, counters);
+    }
+
+    static void tally(const count_t taps[C::cores][C::lanes], const count_t cycles[C::cores], count_t products,
+                      ComputeCounters& counters) {
+        count_t slowest = 0;
+        for (int core = 0; core < C::cores; ++core) {
+#pragma HLS UNROLL
+            const count_t longest = taps[core][0] > cycles[core] ? taps[core][0] : cycles[core];
+            if (longest > slowest) slowest = longest;
+            counters.taps += taps[core][0];
+            counters.cycles += cycles[core];
+        }
+        counters.slowest += slowest;
+        counters.products += products;
     }
 };
 

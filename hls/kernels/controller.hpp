@@ -46,14 +46,14 @@ struct Controller {
     }
 
     static void fetch(const word* program, const word* parameters, uint32_t index, Descriptor& d, Scalars& s, Counters& record) {
-        byte raw[DESCRIPTOR_BYTES + 2 * C::bus_bytes], raw_scalars[SCALARS_BYTES + 2 * C::bus_bytes];
+        byte raw[DESCRIPTOR_BYTES], raw_scalars[SCALARS_BYTES];
 #pragma HLS ARRAY_PARTITION variable = raw complete
 #pragma HLS ARRAY_PARTITION variable = raw_scalars complete
         count_t beats = 0;
-        int skew = M::load(program, index * DESCRIPTOR_BYTES, DESCRIPTOR_BYTES, raw, beats);
-        d = unpack_descriptor<C>(raw, skew);
-        skew = M::load(parameters, d.scalars, SCALARS_BYTES, raw_scalars, beats);
-        s = unpack_scalars<C>(raw_scalars, skew);
+        M::load(program, index * DESCRIPTOR_BYTES, DESCRIPTOR_BYTES, raw, beats);
+        d = unpack_descriptor<C>(raw);
+        M::load(parameters, d.scalars, SCALARS_BYTES, raw_scalars, beats);
+        s = unpack_scalars<C>(raw_scalars);
         record.parameter_beats += beats;
         record.cycles += beats;
     }
@@ -67,7 +67,7 @@ struct Controller {
         const Product p = convolution_product(d, s);
         const VectorOperation op = vector_operation(next, next_scalars);
         NormOperation norm = norm_operation(next, next_scalars);
-        const int parts = d.channel_groups, tiles = Linear<C>::tiles(p) / parts, groups = norm.groups / parts;
+        const int parts = d.channel_groups, tiles = Tiling<C>::tiles(p) / parts, groups = norm.groups / parts;
         count_t overlapped = record.cycles + next_record.cycles, last = 0;
     overlap_groups:
         for (int part = 0; part <= parts; ++part) {
@@ -109,11 +109,10 @@ struct Controller {
     }
 
     static void store_counters(word* counters, uint32_t node, const Counters& record) {
-        const address_t offset = node * COUNTERS_BYTES;
-        byte raw[COUNTERS_BYTES + 2 * C::bus_bytes];
-        count_t beats = 0, merged = 0;
-        pack_counters<C>(record, raw, int(offset % C::bus_bytes));
-        M::store(counters, offset, COUNTERS_BYTES, raw, beats, merged);
+        static_assert(COUNTERS_BYTES % C::bus_bytes == 0, "counter records are whole beats");
+        byte raw[COUNTERS_BYTES];
+        pack_counters<C>(record, raw);
+        M::store(counters, node * COUNTERS_BYTES, COUNTERS_BYTES, raw);
     }
 
     static void add(Counters& record, const VectorCounters& counted) {
@@ -242,7 +241,7 @@ struct Controller {
                          const word* state, word* state_out, const word* sums, word* sums_out, const Product& p,
                          LinearBuffers<C>& buffers, LinearCounters& counters) {
         Linear<C>::run(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, p, 0,
-                       Linear<C>::tiles(p), buffers, counters);
+                       Tiling<C>::tiles(p), buffers, counters);
     }
 
     static Product convolution_product(const Descriptor& d, const Scalars& s) {
@@ -314,11 +313,11 @@ struct Controller {
                 if (difference) {
                     const Product second = second_product(d, s, sample, head);
                     Linear<C>::run(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, second, 0,
-                                   Linear<C>::tiles(second), buffers, counters);
+                                   Tiling<C>::tiles(second), buffers, counters);
                 }
                 const Product first = first_product(d, s, sample, head);
                 Linear<C>::run(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, first, 0,
-                               Linear<C>::tiles(first), buffers, counters);
+                               Tiling<C>::tiles(first), buffers, counters);
                 if (!difference && s.keep_state) keep_other(activations, state_out, d, s, sample, head, counters);
             }
         }
@@ -433,17 +432,23 @@ struct Controller {
         int pitch, kept_pitch;
         right_place(d, sample, head, first, pitch, kept, kept_pitch);
         kept += d.state_other + (s.parity ? d.state_other_span : 0);
-        count_t read = 0, written = 0;
-    keep_tokens:
-        for (int token = 0; token < tokens; ++token) {
-            byte row[C::row_bytes + 2 * C::bus_bytes];
-            const int skew = M::load(activations, first + address_t(token) * pitch, width, row, read);
-            Linear<C>::keep_codes(state_out, kept + address_t(token) * kept_pitch, width, row, skew, written,
-                                  counters.merged_beats);
-        }
+        count_t read = 0, written = 0, merged = 0;
+        const typename Vector<C>::Rows from = {first, address_t(pitch), width, tokens};
+        const typename Vector<C>::Rows to = {kept, address_t(kept_pitch), width, tokens};
+        copy(activations, state_out, from, to, read, written, merged);
+        counters.merged_beats += merged;
         counters.input_beats += read;
         counters.kept_beats += written;
-        counters.cycles += read + written;
+        counters.cycles += read > written ? read : written;
+    }
+
+    static void copy(const word* source, word* target, const typename Vector<C>::Rows& from, const typename Vector<C>::Rows& to,
+                     count_t& read, count_t& written, count_t& merged) {
+#pragma HLS DATAFLOW
+        typename M::words rows, no_residues;
+#pragma HLS STREAM variable = rows depth = 64
+        Vector<C>::read_rows(source, from, rows, read);
+        Vector<C>::write_rows(target, to, 0, false, rows, no_residues, written, merged);
     }
 };
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "arithmetic.hpp"
+#include "memory.hpp"
 
 namespace ditto {
 
@@ -26,55 +27,96 @@ struct EncodeCounters {
     count_t words, elements, zeros, narrow, digits;
 };
 
+// The next bytes of a run: two words, of which one is replaced at a time. No more than a word may be taken at once.
+template <class C>
+struct Window {
+    typedef typename Memory<C>::word word;
+    word low, high;
+    int at, end;  // the bytes that are left
+
+    void start() { at = end = 0; }
+
+    // Makes the next `count` bytes, the first of which is at `at`, lie in the window.
+    void need(hls::stream<word>& run, int count) {
+#pragma HLS INLINE
+        if (at >= C::bus_bytes) {
+            low = high;
+            at -= C::bus_bytes;
+            end -= C::bus_bytes;
+        }
+        if (at + count > end) {
+            if (end == 0) {
+                low = run.read();
+            } else {
+                high = run.read();
+            }
+            end += C::bus_bytes;
+        }
+    }
+
+    typename C::template uint<8> byte(int index) const {
+#pragma HLS INLINE
+        const int i = at + index;
+        return i < C::bus_bytes ? C::get_byte(low, i) : C::get_byte(high, i - C::bus_bytes);
+    }
+};
+
 template <class C>
 struct Encoder {
     typedef Arithmetic<C> A;
+    typedef hls::stream<typename Memory<C>::word> words;
 
-    // Pixels of `channels` codes each, from index `skew` on of `current` (and of `previous`, where it is the reference),
-    // into the slots from `position` on.
-    static void encode(const typename A::byte* current, int skew, const typename A::byte* previous, int previous_skew,
-                       bool difference, int pixels, int channels, int position, DigitLists<C>& lists,
-                       EncodeCounters& counters) {
-        const int words = ceil_divide(channels, C::lanes);
+    // A run of `pixels` of `channels` codes each (and of `previous`, where it is the reference), into the slots from
+    // `position` on.
+    static void encode(words& current, words& previous, bool difference, int pixels, int channels, int position,
+                       DigitLists<C>& lists, EncodeCounters& counters) {
+        static_assert(C::lanes <= C::bus_bytes, "the lanes' codes of a cycle come from one word or from two");
+        const int words_of_pixel = ceil_divide(channels, C::lanes);
+        Window<C> now, before;
+        now.start();
+        before.start();
         typename C::template uint<C::word_bits + 1> filled[C::lanes][HALVES];
 #pragma HLS ARRAY_PARTITION variable = filled complete dim = 0
     encode_pixels:
         for (int pixel = 0; pixel < pixels; ++pixel) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
         encode_words:
-            for (int word = 0; word < words; ++word) {
+            for (int word = 0; word < words_of_pixel; ++word) {
 #pragma HLS PIPELINE II = 1
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
+                const int rest = channels - word * C::lanes, count = rest < C::lanes ? rest : C::lanes;
+                now.need(current, count);
+                if (difference) before.need(previous, count);
             encode_lanes:
                 for (int lane = 0; lane < C::lanes; ++lane) {
 #pragma HLS UNROLL
-                    const int channel = word * C::lanes + lane;
-                    const bool inside = channel < channels;
-                    const int index = pixel * channels + channel;
+                    const bool inside = lane < count;
                     typename A::difference d = 0;
                     if (inside) {
-                        d = typename A::difference(typename A::code(current[skew + index]));
-                        if (difference) d = typename A::difference(d - typename A::code(previous[previous_skew + index]));
+                        d = typename A::difference(typename A::code(now.byte(lane)));
+                        if (difference) d = typename A::difference(d - typename A::code(before.byte(lane)));
                     }
                     typename A::digit digits[HALVES];
                     A::split(d, digits[HIGH], digits[LOW]);
                     for (int half = 0; half < HALVES; ++half) {
 #pragma HLS UNROLL
-                        const int before = word == 0 ? 0 : int(filled[lane][half]);
+                        const int queued = word == 0 ? 0 : int(filled[lane][half]);
                         const bool sent = digits[half] != 0;
                         if (sent) {
-                            DigitEntry<C>& entry = lists.entries[lane][half][(position + pixel) * words + before];
+                            DigitEntry<C>& entry = lists.entries[lane][half][(position + pixel) * words_of_pixel + queued];
                             entry.digit = digits[half];
                             entry.word = word;
                         }
-                        filled[lane][half] = before + sent;
-                        if (word == words - 1) lists.counts[lane][half][position + pixel] = before + sent;
+                        filled[lane][half] = queued + sent;
+                        if (word == words_of_pixel - 1) lists.counts[lane][half][position + pixel] = queued + sent;
                         counters.digits += sent;
                     }
                     counters.elements += inside;
                     counters.zeros += inside && d == 0;
                     counters.narrow += inside && d != 0 && d >= -8 && d <= 7;
                 }
+                now.at += count;
+                before.at += count;
                 ++counters.words;
             }
         }

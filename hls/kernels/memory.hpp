@@ -1,7 +1,8 @@
-// Byte runs between DRAM and on-chip buffers, over a port of bus_bytes a beat.
+// Byte runs between DRAM and the units, over a port of bus_bytes a beat.
 //
-// A buffer holds whole beats: byte `offset` of the run lies at index offset % bus_bytes ("skew"), so no shifter is needed
-// here. Every beat is counted: the traffic model predicts beats, not wishes.
+// A run may begin and end anywhere in a beat; the units see it from its first byte on, in words of bus_bytes. Reading and
+// writing are processes of their own, which go on through all runs of an operator, so DRAM's latency is paid once. Every beat
+// is counted: the traffic model predicts beats, not wishes.
 #pragma once
 
 #include "types.hpp"
@@ -12,62 +13,160 @@ template <class C>
 struct Memory {
     typedef typename C::template word<C::bus_bytes> word;
     typedef typename C::template uint<8> byte;
+    typedef hls::stream<word> words;
 
-    // Reads bytes [offset, offset + bytes); returns the skew.
-    static int load(const word* memory, address_t offset, int bytes, byte* buffer, count_t& beats) {
-        if (bytes <= 0) return 0;
-        const address_t first = offset / C::bus_bytes, last = (offset + bytes - 1) / C::bus_bytes;
-    load_beats:
-        for (address_t beat = first; beat <= last; ++beat) {
-#pragma HLS PIPELINE II = 1
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::row_bytes / C::bus_bytes
-            const word w = memory[beat];
-        load_bytes:
-            for (int i = 0; i < C::bus_bytes; ++i) {
+    static int words_of(int bytes) { return ceil_divide(bytes, C::bus_bytes); }
+
+    // Bytes [skew, skew + bus_bytes) of two beats that follow each other.
+    static word align(const word& low, const word& high, int skew) {
+#pragma HLS INLINE
+        word result;
+        for (int i = 0; i < C::bus_bytes; ++i) {
 #pragma HLS UNROLL
-                buffer[int(beat - first) * C::bus_bytes + i] = C::get_byte(w, i);
-            }
-            ++beats;
+            const int at = i + skew;
+            C::set_byte(result, i, at < C::bus_bytes ? C::get_byte(low, at) : C::get_byte(high, at - C::bus_bytes));
         }
-        return int(offset % C::bus_bytes);
+        return result;
     }
 
-    // Writes bytes [offset, offset + bytes) from buffer[skew...]; beats at the ends keep the bytes that are not the run's.
-    static void store(word* memory, address_t offset, int bytes, const byte* buffer, count_t& beats, count_t& merged) {
-        if (bytes <= 0) return;
-        const address_t first = offset / C::bus_bytes, last = (offset + bytes - 1) / C::bus_bytes;
-        const int skew = int(offset % C::bus_bytes), end = skew + bytes;
-    store_beats:
-        for (address_t beat = first; beat <= last; ++beat) {
+    // The words of a run, one a step; where the run is not aligned, the first step has none yet.
+    struct Feed {
+        address_t first;
+        int skew, reads, steps;
+        word before, now, aligned;
+
+        Feed(address_t offset, int bytes)
+            : first(offset / C::bus_bytes),
+              skew(int(offset % C::bus_bytes)),
+              reads(bytes > 0 ? words_of(skew + bytes) : 0),
+              steps(bytes > 0 ? words_of(bytes) + (skew != 0) : 0) {}
+
+        bool step(const word* memory, int i, count_t& beats) {
+#pragma HLS INLINE
+            if (i < reads) {
+                now = memory[first + i];
+                ++beats;
+            }
+            aligned = skew == 0 ? now : align(before, now, skew);
+            before = now;
+            return skew == 0 || i > 0;
+        }
+    };
+
+    // Bytes [offset, offset + bytes) as a stream of words.
+    static void read(const word* memory, address_t offset, int bytes, words& run, count_t& beats) {
+        Feed feed(offset, bytes);
+    read_beats:
+        for (int i = 0; i < feed.steps; ++i) {
 #pragma HLS PIPELINE II = 1
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = C::row_bytes / C::bus_bytes
-            const int base = int(beat - first) * C::bus_bytes;
-            const bool whole = base >= skew && base + C::bus_bytes <= end;
-            word w;
-            if (!whole) {
-                w = memory[beat];
+            if (feed.step(memory, i, beats)) run.write(feed.aligned);
+        }
+    }
+
+    // The same to one of several streams, and to a second one where it is to be kept.
+    template <int STREAMS>
+    static void read_to(const word* memory, address_t offset, int bytes, words run[STREAMS], int target, words& kept,
+                        bool keep, count_t& beats) {
+        Feed feed(offset, bytes);
+    read_to_beats:
+        for (int i = 0; i < feed.steps; ++i) {
+#pragma HLS PIPELINE II = 1
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::row_bytes / C::bus_bytes
+            if (!feed.step(memory, i, beats)) continue;
+            for (int k = 0; k < STREAMS; ++k) {
+#pragma HLS UNROLL
+                if (k == target) run[k].write(feed.aligned);
+            }
+            if (keep) kept.write(feed.aligned);
+        }
+    }
+
+    // Words to bytes [offset, offset + bytes); beats at the ends keep the bytes that are not the run's.
+    static void write(word* memory, address_t offset, int bytes, words& run, count_t& beats, count_t& merged) {
+        if (bytes <= 0) return;
+        const int skew = int(offset % C::bus_bytes), end = skew + bytes, inputs = words_of(bytes);
+        const address_t first = offset / C::bus_bytes;
+        word before, now;
+    write_beats:
+        for (int i = 0; i < words_of(end); ++i) {
+#pragma HLS PIPELINE II = 1
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::row_bytes / C::bus_bytes
+            if (i < inputs) now = run.read();
+            word beat = skew == 0 ? now : align(before, now, C::bus_bytes - skew);
+            const int base = i * C::bus_bytes;
+            if (base < skew || base + C::bus_bytes > end) {
+                const word old = memory[first + i];
+                for (int k = 0; k < C::bus_bytes; ++k) {
+#pragma HLS UNROLL
+                    if (base + k < skew || base + k >= end) C::set_byte(beat, k, C::get_byte(old, k));
+                }
                 ++merged;
             }
-        store_bytes:
-            for (int i = 0; i < C::bus_bytes; ++i) {
-#pragma HLS UNROLL
-                if (base + i >= skew && base + i < end) C::set_byte(w, i, buffer[base + i]);
-            }
-            memory[beat] = w;
+            memory[first + i] = beat;
+            before = now;
             ++beats;
         }
     }
 
-    // A run to another place in its beats.
-    static void realign(const byte* source, int skew, byte* target, int target_skew, int bytes, count_t& vectors) {
-    realign_beats:
-        for (int first = 0; first < bytes; first += C::bus_bytes) {
+    // A run's words to and from a buffer, which holds whole words.
+    static void take(words& run, int bytes, byte* buffer) {
+    take_words:
+        for (int i = 0; i < words_of(bytes); ++i) {
 #pragma HLS PIPELINE II = 1
-            for (int i = 0; i < C::bus_bytes; ++i) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::row_bytes / C::bus_bytes
+            const word w = run.read();
+            for (int k = 0; k < C::bus_bytes; ++k) {
 #pragma HLS UNROLL
-                if (first + i < bytes) target[target_skew + first + i] = source[skew + first + i];
+                buffer[i * C::bus_bytes + k] = C::get_byte(w, k);
             }
-            ++vectors;
+        }
+    }
+
+    static void send(const byte* buffer, int bytes, words& run) {
+    send_words:
+        for (int i = 0; i < words_of(bytes); ++i) {
+#pragma HLS PIPELINE II = 1
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::row_bytes / C::bus_bytes
+            word w;
+            for (int k = 0; k < C::bus_bytes; ++k) {
+#pragma HLS UNROLL
+                C::set_byte(w, k, buffer[i * C::bus_bytes + k]);
+            }
+            run.write(w);
+        }
+    }
+
+    // A short run that is read at once: descriptors, parameters, an attention product's second operand.
+    static void load(const word* memory, address_t offset, int bytes, byte* buffer, count_t& beats) {
+        if (bytes <= 0) return;
+        const int skew = int(offset % C::bus_bytes);
+        const address_t first = offset / C::bus_bytes;
+    load_beats:
+        for (int beat = 0; beat < words_of(skew + bytes); ++beat) {
+#pragma HLS PIPELINE II = 1
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 16
+            const word w = memory[first + beat];
+            for (int k = 0; k < C::bus_bytes; ++k) {
+#pragma HLS UNROLL
+                const int index = beat * C::bus_bytes + k - skew;
+                if (index >= 0 && index < bytes) buffer[index] = C::get_byte(w, k);
+            }
+            ++beats;
+        }
+    }
+
+    // Bytes of a buffer to a run that begins and ends with a beat.
+    static void store(word* memory, address_t offset, int bytes, const byte* buffer) {
+    store_beats:
+        for (int beat = 0; beat < bytes / C::bus_bytes; ++beat) {
+#pragma HLS PIPELINE II = 1
+            word w;
+            for (int k = 0; k < C::bus_bytes; ++k) {
+#pragma HLS UNROLL
+                C::set_byte(w, k, buffer[beat * C::bus_bytes + k]);
+            }
+            memory[offset / C::bus_bytes + beat] = w;
         }
     }
 };

@@ -24,7 +24,7 @@ def shapes():
     kernels = st.tuples(st.integers(1, 3), st.integers(1, 3))
     return st.builds(
         build, st.integers(1, 9), st.tuples(SIZES, SIZES), st.integers(1, 700), st.integers(1, 300), kernels,
-        st.integers(1, 2), st.tuples(st.booleans(), st.booleans(), st.just(False)),
+        st.integers(1, 2), st.tuples(st.booleans(), st.booleans(), st.booleans()),
     )  # fmt: skip
 
 
@@ -49,7 +49,8 @@ def test_plans_fit_the_buffers(config: HardwareConfig, shape: ProductShape):
     assert positions <= config.positions and positions * words <= config.digit_depth
     assert plan.pass_tiles * plan.block_rows * shape.output_width <= config.accumulator_depth
     assert plan.pass_tiles * shape.taps * (all_words if plan.resident else words) <= config.weight_depth
-    assert plan.segment_pixels * plan.chunk_channels <= config.row_bytes
+    beats = ceil_divide(plan.chunk_channels, config.bus_bytes)
+    assert not shape.gathered or plan.block_rows * beats * config.bus_bytes <= config.row_bytes
     assert not shape.staged or plan.chunk_channels <= config.staging_depth
     assert plan.segment_pixels in (1, shape.width)
 

@@ -1,0 +1,322 @@
+// The finishing stage of a linear operator: sums of chunks are added up, accumulators of the previous step added and the new
+// ones kept, the total is requantized and written.
+//
+//   read accumulators -----> for each tile and core:  add chunk -> exchange -> requantize
+//   read parameters  ----'                                             |            `--> write results
+//                                                                      `--> write accumulators
+#pragma once
+
+#include "compute.hpp"
+#include "product.hpp"
+
+namespace ditto {
+
+struct ResultCounters {
+    count_t vectors;  // iterations of the vector unit: one per pixel and chunk, one per vector of the result
+    count_t accumulator_reads, accumulator_writes, output_beats, parameter_beats, merged_beats, cycles;
+};
+
+// Sums of a tile's pixels.
+template <class C>
+struct TileSums {
+    typename C::template sint<32> pixels[C::accumulator_depth][C::oc_tile];
+};
+
+template <class C>
+struct Result {
+    typedef Arithmetic<C> A;
+    typedef Memory<C> M;
+    typedef Tiling<C> T;
+    typedef typename M::word word;
+    typedef typename M::words words;
+    typedef typename A::accumulator accumulator;
+
+    static constexpr int accumulators_of_word = C::bus_bytes / 4;
+
+    // Cycles: the fullest of the adders, the requantizers and the ports. `totals` hold what earlier chunks gave.
+    static void finish(const word* parameters, word* activations_out, const word* sums_in, word* sums_out, const Product& p,
+                       const Phase& phase, const BlockSums<C>& sums, BlockSums<C>& totals, ResultCounters& counters) {
+#pragma HLS DATAFLOW
+        words added("added"), kept("kept"), constants("constants"), results("results");
+#pragma HLS STREAM variable = added depth = 64
+#pragma HLS STREAM variable = kept depth = 64
+#pragma HLS STREAM variable = constants depth = 64
+#pragma HLS STREAM variable = results depth = 64
+        count_t reads = 0, writes = 0, output_beats = 0, parameter_beats = 0, adding = 0, requantizing = 0;
+        count_t kept_merged = 0, output_merged = 0;
+        read_accumulators(sums_in, p, phase, added, reads);
+        read_parameters(parameters, p, phase, constants, parameter_beats);
+        finish_tiles(p, phase, sums, totals, added, kept, constants, results, adding, requantizing);
+        write_accumulators(sums_out, p, phase, kept, writes, kept_merged);
+        write_results(activations_out, p, phase, results, output_beats, output_merged);
+        tally(adding, requantizing, reads, writes, output_beats, parameter_beats, kept_merged + output_merged, counters);
+    }
+
+    // ------------------------------------------------------------------------------------------------- memory
+
+    static address_t first_pixel(const Product& p, const Block& block) {
+        return address_t(block.sample * p.output_height + block.first_row) * p.output_width;
+    }
+
+    // Runs of a block's accumulators: per pixel, along channels; where the product is transposed per channel, along pixels.
+    static int accumulator_runs(const Product& p, const Block& block, int tile) {
+        return p.accumulator_channel == 1 ? block.rows * p.output_width : T::outputs_of(p, tile);
+    }
+
+    static int accumulator_run_length(const Product& p, const Block& block, int tile) {
+        return p.accumulator_channel == 1 ? T::outputs_of(p, tile) : block.rows * p.output_width;
+    }
+
+    static address_t accumulator_offset(const Product& p, const Block& block, int tile, int run) {
+        const bool along_channels = p.accumulator_channel == 1;
+        const address_t pixel = first_pixel(p, block) + (along_channels ? run : 0);
+        const address_t channel = tile * C::oc_tile + (along_channels ? 0 : run);
+        return p.accumulators + 4 * (pixel * p.accumulator_pixel + channel * p.accumulator_channel);
+    }
+
+    static void read_accumulators(const word* sums_in, const Product& p, const Phase& phase, words& added, count_t& beats) {
+        if (!phase.last_chunk || !p.add_accumulators) return;
+    read_accumulators_tiles:
+        for (int tile = phase.first_tile; tile < phase.first_tile + phase.tiles; ++tile) {
+        read_accumulators_cores:
+            for (int core = 0; core < C::cores; ++core) {
+                const Block block = T::block_of(p, phase, core);
+                const int runs = block.rows ? accumulator_runs(p, block, tile) : 0;
+            read_accumulators_runs:
+                for (int run = 0; run < runs; ++run) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::accumulator_depth
+                    M::read(sums_in, accumulator_offset(p, block, tile, run), 4 * accumulator_run_length(p, block, tile),
+                            added, beats);
+                }
+            }
+        }
+    }
+
+    static void write_accumulators(word* sums_out, const Product& p, const Phase& phase, words& kept, count_t& beats,
+                                   count_t& merged) {
+        if (!phase.last_chunk || !p.keep_accumulators) return;
+    write_accumulators_tiles:
+        for (int tile = phase.first_tile; tile < phase.first_tile + phase.tiles; ++tile) {
+        write_accumulators_cores:
+            for (int core = 0; core < C::cores; ++core) {
+                const Block block = T::block_of(p, phase, core);
+                const int runs = block.rows ? accumulator_runs(p, block, tile) : 0;
+            write_accumulators_runs:
+                for (int run = 0; run < runs; ++run) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::accumulator_depth
+                    M::write(sums_out, accumulator_offset(p, block, tile, run), 4 * accumulator_run_length(p, block, tile),
+                             kept, beats, merged);
+                }
+            }
+        }
+    }
+
+    static void read_parameters(const word* parameters, const Product& p, const Phase& phase, words& constants, count_t& beats) {
+        if (!phase.last_chunk || !p.finish) return;
+    read_parameters_tiles:
+        for (int tile = phase.first_tile; tile < phase.first_tile + phase.tiles; ++tile) {
+            const int channel = tile * C::oc_tile, bytes = 4 * T::outputs_of(p, tile);
+        read_parameters_cores:
+            for (int core = 0; core < C::cores; ++core) {
+                const Block block = T::block_of(p, phase, core);
+                if (block.rows == 0) continue;
+                const address_t of_sample = p.conditional_bias ? block.sample * p.bias_stride : 0;
+                if (p.has_bias) M::read(parameters, p.bias + of_sample + 4 * channel, bytes, constants, beats);
+                if (!p.shared_multiplier) M::read(parameters, p.multipliers + 4 * channel, bytes, constants, beats);
+            }
+        }
+    }
+
+    static void write_results(word* activations_out, const Product& p, const Phase& phase, words& results, count_t& beats,
+                              count_t& merged) {
+        if (!phase.last_chunk || !p.finish) return;
+        const int bytes = p.code_output ? 1 : 2;
+    write_results_tiles:
+        for (int tile = phase.first_tile; tile < phase.first_tile + phase.tiles; ++tile) {
+        write_results_cores:
+            for (int core = 0; core < C::cores; ++core) {
+                const Block block = T::block_of(p, phase, core);
+                const int pixels = block.rows * p.output_width;
+            write_results_pixels:
+                for (int pixel = 0; pixel < pixels; ++pixel) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::accumulator_depth
+                    const address_t element = (first_pixel(p, block) + pixel) * p.output_pitch + tile * C::oc_tile;
+                    M::write(activations_out, p.output + element * bytes, T::outputs_of(p, tile) * bytes, results, beats, merged);
+                }
+            }
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------- arithmetic
+
+    static void finish_tiles(const Product& p, const Phase& phase, const BlockSums<C>& sums, BlockSums<C>& totals, words& added,
+                             words& kept, words& constants, words& results, count_t& adding, count_t& requantizing) {
+    finish_items:
+        for (int item = 0; item < phase.tiles * C::cores; ++item) {
+#pragma HLS DATAFLOW
+#pragma HLS LOOP_TRIPCOUNT min = C::cores max = 4 * C::cores
+            TileSums<C> complete, exchanged;
+#pragma HLS ARRAY_RESHAPE variable = complete.pixels complete dim = 2
+#pragma HLS ARRAY_RESHAPE variable = exchanged.pixels complete dim = 2
+#pragma HLS BIND_STORAGE variable = complete.pixels type = ram_2p impl = lutram
+#pragma HLS BIND_STORAGE variable = exchanged.pixels type = ram_2p impl = lutram
+            accumulator bias[C::oc_tile], multipliers[C::oc_tile];
+#pragma HLS ARRAY_PARTITION variable = bias complete
+#pragma HLS ARRAY_PARTITION variable = multipliers complete
+            add_chunk(p, phase, item, sums, totals, complete, adding);
+            exchange(p, phase, item, complete, added, kept, exchanged);
+            take_parameters(p, phase, item, constants, bias, multipliers);
+            requantize(p, phase, item, exchanged, bias, multipliers, results, requantizing);
+        }
+    }
+
+    static void add_chunk(const Product& p, const Phase& phase, int item, const BlockSums<C>& sums, BlockSums<C>& totals,
+                          TileSums<C>& complete, count_t& vectors) {
+        const int core = item % C::cores, pixels = T::block_of(p, phase, core).rows * p.output_width;
+        const int first = (item / C::cores) * pixels;
+    add_chunk_pixels:
+        for (int pixel = 0; pixel < pixels; ++pixel) {
+#pragma HLS PIPELINE II = 1
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::accumulator_depth
+            for (int oc = 0; oc < C::oc_tile; ++oc) {
+#pragma HLS UNROLL
+                accumulator sum = sums.pixels[core][first + pixel][oc];
+                if (phase.chunk > 0) sum = sum + totals.pixels[core][first + pixel][oc];
+                totals.pixels[core][first + pixel][oc] = sum;
+                complete.pixels[pixel][oc] = sum;
+            }
+            ++vectors;
+        }
+    }
+
+    // Adds the kept sums of the previous step (or of the other half of an attention product), and passes the new ones on to be
+    // kept.
+    static void exchange(const Product& p, const Phase& phase, int item, const TileSums<C>& complete, words& added,
+                         words& kept, TileSums<C>& exchanged) {
+        const Block block = T::block_of(p, phase, item % C::cores);
+        if (!phase.last_chunk || block.rows == 0) return;
+        const int tile = phase.first_tile + item / C::cores, pixels = block.rows * p.output_width;
+        if (!p.add_accumulators && !p.keep_accumulators) {
+        exchange_nothing:
+            for (int pixel = 0; pixel < pixels; ++pixel) {
+#pragma HLS PIPELINE II = 1
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::accumulator_depth
+                for (int oc = 0; oc < C::oc_tile; ++oc) {
+#pragma HLS UNROLL
+                    exchanged.pixels[pixel][oc] = complete.pixels[pixel][oc];
+                }
+            }
+            return;
+        }
+        const bool along_channels = p.accumulator_channel == 1;
+        const int runs = accumulator_runs(p, block, tile), length = accumulator_run_length(p, block, tile);
+    exchange_runs:
+        for (int run = 0; run < runs; ++run) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::accumulator_depth
+        exchange_words:
+            for (int first = 0; first < length; first += accumulators_of_word) {
+#pragma HLS PIPELINE II = 1
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::oc_tile / accumulators_of_word
+                word before = {}, now = {};
+                if (p.add_accumulators) before = added.read();
+                for (int i = 0; i < accumulators_of_word; ++i) {
+#pragma HLS UNROLL
+                    if (first + i < length) {
+                        const int pixel = along_channels ? run : first + i, oc = along_channels ? first + i : run;
+                        accumulator sum = complete.pixels[pixel][oc];
+                        if (p.add_accumulators) sum = sum + get_accumulator(before, i);
+                        exchanged.pixels[pixel][oc] = sum;
+                        put_accumulator(now, i, sum);
+                    }
+                }
+                if (p.keep_accumulators) kept.write(now);
+            }
+        }
+    }
+
+    static accumulator get_accumulator(const word& w, int i) {
+#pragma HLS INLINE
+        typedef typename C::template uint<32> bits;
+        bits x = 0;
+        for (int k = 3; k >= 0; --k) x = bits((x << 8) | bits(C::get_byte(w, 4 * i + k)));
+        return accumulator(x);
+    }
+
+    static void put_accumulator(word& w, int i, accumulator x) {
+#pragma HLS INLINE
+        for (int k = 0; k < 4; ++k) C::set_byte(w, 4 * i + k, typename A::byte((x >> (8 * k)) & 255));
+    }
+
+    static void take_parameters(const Product& p, const Phase& phase, int item, words& constants, accumulator bias[C::oc_tile],
+                                accumulator multipliers[C::oc_tile]) {
+        if (!phase.last_chunk || !p.finish || T::block_of(p, phase, item % C::cores).rows == 0) return;
+        const int outputs = T::outputs_of(p, phase.first_tile + item / C::cores);
+        take_vector(constants, outputs, p.has_bias, 0, bias);
+        take_vector(constants, outputs, !p.shared_multiplier, p.multiplier, multipliers);
+    }
+
+    static void take_vector(words& constants, int outputs, bool present, accumulator otherwise, accumulator values[C::oc_tile]) {
+    take_vector_words:
+        for (int first = 0; first < C::oc_tile; first += accumulators_of_word) {
+#pragma HLS PIPELINE II = 1
+            word w = {};
+            const bool there = present && first < outputs;
+            if (there) w = constants.read();
+            for (int i = 0; i < accumulators_of_word; ++i) {
+#pragma HLS UNROLL
+                values[first + i] = there ? get_accumulator(w, i) : otherwise;
+            }
+        }
+    }
+
+    static void requantize(const Product& p, const Phase& phase, int item, const TileSums<C>& totals,
+                           const accumulator bias[C::oc_tile], const accumulator multipliers[C::oc_tile], words& results,
+                           count_t& vectors) {
+        if (!phase.last_chunk || !p.finish) return;
+        const int pixels = T::block_of(p, phase, item % C::cores).rows * p.output_width;
+        const int outputs = T::outputs_of(p, phase.first_tile + item / C::cores);
+    requantize_pixels:
+        for (int pixel = 0; pixel < pixels; ++pixel) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::accumulator_depth
+            typename A::byte row[2 * C::oc_tile];
+#pragma HLS ARRAY_PARTITION variable = row complete
+        requantize_vectors:
+            for (int first = 0; first < outputs; first += C::vector_width) {
+#pragma HLS PIPELINE II = 1
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::oc_tile / C::vector_width
+                for (int oc = first; oc < first + C::vector_width; ++oc) {
+#pragma HLS UNROLL
+                    if (oc < outputs) {
+                        const typename A::wide x = typename A::wide(totals.pixels[pixel][oc]) + typename A::wide(bias[oc]);
+                        const typename A::wide y = A::template scale<33>(x, multipliers[oc], p.shift);
+                        if (p.code_output) {
+                            A::template put<1>(row, oc, typename A::wide(A::to_code(y)));
+                        } else {
+                            A::template put<2>(row, 2 * oc, typename A::wide(A::to_value(y)));
+                        }
+                    }
+                }
+                ++vectors;
+            }
+            M::send(row, outputs * (p.code_output ? 1 : 2), results);
+        }
+    }
+
+    static void tally(count_t adding, count_t requantizing, count_t reads, count_t writes, count_t output_beats,
+                      count_t parameter_beats, count_t merged_beats, ResultCounters& counters) {
+        counters.vectors += adding + requantizing;
+        counters.accumulator_reads += reads;
+        counters.accumulator_writes += writes;
+        counters.output_beats += output_beats;
+        counters.parameter_beats += parameter_beats;
+        counters.merged_beats += merged_beats;
+        count_t cycles = adding > requantizing ? adding : requantizing;
+        if (reads > cycles) cycles = reads;
+        if (writes > cycles) cycles = writes;
+        if (output_beats > cycles) cycles = output_beats;
+        if (parameter_beats > cycles) cycles = parameter_beats;
+        counters.cycles += cycles;
+    }
+};
+
+}  // namespace ditto

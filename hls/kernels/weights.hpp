@@ -1,0 +1,117 @@
+// Weights, or an attention product's second operand, into the weight banks.
+#pragma once
+
+#include "compute.hpp"
+#include "product.hpp"
+
+namespace ditto {
+
+template <class C>
+struct WeightLoader {
+    typedef Arithmetic<C> A;
+    typedef Memory<C> M;
+    typedef Tiling<C> T;
+    typedef typename M::word word;
+
+    // All weights of a pass, or of one phase's chunk of it. Adds beats, and cycles, which are more where codes are transposed.
+    static void load(const word* weights, const word* activations, const word* state, const Product& p, const Phase& phase,
+                     WeightBanks<C>& banks, count_t& beats, count_t& cycles) {
+        const count_t before = beats;
+        const int first = p.resident ? 0 : phase.chunk, end = p.resident ? T::chunks(p) : phase.chunk + 1;
+    load_tiles:
+        for (int tile = 0; tile < phase.tiles; ++tile) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 8
+        load_chunks:
+            for (int chunk = first; chunk < end; ++chunk) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 8
+                const int address = T::bank_address(p, tile, chunk);
+                if (p.layout == PACKED) {
+                    load_packed(weights, p, phase.first_tile + tile, chunk, address, banks, beats);
+                } else if (p.layout == ROWS) {
+                    load_rows(p.weights_in_state ? state : activations, p, phase.first_tile + tile, chunk, address, banks,
+                              beats, cycles);
+                } else {
+                    load_columns(p.weights_in_state ? state : activations, p, phase.first_tile + tile, chunk, address, banks,
+                                 beats);
+                }
+            }
+        }
+        cycles += beats - before;
+    }
+
+    static void load_packed(const word* weights, const Product& p, int tile, int chunk, int address, WeightBanks<C>& banks,
+                            count_t& beats) {
+        static_assert(C::oc_tile % C::bus_bytes == 0, "a word of weights is a whole number of beats");
+        const int row = C::lanes * C::oc_tile, taps = p.kernel_height * p.kernel_width;
+        const int tile_words = taps * ceil_divide(p.channels, C::lanes);
+        const int before = chunk * taps * (p.chunk_channels / C::lanes);
+        const address_t first = (p.weights + address_t(tile * tile_words + before) * row) / C::bus_bytes;
+        const int words = T::bank_words(p, chunk);
+        address_t beat = first;
+    load_packed_words:
+        for (int index = 0; index < words; ++index) {
+        load_packed_lanes:
+            for (int lane = 0; lane < C::lanes; ++lane) {
+            load_packed_beats:
+                for (int oc = 0; oc < C::oc_tile; oc += C::bus_bytes) {
+#pragma HLS PIPELINE II = 1
+                    const word w = weights[beat++];
+                    for (int i = 0; i < C::bus_bytes; ++i) {
+#pragma HLS UNROLL
+                        banks.put(lane, address + index, oc + i, typename A::code(C::get_byte(w, i)));
+                    }
+                    ++beats;
+                }
+            }
+        }
+    }
+
+    // Codes (oc, k) in rows of k: a tile's rows are read, then turned into words of oc.
+    static void load_rows(const word* memory, const Product& p, int tile, int chunk, int address, WeightBanks<C>& banks,
+                          count_t& beats, count_t& cycles) {
+        typename A::byte rows[C::oc_tile][C::staging_depth];
+#pragma HLS ARRAY_PARTITION variable = rows complete dim = 1
+#pragma HLS ARRAY_PARTITION variable = rows cyclic factor = C::bus_bytes dim = 2
+#pragma HLS BIND_STORAGE variable = rows type = ram_2p impl = lutram
+        const int outputs = T::outputs_of(p, tile), size = T::chunk_size(p, chunk), first = chunk * p.chunk_channels;
+    load_rows_runs:
+        for (int oc = 0; oc < outputs; ++oc) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::oc_tile
+            M::load(memory, p.weights + address_t(tile * C::oc_tile + oc) * p.weight_pitch + first, size, rows[oc], beats);
+        }
+    transpose_words:
+        for (int k = 0; k < size; k += C::lanes) {
+#pragma HLS PIPELINE II = 1
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::staging_depth / C::lanes
+            for (int lane = 0; lane < C::lanes; ++lane) {
+#pragma HLS UNROLL
+                for (int oc = 0; oc < C::oc_tile; ++oc) {
+#pragma HLS UNROLL
+                    if (oc < outputs && k + lane < size) {
+                        banks.put(lane, address + k / C::lanes, oc, typename A::code(rows[oc][k + lane]));
+                    }
+                }
+            }
+            ++cycles;
+        }
+    }
+
+    // Codes (oc, k) in columns: a run is a word.
+    static void load_columns(const word* memory, const Product& p, int tile, int chunk, int address, WeightBanks<C>& banks,
+                             count_t& beats) {
+        const int outputs = T::outputs_of(p, tile), size = T::chunk_size(p, chunk), first = chunk * p.chunk_channels;
+    load_columns_runs:
+        for (int k = 0; k < size; ++k) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::staging_depth
+            typename A::byte column[C::oc_tile];
+#pragma HLS ARRAY_PARTITION variable = column complete
+            M::load(memory, p.weights + address_t(first + k) * p.weight_pitch + tile * C::oc_tile, outputs, column, beats);
+            for (int oc = 0; oc < C::oc_tile; ++oc) {
+#pragma HLS UNROLL
+                if (oc < outputs) banks.put(k % C::lanes, address + k / C::lanes, oc, typename A::code(column[oc]));
+            }
+        }
+    }
+};
+
+}  // namespace ditto

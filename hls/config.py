@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .boards import find_board
+from .resources import check_fits
 
 PORTS = 4  # memory ports: program, parameters, weights and counters; activations; kept operands; kept accumulators
 
@@ -22,15 +23,14 @@ class HardwareConfig:
     convolution overlap with the GroupNorm after it (Diff-Acc's group-wise parallelism).
 
     Buffers: ``digit_depth`` entries in each lane's list, ``positions`` encoded input pixels and ``accumulator_depth`` sums of
-    ``oc_tile`` per core; ``weight_depth`` words of ``oc_tile`` weights per lane, twice; ``row_bytes`` of a run from DRAM,
-    ``staging_depth`` operand channels of an attention product's weights.
+    ``oc_tile`` per core; ``weight_depth`` words of ``oc_tile`` weights per lane; ``row_bytes`` of a pixel's values or a row of
+    softmax; ``staging_depth`` channels and ``gather_bytes`` bytes of an attention product's operands that are turned round.
     """
 
     board: str = "zcu104"
     cores: int = 8
     lanes: int = 8
     oc_tile: int = 32
-    vector_width: int = 16
     clock_mhz: int = 250
     bus_bits: int = 128
     sample_groups: int = 16
@@ -41,11 +41,13 @@ class HardwareConfig:
     weight_depth: int = 1024
     row_bytes: int = 4096
     staging_depth: int = 256
+    gather_bytes: int = 1024
+    weight_memory: str = "uram"
 
     def __post_init__(self) -> None:
         board = find_board(self.board)
         for field in fields(self):
-            if field.name != "board" and getattr(self, field.name) < 1:
+            if field.type == "int" and getattr(self, field.name) < 1:
                 raise ValueError(f"found {field.name} = {getattr(self, field.name)}, expected at least 1")
         if self.bus_bits not in (32, 64, 128):
             raise ValueError(f"found bus_bits = {self.bus_bits}, expected 32, 64 or 128 (a Zynq HP port)")
@@ -55,22 +57,36 @@ class HardwareConfig:
             )
         if self.lanes > self.bus_bytes:
             raise ValueError(f"found lanes = {self.lanes}, expected at most the bus's {self.bus_bytes} bytes")
+        if self.row_bytes % self.bus_bytes:
+            raise ValueError(f"found row_bytes = {self.row_bytes}, expected a multiple of the bus's {self.bus_bytes} bytes")
         if self.lanes > self.digit_depth:
             raise ValueError(f"found digit_depth = {self.digit_depth}, expected at least the {self.lanes} lanes")
         if board.hp_ports < PORTS:
             raise ValueError(
                 f"the accelerator has {PORTS} memory ports, but {self.board} has {board.hp_ports} HP ports"
             )
-        if self.multiplier_dsps > board.dsp:
-            raise ValueError(
-                f"{self.multipliers} multipliers need {self.multiplier_dsps} DSPs, but {self.board} has {board.dsp}; "
-                "use fewer cores, lanes or output channels"
-            )
+        if self.weight_memory not in ("bram", "uram"):
+            raise ValueError(f"found weight_memory = {self.weight_memory!r}, expected bram or uram")
+        pass  # check_fits(self)
 
     @property
     def bus_bytes(self) -> int:
         """Bytes of one beat of a memory port."""
         return self.bus_bits // 8
+
+    @property
+    def vector_width(self) -> int:
+        """Elements that the vector unit works on in a cycle: a beat of values."""
+        return self.bus_bytes // 2
+
+    @property
+    def ports(self) -> int:
+        return PORTS
+
+    @property
+    def word_bits(self) -> int:
+        """Of the number of a word of channels in a chunk."""
+        return (min(self.digit_depth, self.weight_depth) - 1).bit_length()
 
     @property
     def multipliers(self) -> int:
@@ -123,7 +139,7 @@ def default_config(board: str) -> HardwareConfig:
         "kv260": {"cores": 6, "lanes": 8, "oc_tile": 32},
         "ultra96v2": {"cores": 4, "lanes": 4, "oc_tile": 32},
         "aup-zu3": {"cores": 4, "lanes": 4, "oc_tile": 32},
-        "pynq-z2": {"cores": 2, "lanes": 4, "oc_tile": 32, "clock_mhz": 100, "bus_bits": 64, "vector_width": 8},
+        "pynq-z2": {"cores": 2, "lanes": 4, "oc_tile": 32, "clock_mhz": 100, "bus_bits": 64},
     }
     find_board(board)
     return HardwareConfig(board=board, **shapes[board])  # type: ignore[arg-type]

@@ -40,7 +40,10 @@ def generate(config: HardwareConfig, folder: Path) -> list[Path]:
             "bundles": [(pointer.name, f"gmem{pointer.port}") for pointer in isa.POINTERS],
             "registers": [(name, hex(offset)) for name, offset in isa.registers().items()],
         },
-        "csim.cpp": {"region_names": [region.name for region in isa.Region]},
+        "csim.cpp": {
+            "region_names": [region.name for region in isa.Region],
+            "pointer_regions": [pointer.region.name for pointer in isa.POINTERS],
+        },
     }
     folder.mkdir(parents=True, exist_ok=True)
     templates = environment()
@@ -54,12 +57,12 @@ def generate(config: HardwareConfig, folder: Path) -> list[Path]:
 def config_constants(config: HardwareConfig) -> dict[str, int]:
     """The integers of ``Config``: the configuration's own and the bit widths that follow from them."""
     fields = {name: value for name, value in asdict(config).items() if isinstance(value, int)}
-    most_words = max(config.digit_depth, config.weight_depth)
     return fields | {
         "bus_bytes": config.bus_bytes,
+        "vector_width": config.vector_width,
         "dram_bytes_per_kilocycle": config.dram_bytes_per_kilocycle,
         "multiplier_bits": find_board(config.board).multiplier_bits,
-        "word_bits": most_words.bit_length(),
+        "word_bits": config.word_bits,
         "position_bits": config.positions.bit_length(),
     }
 

@@ -194,7 +194,10 @@ COUNTER_NAMES = tuple(field.name for field in COUNTER_FIELDS)
 
 @dataclass(frozen=True)
 class Pointer:
-    """A pointer argument of the top function: the base of a region, on one of the memory ports."""
+    """A pointer argument of the top function: the base of a region, on one of the memory ports.
+
+    ``affine``, ``values``: parameters and activations of the vector unit; ``sums``: kept accumulators.
+    """
 
     name: str
     region: Region
@@ -206,8 +209,11 @@ POINTERS = (
     Pointer("program", Region.PROGRAM, 0),
     Pointer("weights", Region.WEIGHTS, 0),
     Pointer("parameters", Region.PARAMETERS, 0),
+    Pointer("affine", Region.PARAMETERS, 0),
     Pointer("activations", Region.ACTIVATIONS, 1),
     Pointer("activations_out", Region.ACTIVATIONS, 1, written=True),
+    Pointer("values", Region.ACTIVATIONS, 0),
+    Pointer("values_out", Region.ACTIVATIONS, 0, written=True),
     Pointer("state", Region.STATE, 2),
     Pointer("state_out", Region.STATE, 2, written=True),
     Pointer("sums", Region.STATE, 3),

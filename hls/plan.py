@@ -105,7 +105,7 @@ def _most_words(config: HardwareConfig, shape: ProductShape, block_rows: int) ->
     if shape.staged:
         most = min(most, config.staging_depth // config.lanes)
     if shape.gathered:  # a block's rows, of whole beats, are turned round in a buffer
-        most = min(most, config.row_bytes // (config.bus_bytes * block_rows) * config.bus_bytes // config.lanes)
+        most = min(most, config.gather_bytes // (config.bus_bytes * block_rows) * config.bus_bytes // config.lanes)
     return most
 
 

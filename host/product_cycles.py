@@ -311,7 +311,7 @@ class ProductModel:
         fetch = [self._rounds(part[:, group]).sum(axis=2) for part in (self.input, self.previous)]
         encode = np.maximum(np.maximum(*fetch), self._rounds(words[:, group]).max(axis=2))  # [I, rounds, chunks]
         turning = np.broadcast_to(self._turned_words(), self.input.shape)[:, group]
-        turned = self._rounds(turning).max(axis=2)
+        turned = self._rounds(turning).sum(axis=2)
         keeping = np.maximum(encode, self._rounds(self.kept[:, group]).sum(axis=2)) + turned
         result = []
         for tiles in passes:

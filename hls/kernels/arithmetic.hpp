@@ -80,13 +80,7 @@ struct Arithmetic {
         product_b = accumulator(wide(wide(product) - wide(product_a)) >> GAP);
     }
 
-    // A two-byte little-endian element of a byte buffer.
-    static value value_at(const byte* buffer, int index) {
-#pragma HLS INLINE
-        typedef typename C::template uint<16> bits;
-        return value(bits((bits(buffer[index + 1]) << 8) | bits(buffer[index])));
-    }
-
+    // Little-endian elements of a byte buffer.
     static accumulator accumulator_at(const byte* buffer, int index) {
 #pragma HLS INLINE
         typedef typename C::template uint<32> bits;

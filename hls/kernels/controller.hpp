@@ -1,4 +1,4 @@
-// Controller: fetches descriptors and runs each on the linear or the vector unit.
+// Controller: fetches descriptors, cuts each into steps for the linear and the vector unit, and counts.
 #pragma once
 
 #include "isa.hpp"
@@ -7,40 +7,59 @@
 
 namespace ditto {
 
+// What the two units do at the same time.
+struct Step {
+    bool linear, copy, vector;
+    Product product;
+    int first_tile, end_tile;
+    CopiedRows rows;
+    VectorOperation operation;
+    NormOperation norm;
+};
+
 template <class C>
 struct Controller {
     typedef Arithmetic<C> A;
     typedef Memory<C> M;
+    typedef Tiling<C> T;
     typedef typename M::word word;
     typedef typename A::byte byte;
 
-    // Runs `count` descriptors; returns 0, or 1 + the index of one that is none.
-    static uint32_t run(const word* program, const word* weights, const word* parameters, const word* activations,
-                        word* activations_out, const word* state, word* state_out, const word* sums, word* sums_out,
-                        word* counters, uint32_t count, LinearBuffers<C>& buffers) {
+    // Runs `count` descriptors; returns 0, or 1 + the index of one that is none. `values` and `values_out` are ACTIVATIONS again,
+    // for the vector unit, `affine` is PARAMETERS; `sums` and `sums_out` are STATE, for accumulators.
+    static uint32_t run(const word* program, const word* weights, const word* parameters, const word* affine,
+                        const word* activations, word* activations_out, const word* values, word* values_out,
+                        const word* state, word* state_out, const word* sums, word* sums_out, word* counters, uint32_t count,
+                        LinearBuffers<C>& buffers) {
     run_descriptors:
         for (uint32_t i = 0; i < count; ++i) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 256
-            Descriptor d, next;
-            Scalars s, next_scalars;
+            Descriptor d, next = {};
+            Scalars s, next_scalars = {};
             Counters record = {}, next_record = {};
             fetch(program, parameters, i, d, s, record);
-            if (d.opcode == CONVOLUTION && d.channel_groups > 1 && i + 1 < count) {
-                ++i;
-                fetch(program, parameters, i, next, next_scalars, next_record);
-                if (next.opcode != GROUP_NORM) return i + 1;
-                overlap(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, d, s, next,
-                        next_scalars, buffers, record, next_record);
-                store_counters(counters, next.node, next_record);
-            } else {
-                if (!execute(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, d, s, buffers,
-                             record)) {
-                    return i + 1;
-                }
-                const count_t dram = dram_cycles(record.cycles, traffic(record));
-                record.cycles = dram + START_CYCLES;
+            const bool overlapped = d.opcode == CONVOLUTION && d.channel_groups > 1 && i + 1 < count;
+            if (overlapped) fetch(program, parameters, ++i, next, next_scalars, next_record);
+            if (d.opcode < CONVOLUTION || d.opcode > LAYER_NORM || (overlapped && next.opcode != GROUP_NORM)) return i + 1;
+            count_t cycles = record.cycles + next_record.cycles, last = 0;
+            const int steps = steps_of(d, s, overlapped);
+        run_steps:
+            for (int step = 0; step < steps; ++step) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 8
+                LinearCounters linear = {};
+                VectorCounters vector = {};
+                run_units(weights, parameters, affine, activations, activations_out, values, values_out, state, state_out, sums,
+                          sums_out, step_at(d, s, next, next_scalars, overlapped, step), buffers, linear, vector);
+                add(record, linear);
+                add(overlapped ? next_record : record, vector);
+                cycles += linear.cycles > vector.cycles ? linear.cycles : vector.cycles;
+                if (overlapped) last = vector.cycles;
             }
+            // The last group's normalization overlaps with nothing; its cycles are the GROUP_NORM's.
+            record.cycles = dram_cycles(cycles, traffic(record) + traffic(next_record)) - last + START_CYCLES;
+            next_record.cycles = last + START_CYCLES;
             store_counters(counters, d.node, record);
+            if (overlapped) store_counters(counters, next.node, next_record);
         }
         return 0;
     }
@@ -58,43 +77,106 @@ struct Controller {
         record.cycles += beats;
     }
 
-    // A convolution in groups of output channels, each normalized while the next one is computed (Diff-Acc). The
-    // convolution's cycles are those of the overlap, the normalization's are those of the last group.
-    static void overlap(const word* weights, const word* parameters, const word* activations, word* activations_out,
-                        const word* state, word* state_out, const word* sums, word* sums_out, const Descriptor& d,
-                        const Scalars& s, const Descriptor& next, const Scalars& next_scalars, LinearBuffers<C>& buffers,
-                        Counters& record, Counters& next_record) {
-        const Product p = convolution_product(d, s);
-        const VectorOperation op = vector_operation(next, next_scalars);
-        NormOperation norm = norm_operation(next, next_scalars);
-        const int parts = d.channel_groups, tiles = Tiling<C>::tiles(p) / parts, groups = norm.groups / parts;
-        count_t overlapped = record.cycles + next_record.cycles, last = 0;
-    overlap_groups:
-        for (int part = 0; part <= parts; ++part) {
-#pragma HLS DATAFLOW
-#pragma HLS LOOP_TRIPCOUNT min = 3 max = 5
-            LinearCounters linear = {};
-            VectorCounters vector = {};
-            if (part < parts) {
-                Linear<C>::run(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, p,
-                               part * tiles, (part + 1) * tiles, buffers, linear);
-            }
-            if (part > 0) {
-                norm.first_group = (part - 1) * groups;
-                norm.end_group = part * groups;
-                Vector<C>::normalize(parameters, activations, activations_out, op, norm, vector);
-            }
-            if (part < parts) {
-                overlapped += linear.cycles > vector.cycles ? linear.cycles : vector.cycles;
-            } else {
-                last = vector.cycles;
-            }
-            add(record, linear);
-            add(next_record, vector);
-        }
-        record.cycles = dram_cycles(overlapped + last, traffic(record) + traffic(next_record)) - last + START_CYCLES;
-        next_record.cycles = last + START_CYCLES;
+    static void store_counters(word* counters, uint32_t node, const Counters& record) {
+        static_assert(COUNTERS_BYTES % C::bus_bytes == 0, "counter records are whole beats");
+        byte raw[COUNTERS_BYTES];
+#pragma HLS ARRAY_PARTITION variable = raw complete
+        pack_counters<C>(record, raw);
+        M::store(counters, node * COUNTERS_BYTES, COUNTERS_BYTES, raw);
     }
+
+    // ------------------------------------------------------------------------------------------------- units
+
+    // The only place where either unit is called, so that there is one of each.
+    static void run_units(const word* weights, const word* parameters, const word* affine, const word* activations,
+                          word* activations_out, const word* values, word* values_out, const word* state, word* state_out,
+                          const word* sums, word* sums_out, const Step& step, LinearBuffers<C>& buffers, LinearCounters& linear,
+                          VectorCounters& vector) {
+#pragma HLS DATAFLOW
+        run_linear(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, step, buffers, linear);
+        run_vector(affine, values, values_out, step, vector);
+    }
+
+    static void run_linear(const word* weights, const word* parameters, const word* activations, word* activations_out,
+                           const word* state, word* state_out, const word* sums, word* sums_out, const Step& step,
+                           LinearBuffers<C>& buffers, LinearCounters& counters) {
+        if (step.linear) {
+            Linear<C>::run(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, step.product,
+                           step.first_tile, step.end_tile, buffers, counters);
+        }
+        if (step.copy) {
+            OperandCounters copied = {};
+            Operand<C>::copy(activations, state_out, step.rows, copied);
+            counters.input_beats += copied.input_beats;
+            counters.kept_beats += copied.kept_beats;
+            counters.merged_beats += copied.merged_beats;
+            counters.cycles += copied.cycles;
+        }
+    }
+
+    static void run_vector(const word* affine, const word* values, word* values_out, const Step& step, VectorCounters& counters) {
+        if (step.vector) Vector<C>::run(affine, values, values_out, step.operation, step.norm, counters);
+    }
+
+    // ------------------------------------------------------------------------------------------------- steps
+
+    // A convolution that overlaps with the GroupNorm after it (Diff-Acc's channel groups) takes a step for each group and one
+    // for the last group's normalization; an attention product one for each sample and head and, with differences, two.
+    static int steps_of(const Descriptor& d, const Scalars& s, bool overlapped) {
+        if (overlapped) return int(d.channel_groups) + 1;
+        if (d.opcode == SCORES || d.opcode == MIX) return int(d.batch * d.groups) * (s.reference == PREVIOUS_STEP ? 2 : 1);
+        return 1;
+    }
+
+    static Step step_at(const Descriptor& d, const Scalars& s, const Descriptor& next, const Scalars& next_scalars,
+                        bool overlapped, int index) {
+        Step step = {};
+        if (overlapped) {
+            const int parts = d.channel_groups, groups = next.groups / parts;
+            set_convolution(step, d, s);
+            const int tiles = step.end_tile / parts;
+            step.linear = index < parts;
+            step.first_tile = index * tiles;
+            step.end_tile = (index + 1) * tiles;
+            set_vector(step, next, next_scalars);
+            step.vector = index > 0;
+            step.norm.first_group = (index - 1) * groups;
+            step.norm.end_group = index * groups;
+        } else if (d.opcode == CONVOLUTION) {
+            set_convolution(step, d, s);
+        } else if (d.opcode == SCORES || d.opcode == MIX) {
+            set_attention_step(step, d, s, index);
+        } else {
+            set_vector(step, d, s);
+        }
+        return step;
+    }
+
+    static void set_convolution(Step& step, const Descriptor& d, const Scalars& s) {
+        step.linear = true;
+        step.product = convolution_product(d, s);
+        step.end_tile = T::tiles(step.product);
+    }
+
+    static void set_vector(Step& step, const Descriptor& d, const Scalars& s) {
+        step.vector = true;
+        step.operation = vector_operation(d, s);
+        step.norm = norm_operation(d, s);
+    }
+
+    // left . right, or with differences left . d(right), kept, then d(left) . right_prev.
+    static void set_attention_step(Step& step, const Descriptor& d, const Scalars& s, int index) {
+        const bool difference = s.reference == PREVIOUS_STEP;
+        const int instance = difference ? index / 2 : index;
+        const int sample = instance / int(d.groups), head = instance % int(d.groups);
+        step.linear = true;
+        step.product = difference && index % 2 == 0 ? second_product(d, s, sample, head) : first_product(d, s, sample, head);
+        step.end_tile = T::tiles(step.product);
+        step.copy = !difference && s.keep_state;  // without a second product nothing keeps the right operand
+        if (step.copy) step.rows = right_rows(d, s, sample, head);
+    }
+
+    // ------------------------------------------------------------------------------------------------- counters
 
     static count_t traffic(const Counters& record) {
         return record.weight_beats + record.input_beats + record.previous_beats + record.accumulator_read_beats +
@@ -106,13 +188,6 @@ struct Controller {
     static count_t dram_cycles(count_t cycles, count_t beats) {
         const count_t dram = (beats * C::bus_bytes * 1000 + C::dram_bytes_per_kilocycle - 1) / C::dram_bytes_per_kilocycle;
         return dram > cycles ? dram : cycles;
-    }
-
-    static void store_counters(word* counters, uint32_t node, const Counters& record) {
-        static_assert(COUNTERS_BYTES % C::bus_bytes == 0, "counter records are whole beats");
-        byte raw[COUNTERS_BYTES];
-        pack_counters<C>(record, raw);
-        M::store(counters, node * COUNTERS_BYTES, COUNTERS_BYTES, raw);
     }
 
     static void add(Counters& record, const VectorCounters& counted) {
@@ -147,52 +222,26 @@ struct Controller {
         record.dense_products += counted.dense_products;
     }
 
-    static bool execute(const word* weights, const word* parameters, const word* activations, word* activations_out,
-                        const word* state, word* state_out, const word* sums, word* sums_out, const Descriptor& d, const Scalars& s, LinearBuffers<C>& buffers,
-                        Counters& record) {
-        VectorCounters vector = {};
-        LinearCounters linear = {};
-        const VectorOperation op = vector_operation(d, s);
-        switch (d.opcode) {
-            case CONVOLUTION:
-                convolve(weights, parameters, activations, activations_out, state, state_out, sums, sums_out,
-                         convolution_product(d, s), buffers, linear);
-                break;
-            case SCORES:
-            case MIX:
-                attend(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, d, s, buffers, linear);
-                break;
-            case GROUP_NORM:
-            case LAYER_NORM:
-                Vector<C>::normalize(parameters, activations, activations_out, op, norm_operation(d, s), vector);
-                break;
-            case ADD:
-                Vector<C>::elementwise(activations, activations_out, op, true, vector);
-                break;
-            case ACTIVATE:
-                Vector<C>::elementwise(activations, activations_out, op, false, vector);
-                break;
-            case SOFTMAX:
-                Vector<C>::softmax(activations, activations_out, op, s.reciprocal_scale, vector);
-                break;
-            case AVERAGE_POOL:
-                Vector<C>::average_pool(activations, activations_out, op, vector);
-                break;
-            case UPSAMPLE:
-                Vector<C>::upsample(activations, activations_out, op, vector);
-                break;
-            default:
-                return false;
-        }
-        add(record, linear);
-        add(record, vector);
-        return true;
-    }
-
     // ------------------------------------------------------------------------------------------------- vector unit
+
+    static PassKind pass_kind(uint32_t opcode) {
+        switch (opcode) {
+            case SOFTMAX:
+                return SOFTMAX_ROWS;
+            case AVERAGE_POOL:
+                return POOL;
+            case UPSAMPLE:
+                return COPIES;
+            default:
+                return LINE;
+        }
+    }
 
     static VectorOperation vector_operation(const Descriptor& d, const Scalars& s) {
         VectorOperation op = {};
+        op.kind = pass_kind(d.opcode);
+        op.add = d.opcode == ADD;
+        op.normalize = d.opcode == GROUP_NORM || d.opcode == LAYER_NORM;
         op.samples = d.batch;
         op.height = d.height;
         op.width = d.width;
@@ -217,6 +266,7 @@ struct Controller {
         op.multiplier0 = s.multiplier0;
         op.multiplier1 = s.multiplier1;
         op.shift = s.shift;
+        op.reciprocal_scale = s.reciprocal_scale;
         return op;
     }
 
@@ -236,13 +286,6 @@ struct Controller {
     }
 
     // ------------------------------------------------------------------------------------------------- linear unit
-
-    static void convolve(const word* weights, const word* parameters, const word* activations, word* activations_out,
-                         const word* state, word* state_out, const word* sums, word* sums_out, const Product& p,
-                         LinearBuffers<C>& buffers, LinearCounters& counters) {
-        Linear<C>::run(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, p, 0,
-                       Tiling<C>::tiles(p), buffers, counters);
-    }
 
     static Product convolution_product(const Descriptor& d, const Scalars& s) {
         Product p = {};
@@ -299,28 +342,6 @@ struct Controller {
         p.keep_input = s.keep_state;
         p.kept = kept + (s.parity ? span : 0);
         p.previous = kept + (s.parity ? 0 : span);
-    }
-
-    // A product of every sample and head: left . right, or with differences left . d(right), kept, then d(left) . right_prev.
-    static void attend(const word* weights, const word* parameters, const word* activations, word* activations_out,
-                       const word* state, word* state_out, const word* sums, word* sums_out, const Descriptor& d, const Scalars& s, LinearBuffers<C>& buffers,
-                       LinearCounters& counters) {
-        const bool difference = s.reference == PREVIOUS_STEP;
-    attend_samples:
-        for (uint32_t sample = 0; sample < d.batch; ++sample) {
-        attend_heads:
-            for (uint32_t head = 0; head < d.groups; ++head) {
-                if (difference) {
-                    const Product second = second_product(d, s, sample, head);
-                    Linear<C>::run(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, second, 0,
-                                   Tiling<C>::tiles(second), buffers, counters);
-                }
-                const Product first = first_product(d, s, sample, head);
-                Linear<C>::run(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, first, 0,
-                               Tiling<C>::tiles(first), buffers, counters);
-                if (!difference && s.keep_state) keep_other(activations, state_out, d, s, sample, head, counters);
-            }
-        }
     }
 
     // Sizes of an attention product: rows x inner times inner x columns, per head.
@@ -423,32 +444,19 @@ struct Controller {
         return p;
     }
 
-    // Without a second product nothing has kept the right operand yet.
-    static void keep_other(const word* activations, word* state_out, const Descriptor& d, const Scalars& s, int sample, int head,
-                           LinearCounters& counters) {
+    static CopiedRows right_rows(const Descriptor& d, const Scalars& s, int sample, int head) {
         const Sizes n = sizes_of(d);
-        const int tokens = d.opcode == SCORES ? n.columns : n.inner, width = d.opcode == SCORES ? n.inner : n.columns;
         address_t first, kept;
         int pitch, kept_pitch;
         right_place(d, sample, head, first, pitch, kept, kept_pitch);
-        kept += d.state_other + (s.parity ? d.state_other_span : 0);
-        count_t read = 0, written = 0, merged = 0;
-        const typename Vector<C>::Rows from = {first, address_t(pitch), width, tokens};
-        const typename Vector<C>::Rows to = {kept, address_t(kept_pitch), width, tokens};
-        copy(activations, state_out, from, to, read, written, merged);
-        counters.merged_beats += merged;
-        counters.input_beats += read;
-        counters.kept_beats += written;
-        counters.cycles += read > written ? read : written;
-    }
-
-    static void copy(const word* source, word* target, const typename Vector<C>::Rows& from, const typename Vector<C>::Rows& to,
-                     count_t& read, count_t& written, count_t& merged) {
-#pragma HLS DATAFLOW
-        typename M::words rows, no_residues;
-#pragma HLS STREAM variable = rows depth = 64
-        Vector<C>::read_rows(source, from, rows, read);
-        Vector<C>::write_rows(target, to, 0, false, rows, no_residues, written, merged);
+        CopiedRows rows = {};
+        rows.count = d.opcode == SCORES ? n.columns : n.inner;
+        rows.bytes = d.opcode == SCORES ? n.inner : n.columns;
+        rows.source = first;
+        rows.source_pitch = pitch;
+        rows.target = kept + d.state_other + (s.parity ? d.state_other_span : 0);
+        rows.target_pitch = kept_pitch;
+        return rows;
     }
 };
 

@@ -93,6 +93,12 @@ struct Linear {
             DigitLists<C> lists[C::cores];
             BlockSums<C> sums;
 #pragma HLS ARRAY_PARTITION variable = lists complete
+#pragma HLS ARRAY_PARTITION variable = lists.entries complete dim = 1
+#pragma HLS ARRAY_PARTITION variable = lists.entries complete dim = 2
+#pragma HLS ARRAY_PARTITION variable = lists.counts complete dim = 1
+#pragma HLS ARRAY_PARTITION variable = lists.counts complete dim = 2
+#pragma HLS BIND_STORAGE variable = lists.entries type = ram_2p impl = bram
+#pragma HLS BIND_STORAGE variable = lists.counts type = ram_2p impl = lutram
 #pragma HLS ARRAY_PARTITION variable = sums.pixels complete dim = 1
 #pragma HLS ARRAY_RESHAPE variable = sums.pixels complete dim = 3
 #pragma HLS BIND_STORAGE variable = sums.pixels type = ram_2p impl = lutram

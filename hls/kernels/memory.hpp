@@ -64,20 +64,15 @@ struct Memory {
         }
     }
 
-    // The same to one of several streams, and to a second one where it is to be kept.
-    template <int STREAMS>
-    static void read_to(const word* memory, address_t offset, int bytes, words run[STREAMS], int target, words& kept,
-                        bool keep, count_t& beats) {
+    // The same to a second stream too, where it is to be kept.
+    static void read_twice(const word* memory, address_t offset, int bytes, words& run, words& kept, bool keep, count_t& beats) {
         Feed feed(offset, bytes);
-    read_to_beats:
+    read_twice_beats:
         for (int i = 0; i < feed.steps; ++i) {
 #pragma HLS PIPELINE II = 1
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = C::row_bytes / C::bus_bytes
             if (!feed.step(memory, i, beats)) continue;
-            for (int k = 0; k < STREAMS; ++k) {
-#pragma HLS UNROLL
-                if (k == target) run[k].write(feed.aligned);
-            }
+            run.write(feed.aligned);
             if (keep) kept.write(feed.aligned);
         }
     }
@@ -109,20 +104,7 @@ struct Memory {
         }
     }
 
-    // A run's words to and from a buffer, which holds whole words.
-    static void take(words& run, int bytes, byte* buffer) {
-    take_words:
-        for (int i = 0; i < words_of(bytes); ++i) {
-#pragma HLS PIPELINE II = 1
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::row_bytes / C::bus_bytes
-            const word w = run.read();
-            for (int k = 0; k < C::bus_bytes; ++k) {
-#pragma HLS UNROLL
-                buffer[i * C::bus_bytes + k] = C::get_byte(w, k);
-            }
-        }
-    }
-
+    // A buffer, which holds whole words, as a run.
     static void send(const byte* buffer, int bytes, words& run) {
     send_words:
         for (int i = 0; i < words_of(bytes); ++i) {

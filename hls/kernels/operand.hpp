@@ -19,8 +19,14 @@ struct OperandCounters {
 // Operand codes that lie together in memory, for one core: pixels of a row, or rows of a channel of a gathered operand.
 struct Run {
     address_t input, state;  // from the start of the operand in ACTIVATIONS, and of a kept one in STATE
-    int bytes, core;
+    int bytes, core, channel;
     bool keep, last;
+};
+
+// Rows that are kept without being encoded.
+struct CopiedRows {
+    int count, bytes;
+    address_t source, source_pitch, target, target_pitch;  // ACTIVATIONS, STATE
 };
 
 template <class C>
@@ -49,65 +55,64 @@ struct Operand {
                               const Phase& phase, const Block blocks[C::cores], DigitLists<C> lists[C::cores],
                               OperandCounters& counters) {
 #pragma HLS DATAFLOW
-        runs reads("reads"), previous_reads("previous_reads"), writes("writes");
-        words kept("kept"), read[C::cores], previous_read[C::cores], current[C::cores], previous[C::cores];
+        runs reads("reads"), previous_reads("previous_reads"), turns("turns"), previous_turns("previous_turns"), writes("writes");
+        words kept("kept"), read("read"), previous_read("previous_read"), current[C::cores], previous[C::cores];
 #pragma HLS STREAM variable = reads depth = 8
 #pragma HLS STREAM variable = previous_reads depth = 8
+#pragma HLS STREAM variable = turns depth = 64
+#pragma HLS STREAM variable = previous_turns depth = 64
 #pragma HLS STREAM variable = writes depth = 64
 #pragma HLS STREAM variable = kept depth = 64
 #pragma HLS STREAM variable = read depth = 32
 #pragma HLS STREAM variable = previous_read depth = 32
+#pragma HLS STREAM variable = current depth = 32
+#pragma HLS STREAM variable = previous depth = 32
         EncodeCounters encoded[C::cores] = {};
 #pragma HLS ARRAY_PARTITION variable = encoded complete
         count_t input_beats = 0, previous_beats = 0, kept_beats = 0, merged_beats = 0;
-        list_runs(p, phase, blocks, reads, previous_reads, writes);
+        list_runs(p, phase, blocks, reads, previous_reads, turns, previous_turns, writes);
         read_current(activations, p, reads, read, kept, input_beats);
         read_previous(state, p, previous_reads, previous_read, previous_beats);
+        turn(p, phase, turns, read, current);
+        turn(p, phase, previous_turns, previous_read, previous);
     encode_cores:
         for (int core = 0; core < C::cores; ++core) {
 #pragma HLS UNROLL
-            turn(p, phase, blocks[core], true, read[core], current[core]);
-            turn(p, phase, blocks[core], p.difference, previous_read[core], previous[core]);
             encode_block(p, phase, blocks[core], current[core], previous[core], lists[core], encoded[core]);
         }
         write_kept(state_out, p, writes, kept, kept_beats, merged_beats);
         tally(p, phase, blocks, encoded, input_beats, previous_beats, kept_beats, merged_beats, counters);
     }
 
-    // In turn for all cores, which encode side by side. A row is kept by the first block that needs it, in the last pass.
+    // In turn for all cores, which encode side by side; of a gathered operand core by core. A row is kept by the first block
+    // that needs it, in the last pass.
     static void list_runs(const Product& p, const Phase& phase, const Block blocks[C::cores], runs& reads,
-                          runs& previous_reads, runs& writes) {
-        const int channel = phase.chunk * p.chunk_channels, size = T::chunk_size(p, phase.chunk);
-        const int rows = p.gathered ? size : (p.block_rows - 1) * p.stride_height + p.kernel_height;
-        const int segments = p.gathered ? 1 : ceil_divide(p.width, p.segment_pixels);
+                          runs& previous_reads, runs& turns, runs& previous_turns, runs& writes) {
+        const int size = T::chunk_size(p, phase.chunk), segments = p.gathered ? 1 : p.width / p.segment_pixels;
+        const int rows = p.gathered ? C::cores : (p.block_rows - 1) * p.stride_height + p.kernel_height;
+        const int columns = p.gathered ? size : C::cores;
     list_rows:
         for (int row = 0; row < rows; ++row) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 10
         list_segments:
             for (int segment = 0; segment < segments; ++segment) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
-            list_cores:
-                for (int core = 0; core < C::cores; ++core) {
+            list_columns:
+                for (int column = 0; column < columns; ++column) {
 #pragma HLS PIPELINE II = 1
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::cores
+                    const int core = p.gathered ? row : column;
                     const Block& block = blocks[core];
-                    const int y = p.gathered ? channel + row : block.low + row;
-                    if (block.rows == 0 || (!p.gathered && y >= block.high)) continue;
-                    const int kept_from = block.first_row == 0 ? 0 : block.first - p.stride_height + p.kernel_height;
-                    Run run = {};
+                    if (block.rows == 0 || (!p.gathered && block.low + row >= block.high)) continue;
+                    Run run = p.gathered ? channel_run(p, phase, block, column) : row_run(p, phase, block, row, segment, size);
                     run.core = core;
-                    run.keep = p.keep_input && phase.last_pass && (p.gathered || y >= kept_from);
-                    if (p.gathered) {
-                        run.input = address_t(y) * p.input_pitch + block.first_row;
-                        run.state = address_t(y) * p.kept_pitch + block.first_row;
-                        run.bytes = block.rows;
-                    } else {
-                        const address_t pixel = address_t(block.sample * p.height + y) * p.width + segment * p.segment_pixels;
-                        run.input = pixel * p.input_pitch + channel;
-                        run.state = pixel * p.kept_pitch + channel;
-                        run.bytes = p.segment_pixels * size;
-                    }
+                    run.keep = run.keep && p.keep_input && phase.last_pass;
                     reads.write(run);
-                    if (p.difference) previous_reads.write(run);
+                    turns.write(run);
+                    if (p.difference) {
+                        previous_reads.write(run);
+                        previous_turns.write(run);
+                    }
                     if (run.keep) writes.write(run);
                 }
             }
@@ -116,27 +121,44 @@ struct Operand {
         end.last = true;
         reads.write(end);
         previous_reads.write(end);
+        turns.write(end);
+        previous_turns.write(end);
         writes.write(end);
     }
 
-    static void read_current(const word* activations, const Product& p, runs& reads, words read[C::cores], words& kept,
-                             count_t& beats) {
+    static Run row_run(const Product& p, const Phase& phase, const Block& block, int row, int segment, int size) {
+#pragma HLS INLINE
+        const int y = block.low + row, channel = phase.chunk * p.chunk_channels;
+        const int kept_from = block.first_row == 0 ? 0 : block.first - p.stride_height + p.kernel_height;
+        const address_t pixel = address_t(block.sample * p.height + y) * p.width + segment * p.segment_pixels;
+        const Run run = {pixel * p.input_pitch + channel, pixel * p.kept_pitch + channel, p.segment_pixels * size, 0, 0,
+                         y >= kept_from, false};
+        return run;
+    }
+
+    static Run channel_run(const Product& p, const Phase& phase, const Block& block, int channel) {
+#pragma HLS INLINE
+        const address_t y = phase.chunk * p.chunk_channels + channel;
+        const Run run = {y * p.input_pitch + block.first_row, y * p.kept_pitch + block.first_row, block.rows, 0, channel, true, false};
+        return run;
+    }
+
+    static void read_current(const word* activations, const Product& p, runs& reads, words& read, words& kept, count_t& beats) {
         Run run = reads.read();
     read_current_runs:
         while (!run.last) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 512
-            M::template read_to<C::cores>(activations, p.input + run.input, run.bytes, read, run.core, kept, run.keep, beats);
+            M::read_twice(activations, p.input + run.input, run.bytes, read, kept, run.keep, beats);
             run = reads.read();
         }
     }
 
-    static void read_previous(const word* state, const Product& p, runs& reads, words read[C::cores], count_t& beats) {
-        words unused;
+    static void read_previous(const word* state, const Product& p, runs& reads, words& read, count_t& beats) {
         Run run = reads.read();
     read_previous_runs:
         while (!run.last) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 512
-            M::template read_to<C::cores>(state, p.previous + run.state, run.bytes, read, run.core, unused, false, beats);
+            M::read(state, p.previous + run.state, run.bytes, read, beats);
             run = reads.read();
         }
     }
@@ -153,52 +175,61 @@ struct Operand {
 
     // ------------------------------------------------------------------------------------------------- cores
 
-    // Runs of a gathered operand's channels to runs of its rows; any other operand passes. Bytes lie diagonally in the banks, so
-    // that both a word of a channel and a word of a row have one byte in each.
-    static void turn(const Product& p, const Phase& phase, const Block& block, bool present, words& in, words& out) {
-        if (block.rows == 0 || !present) return;
-        const int size = T::chunk_size(p, phase.chunk), row_words = M::words_of(size);
-        if (!p.gathered) {
-            const int runs_of_row = p.width / p.segment_pixels;
-            const int count = (block.high - block.low) * runs_of_row * M::words_of(p.segment_pixels * size);
-        turn_pass:
-            for (int i = 0; i < count; ++i) {
-#pragma HLS PIPELINE II = 1
-                out.write(in.read());
-            }
-            return;
-        }
-        typename A::byte banks[C::bus_bytes][C::row_bytes / C::bus_bytes];
+    // Runs to their cores. Those of a gathered operand are turned round, from rows of a channel to channels of a row: bytes lie
+    // diagonally in the banks, so that a word of either has one byte in each.
+    static void turn(const Product& p, const Phase& phase, runs& turns, words& in, words out[C::cores]) {
+        typename A::byte banks[C::bus_bytes][C::gather_bytes / C::bus_bytes];
 #pragma HLS ARRAY_PARTITION variable = banks complete dim = 1
 #pragma HLS BIND_STORAGE variable = banks type = ram_2p impl = lutram
-    turn_channels:
-        for (int channel = 0; channel < size; ++channel) {
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
-        turn_channel_words:
-            for (int row = 0; row < block.rows; row += C::bus_bytes) {
+        const int size = T::chunk_size(p, phase.chunk), row_words = M::words_of(size);
+        Run run = turns.read();
+    turn_runs:
+        while (!run.last) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 512
+        turn_words:
+            for (int first = 0; first < run.bytes; first += C::bus_bytes) {
 #pragma HLS PIPELINE II = 1
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
                 const word w = in.read();
+                if (!p.gathered) {
+                    deliver(w, run.core, out);
+                    continue;
+                }
                 for (int bank = 0; bank < C::bus_bytes; ++bank) {
 #pragma HLS UNROLL
-                    const int i = (bank + C::bus_bytes - channel % C::bus_bytes) % C::bus_bytes;
-                    if (row + i < block.rows) banks[bank][(row + i) * row_words + channel / C::bus_bytes] = C::get_byte(w, i);
+                    const int i = (bank + C::bus_bytes - run.channel % C::bus_bytes) % C::bus_bytes;
+                    if (first + i < run.bytes) {
+                        banks[bank][(first + i) * row_words + run.channel / C::bus_bytes] = C::get_byte(w, i);
+                    }
                 }
             }
-        }
-    turn_rows:
-        for (int row = 0; row < block.rows; ++row) {
+            if (p.gathered && run.channel == size - 1) {
+            turn_rows:
+                for (int row = 0; row < run.bytes; ++row) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
-        turn_row_words:
-            for (int k = 0; k < row_words; ++k) {
+                turn_row_words:
+                    for (int k = 0; k < row_words; ++k) {
 #pragma HLS PIPELINE II = 1
-                word w;
-                for (int bank = 0; bank < C::bus_bytes; ++bank) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 8
+                        word w;
+                        for (int bank = 0; bank < C::bus_bytes; ++bank) {
 #pragma HLS UNROLL
-                    const int i = (bank + C::bus_bytes - row % C::bus_bytes) % C::bus_bytes;
-                    C::set_byte(w, i, banks[bank][row * row_words + k]);
+                            const int i = (bank + C::bus_bytes - row % C::bus_bytes) % C::bus_bytes;
+                            C::set_byte(w, i, banks[bank][row * row_words + k]);
+                        }
+                        deliver(w, run.core, out);
+                    }
                 }
-                out.write(w);
             }
+            run = turns.read();
+        }
+    }
+
+    static void deliver(const word& w, int core, words out[C::cores]) {
+#pragma HLS INLINE
+        for (int k = 0; k < C::cores; ++k) {
+#pragma HLS UNROLL
+            if (k == core) out[k].write(w);
         }
     }
 
@@ -214,7 +245,7 @@ struct Operand {
         }
     }
 
-    // What turning a gathered operand takes after its last beat has come: its rows leave word by word.
+    // Turning a gathered operand round takes a cycle for each word that leaves, one core after the other.
     static void tally(const Product& p, const Phase& phase, const Block blocks[C::cores], const EncodeCounters encoded[C::cores],
                       count_t input_beats, count_t previous_beats, count_t kept_beats, count_t merged_beats,
                       OperandCounters& counters) {
@@ -228,7 +259,7 @@ struct Operand {
             counters.encode.digits += encoded[core].digits;
             if (encoded[core].words > encoders) encoders = encoded[core].words;
             const count_t rows = p.gathered ? blocks[core].rows * M::words_of(T::chunk_size(p, phase.chunk)) : 0;
-            if (rows > turning) turning = rows;
+            turning += rows;
         }
         counters.input_beats += input_beats;
         counters.previous_beats += previous_beats;
@@ -238,6 +269,40 @@ struct Operand {
         if (kept_beats > cycles) cycles = kept_beats;
         if (encoders > cycles) cycles = encoders;
         counters.cycles += cycles + turning;
+    }
+
+    // Rows from ACTIVATIONS to STATE as they are.
+    static void copy(const word* activations, word* state_out, const CopiedRows& rows, OperandCounters& counters) {
+#pragma HLS DATAFLOW
+        words copied("copied");
+#pragma HLS STREAM variable = copied depth = 64
+        count_t input_beats = 0, kept_beats = 0, merged_beats = 0;
+        copy_in(activations, rows, copied, input_beats);
+        copy_out(state_out, rows, copied, kept_beats, merged_beats);
+        tally_copy(input_beats, kept_beats, merged_beats, counters);
+    }
+
+    static void copy_in(const word* activations, const CopiedRows& rows, words& copied, count_t& beats) {
+    copy_in_rows:
+        for (int row = 0; row < rows.count; ++row) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 1024
+            M::read(activations, rows.source + row * rows.source_pitch, rows.bytes, copied, beats);
+        }
+    }
+
+    static void copy_out(word* state_out, const CopiedRows& rows, words& copied, count_t& beats, count_t& merged) {
+    copy_out_rows:
+        for (int row = 0; row < rows.count; ++row) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 1024
+            M::write(state_out, rows.target + row * rows.target_pitch, rows.bytes, copied, beats, merged);
+        }
+    }
+
+    static void tally_copy(count_t input_beats, count_t kept_beats, count_t merged_beats, OperandCounters& counters) {
+        counters.input_beats += input_beats;
+        counters.kept_beats += kept_beats;
+        counters.merged_beats += merged_beats;
+        counters.cycles += input_beats > kept_beats ? input_beats : kept_beats;
     }
 };
 

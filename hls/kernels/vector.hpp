@@ -1,7 +1,9 @@
-// Vector unit: what lies between linear operators, on int16 values, `vector_width` elements a cycle.
+// Vector unit: what lies between linear operators, on int16 values, a beat of them (`vector_width`) a cycle.
 //
-// Each function is the operator of the same name in hls/reference.py. A fused SiLU or GELU and a fused quantizer follow the
-// operator element by element. Reading, computing and writing are processes that overlap, pixel after pixel.
+//   for each pass:  read rows || compute || write rows
+//
+// Each operator is the one of the same name in hls/reference.py; normalization takes two passes, one for sums and one to apply.
+// A fused SiLU or GELU and a fused quantizer follow the operator element by element.
 #pragma once
 
 #include "arithmetic.hpp"
@@ -11,6 +13,9 @@
 namespace ditto {
 
 enum Activation { NO_ACTIVATION = 0, SILU = 1, GELU = 2 };
+
+// What a pass computes. LINE: x * a + b per channel, or x * a + y * c of two operands, or x.
+enum PassKind { LINE = 0, SUMS = 1, SOFTMAX_ROWS = 2, POOL = 3, COPIES = 4 };
 
 // What follows an operator on its way to memory.
 struct Finish {
@@ -23,13 +28,10 @@ struct VectorCounters {
     count_t vectors, input_beats, output_beats, parameter_beats, merged_beats, cycles;
 };
 
-inline count_t longest(count_t a, count_t b, count_t c) {
-    const count_t most = a > b ? a : b;
-    return most > c ? most : c;
-}
-
 // A vector operator's operands. Addresses are bytes in ACTIVATIONS, pitches elements from pixel to pixel.
 struct VectorOperation {
+    PassKind kind;
+    bool add, normalize;
     int samples, height, width, channels;
     int output_height, output_width, factor;  // of upsampling and pooling
     address_t input, other, output;
@@ -37,6 +39,7 @@ struct VectorOperation {
     bool code_input, code_output;
     Finish finish;
     int multiplier0, multiplier1, shift;
+    int64_t reciprocal_scale;
 };
 
 // Groups of channels that are normalized together, over all pixels or, in LayerNorm, over each pixel alone.
@@ -48,6 +51,21 @@ struct NormOperation {
     int64_t epsilon;
 };
 
+// A part of an operator: `pixels` pixels, or those windows, from `first_pixel` on, and `channels` channels from `channel` on.
+struct Pass {
+    PassKind kind;
+    int first_pixel, pixels, channel, channels;
+};
+
+// What normalization keeps of every channel.
+template <class C>
+struct NormBuffers {
+    static constexpr int most_channels = C::row_bytes / 2;
+    typename C::template sint<32> gains[most_channels], sums[most_channels];
+    typename C::template sint<64> offsets[most_channels], intercepts[most_channels], squares[most_channels];
+    typename C::template sint<36> slopes[most_channels];
+};
+
 template <class C>
 struct Vector {
     typedef Arithmetic<C> A;
@@ -57,56 +75,120 @@ struct Vector {
     typedef typename A::byte byte;
     typedef typename A::wide wide;
     typedef typename A::accumulator accumulator;
-    typedef typename C::template sint<36> slope_type;
 
-    static constexpr int most_channels = C::row_bytes / 2;
+    static constexpr int most_channels = C::row_bytes / 2, row_words = C::row_bytes / C::bus_bytes;
+    static_assert(C::vector_width * 2 == C::bus_bytes, "a vector is a beat of values");
 
-    // ------------------------------------------------------------------------------------------------- rows
+    static int vectors_of(int channels) { return ceil_divide(channels, C::vector_width); }
+    static int input_bytes(const VectorOperation& op) { return op.code_input ? 1 : 2; }
+    static int output_bytes(const VectorOperation& op) { return op.code_output ? 1 : 2; }
 
-    // `count` rows of `bytes` bytes, `pitch` bytes from row to row.
-    struct Rows {
-        address_t first, pitch;
-        int bytes, count;
-    };
-
-    static void read_rows(const word* memory, const Rows& rows, words& run, count_t& beats) {
-    read_rows_loop:
-        for (int row = 0; row < rows.count; ++row) {
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 1024
-            M::read(memory, rows.first + row * rows.pitch, rows.bytes, run, beats);
+    // An operator: one pass, or, normalizing, two for every set of pixels that belong together.
+    static void run(const word* parameters, const word* values, word* values_out, const VectorOperation& op,
+                    const NormOperation& norm, VectorCounters& counters) {
+        NormBuffers<C> buffers;
+#pragma HLS ARRAY_PARTITION variable = buffers.gains cyclic factor = C::vector_width
+#pragma HLS ARRAY_PARTITION variable = buffers.sums cyclic factor = C::vector_width
+#pragma HLS ARRAY_PARTITION variable = buffers.offsets cyclic factor = C::vector_width
+#pragma HLS ARRAY_PARTITION variable = buffers.intercepts cyclic factor = C::vector_width
+#pragma HLS ARRAY_PARTITION variable = buffers.squares cyclic factor = C::vector_width
+#pragma HLS ARRAY_PARTITION variable = buffers.slopes cyclic factor = C::vector_width
+        const int per_group = op.normalize ? op.channels / norm.groups : op.channels;
+        const int channel = op.normalize ? norm.first_group * per_group : 0;
+        const int channels = op.normalize ? norm.end_group * per_group - channel : op.channels;
+        const int image = op.kind == POOL ? op.output_height * op.output_width : op.height * op.width;
+        const int all = op.samples * image, set = op.normalize ? (norm.per_pixel ? 1 : image) : all;
+    run_sets:
+        for (int first = 0; first < all; first += set) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 16
+            if (op.normalize && (first == 0 || (norm.conditional && first % image == 0))) {
+                load_affine(parameters, norm, norm.conditional ? first / image : 0, channel, channels, buffers, counters);
+            }
+        run_passes:
+            for (int pass = op.normalize ? 0 : 1; pass < 2; ++pass) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 2
+                const Pass work = {pass == 0 ? SUMS : op.kind, first, set, channel, channels};
+                if (op.normalize && pass == 1) solve(norm, set, per_group, channels, buffers, counters);
+                run_pass(values, values_out, op, work, buffers, counters);
+            }
         }
     }
 
-    // Rows of two operands in turn.
-    static void read_pairs(const word* memory, const Rows& left, const Rows& right, bool both, words& left_run,
-                           words& right_run, count_t& beats) {
-    read_pairs_loop:
-        for (int row = 0; row < left.count; ++row) {
+    static void run_pass(const word* values, word* values_out, const VectorOperation& op, const Pass& pass,
+                         NormBuffers<C>& buffers, VectorCounters& counters) {
+#pragma HLS DATAFLOW
+        words left("left"), right("right"), results("results"), residues("residues");
+#pragma HLS STREAM variable = left depth = 64
+#pragma HLS STREAM variable = right depth = 64
+#pragma HLS STREAM variable = results depth = 64
+#pragma HLS STREAM variable = residues depth = 64
+        count_t input = 0, vectors = 0, output = 0, merged = 0;
+        read(values, op, pass, left, right, input);
+        compute(left, right, op, pass, buffers, results, residues, vectors);
+        write(values_out, op, pass, results, residues, output, merged);
+        tally(input, vectors, output, merged, counters);
+    }
+
+    static void tally(count_t input, count_t vectors, count_t output, count_t merged, VectorCounters& counters) {
+        counters.input_beats += input;
+        counters.vectors += vectors;
+        counters.output_beats += output;
+        counters.merged_beats += merged;
+        count_t cycles = input > vectors ? input : vectors;
+        counters.cycles += output > cycles ? output : cycles;
+    }
+
+    // ------------------------------------------------------------------------------------------------- memory
+
+    // Pixels one after the other, those of a second operand in turn with them; for a pool all pixels of a window.
+    static void read(const word* values, const VectorOperation& op, const Pass& pass, words& left, words& right,
+                     count_t& beats) {
+        const int members = pass.kind == POOL ? op.factor * op.factor : 1, size = input_bytes(op);
+    read_pixels:
+        for (int i = 0; i < pass.pixels; ++i) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 1024
-            M::read(memory, left.first + row * left.pitch, left.bytes, left_run, beats);
-            if (both) M::read(memory, right.first + row * right.pitch, right.bytes, right_run, beats);
+        read_members:
+            for (int member = 0; member < members; ++member) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 4
+                const int pixel = pass.kind == POOL ? window_pixel(op, pass.first_pixel + i, member) : pass.first_pixel + i;
+                M::read(values, op.input + (address_t(pixel) * op.input_pitch + pass.channel) * size, pass.channels * size, left,
+                        beats);
+                if (op.add) M::read(values, op.other + 2 * address_t(pixel) * op.other_pitch, 2 * pass.channels, right, beats);
+            }
         }
     }
 
-    // Rows of results and, where there are any, the run of residues that lies behind the codes of all channels.
-    static void write_rows(word* memory, const Rows& rows, address_t residue_offset, bool fine, words& results, words& residues,
-                           count_t& beats, count_t& merged) {
-    write_rows_loop:
-        for (int row = 0; row < rows.count; ++row) {
+    static int window_pixel(const VectorOperation& op, int window, int member) {
+        const int x = window % op.output_width, y = (window / op.output_width) % op.output_height;
+        const int sample = window / (op.output_width * op.output_height);
+        return (sample * op.height + y * op.factor + member / op.factor) * op.width + x * op.factor + member % op.factor;
+    }
+
+    // Results pixel by pixel, behind the codes of all channels their residues; an upsampled pixel to all its places.
+    static void write(word* values_out, const VectorOperation& op, const Pass& pass, words& results, words& residues,
+                      count_t& beats, count_t& merged) {
+        if (pass.kind == SUMS) return;
+        const int places = pass.kind == COPIES ? op.factor * op.factor : 1, size = output_bytes(op);
+    write_pixels:
+        for (int i = 0; i < pass.pixels; ++i) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 1024
-            M::write(memory, rows.first + row * rows.pitch, rows.bytes, results, beats, merged);
-            if (fine) M::write(memory, rows.first + row * rows.pitch + residue_offset, rows.bytes, residues, beats, merged);
+        write_places:
+            for (int place = 0; place < places; ++place) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 4
+                const int pixel = pass.kind == COPIES ? copied_pixel(op, pass.first_pixel + i, place) : pass.first_pixel + i;
+                const address_t offset = op.output + (address_t(pixel) * op.output_pitch + pass.channel) * size;
+                M::write(values_out, offset, pass.channels * size, results, beats, merged);
+                if (op.finish.fine) M::write(values_out, offset + op.channels, pass.channels, residues, beats, merged);
+            }
         }
     }
 
-    // Rows of `channels` values from value `channel` of a pixel on, or of results.
-    static Rows value_rows(address_t base, int pitch, int first_pixel, int pixels, int channel, int channels, int bytes) {
-        const Rows rows = {base + (address_t(first_pixel) * pitch + channel) * bytes, address_t(pitch) * bytes, channels * bytes,
-                           pixels};
-        return rows;
+    static int copied_pixel(const VectorOperation& op, int pixel, int place) {
+        const int x = pixel % op.width, y = pixel / op.width;  // y runs over all samples
+        return (y * op.factor + place / op.factor) * op.output_width + x * op.factor + place % op.factor;
     }
 
-    // -------------------------------------------------------------------------------------------- element functions
+    // ------------------------------------------------------------------------------------------------- element functions
 
     // Between two entries of a table, which differ by less than 2**20, at `rest / 2**STEP_BITS`.
     template <int STEP_BITS>
@@ -147,320 +229,258 @@ struct Vector {
                                                     position & ((wide(1) << tables::RSQRT_STEP_BITS) - 1));
     }
 
-    // Element `index` of a pixel's result: a value, a code, or a code and its residue, which has a run of its own.
-    static void put(byte* row, byte* residues, int index, wide x, const Finish& finish, bool code_output) {
+    // Value i of a word.
+    static wide value_of(const word& w, int i) {
 #pragma HLS INLINE
-        if (finish.quantize) {
-            const wide product = A::template multiply<17, 32>(x, finish.multiplier);
-            const wide code = A::to_code(A::round_shift(product, finish.shift));
-            A::template put<1>(row, index, code);
-            if (finish.fine) {
-                const wide sixteenths = A::round_shift(wide(product << 4), finish.shift);
-                A::template put<1>(residues, index, wide(A::to_code(sixteenths - (code << 4))));
+        typedef typename C::template uint<16> bits;
+        return typename A::value(bits((bits(C::get_byte(w, 2 * i + 1)) << 8) | bits(C::get_byte(w, 2 * i))));
+    }
+
+    static void set_value(word& w, int i, wide x) {
+#pragma HLS INLINE
+        C::set_byte(w, 2 * i, byte(x & 255));
+        C::set_byte(w, 2 * i + 1, byte((x >> 8) & 255));
+    }
+
+    // Results of a row on their way to memory: a vector of values is a word; two vectors of codes share one.
+    struct Outlet {
+        word codes, residues;
+
+        // Vector `index` of the row, the last one where `end`.
+        void write(const wide* vector, const Finish& finish, bool code_output, int index, bool end, words& results,
+                   words& residue_run) {
+#pragma HLS INLINE
+            const int half = index % 2 * C::vector_width;
+            if (!code_output) {
+                for (int i = 0; i < C::vector_width; ++i) {
+#pragma HLS UNROLL
+                    set_value(codes, i, vector[i]);
+                }
+                results.write(codes);
+                return;
             }
-        } else if (code_output) {
-            A::template put<1>(row, index, x);
-        } else {
-            A::template put<2>(row, 2 * index, x);
-        }
-    }
-
-    // ------------------------------------------------------------------------------------------------- operators
-
-    static int element_bytes(const VectorOperation& op) { return op.code_output ? 1 : 2; }
-
-    static Rows input_rows(const VectorOperation& op, int pixels) {
-        return value_rows(op.input, op.input_pitch, 0, pixels, 0, op.channels, 2);
-    }
-
-    static Rows output_rows(const VectorOperation& op, int pixels) {
-        return value_rows(op.output, op.output_pitch, 0, pixels, 0, op.channels, element_bytes(op));
-    }
-
-    static void tally(count_t input, count_t vectors, count_t output, count_t merged, VectorCounters& counters) {
-        counters.input_beats += input;
-        counters.vectors += vectors;
-        counters.output_beats += output;
-        counters.merged_beats += merged;
-        counters.cycles += longest(input, vectors, output);
-    }
-
-    // Sum of two values of different scales (ADD), or one value as it is (ACTIVATE), then what follows.
-    static void elementwise(const word* activations, word* activations_out, const VectorOperation& op, bool add,
-                            VectorCounters& counters) {
-#pragma HLS DATAFLOW
-        const int pixels = op.samples * op.height * op.width;
-        words left, right, results, residues;
-#pragma HLS STREAM variable = left depth = 64
-#pragma HLS STREAM variable = right depth = 64
-#pragma HLS STREAM variable = results depth = 64
-#pragma HLS STREAM variable = residues depth = 64
-        count_t input = 0, vectors = 0, output = 0, merged = 0;
-        read_pairs(activations, input_rows(op, pixels), value_rows(op.other, op.other_pitch, 0, pixels, 0, op.channels, 2), add,
-                   left, right, input);
-        elementwise_rows(left, right, op, pixels, add, results, residues, vectors);
-        write_rows(activations_out, output_rows(op, pixels), op.channels, op.finish.fine, results, residues, output, merged);
-        tally(input, vectors, output, merged, counters);
-    }
-
-    static void elementwise_rows(words& left, words& right, const VectorOperation& op, int pixels, bool add, words& results,
-                                 words& residues, count_t& vectors) {
-    elementwise_pixels:
-        for (int pixel = 0; pixel < pixels; ++pixel) {
-#pragma HLS DATAFLOW
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 1024
-            byte first[C::row_bytes], second[C::row_bytes], result[C::row_bytes], residue[C::row_bytes];
-#pragma HLS ARRAY_PARTITION variable = first cyclic factor = C::bus_bytes
-#pragma HLS ARRAY_PARTITION variable = second cyclic factor = C::bus_bytes
-#pragma HLS ARRAY_PARTITION variable = result cyclic factor = C::bus_bytes
-#pragma HLS ARRAY_PARTITION variable = residue cyclic factor = C::bus_bytes
-            M::take(left, 2 * op.channels, first);
-            M::take(right, add ? 2 * op.channels : 0, second);
-            elementwise_row(first, second, op, add, result, residue, vectors);
-            M::send(result, op.channels * element_bytes(op), results);
-            M::send(residue, op.finish.fine ? op.channels : 0, residues);
-        }
-    }
-
-    static void elementwise_row(const byte* left, const byte* right, const VectorOperation& op, bool add, byte* result,
-                                byte* residues, count_t& vectors) {
-    elementwise_vectors:
-        for (int first = 0; first < op.channels; first += C::vector_width) {
-#pragma HLS PIPELINE II = 1
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
             for (int i = 0; i < C::vector_width; ++i) {
 #pragma HLS UNROLL
-                const int channel = first + i;
-                if (channel < op.channels) {
-                    wide x = A::value_at(left, 2 * channel);
-                    if (add) {
-                        const wide y = A::value_at(right, 2 * channel);
-                        const wide sum = A::template multiply<16, 32>(x, op.multiplier0) + A::template multiply<16, 32>(y, op.multiplier1);
-                        x = A::to_value(A::round_shift(sum, op.shift));
-                    }
-                    put(result, residues, channel, activate(x, op.finish), op.finish, op.code_output);
-                }
+                const wide product = finish.quantize ? A::template multiply<17, 32>(vector[i], finish.multiplier) : wide(0);
+                const wide code = finish.quantize ? wide(A::to_code(A::round_shift(product, finish.shift))) : vector[i];
+                C::set_byte(codes, half + i, byte(code & 255));
+                const wide sixteenths = A::round_shift(wide(product << 4), finish.shift);
+                C::set_byte(residues, half + i, byte(wide(A::to_code(sixteenths - (code << 4))) & 255));
             }
-            ++vectors;
+            if (half || end) {
+                results.write(codes);
+                if (finish.fine) residue_run.write(residues);
+            }
+        }
+    };
+
+    // ------------------------------------------------------------------------------------------------- passes
+
+    static void compute(words& left, words& right, const VectorOperation& op, const Pass& pass, NormBuffers<C>& buffers,
+                        words& results, words& residues, count_t& vectors) {
+        switch (pass.kind) {
+            case LINE:
+                line_rows(left, right, op, pass, buffers, results, residues, vectors);
+                break;
+            case SUMS:
+                sum_rows(left, pass, buffers, vectors);
+                break;
+            case SOFTMAX_ROWS:
+                softmax_rows(left, op, pass.pixels, results, vectors);
+                break;
+            case POOL:
+                pool_rows(left, op, pass.pixels, results, vectors);
+                break;
+            case COPIES:
+                copy_rows(left, op.channels * input_bytes(op), pass.pixels, op.factor * op.factor, results, vectors);
+                break;
+        }
+    }
+
+    // A normalized value, a sum of two values of different scales (ADD), or a value as it is; then what follows.
+    static void line_rows(words& left, words& right, const VectorOperation& op, const Pass& pass, const NormBuffers<C>& buffers,
+                          words& results, words& residues, count_t& vectors) {
+        const int of_row = vectors_of(pass.channels), shift = op.normalize ? int(tables::NORM_SLOPE_BITS) : op.shift;
+        Outlet outlet;
+    line_pixels:
+        for (int pixel = 0; pixel < pass.pixels; ++pixel) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 1024
+        line_vectors:
+            for (int k = 0; k < of_row; ++k) {
+#pragma HLS PIPELINE II = 1
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
+                const word first = left.read();
+                word second = first;
+                if (op.add) second = right.read();
+                wide result[C::vector_width];
+#pragma HLS ARRAY_PARTITION variable = result complete
+                for (int i = 0; i < C::vector_width; ++i) {
+#pragma HLS UNROLL
+                    const int c = k * C::vector_width + i;
+                    const wide x = value_of(first, i), slope = op.normalize ? wide(buffers.slopes[c]) : wide(op.multiplier0);
+                    const wide summand = op.normalize ? wide(buffers.intercepts[c])
+                                                      : A::template multiply<16, 32>(value_of(second, i), op.multiplier1);
+                    const wide line = A::round_shift(A::template multiply<16, 36>(x, slope) + summand, shift);
+                    result[i] = activate(op.normalize || op.add ? wide(A::to_value(line)) : x, op.finish);
+                }
+                outlet.write(result, op.finish, op.code_output, k, k == of_row - 1, results, residues);
+                ++vectors;
+            }
+        }
+    }
+
+    // Sums and sums of squares per channel.
+    static void sum_rows(words& rows, const Pass& pass, NormBuffers<C>& buffers, count_t& vectors) {
+        const int of_row = vectors_of(pass.channels);
+    sum_rows_loop:
+        for (int pixel = 0; pixel < pass.pixels; ++pixel) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 1024
+        sum_vectors:
+            for (int k = 0; k < of_row; ++k) {
+#pragma HLS PIPELINE II = 1
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
+                const word w = rows.read();
+                for (int i = 0; i < C::vector_width; ++i) {
+#pragma HLS UNROLL
+                    const int c = k * C::vector_width + i;
+                    const wide x = value_of(w, i);
+                    buffers.sums[c] = (pixel == 0 ? accumulator(0) : buffers.sums[c]) + accumulator(x);
+                    buffers.squares[c] = (pixel == 0 ? wide(0) : buffers.squares[c]) + A::template multiply<16, 16>(x, x);
+                }
+                ++vectors;
+            }
         }
     }
 
     // Softmax of rows of `channels` logits, to codes 0..127.
-    static void softmax(const word* activations, word* activations_out, const VectorOperation& op, int64_t reciprocal_scale,
-                        VectorCounters& counters) {
-#pragma HLS DATAFLOW
-        const int rows = op.samples * op.height * op.width;
-        words logits, codes, no_residues;
-#pragma HLS STREAM variable = logits depth = 64
-#pragma HLS STREAM variable = codes depth = 64
-        count_t input = 0, vectors = 0, output = 0, merged = 0;
-        read_rows(activations, input_rows(op, rows), logits, input);
-        softmax_rows(logits, op, rows, reciprocal_scale, codes, vectors);
-        write_rows(activations_out, output_rows(op, rows), 0, false, codes, no_residues, output, merged);
-        tally(input, vectors, output, merged, counters);
-    }
-
-    static void softmax_rows(words& logits, const VectorOperation& op, int rows, int64_t reciprocal_scale, words& codes,
-                             count_t& vectors) {
+    static void softmax_rows(words& logits, const VectorOperation& op, int rows, words& codes, count_t& vectors) {
+        word values[row_words];
+        typename C::template uint<21> powers[most_channels];
+#pragma HLS ARRAY_PARTITION variable = powers cyclic factor = C::vector_width
+        const int of_row = vectors_of(op.channels);
     softmax_rows_loop:
         for (int row = 0; row < rows; ++row) {
-#pragma HLS DATAFLOW
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 1024
-            byte of_row[C::row_bytes], result[C::row_bytes];
-#pragma HLS ARRAY_PARTITION variable = of_row cyclic factor = C::bus_bytes
-#pragma HLS ARRAY_PARTITION variable = result cyclic factor = C::bus_bytes
-            M::take(logits, 2 * op.channels, of_row);
-            softmax_row(of_row, op, reciprocal_scale, result, vectors);
-            M::send(result, op.channels, codes);
+            const wide largest = softmax_largest(logits, op.channels, of_row, values);
+            const wide sum = softmax_powers(values, op, of_row, largest, powers);
+            softmax_codes(powers, of_row, wide(op.reciprocal_scale) / sum, codes);
+            vectors += 3 * of_row;
         }
     }
 
-    static void softmax_row(const byte* logits, const VectorOperation& op, int64_t reciprocal_scale, byte* codes,
-                            count_t& vectors) {
-        typename C::template uint<32> powers[most_channels];
-#pragma HLS ARRAY_PARTITION variable = powers cyclic factor = C::vector_width
+    static wide softmax_largest(words& logits, int channels, int of_row, word values[row_words]) {
         wide largest = -32768;
-    softmax_largest:
-        for (int first = 0; first < op.channels; first += C::vector_width) {
+    softmax_largest_vectors:
+        for (int k = 0; k < of_row; ++k) {
 #pragma HLS PIPELINE II = 1
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
+            const word w = logits.read();
+            values[k] = w;
             for (int i = 0; i < C::vector_width; ++i) {
 #pragma HLS UNROLL
-                if (first + i < op.channels) {
-                    const wide x = A::value_at(logits, 2 * (first + i));
-                    if (x > largest) largest = x;
-                }
+                if (k * C::vector_width + i < channels && value_of(w, i) > largest) largest = value_of(w, i);
             }
-            ++vectors;
         }
+        return largest;
+    }
+
+    static wide softmax_powers(const word values[row_words], const VectorOperation& op, int of_row, wide largest,
+                               typename C::template uint<21>* powers) {
         wide sum = 0;
-    softmax_powers:
-        for (int first = 0; first < op.channels; first += C::vector_width) {
+    softmax_powers_vectors:
+        for (int k = 0; k < of_row; ++k) {
 #pragma HLS PIPELINE II = 1
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
+            const word w = values[k];
             for (int i = 0; i < C::vector_width; ++i) {
 #pragma HLS UNROLL
-                if (first + i < op.channels) {
-                    const wide distance = largest - A::value_at(logits, 2 * (first + i));
-                    const wide exponent = A::template scale<17>(distance, op.multiplier0, op.shift);
+                if (k * C::vector_width + i < op.channels) {
+                    const wide exponent = A::template scale<17>(largest - value_of(w, i), op.multiplier0, op.shift);
                     const wide whole = exponent >> tables::EXP_FRACTION_BITS;
                     const wide fraction = exponent & ((1 << tables::EXP_FRACTION_BITS) - 1);
                     const int index = int(fraction >> tables::EXP_STEP_BITS);
                     const wide entry = interpolate<tables::EXP_STEP_BITS>(tables::EXP2_NEGATIVE[index], tables::EXP2_NEGATIVE[index + 1],
                                                                           fraction & ((1 << tables::EXP_STEP_BITS) - 1));
                     const wide power = A::round_shift(entry, whole > 31 ? 31 : int(whole));
-                    powers[first + i] = power;
+                    powers[k * C::vector_width + i] = power;
                     sum += power;
                 }
             }
-            ++vectors;
         }
-        const wide inverse = wide(reciprocal_scale) / sum;
-    softmax_codes:
-        for (int first = 0; first < op.channels; first += C::vector_width) {
+        return sum;
+    }
+
+    static void softmax_codes(const typename C::template uint<21>* powers, int of_row, wide inverse, words& codes) {
+        word w;
+    softmax_codes_vectors:
+        for (int k = 0; k < of_row; ++k) {
 #pragma HLS PIPELINE II = 1
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
+            const int half = k % 2 * C::vector_width;
             for (int i = 0; i < C::vector_width; ++i) {
 #pragma HLS UNROLL
-                if (first + i < op.channels) {
-                    const wide code = A::round_shift(A::template multiply<22, 41>(powers[first + i], inverse), tables::SOFTMAX_BITS);
-                    A::template put<1>(codes, first + i, A::saturate(code, 0, 127));
-                }
+                const wide product = A::template multiply<22, 41>(wide(powers[k * C::vector_width + i]), inverse);
+                C::set_byte(w, half + i, byte(A::saturate(A::round_shift(product, tables::SOFTMAX_BITS), 0, 127)));
             }
-            ++vectors;
+            if (half || k == of_row - 1) codes.write(w);
         }
     }
 
     // Mean over windows of factor x factor pixels.
-    static void average_pool(const word* activations, word* activations_out, const VectorOperation& op,
-                             VectorCounters& counters) {
-#pragma HLS DATAFLOW
-        const int pixels = op.samples * op.output_height * op.output_width;
-        words windows, results, no_residues;
-#pragma HLS STREAM variable = windows depth = 64
-#pragma HLS STREAM variable = results depth = 64
-        count_t input = 0, vectors = 0, output = 0, merged = 0;
-        read_windows(activations, op, pixels, windows, input);
-        pool_rows(windows, op, pixels, results, vectors);
-        write_rows(activations_out, output_rows(op, pixels), 0, false, results, no_residues, output, merged);
-        tally(input, vectors, output, merged, counters);
-    }
-
-    static void read_windows(const word* activations, const VectorOperation& op, int pixels, words& windows, count_t& beats) {
-    read_windows_pixels:
-        for (int output = 0; output < pixels; ++output) {
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 1024
-            const int x = output % op.output_width, y = (output / op.output_width) % op.output_height;
-            const int sample = output / (op.output_width * op.output_height);
-        read_windows_rows:
-            for (int row = y * op.factor; row < (y + 1) * op.factor; ++row) {
-#pragma HLS LOOP_TRIPCOUNT min = 2 max = 2
-            read_windows_columns:
-                for (int column = x * op.factor; column < (x + 1) * op.factor; ++column) {
-#pragma HLS LOOP_TRIPCOUNT min = 2 max = 2
-                    const address_t pixel = (address_t(sample) * op.height + row) * op.width + column;
-                    M::read(activations, op.input + 2 * pixel * op.input_pitch, 2 * op.channels, windows, beats);
-                }
-            }
-        }
-    }
-
     static void pool_rows(words& windows, const VectorOperation& op, int pixels, words& results, count_t& vectors) {
         accumulator sums[most_channels];
 #pragma HLS ARRAY_PARTITION variable = sums cyclic factor = C::vector_width
-        const int members = op.factor * op.factor;
+        const int members = op.factor * op.factor, of_row = vectors_of(op.channels);
     pool_pixels:
         for (int pixel = 0; pixel < pixels; ++pixel) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 1024
         pool_members:
             for (int member = 0; member < members; ++member) {
 #pragma HLS LOOP_TRIPCOUNT min = 4 max = 4
-                byte row[C::row_bytes];
-#pragma HLS ARRAY_PARTITION variable = row cyclic factor = C::bus_bytes
-                M::take(windows, 2 * op.channels, row);
-                add_row(row, op.channels, member == 0, sums, vectors);
-            }
-            byte result[C::row_bytes];
-#pragma HLS ARRAY_PARTITION variable = result cyclic factor = C::bus_bytes
-            divide_row(sums, op, result, vectors);
-            M::send(result, 2 * op.channels, results);
-        }
-    }
-
-    static void add_row(const byte* row, int channels, bool first, accumulator* sums, count_t& vectors) {
-    add_vectors:
-        for (int channel = 0; channel < channels; channel += C::vector_width) {
+            add_vectors:
+                for (int k = 0; k < of_row; ++k) {
 #pragma HLS PIPELINE II = 1
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
-            for (int c = channel; c < channel + C::vector_width; ++c) {
+                    const word w = windows.read();
+                    for (int i = 0; i < C::vector_width; ++i) {
 #pragma HLS UNROLL
-                if (c < channels) sums[c] = (first ? accumulator(0) : sums[c]) + A::value_at(row, 2 * c);
-            }
-            ++vectors;
-        }
-    }
-
-    static void divide_row(const accumulator* sums, const VectorOperation& op, byte* result, count_t& vectors) {
-    divide_vectors:
-        for (int channel = 0; channel < op.channels; channel += C::vector_width) {
-#pragma HLS PIPELINE II = 1
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
-            for (int c = channel; c < channel + C::vector_width; ++c) {
-#pragma HLS UNROLL
-                if (c < op.channels) {
-                    const wide mean = A::to_value(A::template scale<32>(wide(sums[c]), op.multiplier0, op.shift));
-                    A::template put<2>(result, 2 * c, mean);
+                        accumulator& sum = sums[k * C::vector_width + i];
+                        sum = (member == 0 ? accumulator(0) : sum) + accumulator(value_of(w, i));
+                    }
                 }
             }
-            ++vectors;
+        divide_vectors:
+            for (int k = 0; k < of_row; ++k) {
+#pragma HLS PIPELINE II = 1
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
+                word w;
+                for (int i = 0; i < C::vector_width; ++i) {
+#pragma HLS UNROLL
+                    const wide sum = sums[k * C::vector_width + i];
+                    set_value(w, i, wide(A::to_value(A::template scale<26>(sum, op.multiplier0, op.shift))));
+                }
+                results.write(w);
+            }
+            vectors += (members + 1) * of_row;
         }
     }
 
-    // Every pixel, code or value, factor x factor times.
-    static void upsample(const word* activations, word* activations_out, const VectorOperation& op, VectorCounters& counters) {
-#pragma HLS DATAFLOW
-        const int pixels = op.samples * op.height * op.width, size = op.code_input ? 1 : 2;
-        words pixel_rows, copies;
-#pragma HLS STREAM variable = pixel_rows depth = 64
-#pragma HLS STREAM variable = copies depth = 64
-        count_t input = 0, vectors = 0, output = 0, merged = 0;
-        read_rows(activations, value_rows(op.input, op.input_pitch, 0, pixels, 0, op.channels, size), pixel_rows, input);
-        copy_rows(pixel_rows, op.channels * size, pixels, op.factor * op.factor, copies, vectors);
-        write_copies(activations_out, op, pixels, size, copies, output, merged);
-        tally(input, vectors, output, merged, counters);
-    }
-
-    static void copy_rows(words& rows, int bytes, int count, int factor, words& copies, count_t& vectors) {
+    // Every pixel, code or value, `copies` times.
+    static void copy_rows(words& rows, int bytes, int count, int copies, words& results, count_t& vectors) {
+        word of_row[row_words];
     copy_rows_loop:
         for (int row = 0; row < count; ++row) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 1024
-            word of_row[C::row_bytes / C::bus_bytes];
         copy_copies:
-            for (int copy = 0; copy < factor; ++copy) {
+            for (int copy = 0; copy < copies; ++copy) {
 #pragma HLS LOOP_TRIPCOUNT min = 4 max = 4
             copy_words:
                 for (int i = 0; i < M::words_of(bytes); ++i) {
 #pragma HLS PIPELINE II = 1
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
                     if (copy == 0) of_row[i] = rows.read();
-                    copies.write(of_row[i]);
+                    results.write(of_row[i]);
                     ++vectors;
-                }
-            }
-        }
-    }
-
-    static void write_copies(word* activations_out, const VectorOperation& op, int pixels, int size, words& copies, count_t& beats,
-                             count_t& merged) {
-    write_copies_pixels:
-        for (int pixel = 0; pixel < pixels; ++pixel) {
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 1024
-            const int x = pixel % op.width, y = pixel / op.width;  // y runs over all samples
-        write_copies_rows:
-            for (int row = y * op.factor; row < (y + 1) * op.factor; ++row) {
-#pragma HLS LOOP_TRIPCOUNT min = 2 max = 2
-            write_copies_columns:
-                for (int column = x * op.factor; column < (x + 1) * op.factor; ++column) {
-#pragma HLS LOOP_TRIPCOUNT min = 2 max = 2
-                    const address_t target = address_t(row) * op.output_width + column;
-                    M::write(activations_out, op.output + target * op.output_pitch * size, op.channels * size, copies, beats, merged);
                 }
             }
         }
@@ -468,38 +488,8 @@ struct Vector {
 
     // ------------------------------------------------------------------------------------------- normalization
 
-    // GroupNorm of groups [first_group, end_group) of every sample, or LayerNorm (one group, each pixel alone).
-    static void normalize(const word* parameters, const word* activations, word* activations_out, const VectorOperation& op,
-                          const NormOperation& norm, VectorCounters& counters) {
-        const int per_group = op.channels / norm.groups;
-        const int channel = norm.first_group * per_group, channels = norm.end_group * per_group - channel;
-        const int image = op.height * op.width, pixels = norm.per_pixel ? 1 : image;
-        const wide count = pixels * per_group, reciprocal = (wide(1) << tables::NORM_RECIPROCAL_BITS) / count;
-        accumulator gains[most_channels], sums[most_channels];
-        wide offsets[most_channels], intercepts[most_channels], squares[most_channels];
-        slope_type slopes[most_channels];
-#pragma HLS ARRAY_PARTITION variable = gains cyclic factor = C::vector_width
-#pragma HLS ARRAY_PARTITION variable = offsets cyclic factor = C::vector_width
-#pragma HLS ARRAY_PARTITION variable = slopes cyclic factor = C::vector_width
-#pragma HLS ARRAY_PARTITION variable = intercepts cyclic factor = C::vector_width
-#pragma HLS ARRAY_PARTITION variable = sums cyclic factor = C::vector_width
-#pragma HLS ARRAY_PARTITION variable = squares cyclic factor = C::vector_width
-    normalize_samples:
-        for (int sample = 0; sample < op.samples; ++sample) {
-            if (sample == 0 || norm.conditional) {
-                load_affine(parameters, norm, norm.conditional ? sample : 0, channel, channels, gains, offsets, counters);
-            }
-        normalize_sets:
-            for (int first = sample * image; first < (sample + 1) * image; first += pixels) {
-                sum_pixels(activations, op, first, pixels, channel, channels, sums, squares, counters);
-                solve(sums, squares, gains, offsets, norm, per_group, channels, count, reciprocal, slopes, intercepts, counters);
-                apply(activations, activations_out, op, first, pixels, channel, channels, slopes, intercepts, counters);
-            }
-        }
-    }
-
     static void load_affine(const word* parameters, const NormOperation& norm, int sample, int channel, int channels,
-                            accumulator* gains, wide* offsets, VectorCounters& counters) {
+                            NormBuffers<C>& buffers, VectorCounters& counters) {
         const address_t of_sample = sample * norm.sample_stride;
         count_t beats = 0;
     load_affine_runs:
@@ -514,8 +504,8 @@ struct Vector {
             for (int i = 0; i < C::vector_width; ++i) {
 #pragma HLS UNROLL
                 if (i < count) {
-                    gains[first + i] = A::accumulator_at(of_gains, 4 * i);
-                    offsets[first + i] = A::wide_at(of_offsets, 8 * i);
+                    buffers.gains[first + i] = A::accumulator_at(of_gains, 4 * i);
+                    buffers.offsets[first + i] = A::wide_at(of_offsets, 8 * i);
                 }
             }
         }
@@ -523,51 +513,10 @@ struct Vector {
         counters.cycles += beats;
     }
 
-    // Sums and sums of squares per channel.
-    static void sum_pixels(const word* activations, const VectorOperation& op, int first_pixel, int pixels, int channel,
-                           int channels, accumulator* sums, wide* squares, VectorCounters& counters) {
-#pragma HLS DATAFLOW
-        words rows;
-#pragma HLS STREAM variable = rows depth = 64
-        count_t input = 0, vectors = 0;
-        read_rows(activations, value_rows(op.input, op.input_pitch, first_pixel, pixels, channel, channels, 2), rows, input);
-        sum_rows(rows, pixels, channels, sums, squares, vectors);
-        tally(input, vectors, 0, 0, counters);
-    }
-
-    static void sum_rows(words& rows, int pixels, int channels, accumulator* sums, wide* squares, count_t& vectors) {
-    sum_rows_loop:
-        for (int pixel = 0; pixel < pixels; ++pixel) {
-#pragma HLS DATAFLOW
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 1024
-            byte row[C::row_bytes];
-#pragma HLS ARRAY_PARTITION variable = row cyclic factor = C::bus_bytes
-            M::take(rows, 2 * channels, row);
-            sum_row(row, channels, pixel == 0, sums, squares, vectors);
-        }
-    }
-
-    static void sum_row(const byte* row, int channels, bool first, accumulator* sums, wide* squares, count_t& vectors) {
-    sum_vectors:
-        for (int channel = 0; channel < channels; channel += C::vector_width) {
-#pragma HLS PIPELINE II = 1
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
-            for (int c = channel; c < channel + C::vector_width; ++c) {
-#pragma HLS UNROLL
-                if (c < channels) {
-                    const wide x = A::value_at(row, 2 * c);
-                    sums[c] = (first ? accumulator(0) : sums[c]) + accumulator(x);
-                    squares[c] = (first ? wide(0) : squares[c]) + A::template multiply<16, 16>(x, x);
-                }
-            }
-            ++vectors;
-        }
-    }
-
-    // y = slope * x + intercept per channel.
-    static void solve(const accumulator* sums, const wide* squares, const accumulator* gains, const wide* offsets,
-                      const NormOperation& norm, int per_group, int channels, wide count, wide reciprocal, slope_type* slopes,
-                      wide* intercepts, VectorCounters& counters) {
+    // y = slope * x + intercept per channel, from the sums of `pixels` pixels.
+    static void solve(const NormOperation& norm, int pixels, int per_group, int channels,
+                      NormBuffers<C>& buffers, VectorCounters& counters) {
+        const wide count = pixels * per_group, reciprocal = (wide(1) << tables::NORM_RECIPROCAL_BITS) / count;
         const int vectors = 2 * (channels / per_group) * ceil_divide(per_group, C::vector_width);
         counters.vectors += vectors;
         counters.cycles += vectors;
@@ -580,8 +529,8 @@ struct Vector {
                 for (int c = start; c < start + C::vector_width; ++c) {
 #pragma HLS UNROLL
                     if (c < first + per_group) {
-                        total += sums[c];
-                        square += squares[c];
+                        total += buffers.sums[c];
+                        square += buffers.squares[c];
                     }
                 }
             }
@@ -600,64 +549,12 @@ struct Vector {
 #pragma HLS UNROLL
                     if (c < first + per_group) {
                         const wide limit = (wide(1) << tables::NORM_LARGEST_SLOPE_BITS) - 1;
-                        const wide slope = A::saturate(A::round_shift(A::template multiply<41, 23>(counted_root, gains[c]), shift), -limit, limit);
-                        slopes[c] = slope;
-                        intercepts[c] = offsets[c] - A::round_shift(A::template multiply<36, 29>(slope, mean), tables::NORM_MEAN_BITS);
+                        const wide slope = A::saturate(A::round_shift(A::template multiply<41, 23>(counted_root, buffers.gains[c]), shift), -limit, limit);
+                        buffers.slopes[c] = slope;
+                        buffers.intercepts[c] = buffers.offsets[c] - A::round_shift(A::template multiply<36, 29>(slope, mean), tables::NORM_MEAN_BITS);
                     }
                 }
             }
-        }
-    }
-
-    static void apply(const word* activations, word* activations_out, const VectorOperation& op, int first_pixel, int pixels,
-                      int channel, int channels, const slope_type* slopes, const wide* intercepts, VectorCounters& counters) {
-#pragma HLS DATAFLOW
-        words rows, results, residues;
-#pragma HLS STREAM variable = rows depth = 64
-#pragma HLS STREAM variable = results depth = 64
-#pragma HLS STREAM variable = residues depth = 64
-        count_t input = 0, vectors = 0, output = 0, merged = 0;
-        read_rows(activations, value_rows(op.input, op.input_pitch, first_pixel, pixels, channel, channels, 2), rows, input);
-        apply_rows(rows, op, pixels, channels, slopes, intercepts, results, residues, vectors);
-        write_rows(activations_out,
-                   value_rows(op.output, op.output_pitch, first_pixel, pixels, channel, channels, element_bytes(op)), op.channels,
-                   op.finish.fine, results, residues, output, merged);
-        tally(input, vectors, output, merged, counters);
-    }
-
-    static void apply_rows(words& rows, const VectorOperation& op, int pixels, int channels, const slope_type* slopes,
-                           const wide* intercepts, words& results, words& residues, count_t& vectors) {
-    apply_rows_loop:
-        for (int pixel = 0; pixel < pixels; ++pixel) {
-#pragma HLS DATAFLOW
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 1024
-            byte row[C::row_bytes], result[C::row_bytes], residue[C::row_bytes];
-#pragma HLS ARRAY_PARTITION variable = row cyclic factor = C::bus_bytes
-#pragma HLS ARRAY_PARTITION variable = result cyclic factor = C::bus_bytes
-#pragma HLS ARRAY_PARTITION variable = residue cyclic factor = C::bus_bytes
-            M::take(rows, 2 * channels, row);
-            apply_row(row, op, channels, slopes, intercepts, result, residue, vectors);
-            M::send(result, channels * element_bytes(op), results);
-            M::send(residue, op.finish.fine ? channels : 0, residues);
-        }
-    }
-
-    static void apply_row(const byte* row, const VectorOperation& op, int channels, const slope_type* slopes,
-                          const wide* intercepts, byte* result, byte* residues, count_t& vectors) {
-    apply_vectors:
-        for (int channel = 0; channel < channels; channel += C::vector_width) {
-#pragma HLS PIPELINE II = 1
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
-            for (int c = channel; c < channel + C::vector_width; ++c) {
-#pragma HLS UNROLL
-                if (c < channels) {
-                    const wide x = A::value_at(row, 2 * c);
-                    const wide line = A::template multiply<16, 36>(x, slopes[c]) + intercepts[c];
-                    const wide y = A::to_value(A::round_shift(line, tables::NORM_SLOPE_BITS));
-                    put(result, residues, c, activate(y, op.finish), op.finish, op.code_output);
-                }
-            }
-            ++vectors;
         }
     }
 };

@@ -69,26 +69,50 @@ struct WeightLoader {
     // Codes (oc, k) in rows of k: a tile's rows are read, then turned into words of oc.
     static void load_rows(const word* memory, const Product& p, int tile, int chunk, int address, WeightBanks<C>& banks,
                           count_t& beats, count_t& cycles) {
-        typename A::byte rows[C::oc_tile][C::staging_depth];
-#pragma HLS ARRAY_PARTITION variable = rows complete dim = 1
-#pragma HLS ARRAY_PARTITION variable = rows cyclic factor = C::bus_bytes dim = 2
-#pragma HLS BIND_STORAGE variable = rows type = ram_2p impl = lutram
-        const int outputs = T::outputs_of(p, tile), size = T::chunk_size(p, chunk), first = chunk * p.chunk_channels;
-    load_rows_runs:
+#pragma HLS DATAFLOW
+        typename M::words rows;
+#pragma HLS STREAM variable = rows depth = 64
+        const int outputs = T::outputs_of(p, tile), size = T::chunk_size(p, chunk);
+        read_rows(memory, p, tile, chunk, outputs, size, rows, beats);
+        turn_rows(rows, outputs, size, address, banks, cycles);
+    }
+
+    static void read_rows(const word* memory, const Product& p, int tile, int chunk, int outputs, int size,
+                          typename M::words& rows, count_t& beats) {
+    read_rows_loop:
         for (int oc = 0; oc < outputs; ++oc) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = C::oc_tile
-            M::load(memory, p.weights + address_t(tile * C::oc_tile + oc) * p.weight_pitch + first, size, rows[oc], beats);
+            const address_t row = p.weights + address_t(tile * C::oc_tile + oc) * p.weight_pitch;
+            M::read(memory, row + chunk * p.chunk_channels, size, rows, beats);
         }
-    transpose_words:
+    }
+
+    static void turn_rows(typename M::words& rows, int outputs, int size, int address, WeightBanks<C>& banks, count_t& cycles) {
+        word buffer[C::oc_tile][ceil_divide(C::staging_depth, C::bus_bytes)];
+#pragma HLS ARRAY_PARTITION variable = buffer complete dim = 1
+#pragma HLS BIND_STORAGE variable = buffer type = ram_2p impl = lutram
+    turn_rows_in:
+        for (int oc = 0; oc < outputs; ++oc) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::oc_tile
+        turn_rows_words:
+            for (int i = 0; i < M::words_of(size); ++i) {
+#pragma HLS PIPELINE II = 1
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::staging_depth / C::bus_bytes
+                buffer[oc][i] = rows.read();
+            }
+        }
+    turn_rows_out:
         for (int k = 0; k < size; k += C::lanes) {
 #pragma HLS PIPELINE II = 1
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = C::staging_depth / C::lanes
             for (int lane = 0; lane < C::lanes; ++lane) {
 #pragma HLS UNROLL
+                const int at = k + lane;
                 for (int oc = 0; oc < C::oc_tile; ++oc) {
 #pragma HLS UNROLL
-                    if (oc < outputs && k + lane < size) {
-                        banks.put(lane, address + k / C::lanes, oc, typename A::code(rows[oc][k + lane]));
+                    if (oc < outputs && at < size) {
+                        const word& w = buffer[oc][at / C::bus_bytes];
+                        banks.put(lane, address + k / C::lanes, oc, typename A::code(C::get_byte(w, at % C::bus_bytes)));
                     }
                 }
             }

@@ -50,7 +50,7 @@ def test_plans_fit_the_buffers(config: HardwareConfig, shape: ProductShape):
     assert plan.pass_tiles * plan.block_rows * shape.output_width <= config.accumulator_depth
     assert plan.pass_tiles * shape.taps * (all_words if plan.resident else words) <= config.weight_depth
     beats = ceil_divide(plan.chunk_channels, config.bus_bytes)
-    assert not shape.gathered or plan.block_rows * beats * config.bus_bytes <= config.row_bytes
+    assert not shape.gathered or plan.block_rows * beats * config.bus_bytes <= config.gather_bytes
     assert not shape.staged or plan.chunk_channels <= config.staging_depth
     assert plan.segment_pixels in (1, shape.width)
 

@@ -106,7 +106,7 @@ def test_counters_of_a_convolution_by_hand():
     build = GraphBuilder(3)
     source = build.input((4, 4, 16))
     graph = build.graph(build.convolution(source, 32))
-    config = HardwareConfig(cores=8, lanes=8, oc_tile=32, vector_width=16, accumulator_depth=4)  # a block is a row
+    config = HardwareConfig(cores=8, lanes=8, oc_tile=32, accumulator_depth=4)  # a block is a row
     device = EmulatorDevice(config)
     session = session_of(build, graph, 2, device)
     labels = np.zeros(2, np.int64)

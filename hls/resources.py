@@ -1,0 +1,254 @@
+"""What a configuration takes of an FPGA: DSP slices, LUTs, 18 Kb block RAMs and UltraRAMs, part by part, before any tool runs.
+
+Method. *Memories* are the kernels' arrays, with the depth, width and ports that their pragmas give them, cut into the shapes
+that the primitives have (UG573, UG473: block RAM and UltraRAM; UG574, UG474: LUTs as memory). *DSPs* are the kernels'
+``multiply<A, B>`` and packed products, cut into the slices' multipliers (a test compares the list below with the sources).
+*LUTs of the multiplier columns* (two weights, all lanes, adder tree, accumulators) are Yosys's, from
+``templates/multiplier_column.v.j2`` (a test repeats the synthesis). *Other LUTs* are arithmetic: one per bit of an adder, three
+per bit of a variable shifter (6 levels, two in a LUT), ``(ways - 1) / 3`` per bit of a multiplexer, and lump sums, marked as
+such, for state machines and AXI adapters. No AMD tool has checked any of it; expect a quarter more or less of LUTs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from .boards import Board, find_board
+
+if TYPE_CHECKING:
+    from .config import HardwareConfig
+
+
+@dataclass(frozen=True)
+class Resources:
+    """``bram18`` counts halves of 36 Kb blocks."""
+
+    dsp: int = 0
+    lut: int = 0
+    bram18: int = 0
+    uram: int = 0
+
+    def __add__(self, other: Resources) -> Resources:
+        return Resources(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
+    def __mul__(self, count: int) -> Resources:
+        return Resources(*(getattr(self, field.name) * count for field in fields(self)))
+
+
+USABLE = {"dsp": 0.95, "lut": 0.85, "bram18": 0.95, "uram": 1.0}
+"""The fraction of a device that a design may take by this estimate; the rest is for what it misses and for routing."""
+
+LABELS = {"dsp": "DSP slices", "lut": "LUTs", "bram18": "18 Kb block RAMs", "uram": "UltraRAMs"}
+
+
+def available(board: Board) -> Resources:
+    return Resources(board.dsp, board.lut, 2 * board.bram36, board.uram)
+
+
+def estimate(config: HardwareConfig) -> Resources:
+    return sum(parts(config).values(), Resources())
+
+
+def check_fits(config: HardwareConfig) -> None:
+    """ValueError, with all numbers that are too large, where a configuration does not fit its board."""
+    board = find_board(config.board)
+    used, there = estimate(config), available(board)
+    excess = [
+        f"{getattr(used, name):,} of {getattr(there, name):,} {LABELS[name]} (at most {fraction:.0%})"
+        for name, fraction in USABLE.items()
+        if getattr(used, name) > fraction * getattr(there, name)
+    ]
+    if excess:
+        raise ValueError(
+            f"the configuration does not fit {config.board}: it needs {', '.join(excess)}; "
+            "use fewer cores, lanes or output channels, or smaller buffers"
+        )
+
+
+# ------------------------------------------------------------------------------------------------------ primitives
+
+
+def ceil_divide(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def block_ram(depth: int, width: int, two_reads: bool = False) -> Resources:
+    """18 Kb blocks: 512 x 36 with one write and one read port, 1024 x 18 with two of either."""
+    shapes = [(1024, 18), (2048, 9), (4096, 4)] + ([] if two_reads else [(512, 36)])
+    return Resources(bram18=min(ceil_divide(depth, rows) * ceil_divide(width, bits) for rows, bits in shapes))
+
+
+def ultra_ram(depth: int, width: int) -> Resources:
+    """4096 x 72, two ports."""
+    return Resources(uram=ceil_divide(depth, 4096) * ceil_divide(width, 72))
+
+
+def lut_ram(board: Board, depth: int, width: int) -> Resources:
+    """One write and one read port. UltraScale: 8 LUTs are 64 x 7 or 32 x 14; 7 series: 4 LUTs are 64 x 3 or 32 x 6."""
+    luts, deep, shallow = (8, 7, 14) if board.zynq_ultrascale else (4, 3, 6)
+    if depth <= 32:
+        return Resources(lut=luts * ceil_divide(width, shallow))
+    banks = ceil_divide(depth, 64)
+    return Resources(lut=banks * luts * ceil_divide(width, deep) + multiplexer(width, banks))
+
+
+def multiplexer(bits: int, ways: int) -> int:
+    return ceil_divide(bits * (ways - 1), 3)
+
+
+def shifter(bits: int) -> int:
+    return 3 * bits
+
+
+def multiplier_dsps(board: Board, a: int, b: int) -> int:
+    """Slices of a signed a x b multiplier: operands are cut into pieces of 17 and of 26 (DSP48E1: 24) bits plus a sign."""
+
+    def pieces(bits: int, port: int) -> int:
+        return 1 if bits <= port else ceil_divide(bits - 1, port - 1)
+
+    wide = board.multiplier_bits
+    return min(pieces(a, wide) * pieces(b, 18), pieces(b, wide) * pieces(a, 18))
+
+
+# ------------------------------------------------------------------------------------------------------ multipliers
+
+
+@dataclass(frozen=True)
+class Multiplier:
+    """A ``multiply<a, b>`` of the kernels; ``per_lane`` of the vector unit, else once."""
+
+    header: str
+    a: int
+    b: int
+    per_lane: bool
+    use: str
+
+
+MULTIPLIERS = (
+    Multiplier("result", 33, 32, True, "requantize"),
+    Multiplier("vector", 21, 7, True, "SiLU or GELU of element-wise results"),
+    Multiplier("vector", 21, 7, True, "the same after a normalization"),
+    Multiplier("vector", 21, 5, True, "softmax's power of two"),
+    Multiplier("vector", 21, 23, False, "reciprocal square root"),
+    Multiplier("vector", 17, 32, True, "quantizer of element-wise results"),
+    Multiplier("vector", 17, 32, True, "the same after a normalization"),
+    Multiplier("vector", 16, 32, True, "ADD, left"),
+    Multiplier("vector", 16, 32, True, "ADD, right"),
+    Multiplier("vector", 17, 32, True, "softmax's exponent"),
+    Multiplier("vector", 22, 41, True, "softmax's code"),
+    Multiplier("vector", 32, 32, True, "mean of a pool"),
+    Multiplier("vector", 16, 16, True, "square"),
+    Multiplier("vector", 18, 48, False, "variance: N times squares"),
+    Multiplier("vector", 33, 33, False, "variance: sum squared"),
+    Multiplier("vector", 33, 44, False, "mean"),
+    Multiplier("vector", 18, 25, False, "N times root"),
+    Multiplier("vector", 41, 23, True, "slope"),
+    Multiplier("vector", 36, 29, True, "intercept"),
+    Multiplier("vector", 16, 36, True, "normalized value"),
+)
+ADDRESS_MULTIPLIERS = 40  # of 32 x 32 bits (3 slices each), for addresses and block numbers: counted in the sources
+COLUMN_LUTS = {27: (92, 46), 25: (92, 73)}  # of two weights: fixed, and per lane; Yosys 0.23, synth_xilinx
+STATE_MACHINE = 150  # LUTs of a process's loop counters and handshakes: a lump sum
+DIVIDER = 350  # LUTs of a sequential 32-bit divider: a lump sum
+
+
+def column_luts(board: Board, lanes: int) -> int:
+    fixed, per_lane = COLUMN_LUTS[board.multiplier_bits]
+    return fixed + per_lane * lanes
+
+
+# ------------------------------------------------------------------------------------------------------ parts
+
+
+def parts(config: HardwareConfig) -> dict[str, Resources]:
+    """The design's parts, as the kernels' headers name them."""
+    board = find_board(config.board)
+    return {
+        "compute": _compute(config, board),
+        "digit lists": _digit_lists(config, board),
+        "operands": _operands(config, board),
+        "weights": _weights(config, board),
+        "results": _results(config, board),
+        "vector unit": _vector_unit(config, board),
+        "memory ports": Resources(lut=1500, bram18=8) * config.ports,  # lump sums: AXI adapters with their burst buffers
+        "controller": Resources(3 * ADDRESS_MULTIPLIERS, 3000 + 20 * DIVIDER),
+    }
+
+
+def _compute(config: HardwareConfig, board: Board) -> Resources:
+    columns = config.cores * config.oc_tile // 2
+    lanes = Resources(lut=2 * STATE_MACHINE) + lut_ram(board, 8, 40) + lut_ram(board, 16, 22) + lut_ram(board, 8, 16)
+    return Resources(config.multiplier_dsps, columns * column_luts(board, config.lanes)) + lanes * (
+        config.cores * config.lanes
+    )
+
+
+def _digit_lists(config: HardwareConfig, board: Board) -> Resources:
+    """Entries and counts, low and high, in two buffers: written by the encoder, read by the compute unit."""
+    entries = block_ram(config.digit_depth, 5 + config.word_bits)
+    counts = lut_ram(board, config.positions, config.word_bits + 1)
+    return (entries + counts) * (config.cores * config.lanes * 2 * 2)
+
+
+def _operands(config: HardwareConfig, board: Board) -> Resources:
+    bus = config.bus_bytes
+    lane = Resources(lut=2 * multiplexer(8, 2 * bus) + 60)  # a byte of two windows; subtraction, digits, list addresses
+    bank = lut_ram(board, ceil_divide(config.gather_bytes, bus), 8)
+    turn = bank * bus + Resources(lut=2 * multiplexer(8 * bus, bus) + STATE_MACHINE)
+    fifos = lut_ram(board, 32, 8 * bus) * 4
+    core = lane * config.lanes + turn * 2 + fifos + Resources(lut=STATE_MACHINE)
+    shared = Resources(lut=4 * STATE_MACHINE + 3 * multiplexer(8 * bus, bus)) + lut_ram(board, 64, 8 * bus)
+    return core * config.cores + shared
+
+
+def _weights(config: HardwareConfig, board: Board) -> Resources:
+    width, copies = 8 * config.oc_tile, ceil_divide(config.cores, 2)
+    if config.weight_memory == "uram":
+        bank = ultra_ram(config.weight_depth, width)
+    else:
+        bank = block_ram(config.weight_depth, width, two_reads=config.cores > 1)
+    row = lut_ram(board, ceil_divide(config.staging_depth, config.bus_bytes), config.bus_bits)
+    ways = ceil_divide(config.bus_bytes, config.lanes) if config.bus_bytes % config.lanes == 0 else config.bus_bytes
+    turned = Resources(lut=multiplexer(8 * config.oc_tile * config.lanes, max(ways, 2)))
+    return bank * (copies * config.lanes) + row * config.oc_tile + turned + Resources(lut=4 * STATE_MACHINE)
+
+
+def _results(config: HardwareConfig, board: Board) -> Resources:
+    """Sums in two buffers and those of earlier chunks, per core; complete and exchanged tiles, in two buffers each."""
+    width, word = 32 * config.oc_tile, config.bus_bits
+    sums = lut_ram(board, config.accumulator_depth, width) * (3 * config.cores + 4)
+    adders = width + 2 * multiplexer(width, config.cores) + word + multiplexer(word, 4 * config.oc_tile // config.bus_bytes)
+    requantizer = multiplexer(64, ceil_divide(config.oc_tile, config.vector_width)) + 33 + shifter(64) + 64
+    fifos = lut_ram(board, 64, word) * 4
+    fixed = Resources(lut=adders + requantizer * config.vector_width + 9 * STATE_MACHINE)
+    return sums + fifos + fixed + _multipliers(config, board, "result")
+
+
+def _vector_unit(config: HardwareConfig, board: Board) -> Resources:
+    lanes, depth = config.vector_width, ceil_divide(config.row_bytes // 2, config.vector_width)
+    finish = 17 + shifter(16) + 40 + shifter(49) + shifter(53) + 60  # SiLU or GELU, quantizer, residue
+    of_lane = Resources(
+        lut=(48 + shifter(49) + 40 + finish)  # ADD and ACTIVATE
+        + (52 + 40 + finish)  # normalized value
+        + (32 + 48)  # sums, squares
+        + (2 * 64 + shifter(64) + 64)  # slope, intercept
+        + (17 + shifter(49) + shifter(21) + 21 + 40)  # softmax
+        + (32 + shifter(64) + 40)  # pool
+    )
+    tables = block_ram(513, 17, two_reads=True) * 4 + block_ram(257, 21, two_reads=True)  # two gates twice; exp
+    norm = block_ram(depth, 32) * 2 + block_ram(depth, 64) * 3 + block_ram(depth, 36)  # gains, sums; offsets, ...; slopes
+    softmax_and_pool = block_ram(depth, 21) + block_ram(depth, 32)
+    rows = block_ram(ceil_divide(config.row_bytes, config.bus_bytes), config.bus_bits) * 2  # of softmax, of upsampling
+    shared = block_ram(769, 24, two_reads=True) + lut_ram(board, 64, config.bus_bits) * 16
+    lump = Resources(lut=2 * 4 * DIVIDER + 20 * STATE_MACHINE)  # two 64-bit dividers; processes
+    return (of_lane + tables + norm + softmax_and_pool) * lanes + rows + shared + lump + _multipliers(config, board, "vector")
+
+
+def _multipliers(config: HardwareConfig, board: Board, header: str) -> Resources:
+    counts = [
+        multiplier_dsps(board, each.a, each.b) * (config.vector_width if each.per_lane else 1)
+        for each in MULTIPLIERS
+        if each.header == header
+    ]
+    return Resources(dsp=sum(counts))

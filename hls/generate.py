@@ -18,7 +18,7 @@ from .config import HardwareConfig
 FOLDER = Path(__file__).parent
 KERNELS = FOLDER / "kernels"
 TEMPLATES = FOLDER / "templates"
-C_TYPES = {"u1": "uint32_t", "u2": "uint32_t", "u4": "uint32_t", "i4": "int32_t", "i8": "int64_t", "u8": "uint64_t"}
+C_TYPES = {"u1": "uint8_t", "u2": "uint16_t", "u4": "uint32_t", "i4": "int32_t", "i8": "int64_t", "u8": "uint64_t"}
 
 
 def environment() -> Any:

@@ -127,17 +127,15 @@ class Multiplier:
 
 MULTIPLIERS = (
     Multiplier("result", 33, 32, True, "requantize"),
-    Multiplier("vector", 21, 7, True, "SiLU or GELU of element-wise results"),
-    Multiplier("vector", 21, 7, True, "the same after a normalization"),
-    Multiplier("vector", 21, 5, True, "softmax's power of two"),
+    Multiplier("vector", 21, 7, True, "SiLU, GELU"),
     Multiplier("vector", 21, 23, False, "reciprocal square root"),
-    Multiplier("vector", 17, 32, True, "quantizer of element-wise results"),
-    Multiplier("vector", 17, 32, True, "the same after a normalization"),
-    Multiplier("vector", 16, 32, True, "ADD, left"),
-    Multiplier("vector", 16, 32, True, "ADD, right"),
-    Multiplier("vector", 17, 32, True, "softmax's exponent"),
-    Multiplier("vector", 22, 41, True, "softmax's code"),
-    Multiplier("vector", 32, 32, True, "mean of a pool"),
+    Multiplier("vector", 17, 32, True, "quantizer"),
+    Multiplier("vector", 16, 32, True, "ADD's second operand"),
+    Multiplier("vector", 16, 36, True, "ADD's first operand, normalized value"),
+    Multiplier("vector", 17, 32, True, "softmax: exponent"),
+    Multiplier("vector", 21, 5, True, "softmax: power of two"),
+    Multiplier("vector", 22, 41, True, "softmax: code"),
+    Multiplier("vector", 26, 32, True, "mean of a pool"),
     Multiplier("vector", 16, 16, True, "square"),
     Multiplier("vector", 18, 48, False, "variance: N times squares"),
     Multiplier("vector", 33, 33, False, "variance: sum squared"),
@@ -145,11 +143,11 @@ MULTIPLIERS = (
     Multiplier("vector", 18, 25, False, "N times root"),
     Multiplier("vector", 41, 23, True, "slope"),
     Multiplier("vector", 36, 29, True, "intercept"),
-    Multiplier("vector", 16, 36, True, "normalized value"),
 )
-ADDRESS_MULTIPLIERS = 40  # of 32 x 32 bits (3 slices each), for addresses and block numbers: counted in the sources
+ADDRESS_DSPS = (60, 4)  # a lump sum for processes that compute addresses (a 32-bit multiplier in 20), and per core
 COLUMN_LUTS = {27: (92, 46), 25: (92, 73)}  # of two weights: fixed, and per lane; Yosys 0.23, synth_xilinx
 STATE_MACHINE = 150  # LUTs of a process's loop counters and handshakes: a lump sum
+LANE_PROCESS = 80  # LUTs of a lane's process, which has no nest of loops: a lump sum
 DIVIDER = 350  # LUTs of a sequential 32-bit divider: a lump sum
 
 
@@ -172,15 +170,19 @@ def parts(config: HardwareConfig) -> dict[str, Resources]:
         "results": _results(config, board),
         "vector unit": _vector_unit(config, board),
         "memory ports": Resources(lut=1500, bram18=8) * config.ports,  # lump sums: AXI adapters with their burst buffers
-        "controller": Resources(3 * ADDRESS_MULTIPLIERS, 3000 + 20 * DIVIDER),
+        "controller": Resources(ADDRESS_DSPS[0] + ADDRESS_DSPS[1] * config.cores, 3000 + 12 * DIVIDER),
     }
 
 
 def _compute(config: HardwareConfig, board: Board) -> Resources:
     columns = config.cores * config.oc_tile // 2
-    lanes = Resources(lut=2 * STATE_MACHINE) + lut_ram(board, 8, 40) + lut_ram(board, 16, 22) + lut_ram(board, 8, 16)
-    return Resources(config.multiplier_dsps, columns * column_luts(board, config.lanes)) + lanes * (
-        config.cores * config.lanes
+    fifos = sum((lut_ram(board, depth, bits) for depth, bits in ((4, 45), (8, 50), (16, 22), (8, 16))), Resources())
+    lane = fifos + Resources(lut=2 * LANE_PROCESS)
+    walker = Resources(lut=STATE_MACHINE)
+    return (
+        Resources(config.multiplier_dsps, columns * column_luts(board, config.lanes))
+        + lane * (config.cores * config.lanes)
+        + walker * config.cores
     )
 
 
@@ -191,15 +193,18 @@ def _digit_lists(config: HardwareConfig, board: Board) -> Resources:
     return (entries + counts) * (config.cores * config.lanes * 2 * 2)
 
 
+def aligner(config: HardwareConfig) -> int:
+    """LUTs that bring a run from its place in a beat to the first byte of a word, or back."""
+    return multiplexer(config.bus_bits, config.bus_bytes)
+
+
 def _operands(config: HardwareConfig, board: Board) -> Resources:
     bus = config.bus_bytes
     lane = Resources(lut=2 * multiplexer(8, 2 * bus) + 60)  # a byte of two windows; subtraction, digits, list addresses
-    bank = lut_ram(board, ceil_divide(config.gather_bytes, bus), 8)
-    turn = bank * bus + Resources(lut=2 * multiplexer(8 * bus, bus) + STATE_MACHINE)
-    fifos = lut_ram(board, 32, 8 * bus) * 4
-    core = lane * config.lanes + turn * 2 + fifos + Resources(lut=STATE_MACHINE)
-    shared = Resources(lut=4 * STATE_MACHINE + 3 * multiplexer(8 * bus, bus)) + lut_ram(board, 64, 8 * bus)
-    return core * config.cores + shared
+    core = lane * config.lanes + lut_ram(board, 32, 8 * bus) * 2 + Resources(lut=STATE_MACHINE)
+    turn = lut_ram(board, ceil_divide(config.gather_bytes, bus), 8) * bus + Resources(lut=2 * aligner(config) + STATE_MACHINE)
+    memory = Resources(lut=5 * STATE_MACHINE + 4 * aligner(config)) + lut_ram(board, 64, 8 * bus) * 8
+    return core * config.cores + turn * 2 + memory
 
 
 def _weights(config: HardwareConfig, board: Board) -> Resources:
@@ -211,7 +216,7 @@ def _weights(config: HardwareConfig, board: Board) -> Resources:
     row = lut_ram(board, ceil_divide(config.staging_depth, config.bus_bytes), config.bus_bits)
     ways = ceil_divide(config.bus_bytes, config.lanes) if config.bus_bytes % config.lanes == 0 else config.bus_bytes
     turned = Resources(lut=multiplexer(8 * config.oc_tile * config.lanes, max(ways, 2)))
-    return bank * (copies * config.lanes) + row * config.oc_tile + turned + Resources(lut=4 * STATE_MACHINE)
+    return bank * (copies * config.lanes) + row * config.oc_tile + turned + Resources(lut=4 * STATE_MACHINE + 2 * aligner(config))
 
 
 def _results(config: HardwareConfig, board: Board) -> Resources:
@@ -221,28 +226,23 @@ def _results(config: HardwareConfig, board: Board) -> Resources:
     adders = width + 2 * multiplexer(width, config.cores) + word + multiplexer(word, 4 * config.oc_tile // config.bus_bytes)
     requantizer = multiplexer(64, ceil_divide(config.oc_tile, config.vector_width)) + 33 + shifter(64) + 64
     fifos = lut_ram(board, 64, word) * 4
-    fixed = Resources(lut=adders + requantizer * config.vector_width + 9 * STATE_MACHINE)
+    fixed = Resources(lut=adders + requantizer * config.vector_width + 9 * STATE_MACHINE + 4 * aligner(config))
     return sums + fifos + fixed + _multipliers(config, board, "result")
 
 
 def _vector_unit(config: HardwareConfig, board: Board) -> Resources:
     lanes, depth = config.vector_width, ceil_divide(config.row_bytes // 2, config.vector_width)
-    finish = 17 + shifter(16) + 40 + shifter(49) + shifter(53) + 60  # SiLU or GELU, quantizer, residue
-    of_lane = Resources(
-        lut=(48 + shifter(49) + 40 + finish)  # ADD and ACTIVATE
-        + (52 + 40 + finish)  # normalized value
-        + (32 + 48)  # sums, squares
-        + (2 * 64 + shifter(64) + 64)  # slope, intercept
-        + (17 + shifter(49) + shifter(21) + 21 + 40)  # softmax
-        + (32 + shifter(64) + 40)  # pool
-    )
-    tables = block_ram(513, 17, two_reads=True) * 4 + block_ram(257, 21, two_reads=True)  # two gates twice; exp
-    norm = block_ram(depth, 32) * 2 + block_ram(depth, 64) * 3 + block_ram(depth, 36)  # gains, sums; offsets, ...; slopes
-    softmax_and_pool = block_ram(depth, 21) + block_ram(depth, 32)
+    line = 64 + shifter(53) + 40 + 17 + shifter(16) + 40 + shifter(49) + shifter(53) + 60  # with SiLU, quantizer, residue
+    norm = 32 + 48 + 2 * 64 + shifter(64) + 64  # sums, squares; slope, intercept
+    softmax_and_pool = 17 + shifter(49) + shifter(21) + 21 + 40 + 32 + shifter(58) + 40
+    tables = block_ram(513, 17, two_reads=True) * 2 + block_ram(257, 21, two_reads=True)  # gates; exp
+    buffers = block_ram(depth, 32) * 3 + block_ram(depth, 64) * 3 + block_ram(depth, 36) + block_ram(depth, 21)
+    of_lane = Resources(lut=line + norm + softmax_and_pool) + tables + buffers
     rows = block_ram(ceil_divide(config.row_bytes, config.bus_bytes), config.bus_bits) * 2  # of softmax, of upsampling
-    shared = block_ram(769, 24, two_reads=True) + lut_ram(board, 64, config.bus_bits) * 16
-    lump = Resources(lut=2 * 4 * DIVIDER + 20 * STATE_MACHINE)  # two 64-bit dividers; processes
-    return (of_lane + tables + norm + softmax_and_pool) * lanes + rows + shared + lump + _multipliers(config, board, "vector")
+    root = block_ram(769, 24, two_reads=True) + Resources(lut=3 * shifter(64))
+    fifos = lut_ram(board, 64, config.bus_bits) * 4
+    control = Resources(lut=2 * 4 * DIVIDER + 9 * STATE_MACHINE + 5 * aligner(config))  # two 64-bit dividers
+    return of_lane * lanes + rows + root + fifos + control + _multipliers(config, board, "vector")
 
 
 def _multipliers(config: HardwareConfig, board: Board, header: str) -> Resources:

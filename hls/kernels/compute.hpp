@@ -37,10 +37,16 @@ struct BlockSums {
 };
 
 template <class C>
-struct Segment {  // the digits of one input pixel in one lane
+struct Tap {  // an input pixel under an output pixel's window, if it is inside the image
     typename C::template uint<C::position_bits> position;
+    typename C::template uint<16> slot, weight;  // where its digits begin in a list, and the tap's weights in a bank
+    bool inside, last_of_pixel, last;
+};
+
+template <class C>
+struct Segment {  // the digits of one input pixel in one lane
+    typename C::template uint<16> slot, weight;
     typename C::template uint<C::word_bits + 1> low, high;
-    typename C::template uint<16> weight;  // address of the tap's first word
     bool last;
 };
 
@@ -61,49 +67,79 @@ struct Compute {
     typedef Arithmetic<C> A;
     typedef typename C::template uint<16> total;
 
-    // One lane: for every output pixel, the segments that are not empty and the total of their digits.
-    static void enumerate(int lane, const DigitLists<C>& lists, const OutputBlock& block, int words, int first_weight,
-                          hls::stream<Segment<C>>& segments, hls::stream<total>& totals, count_t& taps) {
-    enumerate_rows:
+    // One core: the taps of all its output pixels, for all lanes.
+    static void walk(const OutputBlock& block, int words, int first_weight, hls::stream<Tap<C>> taps[C::lanes], count_t& count) {
+    walk_rows:
         for (int y = 0; y < block.output_rows; ++y) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 8
-        enumerate_columns:
+        walk_columns:
             for (int x = 0; x < block.output_width; ++x) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
-                total sum = 0;
-            enumerate_taps_y:
+            walk_taps_y:
                 for (int ky = 0; ky < block.kernel_height; ++ky) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 3
-                enumerate_taps_x:
+                walk_taps_x:
                     for (int kx = 0; kx < block.kernel_width; ++kx) {
 #pragma HLS PIPELINE II = 1
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 3
                         const int row = y * block.stride_height + ky + block.first_row;
                         const int column = x * block.stride_width + kx - block.pad_left;
-                        if (row >= 0 && row < block.rows && column >= 0 && column < block.width) {
-                            Segment<C> segment;
-                            segment.position = row * block.width + column;
-                            segment.low = lists.counts[lane][LOW][row * block.width + column];
-                            segment.high = lists.counts[lane][HIGH][row * block.width + column];
-                            segment.weight = first_weight + (ky * block.kernel_width + kx) * words;
-                            segment.last = false;
-                            sum = total(sum + segment.low + segment.high);
-                            if (segment.low != 0 || segment.high != 0) segments.write(segment);
-                        }
-                        ++taps;
+                        Tap<C> tap;
+                        tap.inside = row >= 0 && row < block.rows && column >= 0 && column < block.width;
+                        tap.position = tap.inside ? row * block.width + column : 0;
+                        tap.slot = int(tap.position) * words;
+                        tap.weight = first_weight + (ky * block.kernel_width + kx) * words;
+                        tap.last_of_pixel = ky == block.kernel_height - 1 && kx == block.kernel_width - 1;
+                        tap.last = false;
+                        send_tap(tap, taps);
+                        ++count;
                     }
                 }
-                totals.write(sum);
             }
         }
-        Segment<C> end = {};
+        Tap<C> end;
+        end.position = end.slot = end.weight = 0;
+        end.inside = end.last_of_pixel = false;
         end.last = true;
-        segments.write(end);
+        send_tap(end, taps);
+    }
+
+    static void send_tap(const Tap<C>& tap, hls::stream<Tap<C>> taps[C::lanes]) {
+#pragma HLS INLINE
+        for (int lane = 0; lane < C::lanes; ++lane) {
+#pragma HLS UNROLL
+            taps[lane].write(tap);
+        }
+    }
+
+    // One lane: for every output pixel, the taps that have digits, and the total of these.
+    static void enumerate(int lane, const DigitLists<C>& lists, hls::stream<Tap<C>>& taps, hls::stream<Segment<C>>& segments,
+                          hls::stream<total>& totals) {
+        total sum = 0;
+        bool more = true;
+    enumerate_taps:
+        while (more) {
+#pragma HLS PIPELINE II = 1
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 9 * C::accumulator_depth
+            const Tap<C> tap = taps.read();
+            Segment<C> segment;
+            more = !tap.last;
+            segment.last = tap.last;
+            segment.slot = tap.slot;
+            segment.weight = tap.weight;
+            segment.low = tap.inside ? int(lists.counts[lane][LOW][int(tap.position)]) : 0;
+            segment.high = tap.inside ? int(lists.counts[lane][HIGH][int(tap.position)]) : 0;
+            sum = total(sum + segment.low + segment.high);
+            if (tap.last || segment.low != 0 || segment.high != 0) segments.write(segment);
+            if (tap.last_of_pixel && !tap.last) {
+                totals.write(sum);
+                sum = 0;
+            }
+        }
     }
 
     // One lane: segments to single digits with the addresses of their weights.
-    static void send(int lane, const DigitLists<C>& lists, int words, hls::stream<Segment<C>>& segments,
-                     hls::stream<Token<C>>& tokens) {
+    static void send(int lane, const DigitLists<C>& lists, hls::stream<Segment<C>>& segments, hls::stream<Token<C>>& tokens) {
         Segment<C> segment = segments.read();
     send_segments:
         while (!segment.last) {
@@ -114,7 +150,7 @@ struct Compute {
 #pragma HLS PIPELINE II = 1
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
                 const bool high = i >= int(segment.low);
-                const int index = int(segment.position) * words + (high ? i - int(segment.low) : i);
+                const int index = int(segment.slot) + (high ? i - int(segment.low) : i);
                 const DigitEntry<C> entry = lists.entries[lane][high ? HIGH : LOW][index];
                 Token<C> token;
                 token.digit = entry.digit;
@@ -215,38 +251,40 @@ struct Compute {
     static void run(const DigitLists<C> lists[C::cores], const WeightBanks<C>& weights, const OutputBlock blocks[C::cores],
                     int words, int first_weight, BlockSums<C>& sums, ComputeCounters& counters) {
 #pragma HLS DATAFLOW
+        hls::stream<Tap<C>> taps[C::cores][C::lanes];
         hls::stream<Segment<C>> segments[C::cores][C::lanes];
         hls::stream<Token<C>> tokens[C::cores][C::lanes];
         hls::stream<total> totals[C::cores][C::lanes];
+#pragma HLS STREAM variable = taps depth = 4
 #pragma HLS STREAM variable = segments depth = 8
 #pragma HLS STREAM variable = tokens depth = 16
 #pragma HLS STREAM variable = totals depth = 8
-        count_t taps[C::cores][C::lanes] = {}, cycles[C::cores] = {}, products = 0;
-#pragma HLS ARRAY_PARTITION variable = taps complete dim = 0
+        count_t tap_cycles[C::cores] = {}, cycles[C::cores] = {}, products = 0;
+#pragma HLS ARRAY_PARTITION variable = tap_cycles complete
 #pragma HLS ARRAY_PARTITION variable = cycles complete
     run_cores:
         for (int core = 0; core < C::cores; ++core) {
 #pragma HLS UNROLL
+            walk(blocks[core], words, first_weight, taps[core], tap_cycles[core]);
         run_lanes:
             for (int lane = 0; lane < C::lanes; ++lane) {
 #pragma HLS UNROLL
-                enumerate(lane, lists[core], blocks[core], words, first_weight, segments[core][lane], totals[core][lane],
-                          taps[core][lane]);
-                send(lane, lists[core], words, segments[core][lane], tokens[core][lane]);
+                enumerate(lane, lists[core], taps[core][lane], segments[core][lane], totals[core][lane]);
+                send(lane, lists[core], segments[core][lane], tokens[core][lane]);
             }
         }
         multiply(tokens, totals, weights, blocks, sums, cycles, products);
-        tally(taps, cycles, products, counters);
+        tally(tap_cycles, cycles, products, counters);
     }
 
-    static void tally(const count_t taps[C::cores][C::lanes], const count_t cycles[C::cores], count_t products,
+    static void tally(const count_t taps[C::cores], const count_t cycles[C::cores], count_t products,
                       ComputeCounters& counters) {
         count_t slowest = 0;
         for (int core = 0; core < C::cores; ++core) {
 #pragma HLS UNROLL
-            const count_t longest = taps[core][0] > cycles[core] ? taps[core][0] : cycles[core];
+            const count_t longest = taps[core] > cycles[core] ? taps[core] : cycles[core];
             if (longest > slowest) slowest = longest;
-            counters.taps += taps[core][0];
+            counters.taps += taps[core];
             counters.cycles += cycles[core];
         }
         counters.slowest += slowest;

@@ -122,6 +122,9 @@ struct Linear {
                         const WeightBanks<C>& banks, BlockSums<C>& sums, ComputeCounters& counters) {
         const Phase phase = T::phase_at(p, first, index);
         const int words = ceil_divide(T::chunk_size(p, phase.chunk), C::lanes);
+        Block of_cores[C::cores];
+#pragma HLS ARRAY_PARTITION variable = of_cores complete
+        T::blocks_of(p, phase, of_cores);
     compute_tiles:
         for (int tile = 0; tile < phase.tiles; ++tile) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 8
@@ -129,11 +132,10 @@ struct Linear {
 #pragma HLS ARRAY_PARTITION variable = blocks complete
             for (int core = 0; core < C::cores; ++core) {
 #pragma HLS UNROLL
-                const Block block = T::block_of(p, phase, core);
-                const OutputBlock of_core = {
-                    block.rows,      p.output_width,  tile * block.rows * p.output_width, block.first - block.low, block.high - block.low,
-                    p.width,         p.kernel_height, p.kernel_width,                     p.stride_height,         p.stride_width,
-                    p.pad_left};
+                const Block& block = of_cores[core];
+                const OutputBlock of_core = {block.rows,      p.output_width,  tile * block.rows * p.output_width,
+                                             block.first - block.low, block.high - block.low, p.width,
+                                             p.kernel_height, p.kernel_width,  p.stride_height, p.stride_width, p.pad_left};
                 blocks[core] = of_core;
             }
             Compute<C>::run(lists, banks, blocks, words, T::bank_address(p, tile, phase.chunk), sums, counters);

@@ -43,11 +43,7 @@ struct Operand {
                        DigitLists<C> lists[C::cores], OperandCounters& counters) {
         Block blocks[C::cores];
 #pragma HLS ARRAY_PARTITION variable = blocks complete
-    encode_blocks_of_cores:
-        for (int core = 0; core < C::cores; ++core) {
-#pragma HLS UNROLL
-            blocks[core] = T::block_of(p, phase, core);
-        }
+        T::blocks_of(p, phase, blocks);
         encode_blocks(activations, state, state_out, p, phase, blocks, lists, counters);
     }
 
@@ -199,7 +195,7 @@ struct Operand {
 #pragma HLS UNROLL
                     const int i = (bank + C::bus_bytes - run.channel % C::bus_bytes) % C::bus_bytes;
                     if (first + i < run.bytes) {
-                        banks[bank][(first + i) * row_words + run.channel / C::bus_bytes] = C::get_byte(w, i);
+                        banks[bank][run.channel / C::bus_bytes * run.bytes + first + i] = C::get_byte(w, i);
                     }
                 }
             }
@@ -215,7 +211,7 @@ struct Operand {
                         for (int bank = 0; bank < C::bus_bytes; ++bank) {
 #pragma HLS UNROLL
                             const int i = (bank + C::bus_bytes - row % C::bus_bytes) % C::bus_bytes;
-                            C::set_byte(w, i, banks[bank][row * row_words + k]);
+                            C::set_byte(w, i, banks[bank][k * run.bytes + row]);
                         }
                         deliver(w, run.core, out);
                     }

@@ -19,9 +19,9 @@ enum WeightLayout {
 // A convolution over `samples`, or an attention product of one sample and head. Addresses are bytes from the base of a
 // region; an operand pixel's codes are contiguous.
 struct Product {
-    int samples, height, width, channels;
-    int output_height, output_width, outputs;
-    int kernel_height, kernel_width, stride_height, stride_width, pad_top, pad_left;
+    dimension_t samples, height, width, channels;
+    dimension_t output_height, output_width, outputs;
+    dimension_t kernel_height, kernel_width, stride_height, stride_width, pad_top, pad_left;
 
     address_t input, previous, kept;  // ACTIVATIONS; STATE, read and written
     int input_pitch, kept_pitch;      // codes from pixel to pixel
@@ -42,7 +42,7 @@ struct Product {
     address_t output, bias, multipliers, bias_stride;
     int output_pitch, multiplier, shift;
 
-    int block_rows, chunk_channels, pass_tiles, segment_pixels;
+    dimension_t block_rows, chunk_channels, pass_tiles, segment_pixels;
     bool resident;  // all chunks of a pass fit the weight banks together
 };
 
@@ -105,6 +105,14 @@ struct Tiling {
         block.low = block.first < 0 ? 0 : block.first;
         block.high = end < p.height ? end : p.height;
         return block;
+    }
+
+    static void blocks_of(const Product& p, const Phase& phase, Block blocks[C::cores]) {
+    blocks_of_cores:
+        for (int core = 0; core < C::cores; ++core) {
+#pragma HLS PIPELINE off
+            blocks[core] = block_of(p, phase, core);
+        }
     }
 };
 

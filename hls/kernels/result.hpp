@@ -36,6 +36,15 @@ struct Result {
     // Cycles: the fullest of the adders, the requantizers and the ports. `totals` hold what earlier chunks gave.
     static void finish(const word* parameters, word* activations_out, const word* sums_in, word* sums_out, const Product& p,
                        const Phase& phase, const BlockSums<C>& sums, BlockSums<C>& totals, ResultCounters& counters) {
+        Block blocks[C::cores];
+#pragma HLS ARRAY_PARTITION variable = blocks complete
+        T::blocks_of(p, phase, blocks);
+        finish_blocks(parameters, activations_out, sums_in, sums_out, p, phase, blocks, sums, totals, counters);
+    }
+
+    static void finish_blocks(const word* parameters, word* activations_out, const word* sums_in, word* sums_out,
+                              const Product& p, const Phase& phase, const Block blocks[C::cores], const BlockSums<C>& sums,
+                              BlockSums<C>& totals, ResultCounters& counters) {
 #pragma HLS DATAFLOW
         words added("added"), kept("kept"), constants("constants"), results("results");
 #pragma HLS STREAM variable = added depth = 64
@@ -44,11 +53,11 @@ struct Result {
 #pragma HLS STREAM variable = results depth = 64
         count_t reads = 0, writes = 0, output_beats = 0, parameter_beats = 0, adding = 0, requantizing = 0;
         count_t kept_merged = 0, output_merged = 0;
-        read_accumulators(sums_in, p, phase, added, reads);
-        read_parameters(parameters, p, phase, constants, parameter_beats);
-        finish_tiles(p, phase, sums, totals, added, kept, constants, results, adding, requantizing);
-        write_accumulators(sums_out, p, phase, kept, writes, kept_merged);
-        write_results(activations_out, p, phase, results, output_beats, output_merged);
+        read_accumulators(sums_in, p, phase, blocks, added, reads);
+        read_parameters(parameters, p, phase, blocks, constants, parameter_beats);
+        finish_tiles(p, phase, blocks, sums, totals, added, kept, constants, results, adding, requantizing);
+        write_accumulators(sums_out, p, phase, blocks, kept, writes, kept_merged);
+        write_results(activations_out, p, phase, blocks, results, output_beats, output_merged);
         tally(adding, requantizing, reads, writes, output_beats, parameter_beats, kept_merged + output_merged, counters);
     }
 
@@ -74,13 +83,14 @@ struct Result {
         return p.accumulators + 4 * (pixel * p.accumulator_pixel + channel * p.accumulator_channel);
     }
 
-    static void read_accumulators(const word* sums_in, const Product& p, const Phase& phase, words& added, count_t& beats) {
+    static void read_accumulators(const word* sums_in, const Product& p, const Phase& phase, const Block blocks[C::cores],
+                                  words& added, count_t& beats) {
         if (!phase.last_chunk || !p.add_accumulators) return;
     read_accumulators_tiles:
         for (int tile = phase.first_tile; tile < phase.first_tile + phase.tiles; ++tile) {
         read_accumulators_cores:
             for (int core = 0; core < C::cores; ++core) {
-                const Block block = T::block_of(p, phase, core);
+                const Block& block = blocks[core];
                 const int runs = block.rows ? accumulator_runs(p, block, tile) : 0;
             read_accumulators_runs:
                 for (int run = 0; run < runs; ++run) {
@@ -92,14 +102,15 @@ struct Result {
         }
     }
 
-    static void write_accumulators(word* sums_out, const Product& p, const Phase& phase, words& kept, count_t& beats,
+    static void write_accumulators(word* sums_out, const Product& p, const Phase& phase, const Block blocks[C::cores],
+                                   words& kept, count_t& beats,
                                    count_t& merged) {
         if (!phase.last_chunk || !p.keep_accumulators) return;
     write_accumulators_tiles:
         for (int tile = phase.first_tile; tile < phase.first_tile + phase.tiles; ++tile) {
         write_accumulators_cores:
             for (int core = 0; core < C::cores; ++core) {
-                const Block block = T::block_of(p, phase, core);
+                const Block& block = blocks[core];
                 const int runs = block.rows ? accumulator_runs(p, block, tile) : 0;
             write_accumulators_runs:
                 for (int run = 0; run < runs; ++run) {
@@ -111,14 +122,15 @@ struct Result {
         }
     }
 
-    static void read_parameters(const word* parameters, const Product& p, const Phase& phase, words& constants, count_t& beats) {
+    static void read_parameters(const word* parameters, const Product& p, const Phase& phase, const Block blocks[C::cores],
+                                words& constants, count_t& beats) {
         if (!phase.last_chunk || !p.finish) return;
     read_parameters_tiles:
         for (int tile = phase.first_tile; tile < phase.first_tile + phase.tiles; ++tile) {
             const int channel = tile * C::oc_tile, bytes = 4 * T::outputs_of(p, tile);
         read_parameters_cores:
             for (int core = 0; core < C::cores; ++core) {
-                const Block block = T::block_of(p, phase, core);
+                const Block& block = blocks[core];
                 if (block.rows == 0) continue;
                 const address_t of_sample = p.conditional_bias ? block.sample * p.bias_stride : 0;
                 if (p.has_bias) M::read(parameters, p.bias + of_sample + 4 * channel, bytes, constants, beats);
@@ -127,7 +139,8 @@ struct Result {
         }
     }
 
-    static void write_results(word* activations_out, const Product& p, const Phase& phase, words& results, count_t& beats,
+    static void write_results(word* activations_out, const Product& p, const Phase& phase, const Block blocks[C::cores],
+                              words& results, count_t& beats,
                               count_t& merged) {
         if (!phase.last_chunk || !p.finish) return;
         const int bytes = p.code_output ? 1 : 2;
@@ -135,7 +148,7 @@ struct Result {
         for (int tile = phase.first_tile; tile < phase.first_tile + phase.tiles; ++tile) {
         write_results_cores:
             for (int core = 0; core < C::cores; ++core) {
-                const Block block = T::block_of(p, phase, core);
+                const Block& block = blocks[core];
                 const int pixels = block.rows * p.output_width;
             write_results_pixels:
                 for (int pixel = 0; pixel < pixels; ++pixel) {
@@ -149,7 +162,7 @@ struct Result {
 
     // ------------------------------------------------------------------------------------------------- arithmetic
 
-    static void finish_tiles(const Product& p, const Phase& phase, const BlockSums<C>& sums, BlockSums<C>& totals, words& added,
+    static void finish_tiles(const Product& p, const Phase& phase, const Block blocks[C::cores], const BlockSums<C>& sums, BlockSums<C>& totals, words& added,
                              words& kept, words& constants, words& results, count_t& adding, count_t& requantizing) {
     finish_items:
         for (int item = 0; item < phase.tiles * C::cores; ++item) {
@@ -163,16 +176,16 @@ struct Result {
             accumulator bias[C::oc_tile], multipliers[C::oc_tile];
 #pragma HLS ARRAY_PARTITION variable = bias complete
 #pragma HLS ARRAY_PARTITION variable = multipliers complete
-            add_chunk(p, phase, item, sums, totals, complete, adding);
-            exchange(p, phase, item, complete, added, kept, exchanged);
-            take_parameters(p, phase, item, constants, bias, multipliers);
-            requantize(p, phase, item, exchanged, bias, multipliers, results, requantizing);
+            add_chunk(p, phase, blocks, item, sums, totals, complete, adding);
+            exchange(p, phase, blocks, item, complete, added, kept, exchanged);
+            take_parameters(p, phase, blocks, item, constants, bias, multipliers);
+            requantize(p, phase, blocks, item, exchanged, bias, multipliers, results, requantizing);
         }
     }
 
-    static void add_chunk(const Product& p, const Phase& phase, int item, const BlockSums<C>& sums, BlockSums<C>& totals,
+    static void add_chunk(const Product& p, const Phase& phase, const Block blocks[C::cores], int item, const BlockSums<C>& sums, BlockSums<C>& totals,
                           TileSums<C>& complete, count_t& vectors) {
-        const int core = item % C::cores, pixels = T::block_of(p, phase, core).rows * p.output_width;
+        const int core = item % C::cores, pixels = blocks[core].rows * p.output_width;
         const int first = (item / C::cores) * pixels;
     add_chunk_pixels:
         for (int pixel = 0; pixel < pixels; ++pixel) {
@@ -191,9 +204,9 @@ struct Result {
 
     // Adds the kept sums of the previous step (or of the other half of an attention product), and passes the new ones on to be
     // kept.
-    static void exchange(const Product& p, const Phase& phase, int item, const TileSums<C>& complete, words& added,
+    static void exchange(const Product& p, const Phase& phase, const Block blocks[C::cores], int item, const TileSums<C>& complete, words& added,
                          words& kept, TileSums<C>& exchanged) {
-        const Block block = T::block_of(p, phase, item % C::cores);
+        const Block& block = blocks[item % C::cores];
         if (!phase.last_chunk || block.rows == 0) return;
         const int tile = phase.first_tile + item / C::cores, pixels = block.rows * p.output_width;
         if (!p.add_accumulators && !p.keep_accumulators) {
@@ -247,9 +260,9 @@ struct Result {
         for (int k = 0; k < 4; ++k) C::set_byte(w, 4 * i + k, typename A::byte((x >> (8 * k)) & 255));
     }
 
-    static void take_parameters(const Product& p, const Phase& phase, int item, words& constants, accumulator bias[C::oc_tile],
+    static void take_parameters(const Product& p, const Phase& phase, const Block blocks[C::cores], int item, words& constants, accumulator bias[C::oc_tile],
                                 accumulator multipliers[C::oc_tile]) {
-        if (!phase.last_chunk || !p.finish || T::block_of(p, phase, item % C::cores).rows == 0) return;
+        if (!phase.last_chunk || !p.finish || blocks[item % C::cores].rows == 0) return;
         const int outputs = T::outputs_of(p, phase.first_tile + item / C::cores);
         take_vector(constants, outputs, p.has_bias, 0, bias);
         take_vector(constants, outputs, !p.shared_multiplier, p.multiplier, multipliers);
@@ -269,11 +282,11 @@ struct Result {
         }
     }
 
-    static void requantize(const Product& p, const Phase& phase, int item, const TileSums<C>& totals,
+    static void requantize(const Product& p, const Phase& phase, const Block blocks[C::cores], int item, const TileSums<C>& totals,
                            const accumulator bias[C::oc_tile], const accumulator multipliers[C::oc_tile], words& results,
                            count_t& vectors) {
         if (!phase.last_chunk || !p.finish) return;
-        const int pixels = T::block_of(p, phase, item % C::cores).rows * p.output_width;
+        const int pixels = blocks[item % C::cores].rows * p.output_width;
         const int outputs = T::outputs_of(p, phase.first_tile + item / C::cores);
     requantize_pixels:
         for (int pixel = 0; pixel < pixels; ++pixel) {

@@ -10,8 +10,9 @@
 
 namespace ditto {
 
-typedef uint32_t address_t;  // byte offset in a memory region
-typedef uint64_t count_t;    // what counters hold
+typedef uint32_t address_t;    // byte offset in a memory region
+typedef uint16_t dimension_t;  // sizes of tensors and tiles: 16 bits, so that products of them take one DSP slice
+typedef uint64_t count_t;      // what counters hold
 
 constexpr int ceil_divide(int a, int b) { return (a + b - 1) / b; }
 

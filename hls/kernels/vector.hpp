@@ -32,8 +32,8 @@ struct VectorCounters {
 struct VectorOperation {
     PassKind kind;
     bool add, normalize;
-    int samples, height, width, channels;
-    int output_height, output_width, factor;  // of upsampling and pooling
+    dimension_t samples, height, width, channels;
+    dimension_t output_height, output_width, factor;  // of upsampling and pooling
     address_t input, other, output;
     int input_pitch, other_pitch, output_pitch;
     bool code_input, code_output;

@@ -4,7 +4,7 @@ Method. *Memories* are the kernels' arrays, with the depth, width and ports that
 that the primitives have (UG573, UG473: block RAM and UltraRAM; UG574, UG474: LUTs as memory). *DSPs* are the kernels'
 ``multiply<A, B>`` and packed products, cut into the slices' multipliers (a test compares the list below with the sources).
 *LUTs of the multiplier columns* (two weights, all lanes, adder tree, accumulators) are Yosys's, from
-``templates/multiplier_column.v.j2`` (a test repeats the synthesis). *Other LUTs* are arithmetic: one per bit of an adder, three
+``rtl/multiplier_column.v`` (a test repeats the synthesis). *Other LUTs* are arithmetic: one per bit of an adder, three
 per bit of a variable shifter (6 levels, two in a LUT), ``(ways - 1) / 3`` per bit of a multiplexer, and lump sums, marked as
 such, for state machines and AXI adapters. No AMD tool has checked any of it; expect a quarter more or less of LUTs.
 """
@@ -145,7 +145,7 @@ MULTIPLIERS = (
     Multiplier("vector", 36, 29, True, "intercept"),
 )
 ADDRESS_DSPS = (60, 4)  # a lump sum for processes that compute addresses (a 32-bit multiplier in 20), and per core
-COLUMN_LUTS = {27: (92, 46), 25: (92, 73)}  # of two weights: fixed, and per lane; Yosys 0.23, synth_xilinx
+COLUMN_LUTS = {27: (24, 50), 25: (24, 73)}  # of two weights: fixed, and per lane; Yosys 0.23, synth_xilinx
 STATE_MACHINE = 150  # LUTs of a process's loop counters and handshakes: a lump sum
 LANE_PROCESS = 80  # LUTs of a lane's process, which has no nest of loops: a lump sum
 DIVIDER = 350  # LUTs of a sequential 32-bit divider: a lump sum
@@ -169,7 +169,8 @@ def parts(config: HardwareConfig) -> dict[str, Resources]:
         "weights": _weights(config, board),
         "results": _results(config, board),
         "vector unit": _vector_unit(config, board),
-        "memory ports": Resources(lut=1500, bram18=8) * config.ports,  # lump sums: AXI adapters with their burst buffers
+        "memory ports": Resources(lut=1500, bram18=8)
+        * config.ports,  # lump sums: AXI adapters with their burst buffers
         "controller": Resources(ADDRESS_DSPS[0] + ADDRESS_DSPS[1] * config.cores, 3000 + 12 * DIVIDER),
     }
 
@@ -202,7 +203,9 @@ def _operands(config: HardwareConfig, board: Board) -> Resources:
     bus = config.bus_bytes
     lane = Resources(lut=2 * multiplexer(8, 2 * bus) + 60)  # a byte of two windows; subtraction, digits, list addresses
     core = lane * config.lanes + lut_ram(board, 32, 8 * bus) * 2 + Resources(lut=STATE_MACHINE)
-    turn = lut_ram(board, ceil_divide(config.gather_bytes, bus), 8) * bus + Resources(lut=2 * aligner(config) + STATE_MACHINE)
+    turn = lut_ram(board, ceil_divide(config.gather_bytes, bus), 8) * bus + Resources(
+        lut=2 * aligner(config) + STATE_MACHINE
+    )
     memory = Resources(lut=5 * STATE_MACHINE + 4 * aligner(config)) + lut_ram(board, 64, 8 * bus) * 8
     return core * config.cores + turn * 2 + memory
 
@@ -216,14 +219,21 @@ def _weights(config: HardwareConfig, board: Board) -> Resources:
     row = lut_ram(board, ceil_divide(config.staging_depth, config.bus_bytes), config.bus_bits)
     ways = ceil_divide(config.bus_bytes, config.lanes) if config.bus_bytes % config.lanes == 0 else config.bus_bytes
     turned = Resources(lut=multiplexer(8 * config.oc_tile * config.lanes, max(ways, 2)))
-    return bank * (copies * config.lanes) + row * config.oc_tile + turned + Resources(lut=4 * STATE_MACHINE + 2 * aligner(config))
+    return (
+        bank * (copies * config.lanes)
+        + row * config.oc_tile
+        + turned
+        + Resources(lut=4 * STATE_MACHINE + 2 * aligner(config))
+    )
 
 
 def _results(config: HardwareConfig, board: Board) -> Resources:
     """Sums in two buffers and those of earlier chunks, per core; complete and exchanged tiles, in two buffers each."""
     width, word = 32 * config.oc_tile, config.bus_bits
     sums = lut_ram(board, config.accumulator_depth, width) * (3 * config.cores + 4)
-    adders = width + 2 * multiplexer(width, config.cores) + word + multiplexer(word, 4 * config.oc_tile // config.bus_bytes)
+    adders = (
+        width + 2 * multiplexer(width, config.cores) + word + multiplexer(word, 4 * config.oc_tile // config.bus_bytes)
+    )
     requantizer = multiplexer(64, ceil_divide(config.oc_tile, config.vector_width)) + 33 + shifter(64) + 64
     fifos = lut_ram(board, 64, word) * 4
     fixed = Resources(lut=adders + requantizer * config.vector_width + 9 * STATE_MACHINE + 4 * aligner(config))
@@ -232,7 +242,9 @@ def _results(config: HardwareConfig, board: Board) -> Resources:
 
 def _vector_unit(config: HardwareConfig, board: Board) -> Resources:
     lanes, depth = config.vector_width, ceil_divide(config.row_bytes // 2, config.vector_width)
-    line = 64 + shifter(53) + 40 + 17 + shifter(16) + 40 + shifter(49) + shifter(53) + 60  # with SiLU, quantizer, residue
+    line = (
+        64 + shifter(53) + 40 + 17 + shifter(16) + 40 + shifter(49) + shifter(53) + 60
+    )  # with SiLU, quantizer, residue
     norm = 32 + 48 + 2 * 64 + shifter(64) + 64  # sums, squares; slope, intercept
     softmax_and_pool = 17 + shifter(49) + shifter(21) + 21 + 40 + 32 + shifter(58) + 40
     tables = block_ram(513, 17, two_reads=True) * 2 + block_ram(257, 21, two_reads=True)  # gates; exp

@@ -353,7 +353,7 @@ _GroupStages = tuple[slice, list[tuple[int, Array, Array, int]]]
 
 
 def _overlapped(encode: Array, compute: Array, finish: Array) -> Array:
-    """[I, phases] each -> cycles [I] of three overlapping stages with two buffers between them (``Timeline`` of ``linear.hpp``)."""
+    """[I, phases] each -> cycles [I] of three overlapping stages, two buffers between two (``Timeline`` of ``linear.hpp``)."""
     if len(encode) == 1:  # plain integers are faster than arrays of one
         return np.array([_overlap(max, 0, encode[0].tolist(), compute[0].tolist(), finish[0].tolist())])
     return _overlap(np.maximum, np.zeros(len(encode), np.int64), encode.T, compute.T, finish.T)

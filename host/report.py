@@ -10,6 +10,7 @@ import numpy as np
 from ..hls.boards import Board
 from ..hls.config import HardwareConfig, default_config
 from ..hls.isa import COUNTER_NAMES, COUNTERS, READ_BEATS, WRITTEN_BEATS
+from ..hls.resources import available, estimate, parts
 from .runtime import Record
 
 
@@ -100,17 +101,34 @@ def _sum(records: np.ndarray) -> np.void:
 
 
 def boards_json(boards: Mapping[str, Board]) -> list[dict[str, Any]]:
-    return [{**vars(board), "configuration": default_config(name).to_json()} for name, board in boards.items()]
+    return [
+        {
+            **vars(board),
+            "configuration": default_config(name).to_json(),
+            "estimated": {part: vars(used) for part, used in parts(default_config(name)).items()},
+        }
+        for name, board in boards.items()
+    ]
 
 
 def boards_text(boards: Mapping[str, Board]) -> str:
-    lines = [f"{'board':10} {'part':24} {'LUT':>8} {'DSP':>6} {'BRAM36':>7} {'URAM':>5} {'GB/s':>5}  configuration"]
+    lines = [f"{'board':10} {'part':24} {'LUT':>14} {'DSP':>12} {'BRAM18':>12} {'URAM':>10} {'GB/s':>5}  configuration"]
     for name, board in boards.items():
-        config = default_config(name)
-        lines.append(
-            f"{name:10} {board.part:24} {board.lut:>8,} {board.dsp:>6,} {board.bram36:>7} {board.uram:>5} "
-            f"{board.dram_gb_per_s:>5}  {config.cores} cores x {config.lanes} lanes x {config.oc_tile} outputs, "
-            f"{config.multiplier_dsps} DSPs, {config.clock_mhz} MHz{'; ' + board.note if board.note else ''}"
+        config, there = default_config(name), available(board)
+        used = estimate(config)
+        lut, dsp, bram, uram = (
+            _share(getattr(used, kind), getattr(there, kind)) for kind in ("lut", "dsp", "bram18", "uram")
         )
-    lines.append("Resources and bandwidth are vendors' figures; none is measured here.")
+        lines.append(
+            f"{name:10} {board.part:24} {lut:>14} {dsp:>12} {bram:>12} {uram:>10} {board.dram_gb_per_s:>5}  "
+            f"{config.cores} cores x {config.lanes} lanes x {config.oc_tile} outputs, {config.bus_bits}-bit ports, "
+            f"{config.clock_mhz} MHz{'; ' + board.note if board.note else ''}"
+        )
+    lines.append(
+        "What there is (vendors' figures), and the part of it that the shipped configuration takes (estimated: hls/resources.py)."
+    )
     return "\n".join(lines) + "\n"
+
+
+def _share(used: int, there: int) -> str:
+    return f"{there:,} {used / there:>4.0%}" if there else "-"

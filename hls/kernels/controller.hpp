@@ -37,10 +37,12 @@ struct Controller {
             Descriptor d, next = {};
             Scalars s, next_scalars = {};
             Counters record = {}, next_record = {};
-            fetch(program, parameters, i, d, s, record);
+            if (!fetch(program, parameters, i, d, s, record)) return i + 1;
             const bool overlapped = d.opcode == CONVOLUTION && d.channel_groups > 1 && i + 1 < count;
-            if (overlapped) fetch(program, parameters, ++i, next, next_scalars, next_record);
-            if (d.opcode < CONVOLUTION || d.opcode > LAYER_NORM || (overlapped && next.opcode != GROUP_NORM)) return i + 1;
+            if (overlapped) {
+                ++i;
+                if (!fetch(program, parameters, i, next, next_scalars, next_record) || next.opcode != GROUP_NORM) return i + 1;
+            }
             count_t cycles = record.cycles + next_record.cycles, last = 0;
             const int steps = steps_of(d, s, overlapped);
         run_steps:
@@ -64,17 +66,20 @@ struct Controller {
         return 0;
     }
 
-    static void fetch(const word* program, const word* parameters, uint32_t index, Descriptor& d, Scalars& s, Counters& record) {
+    // A descriptor and its scalars; false, with no scalars read, where its opcode is none.
+    static bool fetch(const word* program, const word* parameters, uint32_t index, Descriptor& d, Scalars& s, Counters& record) {
         byte raw[DESCRIPTOR_BYTES], raw_scalars[SCALARS_BYTES];
 #pragma HLS ARRAY_PARTITION variable = raw complete
 #pragma HLS ARRAY_PARTITION variable = raw_scalars complete
         count_t beats = 0;
         M::load(program, index * DESCRIPTOR_BYTES, DESCRIPTOR_BYTES, raw, beats);
         d = unpack_descriptor<C>(raw);
+        if (d.opcode < CONVOLUTION || d.opcode > LAYER_NORM) return false;
         M::load(parameters, d.scalars, SCALARS_BYTES, raw_scalars, beats);
         s = unpack_scalars<C>(raw_scalars);
         record.parameter_beats += beats;
         record.cycles += beats;
+        return true;
     }
 
     static void store_counters(word* counters, uint32_t node, const Counters& record) {

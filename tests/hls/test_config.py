@@ -13,15 +13,15 @@ from ditto_zynq.hls.isa import COUNTERS, DESCRIPTOR, POINTERS, SCALARS, Region, 
 @pytest.mark.parametrize("board", BOARDS)
 def test_shipped_configurations_fit_their_boards(board):
     config = default_config(board)
-    assert config.multiplier_dsps <= BOARDS[board].dsp
     assert config.dram_bytes_per_kilocycle * config.clock_mhz * 1e3 <= BOARDS[board].dram_gb_per_s * 1e9
     assert HardwareConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
 def test_every_field_is_in_the_hash():
-    config = HardwareConfig()
+    config = HardwareConfig(cores=2)
     for name, value in config.to_json().items():
-        other = HardwareConfig.from_json({**config.to_json(), name: "zcu102" if name == "board" else value // 2})
+        changed = {"board": "kv260", "weight_memory": "bram"}.get(name) or value // 2
+        other = HardwareConfig.from_json({**config.to_json(), name: changed})
         assert other.digest != config.digest, name
     assert config.register_hash == int(config.digest[:8], 16)
 
@@ -30,7 +30,15 @@ def test_every_field_is_in_the_hash():
     ("fields", "message"),
     [
         ({"board": "zcu999"}, "found board 'zcu999', expected one of zcu104"),
-        ({"cores": 64}, "16384 multipliers need 8192 DSPs, but zcu104 has 1728"),
+        (
+            {"cores": 64},
+            r"does not fit zcu104: it needs 8,\d{3} of 1,728 DSP slices \(at most 95%\), .* LUTs .* use fewer cores",
+        ),
+        ({"weight_depth": 8192}, r"192 of 96 UltraRAMs"),
+        ({"board": "zcu102"}, r"96 of 0 UltraRAMs"),
+        ({"weight_memory": "flash"}, "found weight_memory = 'flash', expected bram or uram"),
+        ({"lanes": 17}, "found lanes = 17, expected at most the bus's 16 bytes"),
+        ({"row_bytes": 1000}, "found row_bytes = 1000, expected a multiple of the bus's 16 bytes"),
         ({"lanes": 0}, "found lanes = 0, expected at least 1"),
         ({"bus_bits": 48}, "found bus_bits = 48"),
         ({"oc_tile": 24}, "found oc_tile = 24, expected an even multiple of the bus's 16 bytes"),

@@ -74,7 +74,8 @@ def test_profile_counts(tiny_folder, tmp_path):
 
 
 def test_boards_are_listed():
-    assert "zcu104" in invoke("boards").stdout
+    table = invoke("boards").stdout
+    assert "zcu104" in table and "230,400  73%" in table, "resources and the estimated share"
     assert {board["name"] for board in json.loads(invoke("boards", "--json").stdout)} >= {"zcu104", "kv260", "pynq-z2"}
 
 

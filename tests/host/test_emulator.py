@@ -106,7 +106,7 @@ def test_counters_of_a_convolution_by_hand():
     build = GraphBuilder(3)
     source = build.input((4, 4, 16))
     graph = build.graph(build.convolution(source, 32))
-    config = HardwareConfig(cores=8, lanes=8, oc_tile=32, accumulator_depth=4)  # a block is a row
+    config = HardwareConfig(board="zcu102", cores=8, accumulator_depth=4, weight_memory="bram")  # a block is a row
     device = EmulatorDevice(config)
     session = session_of(build, graph, 2, device)
     labels = np.zeros(2, np.int64)
@@ -116,7 +116,7 @@ def test_counters_of_a_convolution_by_hand():
     assert first["products"] == 32 * first["digits"] == 2 * first["dense_products"]
     assert first["encode_cycles"] == 2 * 16 * 2, "pixels times words of 8 channels"
     assert first["compute_cycles"] == 2 * 16 * 4, "a lane has two channels of two digits"
-    assert first["tap_cycles"] == 2 * 16 and first["vector_cycles"] == 2 * 16 * (1 + 2)
+    assert first["tap_cycles"] == 2 * 16 and first["vector_cycles"] == 2 * 16 * (1 + 4)
     assert first["weight_beats"] == 16 * 32 // 16 and first["input_beats"] == first["kept_beats"] == 2 * 16
     assert first["previous_beats"] == first["accumulator_read_beats"] == 0
     assert first["accumulator_write_beats"] == 2 * 16 * 8 and first["output_beats"] == 2 * 16 * 4

@@ -1,0 +1,77 @@
+"""The resource model: primitives have the shapes of the data sheets, multipliers are the kernels', shipped boards fit."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+from ditto_zynq.hls.boards import BOARDS
+from ditto_zynq.hls.config import HardwareConfig, default_config
+from ditto_zynq.hls.generate import KERNELS
+from ditto_zynq.hls.resources import (
+    MULTIPLIERS,
+    USABLE,
+    available,
+    block_ram,
+    estimate,
+    lut_ram,
+    multiplier_dsps,
+    parts,
+    ultra_ram,
+)
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_shipped_configurations_fit_and_use_their_boards(board):
+    """At least 60 % of the DSPs, or another resource that is as good as used up."""
+    used, there = estimate(default_config(board)), available(BOARDS[board])
+    fractions = {name: getattr(used, name) / max(getattr(there, name), 1) for name in USABLE}
+    assert all(fractions[name] <= USABLE[name] for name in USABLE), fractions
+    assert fractions["dsp"] >= 0.6 or (board == "kv260" and fractions["lut"] > 0.95 * USABLE["lut"]), fractions
+
+
+def test_the_list_of_multipliers_is_that_of_the_kernels():
+    """``multiply<A, B>`` as written, and ``scale<A>``, which is ``multiply<A, 32>``; an expression stands for a table's step."""
+    steps = {"STEP_BITS + 1": None}
+    found: Counter[tuple[str, int, int]] = Counter()
+    for header in ("result", "vector"):
+        text = (KERNELS / f"{header}.hpp").read_text()
+        for a, b in re.findall(r"template multiply<(\d+), ([^>]+)>", text):
+            if b not in steps:
+                found[header, int(a), int(b)] += 1
+        for a in re.findall(r"template scale<(\d+)>", text):
+            found[header, int(a), 32] += 1
+        for table in re.findall(r"interpolate<tables::(\w+)_STEP_BITS>", text):
+            bits = {"SILU": 6, "EXP": 4, "RSQRT": 22}[table]
+            found[header, 21, bits + 1] += 1
+    assert found == Counter((each.header, each.a, each.b) for each in MULTIPLIERS)
+
+
+def test_primitives():
+    zynq7, ultrascale = BOARDS["pynq-z2"], BOARDS["zcu104"]
+    assert [
+        block_ram(*shape).bram18 for shape in ((512, 36), (513, 36), (1024, 18), (1024, 19), (4096, 4), (1, 1))
+    ] == [
+        1,
+        2,
+        1,
+        2,
+        1,
+        1,
+    ]
+    assert block_ram(512, 36, two_reads=True).bram18 == 2, "two read ports: 18 bits at most"
+    assert (ultra_ram(4096, 72).uram, ultra_ram(4097, 72).uram, ultra_ram(1, 256).uram) == (1, 2, 4)
+    assert (lut_ram(ultrascale, 64, 7).lut, lut_ram(ultrascale, 32, 14).lut) == (8, 8)
+    assert (lut_ram(zynq7, 64, 3).lut, lut_ram(zynq7, 32, 6).lut) == (4, 4)
+    widths = ((27, 18), (18, 27), (28, 18), (33, 32), (16, 32), (41, 23))
+    assert [multiplier_dsps(ultrascale, *pair) for pair in widths] == [1, 1, 2, 4, 2, 3]
+    assert multiplier_dsps(zynq7, 27, 18) == 2, "a DSP48E1 multiplies 25 x 18 bits"
+
+
+def test_parts_grow_with_what_they_hold():
+    small, config = HardwareConfig(cores=2), HardwareConfig(cores=4)
+    for name, part in parts(config).items():
+        assert all(getattr(part, field) >= getattr(parts(small)[name], field) for field in USABLE), name
+    assert estimate(config).uram == 2 * estimate(small).uram, "a copy of the weights for every two cores"
+    assert parts(config)["digit lists"].bram18 == 2 * parts(small)["digit lists"].bram18

@@ -21,6 +21,7 @@ import numpy as np
 CODE, VALUE = "code", "value"
 DTYPES: dict[str, np.dtype[Any]] = {CODE: np.dtype(np.int8), VALUE: np.dtype(np.int16)}
 Tables = Mapping[str, np.ndarray]
+LARGEST_POOL = 32  # sums of 32 x 32 values have 26 bits
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,11 @@ class GELU(Node):
 
 
 @dataclass(frozen=True)
+class ReLU(Node):
+    """max(x, 0); input and output have the same scale."""
+
+
+@dataclass(frozen=True)
 class Softmax(Node):
     """Softmax over the last axis, value -> code in 0..127. Tables: multiplier, shift, reciprocal_scale."""
 
@@ -150,6 +156,7 @@ NODE_TYPES: dict[str, type[Node]] = {
         LayerNorm,
         SiLU,
         GELU,
+        ReLU,
         Softmax,
         Upsample,
         AveragePool,
@@ -286,6 +293,8 @@ def output_shape(node: Node, inputs: list[Tensor], channels: int) -> tuple[int, 
     if isinstance(node, Upsample):
         return height * node.factor, width * node.factor, depth
     if isinstance(node, AveragePool):
+        if node.size > LARGEST_POOL:
+            raise ValueError(f"{node.name}: found a pool of {node.size}x{node.size}, expected at most {LARGEST_POOL}")
         return height // node.size, width // node.size, depth
     if isinstance(node, Concat):
         if any(tensor.shape[:2] != (height, width) for tensor in inputs):
@@ -322,7 +331,7 @@ def _check_kinds(node: Node, inputs: list[str], output: str) -> None:
         raise ValueError(f"{node.name}: found inputs of kind {inputs}, expected codes")
     if isinstance(node, (Quantize, Softmax)) and (inputs, output) != ([VALUE], CODE):
         raise ValueError(f"{node.name}: found {inputs} -> {output}, expected a value -> a code")
-    if isinstance(node, (Add, GroupNorm, LayerNorm, SiLU, GELU, AveragePool)) and {*inputs, output} != {VALUE}:
+    if isinstance(node, (Add, GroupNorm, LayerNorm, SiLU, GELU, ReLU, AveragePool)) and {*inputs, output} != {VALUE}:
         raise ValueError(f"{node.name}: found {inputs} -> {output}, expected values")
     if isinstance(node, (Upsample, Concat)) and {*inputs} != {output}:
         raise ValueError(f"{node.name}: found {inputs} -> {output}, expected one kind")

@@ -13,14 +13,14 @@ import numpy as np
 
 
 class Opcode(IntEnum):
-    """What a descriptor runs. A vector operation may carry a fused SiLU or GELU and a fused quantizer, in this order."""
+    """What a descriptor runs. A vector operation may carry a fused activation (SiLU, GELU, ReLU) and a fused quantizer, in this order."""
 
     CONVOLUTION = 1
     SCORES = 2
     MIX = 3
     GROUP_NORM = 4
     ADD = 5
-    ACTIVATE = 6  # SiLU or GELU and/or quantizer on a value
+    ACTIVATE = 6  # activation and/or quantizer on a value
     SOFTMAX = 7
     AVERAGE_POOL = 8
     UPSAMPLE = 9
@@ -39,6 +39,7 @@ class Flag(IntFlag):
     RESIDENT = 64  # all weights of a pass fit the weight banks together: see plan.py
     OTHER_RESIDENT = 128  # the same in an attention product's second sub-operation
     GELU = 256  # fused GELU, with ``activation_bits`` fraction bits
+    RELU = 512  # fused ReLU
 
 
 class Region(IntEnum):

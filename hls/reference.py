@@ -33,6 +33,7 @@ from .graph import (
     MatMul,
     Node,
     Quantize,
+    ReLU,
     SiLU,
     Softmax,
     Tables,
@@ -92,6 +93,11 @@ def silu(x: np.ndarray, fraction_bits: int) -> np.ndarray:
 def gelu(x: np.ndarray, fraction_bits: int) -> np.ndarray:
     """``x * Phi(x)`` (the exact GELU) for x and result in steps of ``2**-fraction_bits`` (at most 11)."""
     return _gate(x, fraction_bits, lut.GELU_DEFICIT)
+
+
+def relu(x: np.ndarray, fraction_bits: int = 0) -> np.ndarray:
+    """``max(x, 0)``, in whatever steps."""
+    return np.maximum(np.asarray(x, np.int64), 0)
 
 
 def _gate(x: np.ndarray, fraction_bits: int, table: np.ndarray) -> np.ndarray:
@@ -278,6 +284,8 @@ class Reference:
             return silu(x, node.fraction_bits)
         if isinstance(node, GELU):
             return gelu(x, node.fraction_bits)
+        if isinstance(node, ReLU):
+            return relu(x)
         if isinstance(node, Softmax):
             return softmax(x, scalar("multiplier"), scalar("shift"), scalar("reciprocal_scale"))
         if isinstance(node, Upsample):

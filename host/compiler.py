@@ -26,6 +26,7 @@ from ..hls.graph import (
     MatMul,
     Node,
     Quantize,
+    ReLU,
     SiLU,
     Softmax,
     Tables,
@@ -36,6 +37,7 @@ from ..hls.isa import COUNTERS, DESCRIPTOR, SCALARS, Flag, Opcode, Reference, Re
 from ..hls.packing import pack_weights, packed_size
 from ..hls.plan import CannotPlan, Plan, ProductShape, plan_product
 
+ACTIVATIONS: dict[type[Node], Flag] = {SiLU: Flag.SILU, GELU: Flag.GELU, ReLU: Flag.RELU}
 ALIGNMENT = 64  # one burst of four 128-bit beats
 
 
@@ -175,9 +177,9 @@ def fuse(graph: Graph) -> tuple[Operation, ...]:
 
 
 def _may_follow(chain: list[Node], node: Node) -> bool:
-    if isinstance(node, (SiLU, GELU)):
+    if type(node) in ACTIVATIONS:
         return isinstance(chain[-1], (GroupNorm, LayerNorm))
-    return isinstance(node, Quantize) and isinstance(chain[-1], (GroupNorm, LayerNorm, SiLU, GELU))
+    return isinstance(node, Quantize) and isinstance(chain[-1], (GroupNorm, LayerNorm, *ACTIVATIONS))
 
 
 def overlapping(graph: Graph, operations: tuple[Operation, ...], config: HardwareConfig) -> dict[int, int]:
@@ -514,8 +516,7 @@ class _Encoder:
             GroupNorm: Opcode.GROUP_NORM,
             LayerNorm: Opcode.LAYER_NORM,
             Add: Opcode.ADD,
-            SiLU: Opcode.ACTIVATE,
-            GELU: Opcode.ACTIVATE,
+            **dict.fromkeys(ACTIVATIONS, Opcode.ACTIVATE),
             Quantize: Opcode.ACTIVATE,
             Softmax: Opcode.SOFTMAX,
             AveragePool: Opcode.AVERAGE_POOL,
@@ -525,8 +526,7 @@ class _Encoder:
     def _flags(self, operation: Operation, source: Tensor, output: Tensor) -> Flag:
         flags = Flag(0)
         for node in operation.nodes:
-            if isinstance(node, (SiLU, GELU)):
-                flags |= Flag.SILU if isinstance(node, SiLU) else Flag.GELU
+            flags |= ACTIVATIONS.get(type(node), Flag(0))
             if isinstance(node, Quantize):
                 flags |= Flag.QUANTIZE | (Flag.FINE if node.fine else Flag(0))
             if getattr(node, "conditional", False):

@@ -101,7 +101,7 @@ class Execution:
     @property
     def activation(self) -> vector.Activation | None:
         """The fused activation, if there is one."""
-        for flag, kind in ((Flag.SILU, "silu"), (Flag.GELU, "gelu")):
+        for flag, kind in ((Flag.SILU, "silu"), (Flag.GELU, "gelu"), (Flag.RELU, "relu")):
             if self.flags & flag:
                 return vector.Activation(kind, self.d["activation_bits"])
         return None

@@ -30,7 +30,7 @@ def limits_of(dtype: np.dtype) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Activation:
-    """``kind``: a function of the reference ("silu" or "gelu") of values with ``fraction_bits``."""
+    """``kind``: a function of the reference ("silu", "gelu" or "relu") of values with ``fraction_bits``."""
 
     kind: str
     fraction_bits: int

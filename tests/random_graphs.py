@@ -20,6 +20,7 @@ from ditto_zynq.hls.graph import (
     MatMul,
     Node,
     Quantize,
+    ReLU,
     SiLU,
     Softmax,
     Tensor,
@@ -123,6 +124,9 @@ class GraphBuilder:
     def gelu(self, source: str) -> str:
         return self._add(GELU(self._name(), "m", (source,), int(self.random.integers(6, 12))), VALUE)
 
+    def relu(self, source: str) -> str:
+        return self._add(ReLU(self._name(), "m", (source,)), VALUE)
+
     def layer_norm(self, source: str, conditional: bool = False) -> str:
         return self._normalize(LayerNorm(self._name(), "m", (source,), conditional))
 
@@ -211,6 +215,8 @@ def random_unet(seed: int) -> tuple[GraphBuilder, Graph]:
 
     joined = build.concat(attended, down) if random.random() < 0.5 else build.concat(attended, pooled)
     merged = build.convolution(build.quantize(joined), width, (1, 1))
+    if random.random() < 0.5:
+        merged = build.relu(merged)
     up = build.convolution(build.upsample(build.quantize(merged)), width, (3, 3), padding=(1, 1, 1, 1))
     skip = build.concat(up, block)
     last = build.quantize(build.silu(build.group_norm(skip, norm_groups)), fine=bool(random.random() < 0.5))

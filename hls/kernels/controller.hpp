@@ -242,6 +242,12 @@ struct Controller {
         }
     }
 
+    static Activation activation_of(const Descriptor& d) {
+        if (d.flags & FLAG_SILU) return SILU;
+        if (d.flags & FLAG_GELU) return GELU;
+        return d.flags & FLAG_RELU ? RELU : NO_ACTIVATION;
+    }
+
     static VectorOperation vector_operation(const Descriptor& d, const Scalars& s) {
         VectorOperation op = {};
         op.kind = pass_kind(d.opcode);
@@ -262,7 +268,7 @@ struct Controller {
         op.output_pitch = d.output_pitch;
         op.code_input = d.flags & FLAG_CODE_INPUT;
         op.code_output = d.flags & FLAG_CODE_OUTPUT;
-        op.finish.activation = d.flags & FLAG_SILU ? SILU : (d.flags & FLAG_GELU ? GELU : NO_ACTIVATION);
+        op.finish.activation = activation_of(d);
         op.finish.fraction_bits = d.activation_bits;
         op.finish.quantize = d.flags & FLAG_QUANTIZE;
         op.finish.fine = d.flags & FLAG_FINE;

@@ -3,7 +3,7 @@
 //   for each pass:  read rows || compute || write rows
 //
 // Each operator is the one of the same name in hls/reference.py; normalization takes two passes, one for sums and one to apply.
-// A fused SiLU or GELU and a fused quantizer follow the operator element by element.
+// A fused activation and a fused quantizer follow the operator element by element.
 #pragma once
 
 #include "arithmetic.hpp"
@@ -12,7 +12,7 @@
 
 namespace ditto {
 
-enum Activation { NO_ACTIVATION = 0, SILU = 1, GELU = 2 };
+enum Activation { NO_ACTIVATION = 0, SILU = 1, GELU = 2, RELU = 3 };
 
 // What a pass computes. LINE: x * a + b per channel, or x * a + y * c of two operands, or x.
 enum PassKind { LINE = 0, SUMS = 1, SOFTMAX_ROWS = 2, POOL = 3, COPIES = 4 };
@@ -201,6 +201,7 @@ struct Vector {
     static wide activate(wide x, const Finish& finish) {
 #pragma HLS INLINE
         if (finish.activation == NO_ACTIVATION) return x;
+        if (finish.activation == RELU) return x > 0 ? x : wide(0);
         const wide magnitude = x < 0 ? wide(-x) : x;
         const wide argument = magnitude << (tables::SILU_FRACTION_BITS - finish.fraction_bits);
         const bool inside = argument < (1 << 15), gelu = finish.activation == GELU;

@@ -116,7 +116,7 @@ def test_activations_of_every_int16(bits):
     x = np.arange(-(2**15), 2**15).astype(np.int16).reshape(4, 128, 128)
     random = np.random.default_rng(bits)
     out = target(random, x.shape, np.int16)
-    for kind in ("silu", "gelu"):
+    for kind in ("silu", "gelu", "relu"):
         vector.activate(embed(random, x), 128, vector.Activation(kind, bits), out)
         assert_written(out, getattr(reference, kind)(x, bits))
 
@@ -128,7 +128,7 @@ def test_activations_of_every_int16(bits):
     constant=st.booleans(),
     conditional=st.booleans(),
     activation=st.sampled_from(
-        [None, vector.Activation("silu", 6), vector.Activation("gelu", 8), vector.Activation("silu", 11)]
+        [None, vector.Activation("silu", 6), vector.Activation("gelu", 8), vector.Activation("silu", 11), vector.Activation("relu", 0)]
     ),
     quantizes=st.sampled_from(["not", "coarse", "fine"]),
 )

@@ -59,6 +59,7 @@ class Convolution(Node):
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)  # top, bottom, left, right; padded with code 0
     conditional: bool = False  # the bias is [steps, labels, channels]
+    relu: bool = False  # the result is saturated at 0 too
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class Flag(IntFlag):
     RESIDENT = 64  # all weights of a pass fit the weight banks together: see plan.py
     OTHER_RESIDENT = 128  # the same in an attention product's second sub-operation
     GELU = 256  # fused GELU, with ``activation_bits`` fraction bits
-    RELU = 512  # fused ReLU
+    RELU = 512  # fused ReLU, of CONVOLUTION too
 
 
 class Region(IntEnum):

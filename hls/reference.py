@@ -264,7 +264,8 @@ class Reference:
             if isinstance(node, Convolution):
                 bias = row("bias", node.conditional).astype(np.int64)
                 accumulators = accumulators + (bias[:, None, None] if node.conditional else bias)
-            limits = LIMITS[self.graph.tensors[node.name].kind]
+            low, high = LIMITS[self.graph.tensors[node.name].kind]
+            limits = (0 if isinstance(node, Convolution) and node.relu else low, high)
             return requantize(accumulators, row("multiplier"), row("shift"), limits)
         if isinstance(node, Quantize) and node.fine:
             return quantize_in_two_parts(x, scalar("multiplier"), scalar("shift"))

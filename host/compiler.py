@@ -527,6 +527,8 @@ class _Encoder:
         flags = Flag(0)
         for node in operation.nodes:
             flags |= ACTIVATIONS.get(type(node), Flag(0))
+            if getattr(node, "relu", False):
+                flags |= Flag.RELU
             if isinstance(node, Quantize):
                 flags |= Flag.QUANTIZE | (Flag.FINE if node.fine else Flag(0))
             if getattr(node, "conditional", False):

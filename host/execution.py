@@ -141,7 +141,8 @@ class _Linear(Execution):
         return KeptOperand(even, odd)
 
     def requantize(self, accumulators: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, scalars: np.void) -> None:
-        vector.requantize_rows(accumulators, bias, multiplier, int(scalars["shift"]), self.output.buffer)
+        relu = bool(self.flags & Flag.RELU)
+        vector.requantize_rows(accumulators, bias, multiplier, int(scalars["shift"]), self.output.buffer, relu)
 
 
 class ConvolutionExecution(_Linear):

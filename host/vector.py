@@ -45,9 +45,12 @@ def _lookup(activation: Activation) -> np.ndarray:
     return activation(np.arange(1 << 16).astype(np.uint16).view(np.int16)).astype(np.int16)
 
 
-def requantize_rows(acc: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, shift: int, out: np.ndarray) -> None:
+def requantize_rows(
+    acc: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, shift: int, out: np.ndarray, relu: bool = False
+) -> None:
     """Accumulators [B, P, O] (exact integers, int32 or float32) plus bias int32 [1 or B, O] -> int8 or int16 ``out``."""
     low, high = limits_of(out.dtype)
+    low = 0 if relu else low
     if ACCELERATED:
         _kernels().requantize_rows(acc, bias, multiplier, shift, low, high, out)
     else:

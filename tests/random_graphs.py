@@ -61,8 +61,9 @@ class GraphBuilder:
         kind: str = VALUE,
         conditional: bool = False,
         extreme: bool = False,
+        relu: bool = False,
     ) -> str:
-        node = Convolution(self._name(), "m", (source,), kernel, stride, padding, conditional)
+        node = Convolution(self._name(), "m", (source,), kernel, stride, padding, conditional, relu)
         depth = self.tensors[source].shape[2]
         weight = self.random.integers(-127, 128, (channels, *kernel, depth))
         if extreme:
@@ -214,7 +215,7 @@ def random_unet(seed: int) -> tuple[GraphBuilder, Graph]:
     attended = build.add(build.convolution(build.mix(probabilities, v, heads), width), low)
 
     joined = build.concat(attended, down) if random.random() < 0.5 else build.concat(attended, pooled)
-    merged = build.convolution(build.quantize(joined), width, (1, 1))
+    merged = build.convolution(build.quantize(joined), width, (1, 1), relu=bool(random.random() < 0.5))
     if random.random() < 0.5:
         merged = build.relu(merged)
     up = build.convolution(build.upsample(build.quantize(merged)), width, (3, 3), padding=(1, 1, 1, 1))

@@ -336,6 +336,7 @@ struct Controller {
     static void set_common(Product& p, const Descriptor& d, const Scalars& s) {
         p.finish = true;
         p.code_output = d.flags & FLAG_CODE_OUTPUT;
+        p.relu = d.flags & FLAG_RELU;
         p.shift = s.shift;
         p.multiplier = s.multiplier0;
         p.keep_accumulators = s.keep_state;

@@ -38,7 +38,7 @@ struct Product {
     bool add_accumulators, keep_accumulators;
 
     bool finish;  // requantize and write the result
-    bool shared_multiplier, has_bias, conditional_bias, code_output;
+    bool shared_multiplier, has_bias, conditional_bias, code_output, relu;
     address_t output, bias, multipliers, bias_stride;
     int output_pitch, multiplier, shift;
 

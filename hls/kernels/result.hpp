@@ -301,7 +301,8 @@ struct Result {
 #pragma HLS UNROLL
                     if (oc < outputs) {
                         const typename A::wide x = typename A::wide(totals.pixels[pixel][oc]) + typename A::wide(bias[oc]);
-                        const typename A::wide y = A::template scale<33>(x, multipliers[oc], p.shift);
+                        typename A::wide y = A::template scale<33>(x, multipliers[oc], p.shift);
+                        if (p.relu && y < 0) y = 0;
                         if (p.code_output) {
                             A::template put<1>(row, oc, typename A::wide(A::to_code(y)));
                         } else {

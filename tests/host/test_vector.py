@@ -128,7 +128,13 @@ def test_activations_of_every_int16(bits):
     constant=st.booleans(),
     conditional=st.booleans(),
     activation=st.sampled_from(
-        [None, vector.Activation("silu", 6), vector.Activation("gelu", 8), vector.Activation("silu", 11), vector.Activation("relu", 0)]
+        [
+            None,
+            vector.Activation("silu", 6),
+            vector.Activation("gelu", 8),
+            vector.Activation("silu", 11),
+            vector.Activation("relu", 0),
+        ]
     ),
     quantizes=st.sampled_from(["not", "coarse", "fine"]),
 )

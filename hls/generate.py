@@ -84,7 +84,8 @@ def _isa_context() -> dict[str, Any]:
     for name, dtype, fields in (
         ("descriptor", isa.DESCRIPTOR, isa.DESCRIPTOR_FIELDS),
         ("scalars", isa.SCALARS, isa.SCALAR_FIELDS),
-        ("counters", isa.COUNTERS, isa.COUNTER_FIELDS),
+        ("counters", np.dtype(isa.COUNTERS.descr[: len(isa.COUNTER_FIELDS)]), isa.COUNTER_FIELDS),
+        ("decision", isa.DEFO, isa.DEFO_FIELDS),
     ):
         assert dtype.fields is not None
         entries = [

@@ -13,7 +13,7 @@ import numpy as np
 
 
 class Opcode(IntEnum):
-    """What a descriptor runs. A vector operation may carry a fused activation (SiLU, GELU, ReLU) and a fused quantizer, in this order."""
+    """What a descriptor runs. A vector operation may carry a fused activation and a fused quantizer, in this order."""
 
     CONVOLUTION = 1
     SCORES = 2
@@ -58,6 +58,7 @@ class Reference(IntEnum):
 
     ZERO = 0
     PREVIOUS_STEP = 1
+    DEFO = 2  # the Defo unit decides between the two, by the cycles that each took when it was asked for
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,12 @@ COUNTER_FIELDS = (
     Field("products", "<u8", "digit x weight products, of unused output channels of a tile too"),
     Field("dense_products", "<u8", "8x8 products of a dense array with the same tiles, padding included"),
 )
+DEFO_FIELDS = (
+    Field("original_cycles", "<u4", "of the last run for which reference zero was asked; 0: none"),
+    Field("difference_cycles", "<u4", "of the last run for which the previous step was asked; 0: none"),
+    Field("reference", "<u4", "of the last run: see Reference"),
+    Field("reserved", "<u4", "zero"),
+)
 START_CYCLES = 64  # of a descriptor, to fill the pipelines: an estimate
 READ_BEATS = (
     "weight_beats",
@@ -189,7 +196,8 @@ def _record(fields: tuple[Field, ...]) -> np.dtype:
 
 DESCRIPTOR = _record(DESCRIPTOR_FIELDS)
 SCALARS = _record(SCALAR_FIELDS)
-COUNTERS = _record(COUNTER_FIELDS)
+DEFO = _record(DEFO_FIELDS)
+COUNTERS = _record(COUNTER_FIELDS + DEFO_FIELDS)  # a linear operator's entry of Defo's table follows its counts
 COUNTER_NAMES = tuple(field.name for field in COUNTER_FIELDS)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -395,14 +396,14 @@ class ParameterLayout:
             stride = align(stride + tables[name][0, 0].nbytes)
         return ParameterLayout(graph, tables, operations, batch, vectors, shared_size, stride)
 
-    def block(self, step: int, labels: np.ndarray, temporal: dict[str, bool], keep_state: bool) -> np.ndarray:
-        """The bytes of one step. ``labels`` int [batch]; ``temporal`` says per linear node whether its reference is the previous
-        step (default: zero), ``keep_state`` whether the next step may refer to this one."""
+    def block(self, step: int, labels: np.ndarray, references: Mapping[str, Reference], keep_state: bool) -> np.ndarray:
+        """The bytes of one step. ``labels`` int [batch]; ``references`` of linear nodes (default: zero), ``keep_state`` whether
+        the next step may refer to this one."""
         group = self.graph.group_of_step[step]
         block = np.zeros(self.size, np.uint8)
         scalars = block[: len(self.operations) * SCALARS.itemsize].view(SCALARS)
         for operation in self.operations:
-            self._fill_scalars(operation, step, temporal, keep_state, scalars[operation.index])
+            self._fill_scalars(operation, step, references, keep_state, scalars[operation.index])
         for name, offset in self.vectors.items():
             table = self.tables[name]
             if offset < self.shared_size:
@@ -416,7 +417,7 @@ class ParameterLayout:
         return block
 
     def _fill_scalars(
-        self, operation: Operation, step: int, temporal: dict[str, bool], keep_state: bool, record: np.void
+        self, operation: Operation, step: int, references: Mapping[str, Reference], keep_state: bool, record: np.void
     ) -> None:
         group = self.graph.group_of_step[step]
 
@@ -425,7 +426,7 @@ class ParameterLayout:
 
         node = operation.first
         if isinstance(node, (Convolution, MatMul)):
-            record["reference"] = Reference.PREVIOUS_STEP if temporal.get(node.name, False) else Reference.ZERO
+            record["reference"] = references.get(node.name, Reference.ZERO)
             record["keep_state"], record["parity"] = keep_state, step % 2
         if isinstance(node, (Convolution, MatMul, Add, AveragePool, Softmax)):
             record["shift"] = table(node, "shift")

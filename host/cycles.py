@@ -17,6 +17,7 @@ import numpy as np
 from ..hls.config import HardwareConfig
 from ..hls.isa import (
     COUNTER_NAMES,
+    DEFO,
     DESCRIPTOR,
     READ_BEATS,
     SCALARS,
@@ -161,7 +162,8 @@ class CycleModel:
         descriptor_offsets = np.arange(len(descriptors)) * DESCRIPTOR.itemsize
         scalar_offsets = descriptors["scalars"].astype(np.int64)
         fetch = beats(descriptor_offsets, DESCRIPTOR.itemsize, config.bus_bytes)
-        self.fetch = fetch + beats(scalar_offsets, SCALARS.itemsize, config.bus_bytes)
+        entry = np.where(descriptors["opcode"] <= Opcode.MIX, DEFO.itemsize // config.bus_bytes, 0)
+        self.fetch = fetch + beats(scalar_offsets, SCALARS.itemsize, config.bus_bytes) + entry
         self._norm_parts = {  # of each GROUP_NORM that follows the convolution before it group by group
             index + 1: norm_parts(config, self.descriptors[index + 1], d["channel_groups"])
             for index, d in enumerate(self.descriptors)

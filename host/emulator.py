@@ -15,9 +15,10 @@ from ..hls.isa import (
     DESCRIPTOR,
     DESCRIPTOR_COUNT,
     SCALARS,
+    Opcode,
     Region,
 )
-from .counting import Encoded
+from . import defo
 from .cycles import CycleModel
 from .execution import Execution, Memory, prepare
 from .products import choose_backend
@@ -48,10 +49,16 @@ class EmulatorDevice(SimulatedDevice):
 
     def execute(self) -> None:
         executions = self._prepare()
-        parameters = self.region(Region.PARAMETERS).data
-        encoded = [execution.run(_scalars(parameters, execution.scalars)[0]) for execution in executions]
+        count = len(executions)
+        asked = self.region(Region.PARAMETERS).data[: count * SCALARS.itemsize].view(SCALARS)
+        records = self.region(Region.COUNTERS).data[: count * COUNTERS.itemsize].view(COUNTERS)
+        linear = np.array([execution.d["opcode"] <= Opcode.MIX for execution in executions])
+        taken = defo.decide(records, asked, linear)
+        encoded = [execution.run(scalars) for execution, scalars in zip(executions, taken, strict=True)]
         if self.counting:
-            self._store_counters(encoded)
+            assert self._model is not None
+            self._model.fill(taken, encoded, records)
+            defo.record(records, asked, taken, linear)
 
     def _prepare(self) -> list[Execution]:
         """Executable descriptors; made again when program, weights or addresses have changed."""
@@ -65,14 +72,3 @@ class EmulatorDevice(SimulatedDevice):
             self._prepared = (key, [prepare(descriptor, memory, self) for descriptor in descriptors])
             self._model = CycleModel(self.config, descriptors) if self.counting else None
         return self._prepared[1]
-
-    def _store_counters(self, encoded: list[list[Encoded]]) -> None:
-        count = len(encoded)
-        assert self._model is not None
-        records = self.region(Region.COUNTERS).data[: count * COUNTERS.itemsize].view(COUNTERS)
-        self._model.fill(_scalars(self.region(Region.PARAMETERS).data, 0, count), encoded, records)
-
-
-def _scalars(parameters: np.ndarray, offset: int, count: int = 1) -> np.ndarray:
-    """Scalar records of the parameter block."""
-    return parameters[offset : offset + count * SCALARS.itemsize].view(SCALARS)

@@ -69,7 +69,6 @@ class Execution:
         self.d: dict[str, int] = {name: int(descriptor[name]) for name in descriptor.dtype.names or ()}
         self.flags = Flag(self.d["flags"])
         self.memory, self.device = memory, device
-        self.scalars = self.d["scalars"]
         self.input = self.operand("input", ("height", "width", "channels"), bool(self.flags & Flag.CODE_INPUT))
         self.output = self.operand(
             "output", ("output_height", "output_width", "output_channels"), bool(self.flags & Flag.CODE_OUTPUT)

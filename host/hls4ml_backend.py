@@ -89,11 +89,11 @@ class DittoBackend(FPGABackend):
     ) -> dict[str, Any]:
         """``board``: its shipped configuration, unless ``hardware`` is one or a JSON file of one. ``device``: what ``predict``
         runs on, "csim" or "emulator"; ``cache``: folder of compiled C simulations."""
-        if isinstance(hardware, (str, Path)):
-            hardware = HardwareConfig.load(Path(hardware))
         if device not in ("csim", "emulator"):
             raise ValueError(f"found device {device!r}, expected csim or emulator")
-        config = hardware or default_config(board or "zcu104")
+        if hardware is None:
+            hardware = default_config(board or "zcu104")
+        config = hardware if isinstance(hardware, HardwareConfig) else HardwareConfig.load(Path(hardware))
         return {
             "Hardware": config.to_json(),
             "Device": device,

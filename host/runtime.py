@@ -21,6 +21,7 @@ from ..hls.isa import (
     COUNTERS,
     DESCRIPTOR_COUNT,
     START,
+    Reference,
     Region,
     base_registers,
 )
@@ -29,8 +30,8 @@ from .device import Buffer, Device, DeviceError
 from .emulator import EmulatorDevice
 from .schedulers import Scheduler, load_scheduler, standard_normal
 
-ORIGINAL, DIFFERENCE = "original", "difference"
-FLOWS = (ORIGINAL, DIFFERENCE)
+ORIGINAL, DIFFERENCE, DEFO = "original", "difference", "defo"
+FLOWS = (ORIGINAL, DIFFERENCE, DEFO)
 DEADLINE_S = 600.0
 
 
@@ -199,9 +200,9 @@ class Session:
         self._tensor(graph.input)[...] = encode_input(sample, scale, graph.input_parts)
         self.buffers[Region.ACTIVATIONS].flush()
 
-        keeps = flow == DIFFERENCE and step + 1 < graph.steps
-        temporal = {node.name: flow == DIFFERENCE and step > 0 for node in graph.linear_nodes}
-        self._write(Region.PARAMETERS, self.program.parameters.block(step, labels, temporal, keeps))
+        keeps = flow != ORIGINAL and step + 1 < graph.steps
+        references = dict.fromkeys((node.name for node in graph.linear_nodes), reference_of(flow, step))
+        self._write(Region.PARAMETERS, self.program.parameters.block(step, labels, references, keeps))
         self.device.write_register(CONTROL, START)
         self.device.wait(DEADLINE_S)
         self.buffers[Region.ACTIVATIONS].invalidate()
@@ -255,6 +256,13 @@ def load(
     if device is None:
         device = EmulatorDevice(config or default_config("zcu104"), counting=counting)
     return Model(artefact, device)
+
+
+def reference_of(flow: str, step: int) -> Reference:
+    """What all linear operators are asked to refer to. Defo tries reference zero, then the previous step, then decides itself."""
+    if flow == ORIGINAL or step == 0:
+        return Reference.ZERO
+    return Reference.PREVIOUS_STEP if flow == DIFFERENCE or step == 1 else Reference.DEFO
 
 
 BUNDLED_MODEL = Path(__file__).parent / "models" / "fashion-mnist"

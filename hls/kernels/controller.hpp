@@ -1,6 +1,7 @@
 // Controller: fetches descriptors, cuts each into steps for the linear and the vector unit, and counts.
 #pragma once
 
+#include "defo.hpp"
 #include "isa.hpp"
 #include "linear.hpp"
 #include "vector.hpp"
@@ -43,6 +44,15 @@ struct Controller {
                 ++i;
                 if (!fetch(program, parameters, i, next, next_scalars, next_record) || next.opcode != GROUP_NORM) return i + 1;
             }
+            const bool is_linear = d.opcode <= MIX;
+            const int asked = s.reference;
+            Decision entry = {};
+            if (is_linear) {
+                const count_t before = record.parameter_beats;
+                entry = Defo<C>::read(counters, d.node, record.parameter_beats);
+                record.cycles += record.parameter_beats - before;
+                Defo<C>::decide(entry, s);
+            }
             count_t cycles = record.cycles + next_record.cycles, last = 0;
             const int steps = steps_of(d, s, overlapped);
         run_steps:
@@ -61,6 +71,10 @@ struct Controller {
             record.cycles = dram_cycles(cycles, traffic(record) + traffic(next_record)) - last + START_CYCLES;
             next_record.cycles = last + START_CYCLES;
             store_counters(counters, d.node, record);
+            if (is_linear) {
+                Defo<C>::record(entry, asked, s.reference, record.cycles);
+                Defo<C>::store(counters, d.node, entry);
+            }
             if (overlapped) store_counters(counters, next.node, next_record);
         }
         return 0;
@@ -87,7 +101,7 @@ struct Controller {
         byte raw[COUNTERS_BYTES];
 #pragma HLS ARRAY_PARTITION variable = raw complete
         pack_counters<C>(record, raw);
-        M::store(counters, node * COUNTERS_BYTES, COUNTERS_BYTES, raw);
+        M::store(counters, node * COUNTER_RECORD_BYTES, COUNTERS_BYTES, raw);
     }
 
     // ------------------------------------------------------------------------------------------------- units

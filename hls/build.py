@@ -12,6 +12,7 @@ from pathlib import Path
 from .boards import find_board
 from .config import PORTS, HardwareConfig
 from .generate import KERNELS, environment, generate
+from .resources import parts
 
 VENDOR, LIBRARY, IP, VERSION = (
     "ditto-zynq",
@@ -65,7 +66,7 @@ def write_project(config: HardwareConfig, folder: Path) -> list[Path]:
 
 
 def write_manifest(config: HardwareConfig, folder: Path, built: bool, report: SynthesisReport | None) -> Path:
-    """``manifest.json``: what the bitstream was made for, by which tool, and what that reported."""
+    """``manifest.json``: what the bitstream was made for, what resources we estimate, by which tool, and what that reported."""
     path = folder / "manifest.json"
     content = {
         "name": bitstream_name(config),
@@ -73,6 +74,7 @@ def write_manifest(config: HardwareConfig, folder: Path, built: bool, report: Sy
         "digest": config.digest,
         "vlnv": f"{VENDOR}:{LIBRARY}:{IP}:{VERSION}",
         "built": built,
+        "estimated": {part: asdict(used) for part, used in parts(config).items()},
         "synthesis": None if report is None else asdict(report),
     }
     path.write_text(json.dumps(content, indent=1) + "\n")

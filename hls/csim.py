@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from .config import HardwareConfig
@@ -39,8 +40,13 @@ def default_cache() -> Path:
     return Path.home() / ".cache" / "ditto-zynq"
 
 
-def build_library(config: HardwareConfig, cache: Path | None = None, compiler: str = "g++") -> Path:
-    """The shared library of ``config``, compiled where the cache has none. Raises CannotCompile."""
+def build_library(
+    config: HardwareConfig,
+    cache: Path | None = None,
+    compiler: str = "g++",
+    announce: Callable[[str], object] = lambda text: None,
+) -> Path:
+    """The shared library of ``config``, compiled (which is announced) where the cache has none. Raises CannotCompile."""
     if shutil.which(compiler) is None:
         raise CannotCompile(f"found no {compiler}; run: apt-get install g++")
     headers = vendor_headers()
@@ -53,6 +59,9 @@ def build_library(config: HardwareConfig, cache: Path | None = None, compiler: s
         library = cache / f"csim-{hashlib.sha256(content).hexdigest()[:16]}.so"
         if library.is_file():
             return library
+        announce(
+            f"compiling the C simulation of {config.board} {config.digest[:8]} with {compiler}: some ten seconds, once"
+        )
         output = folder / "csim.so"
         includes = [f"-I{path}" for path in (folder, KERNELS, headers)]
         command = [compiler, *FLAGS, *includes, str(folder / "csim.cpp"), "-o", str(output)]
@@ -73,10 +82,16 @@ def _first_error(text: str) -> str:
 class CSimulation:
     """A compiled configuration. ``types``: "native" integers, or "bits" (ap_int, exact widths, some 50 times slower)."""
 
-    def __init__(self, config: HardwareConfig, types: str = "native", cache: Path | None = None):
+    def __init__(
+        self,
+        config: HardwareConfig,
+        types: str = "native",
+        cache: Path | None = None,
+        announce: Callable[[str], object] = lambda text: None,
+    ):
         if types not in TYPES:
             raise ValueError(f"found C simulation types {types!r}, expected one of {', '.join(TYPES)}")
-        library = ctypes.CDLL(str(build_library(config, cache)))
+        library = ctypes.CDLL(str(build_library(config, cache, announce=announce)))
         library.ditto_hash.restype = ctypes.c_uint32
         self.hash = int(library.ditto_hash())
         self._run = getattr(library, f"ditto_run_{types}")

@@ -215,7 +215,7 @@ def csim(model: Path | None, steps: int, batch: int, types: str, seed: int, boar
     from .runtime import load
 
     config = _config(board, hardware)
-    simulated = load(model, CSimDevice(config, types))
+    simulated = load(model, CSimDevice(config, types, announce=_announce))
     emulated = load(model, EmulatorDevice(config, counting=False, backend=backend))
     for line in compare(simulated, emulated, steps, batch, seed):
         click.echo(line)
@@ -284,10 +284,14 @@ def _load(
     if device == "csim":
         from .csim import CSimDevice
 
-        return load(model, CSimDevice(config))
+        return load(model, CSimDevice(config, announce=_announce))
     if device not in ("auto", "emulator"):
         raise ValueError(f"found device {device!r}, expected auto, emulator, csim or board")
     return load(model, EmulatorDevice(config, counting=counting, backend=backend))
+
+
+def _announce(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def _config(board: str, hardware: Path | None) -> HardwareConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +22,15 @@ if TYPE_CHECKING:
 class CSimDevice(SimulatedDevice):
     """``types``: "native", or "bits" for the exact widths of the hardware. Raises CannotCompile without g++ or headers."""
 
-    def __init__(self, config: HardwareConfig, types: str = "native", cache: Path | None = None):
+    def __init__(
+        self,
+        config: HardwareConfig,
+        types: str = "native",
+        cache: Path | None = None,
+        announce: Callable[[str], object] = lambda text: None,
+    ):
         super().__init__("csim", config, counting=True)
-        self.simulation = CSimulation(config, types, cache)
+        self.simulation = CSimulation(config, types, cache, announce)
 
     def execute(self) -> None:
         buffers = [self.region(region) for region in Region]

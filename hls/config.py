@@ -48,8 +48,9 @@ class HardwareConfig:
     def __post_init__(self) -> None:
         board = find_board(self.board)
         for field in fields(self):
-            if field.type == "int" and getattr(self, field.name) < 1:
-                raise ValueError(f"found {field.name} = {getattr(self, field.name)}, expected at least 1")
+            value = getattr(self, field.name)
+            if field.type == "int" and (type(value) is not int or value < 1):
+                raise ValueError(f"found {field.name} = {value!r}, expected a whole number, at least 1")
         if self.bus_bits not in (32, 64, 128):
             raise ValueError(f"found bus_bits = {self.bus_bits}, expected 32, 64 or 128 (a Zynq HP port)")
         if self.oc_tile % 2 or self.oc_tile % self.bus_bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..hls.config import HardwareConfig
-from ..hls.csim import CSimulation
+from ..hls.csim import TYPES, CSimulation
 from ..hls.isa import DESCRIPTOR_COUNT, ERROR, Region
 from .device import DeviceError
 from .schedulers import standard_normal
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 
 class CSimDevice(SimulatedDevice):
-    """``types``: "native", or "bits" for the exact widths of the hardware. Raises CannotCompile without g++ or headers."""
+    """``types``: "native", or "bits" for the exact widths of the hardware. Without g++ or headers the first
+    program raises CannotCompile."""
 
     def __init__(
         self,
@@ -30,7 +32,14 @@ class CSimDevice(SimulatedDevice):
         announce: Callable[[str], object] = lambda text: None,
     ):
         super().__init__("csim", config, counting=True)
-        self.simulation = CSimulation(config, types, cache, announce)
+        if types not in TYPES:
+            raise ValueError(f"found C simulation types {types!r}, expected one of {', '.join(TYPES)}")
+        self._arguments = types, cache, announce
+
+    @functools.cached_property
+    def simulation(self) -> CSimulation:
+        """Compiled when the first program starts, so that what does not fit the configuration is refused before."""
+        return CSimulation(self.config, *self._arguments)
 
     def execute(self) -> None:
         buffers = [self.region(region) for region in Region]

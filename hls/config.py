@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
@@ -106,6 +107,13 @@ class HardwareConfig:
     def dram_bytes_per_kilocycle(self) -> int:
         """DRAM bytes per 1000 accelerator cycles: the board's peak bandwidth, for reads and writes together."""
         return int(find_board(self.board).dram_gb_per_s * 1e6 / self.clock_mhz)
+
+    def modelled(self, **changes: int) -> HardwareConfig:
+        """A variant for cost models alone, which is not checked and cannot be built."""
+        variant = copy.copy(self)
+        for name, value in changes.items():
+            object.__setattr__(variant, name, value)
+        return variant
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

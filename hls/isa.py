@@ -173,7 +173,11 @@ COUNTER_FIELDS = (
     Field("dense_products", "<u8", "8x8 products of a dense array with the same tiles, padding included"),
 )
 DEFO_FIELDS = (
-    Field("original_cycles", "<u4", "of the last run for which reference zero was asked; 0: none"),
+    Field(
+        "original_cycles",
+        "<u4",
+        "of the last run for which reference zero was asked, if nothing had been kept; 0: none",
+    ),
     Field("difference_cycles", "<u4", "of the last run for which the previous step was asked; 0: none"),
     Field("reference", "<u4", "of the last run: see Reference"),
     Field("reserved", "<u4", "zero"),

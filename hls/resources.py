@@ -66,6 +66,36 @@ def check_fits(config: HardwareConfig) -> None:
         )
 
 
+def largest_dense(config: HardwareConfig) -> int:
+    """Cores that fit the board if the multipliers are a dense array: no digits to queue, and one copy of the weights for all.
+
+    The baseline of equal resources: everything else of ``config`` stays.
+    """
+    there = available(find_board(config.board))
+    cores = 1
+    while all(
+        getattr(used, name) <= USABLE[name] * getattr(there, name)
+        for used in [sum(dense_parts(config.modelled(cores=cores + 1)).values(), Resources())]
+        for name in USABLE
+    ):
+        cores += 1
+    return cores
+
+
+def dense_parts(config: HardwareConfig) -> dict[str, Resources]:
+    """The parts of a dense 8 x 8 array (two weights in a slice too) with this configuration's buffers and vector unit."""
+    board, bus = find_board(config.board), config.bus_bytes
+    columns = config.cores * config.oc_tile // 2
+    rows = block_ram(ceil_divide(config.digit_depth, 2), 8) * (config.lanes * 2)  # the operand's codes, in two buffers
+    operand = (Resources(lut=2 * STATE_MACHINE) + rows) * config.cores + lut_ram(board, 64, 8 * bus) * 2
+    dense = {
+        "compute": Resources(config.multiplier_dsps, columns * column_luts(board, config.lanes)),
+        "operands": operand + Resources(lut=2 * aligner(config) + 2 * STATE_MACHINE),
+        "weights": _weights(config.modelled(cores=1), board),
+    }
+    return {name: part for name, part in parts(config).items() if name != "digit lists"} | dense
+
+
 # ------------------------------------------------------------------------------------------------------ primitives
 
 

@@ -169,6 +169,30 @@ def profile(model: Path | None, output: Path | None, batch: int, labels: str | N
 
 
 @main.command()
+@MODEL
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write the comparison as JSON.")
+@click.option("--batch", default=16, show_default=True, help="Samples that advance together.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@BOARD
+@HARDWARE
+@reporting_errors
+def compare(model: Path | None, output: Path | None, batch: int, seed: int, as_json: bool, board: str,
+            hardware: Path | None) -> None:  # fmt: skip
+    """Compare a MODEL's time on dense int8 arrays and with differences, at equal resources of one board (emulated)."""
+    from ..hls.artefact import load as load_artefact
+    from . import compare as comparison
+    from . import output as out
+    from .runtime import BUNDLED_MODEL
+
+    artefact = load_artefact(BUNDLED_MODEL if model is None else model)
+    data = comparison.compare(artefact, _config(board, hardware), batch, seed, _announce)
+    if output is not None:
+        out.write_text(output, json.dumps(data, indent=1) + "\n")
+    click.echo(json.dumps(data) if as_json else comparison.table(data), nl=as_json)
+
+
+@main.command()
 @click.argument("model")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the quantized model.")
 @click.option("--scheduler", default="ddim", show_default=True, help="ddim or ddpm.")

@@ -17,6 +17,7 @@ import numpy as np
 from ..hls.config import HardwareConfig
 from ..hls.isa import (
     COUNTER_NAMES,
+    COUNTERS,
     DEFO,
     DESCRIPTOR,
     READ_BEATS,
@@ -172,8 +173,21 @@ class CycleModel:
         self._models: dict[tuple[int, ...], list[ProductModel]] = {}
         self._vector: dict[int, Counts] = {}
 
-    def fill(self, scalars: np.ndarray, encoded: list[list[Encoded]], records: np.ndarray) -> None:
-        """``encoded[i]``: the digits of operation i's operands, none for one of the vector unit."""
+    def fill(self, scalars: np.ndarray, encoded: list[list[Encoded]], records: np.ndarray) -> Array:
+        """``encoded[i]``: the digits of operation i's operands, none for one of the vector unit.
+
+        Returns the cycles int64 [operations] that the step would take if operators with reference zero kept nothing.
+        """
+        self._fill(scalars, encoded, records)
+        keeping = (scalars["reference"] == Reference.ZERO) & (scalars["keep_state"] != 0)
+        if not np.any(keeping):
+            return records["cycles"].astype(np.int64)
+        lean_scalars, lean = scalars.copy(), np.zeros_like(records)
+        lean_scalars["keep_state"][keeping] = 0
+        self._fill(lean_scalars, encoded, lean)
+        return lean["cycles"].astype(np.int64)
+
+    def _fill(self, scalars: np.ndarray, encoded: list[list[Encoded]], records: np.ndarray) -> None:
         rows = []
         for index, d in enumerate(self.descriptors):
             if encoded[index]:
@@ -185,6 +199,27 @@ class CycleModel:
             records[name] = column
         records["parameter_beats"] += self.fetch.astype(np.uint64)
         records["cycles"] = self._total_cycles(records)
+
+    def dense(self) -> np.ndarray:
+        """Counter records of a step on a dense array with the same multipliers, buffers and ports: no digits, no history."""
+        records, scalars = np.zeros(len(self.descriptors), COUNTERS), np.zeros(len(self.descriptors), SCALARS)
+        encoded: list[list[Encoded]] = []
+        for index, d in enumerate(self.descriptors):
+            linear = d["opcode"] <= Opcode.MIX
+            encoded.append(
+                [model.dense() for model in self._product_models(index, d, scalars[index])] if linear else []
+            )
+        self.fill(scalars, encoded, records)
+        return records
+
+    def _product_models(self, index: int, d: Mapping[str, int], scalars: np.void) -> list[ProductModel]:
+        key = (index, int(scalars["reference"]), int(scalars["keep_state"]), int(scalars["parity"]))
+        if key not in self._models:
+            attention = d["opcode"] != Opcode.CONVOLUTION
+            products = attention_products(d, scalars) if attention else [convolution_product(d, scalars)]
+            groups = max(d["channel_groups"], 1)
+            self._models[key] = [ProductModel(self.config, product, groups) for product in products]
+        return self._models[key]
 
     def _total_cycles(self, records: np.ndarray) -> Array:
         """With the fetching of descriptors and DRAM's bandwidth, which a convolution and the GroupNorm it overlaps with share."""
@@ -214,16 +249,11 @@ class CycleModel:
         return sum(max(pair) for pair in zip(convolution, [0, *norm[:-1]], strict=True))
 
     def _linear(self, index: int, d: Mapping[str, int], scalars: np.void, encoded: list[Encoded]) -> Counts:
-        key = (index, int(scalars["reference"]), int(scalars["keep_state"]), int(scalars["parity"]))
-        attention = d["opcode"] != Opcode.CONVOLUTION
-        if key not in self._models:
-            products = attention_products(d, scalars) if attention else [convolution_product(d, scalars)]
-            groups = max(d["channel_groups"], 1)
-            self._models[key] = [ProductModel(self.config, product, groups) for product in products]
-        counted = [model.count(part) for model, part in zip(self._models[key], encoded, strict=True)]
+        models = self._product_models(index, d, scalars)
+        counted = [model.count(part) for model, part in zip(models, encoded, strict=True)]
         if d["channel_groups"] > 1:
-            counted[0]["cycles"] = self._overlap(index, self._models[key][0].group_cycles)
-        if attention and scalars["keep_state"] and len(counted) == 1:
+            counted[0]["cycles"] = self._overlap(index, models[0].group_cycles)
+        if d["opcode"] != Opcode.CONVOLUTION and scalars["keep_state"] and len(counted) == 1:
             counted.append(keep_other_counts(self.config, d, scalars))
         if len(counted) == 1:
             return counted[0]

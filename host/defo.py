@@ -1,6 +1,7 @@
 """The Defo unit (Ditto, HPCA 2025) as ``kernels/defo.hpp`` has it: which reference linear operators take, by what each cost.
 
-Its table is part of the counter records: the cycles of the last run for which reference zero, or the previous step, was asked.
+Its table is part of the counter records: the cycles of the last run for which reference zero, or the previous step, was
+asked. Who takes reference zero for good keeps nothing for a next step, so the former are without what keeping costs.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ def decide(records: np.ndarray, asked: np.ndarray, linear: np.ndarray) -> np.nda
     return taken
 
 
-def record(records: np.ndarray, asked: np.ndarray, taken: np.ndarray, linear: np.ndarray) -> None:
-    """Enter the cycles of a step's counter records in the table."""
-    cycles = np.minimum(records["cycles"], np.iinfo(np.uint32).max).astype(np.uint32)
-    for field, reference in (("original_cycles", Reference.ZERO), ("difference_cycles", Reference.PREVIOUS_STEP)):
+def record(records: np.ndarray, lean: np.ndarray, asked: np.ndarray, taken: np.ndarray, linear: np.ndarray) -> None:
+    """Enter the cycles of a step's counter records in the table; ``lean``: those without what keeping operands costs."""
+    for field, reference, cycles in (
+        ("original_cycles", Reference.ZERO, lean),
+        ("difference_cycles", Reference.PREVIOUS_STEP, records["cycles"]),
+    ):
         chosen = linear & (asked["reference"] == reference)
-        records[field][chosen] = cycles[chosen]
+        records[field][chosen] = np.minimum(cycles[chosen], np.iinfo(np.uint32).max)
     records["reference"][linear] = taken["reference"][linear]

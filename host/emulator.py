@@ -57,8 +57,8 @@ class EmulatorDevice(SimulatedDevice):
         encoded = [execution.run(scalars) for execution, scalars in zip(executions, taken, strict=True)]
         if self.counting:
             assert self._model is not None
-            self._model.fill(taken, encoded, records)
-            defo.record(records, asked, taken, linear)
+            lean = self._model.fill(taken, encoded, records)
+            defo.record(records, lean, asked, taken, linear)
 
     def _prepare(self) -> list[Execution]:
         """Executable descriptors; made again when program, weights or addresses have changed."""

@@ -222,6 +222,14 @@ class ProductModel:
 
     # ------------------------------------------------------------------------------------------------- counts
 
+    def dense(self) -> Encoded:
+        """What an array would take that multiplies every code of a window, padding too: a cycle per tap and word."""
+        p = self.product
+        shape = (p.instances * p.samples, p.output_height, p.chunks)
+        cycles = np.broadcast_to(p.output_width * p.kernel[0] * p.kernel[1] * self.words, shape)
+        classes = np.zeros((p.instances * p.samples, p.height, p.chunks, 3), np.int64)
+        return Encoded(classes, cycles, np.zeros(shape, np.int64))
+
     def count(self, encoded: Encoded) -> Counts:
         """All counters of the product, from the digits of its operand ([I * S, ...])."""
         p = self.product

@@ -53,7 +53,7 @@ struct Controller {
                 record.cycles += record.parameter_beats - before;
                 Defo<C>::decide(entry, s);
             }
-            count_t cycles = record.cycles + next_record.cycles, last = 0;
+            count_t cycles = record.cycles + next_record.cycles, last = 0, lean_cycles = cycles, keeping_beats = 0;
             const int steps = steps_of(d, s, overlapped);
         run_steps:
             for (int step = 0; step < steps; ++step) {
@@ -65,14 +65,18 @@ struct Controller {
                 add(record, linear);
                 add(overlapped ? next_record : record, vector);
                 cycles += linear.cycles > vector.cycles ? linear.cycles : vector.cycles;
+                lean_cycles += linear.lean_cycles > vector.cycles ? linear.lean_cycles : vector.cycles;
+                keeping_beats += linear.keeping_beats;
                 if (overlapped) last = vector.cycles;
             }
             // The last group's normalization overlaps with nothing; its cycles are the GROUP_NORM's.
-            record.cycles = dram_cycles(cycles, traffic(record) + traffic(next_record)) - last + START_CYCLES;
+            const count_t beats = traffic(record) + traffic(next_record);
+            record.cycles = dram_cycles(cycles, beats) - last + START_CYCLES;
             next_record.cycles = last + START_CYCLES;
             store_counters(counters, d.node, record);
             if (is_linear) {
-                Defo<C>::record(entry, asked, s.reference, record.cycles);
+                const count_t lean = dram_cycles(lean_cycles, beats - keeping_beats) - last + START_CYCLES;
+                Defo<C>::record(entry, asked, s.reference, asked == ZERO ? lean : record.cycles);
                 Defo<C>::store(counters, d.node, entry);
             }
             if (overlapped) store_counters(counters, next.node, next_record);
@@ -130,6 +134,7 @@ struct Controller {
             counters.kept_beats += copied.kept_beats;
             counters.merged_beats += copied.merged_beats;
             counters.cycles += copied.cycles;
+            counters.keeping_beats += copied.input_beats + copied.kept_beats + copied.merged_beats;
         }
     }
 

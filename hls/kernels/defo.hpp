@@ -1,5 +1,6 @@
 // Defo unit (Ditto, HPCA 2025): the cycles of every linear operator with reference zero and with the previous step, and the
-// cheaper of the two. The table of 32-bit counts lies behind the counter records, so every batch has its own.
+// cheaper of the two. Who takes reference zero for good keeps nothing for a next step, so the first count is without what keeping
+// costs. The table of 32-bit counts lies behind the counter records, so every batch has its own.
 #pragma once
 
 #include "isa.hpp"

@@ -19,6 +19,7 @@ struct LinearCounters {
     count_t weight_beats, input_beats, previous_beats, kept_beats, accumulator_reads, accumulator_writes, output_beats;
     count_t parameter_beats, merged_beats;  // merged: written beats that had to be read first
     count_t dense_products, cycles;
+    count_t lean_cycles, keeping_beats;  // if nothing were kept for a next step; what keeping takes of DRAM's traffic
 };
 
 // What stays on chip from phase to phase: the weights, and the sums of earlier chunks.
@@ -68,8 +69,10 @@ struct Linear {
                 for (int first = 0; first < all; first += phases) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 16
                     const Phase phase = T::phase_at(p, start, first);
-                    WeightLoader<C>::load(weights, activations, state, p, phase, buffers.weights, counters.weight_beats,
-                                          counters.cycles);
+                    count_t loading = 0;
+                    WeightLoader<C>::load(weights, activations, state, p, phase, buffers.weights, counters.weight_beats, loading);
+                    counters.cycles += loading;
+                    counters.lean_cycles += loading;
                     run_phases(parameters, activations, activations_out, state, state_out, sums, sums_out, p, phase, phases,
                                buffers.weights, buffers.totals, counters);
                 }
@@ -85,7 +88,7 @@ struct Linear {
     static void run_phases(const word* parameters, const word* activations, word* activations_out, const word* state,
                            word* state_out, const word* sums_in, word* sums_out, const Product& p, const Phase& first,
                            int phases, const WeightBanks<C>& banks, BlockSums<C>& totals, LinearCounters& counters) {
-        Timeline timeline = {};
+        Timeline timeline = {}, lean = {};
     run_phases_loop:
         for (int i = 0; i < phases; ++i) {
 #pragma HLS DATAFLOW
@@ -108,9 +111,10 @@ struct Linear {
             encode(activations, state, state_out, p, first, i, lists, encoded);
             compute(p, first, i, lists, banks, sums, computed);
             finish(parameters, activations_out, sums_in, sums_out, p, first, i, sums, totals, finished);
-            tally(encoded, computed, finished, timeline, counters);
+            tally(encoded, computed, finished, timeline, lean, counters);
         }
         counters.cycles += timeline.finished;
+        counters.lean_cycles += lean.finished;
     }
 
     static void encode(const word* activations, const word* state, word* state_out, const Product& p, const Phase& first,
@@ -148,8 +152,10 @@ struct Linear {
     }
 
     static void tally(const OperandCounters& encoded, const ComputeCounters& computed, const ResultCounters& finished,
-                      Timeline& timeline, LinearCounters& counters) {
+                      Timeline& timeline, Timeline& lean, LinearCounters& counters) {
         timeline.add(encoded.cycles, computed.slowest, finished.cycles);
+        lean.add(encoded.lean_cycles, computed.slowest, finished.lean_cycles);
+        counters.keeping_beats += encoded.kept_beats + encoded.merged_beats + finished.accumulator_writes + finished.kept_merged;
         counters.encode.words += encoded.encode.words;
         counters.encode.elements += encoded.encode.elements;
         counters.encode.zeros += encoded.encode.zeros;
@@ -162,7 +168,7 @@ struct Linear {
         counters.input_beats += encoded.input_beats;
         counters.previous_beats += encoded.previous_beats;
         counters.kept_beats += encoded.kept_beats;
-        counters.merged_beats += encoded.merged_beats + finished.merged_beats;
+        counters.merged_beats += encoded.merged_beats + finished.output_merged + finished.kept_merged;
         counters.accumulator_reads += finished.accumulator_reads;
         counters.accumulator_writes += finished.accumulator_writes;
         counters.output_beats += finished.output_beats;

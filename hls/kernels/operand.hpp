@@ -13,7 +13,8 @@ namespace ditto {
 
 struct OperandCounters {
     EncodeCounters encode;
-    count_t input_beats, previous_beats, kept_beats, merged_beats, cycles;
+    count_t input_beats, previous_beats, kept_beats, merged_beats;  // merged: of what is kept
+    count_t cycles, lean_cycles;                                    // lean: if nothing were kept
 };
 
 // Operand codes that lie together in memory, for one core: pixels of a row, or rows of a channel of a gathered operand.
@@ -262,9 +263,9 @@ struct Operand {
         counters.kept_beats += kept_beats;
         counters.merged_beats += merged_beats;
         count_t cycles = input_beats > previous_beats ? input_beats : previous_beats;
-        if (kept_beats > cycles) cycles = kept_beats;
         if (encoders > cycles) cycles = encoders;
-        counters.cycles += cycles + turning;
+        counters.lean_cycles += cycles + turning;
+        counters.cycles += (kept_beats > cycles ? kept_beats : cycles) + turning;
     }
 
     // Rows from ACTIVATIONS to STATE as they are.

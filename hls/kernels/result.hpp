@@ -13,7 +13,8 @@ namespace ditto {
 
 struct ResultCounters {
     count_t vectors;  // iterations of the vector unit: one per pixel and chunk, one per vector of the result
-    count_t accumulator_reads, accumulator_writes, output_beats, parameter_beats, merged_beats, cycles;
+    count_t accumulator_reads, accumulator_writes, output_beats, parameter_beats, output_merged, kept_merged;
+    count_t cycles, lean_cycles;  // lean: if no accumulators were kept
 };
 
 // Sums of a tile's pixels.
@@ -58,7 +59,7 @@ struct Result {
         finish_tiles(p, phase, blocks, sums, totals, added, kept, constants, results, adding, requantizing);
         write_accumulators(sums_out, p, phase, blocks, kept, writes, kept_merged);
         write_results(activations_out, p, phase, blocks, results, output_beats, output_merged);
-        tally(adding, requantizing, reads, writes, output_beats, parameter_beats, kept_merged + output_merged, counters);
+        tally(adding, requantizing, reads, writes, output_beats, parameter_beats, output_merged, kept_merged, counters);
     }
 
     // ------------------------------------------------------------------------------------------------- memory
@@ -317,19 +318,20 @@ struct Result {
     }
 
     static void tally(count_t adding, count_t requantizing, count_t reads, count_t writes, count_t output_beats,
-                      count_t parameter_beats, count_t merged_beats, ResultCounters& counters) {
+                      count_t parameter_beats, count_t output_merged, count_t kept_merged, ResultCounters& counters) {
         counters.vectors += adding + requantizing;
         counters.accumulator_reads += reads;
         counters.accumulator_writes += writes;
         counters.output_beats += output_beats;
         counters.parameter_beats += parameter_beats;
-        counters.merged_beats += merged_beats;
+        counters.output_merged += output_merged;
+        counters.kept_merged += kept_merged;
         count_t cycles = adding > requantizing ? adding : requantizing;
         if (reads > cycles) cycles = reads;
-        if (writes > cycles) cycles = writes;
         if (output_beats > cycles) cycles = output_beats;
         if (parameter_beats > cycles) cycles = parameter_beats;
-        counters.cycles += cycles;
+        counters.lean_cycles += cycles;
+        counters.cycles += writes > cycles ? writes : cycles;
     }
 };
 

@@ -24,8 +24,8 @@ def test_the_cheaper_one_is_taken_and_unknown_ones_are_tried():
     assert asked["keep_state"].tolist() == [1] * 5
     records["cycles"] = [7, 8, 9, 2**40, 5]
     asked["reference"] = [Reference.ZERO, Reference.PREVIOUS_STEP, Reference.DEFO, Reference.ZERO, Reference.ZERO]
-    defo.record(records, asked, taken, LINEAR)
-    assert records["original_cycles"].tolist() == [7, 10, 10, 2**32 - 1, 9]
+    defo.record(records, records["cycles"] - 1, asked, taken, LINEAR)
+    assert records["original_cycles"].tolist() == [6, 10, 10, 2**32 - 1, 9]
     assert records["difference_cycles"].tolist() == [5, 8, 9, 10, 1]
     assert records["reference"].tolist() == [zero, previous, previous, zero, 0]
 
@@ -40,7 +40,8 @@ def test_a_run_settles_on_the_cheaper_reference(tiny_model):
         session.run_step(sample + step, step, labels, "defo")
         steps.append(session.counters())
     linear = np.array([op.first in tiny_model.graph.linear_nodes for op in session.program.operations])
-    original, difference = steps[0]["cycles"], steps[1]["cycles"]
+    original, difference = steps[-1]["original_cycles"], steps[1]["cycles"]
+    assert np.all((original < steps[0]["cycles"])[linear]), "what keeping costs is no cost of reference zero"
     expected = np.where(difference < original, Reference.PREVIOUS_STEP, Reference.ZERO)[linear]
     for counters in steps[2:]:
         assert np.array_equal(counters["reference"][linear], expected)

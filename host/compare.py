@@ -1,0 +1,168 @@
+"""Accelerators beside each other on one board: the same program, memory system and vector unit, other linear units.
+
+All cycles are emulated by one cost model (:mod:`.cycles`). The dense baselines are ITC, the int8 tensor-core-like array that
+Ditto compares with (HPCA 2025, table III): a cycle per tap and word of channels, nothing skipped, no history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ..hls.artefact import QuantizedModel
+from ..hls.config import HardwareConfig
+from ..hls.isa import READ_BEATS, WRITTEN_BEATS, Reference
+from ..hls.resources import largest_dense
+from .compiler import compile_program
+from .cycles import CycleModel
+from .emulator import EmulatorDevice
+from .runtime import DEFO, DIFFERENCE, ORIGINAL, Model, Record
+
+BASELINE = "itc"
+WARM_UP = 2  # steps in which Defo tries either reference
+
+
+@dataclass(frozen=True)
+class Design:
+    """What one accelerator takes for an image: cycles of all steps, and DRAM bytes; ``assumes`` says what it stands for."""
+
+    name: str
+    assumes: str
+    cores: int
+    cycles_per_image: float
+    vector_cycles_per_image: float
+    dram_bytes_per_image: float
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of the differences between steps, over all linear operators and steps with a previous one, weighted by MACs.
+
+    ``bops_reduction``: bit operations saved against 8 x 8 bits, where zeros cost none and differences of 4 bits half (Ditto's
+    classes); ``digit_products``: products of digits that the engine multiplies per product of the dense array.
+    """
+
+    zero: float
+    fits_4_bits: float
+    bops_reduction: float
+    digit_products: float
+    defo_oracle_agreement: float
+    defo_layers_original: float
+
+
+def compare(
+    artefact: QuantizedModel, config: HardwareConfig, batch: int = 16, seed: int = 0,
+    progress: Callable[[str], object] = lambda text: None,
+) -> dict[str, Any]:  # fmt: skip
+    """All designs on ``config``'s board for one batch; JSON-ready."""
+    records: dict[str, Record] = {}
+    for flow in (ORIGINAL, DIFFERENCE, DEFO):
+        progress(f"emulating {batch} samples with flow {flow}")
+        record = Model(artefact, EmulatorDevice(config)).generate(batch, None, seed, batch, flow, progress=False).record
+        assert record is not None
+        records[flow] = record
+    designs = list(_designs(artefact, config, batch, records))
+    baseline = next(design for design in designs if design.name == BASELINE).cycles_per_image
+    milliseconds = 1e-3 / config.clock_mhz
+    return {
+        "kind": "emulated",
+        "configuration": config.to_json(),
+        "batch": batch,
+        "steps": artefact.graph.steps,
+        "designs": [
+            {
+                **asdict(design),
+                "ms_per_image": design.cycles_per_image * milliseconds,
+                "speedup": baseline / design.cycles_per_image,
+            }
+            for design in designs
+        ],
+        "statistics": asdict(statistics(records)),
+    }
+
+
+def _designs(
+    artefact: QuantizedModel, config: HardwareConfig, batch: int, records: dict[str, Record]
+) -> Iterator[Design]:
+    most = largest_dense(config)
+    for name, cores, assumes in (
+        (BASELINE, most, "dense 8x8 array of as many cores as fit the board without digit queues (hls/resources.py)"),
+        ("itc-same", config.cores, "dense 8x8 array with the same multipliers as the configuration"),
+    ):
+        modelled = config.modelled(cores=cores)
+        program = compile_program(artefact.graph, artefact.tables, modelled, batch)
+        step = CycleModel(modelled, program.descriptors).dense()
+        linear = np.array([op.first in artefact.graph.linear_nodes for op in program.operations])
+        yield _design(name, assumes, cores, np.stack([step] * artefact.graph.steps), linear, batch, config)
+    linear = _linear(artefact, records[ORIGINAL])
+    for name, flow, assumes in (
+        ("digits", ORIGINAL, "digits of the codes themselves, zeros skipped: reference zero in every step"),
+        ("difference", DIFFERENCE, "Ditto without Defo: the previous step wherever there is one"),
+        ("ditto", DEFO, "Ditto with Defo: per operator the cheaper of both, after a step of each"),
+    ):
+        yield _design(name, assumes, config.cores, records[flow].counters, linear, batch, config)
+
+
+def _linear(artefact: QuantizedModel, record: Record) -> np.ndarray:
+    names = {node.name for node in artefact.graph.linear_nodes}
+    return np.array([name in names for name in record.names])
+
+
+def _design(
+    name: str, assumes: str, cores: int, counters: np.ndarray, linear: np.ndarray, batch: int, config: HardwareConfig
+) -> Design:
+    """``counters`` [steps, operations]."""
+    beats = sum(int(counters[field].sum()) for field in (*READ_BEATS, *WRITTEN_BEATS))
+    return Design(
+        name, assumes, cores, int(counters["cycles"].sum()) / batch, int(counters["cycles"][:, ~linear].sum()) / batch,
+        beats * config.bus_bytes / batch,
+    )  # fmt: skip
+
+
+def statistics(records: dict[str, Record]) -> Statistics:
+    """From the runs with reference zero, with the previous step, and with Defo."""
+    original, difference, defo = (records[flow].counters for flow in (ORIGINAL, DIFFERENCE, DEFO))
+    linear = difference["elements"][0] > 0
+    later = difference[1:, linear]
+    elements, dense = later["elements"].astype(np.float64), later["dense_products"].astype(np.float64)
+    zero, narrow = later["zeros"] / elements, later["narrow"] / elements
+    settled = defo[WARM_UP:, linear]["reference"] == Reference.PREVIOUS_STEP
+    cheaper = (difference["cycles"] < original["cycles"])[WARM_UP:, linear]
+    return Statistics(
+        zero=float(np.average(zero, weights=dense)),
+        fits_4_bits=float(np.average(zero + narrow, weights=dense)),
+        bops_reduction=float(1 - np.average(1 - zero - narrow / 2, weights=dense)),
+        digit_products=float(later["products"].sum() / dense.sum()),
+        defo_oracle_agreement=float((settled == cheaper).mean()) if settled.size else 1.0,
+        defo_layers_original=float(1 - settled.mean()) if settled.size else 0.0,
+    )
+
+
+def table(data: dict[str, Any]) -> str:
+    """The comparison for people."""
+    config = data["configuration"]
+    lines = [
+        f"{config['board']} at {config['clock_mhz']} MHz, {data['steps']} steps, batch {data['batch']}. Cycles are emulated.",
+        f"{'design':12} {'cores':>5} {'ms/image':>9} {'speedup':>8} {'vector':>7} {'MB/image':>9}  what it is",
+    ]
+    for design in data["designs"]:
+        vector = design["vector_cycles_per_image"] / design["cycles_per_image"]
+        lines.append(
+            f"{design['name']:12} {design['cores']:>5} {design['ms_per_image']:>9.1f} {design['speedup']:>8.2f} {vector:>7.0%} "
+            f"{design['dram_bytes_per_image'] / 1e6:>9.1f}  {design['assumes']}"
+        )
+    found = data["statistics"]
+    lines += [
+        "",
+        f"{'differences between steps (weighted by MACs)':48} {'found':>7} {'Ditto, HPCA 2025':>17}",
+        f"{'zero':48} {found['zero']:>7.1%} {'44.5%':>17}",
+        f"{'fit 4 bits (zeros too)':48} {found['fits_4_bits']:>7.1%} {'96%':>17}",
+        f"{'bit operations saved against 8 x 8':48} {found['bops_reduction']:>7.1%} {'53.3%':>17}",
+        f"{'digit products per dense product':48} {found['digit_products']:>7.2f}",
+        f"{'decisions of Defo that an oracle shares':48} {found['defo_oracle_agreement']:>7.1%} {'92%':>17}",
+        f"{'decisions for reference zero':48} {found['defo_layers_original']:>7.1%} {'14.4%':>17}",
+    ]
+    return "\n".join(lines) + "\n"

@@ -19,6 +19,7 @@ from ..hls.resources import largest_dense
 from .compiler import compile_program
 from .cycles import CycleModel
 from .emulator import EmulatorDevice
+from .energy import energy
 from .runtime import DEFO, DIFFERENCE, ORIGINAL, Model, Record
 
 BASELINE = "itc"
@@ -35,6 +36,7 @@ class Design:
     cycles_per_image: float
     vector_cycles_per_image: float
     dram_bytes_per_image: float
+    energy_uj_per_image: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def _designs(
         program = compile_program(artefact.graph, artefact.tables, modelled, batch)
         step = CycleModel(modelled, program.descriptors).dense()
         linear = np.array([op.first in artefact.graph.linear_nodes for op in program.operations])
-        yield _design(name, assumes, cores, np.stack([step] * artefact.graph.steps), linear, batch, config)
+        yield _design(name, assumes, cores, np.stack([step] * artefact.graph.steps), linear, batch, config, dense=True)
     linear = _linear(artefact, records[ORIGINAL])
     for name, flow, assumes in (
         ("digits", ORIGINAL, "digits of the codes themselves, zeros skipped: reference zero in every step"),
@@ -112,13 +114,17 @@ def _linear(artefact: QuantizedModel, record: Record) -> np.ndarray:
 
 
 def _design(
-    name: str, assumes: str, cores: int, counters: np.ndarray, linear: np.ndarray, batch: int, config: HardwareConfig
-) -> Design:
-    """``counters`` [steps, operations]."""
+    name: str, assumes: str, cores: int, counters: np.ndarray, linear: np.ndarray, batch: int, config: HardwareConfig,
+    dense: bool = False,
+) -> Design:  # fmt: skip
+    """``counters`` [steps, operations]. All cores of a dense array read one weight; those with digits read one each."""
     beats = sum(int(counters[field].sum()) for field in (*READ_BEATS, *WRITTEN_BEATS))
+    products = int(counters["dense_products" if dense else "products"].sum()) / batch
+    dram = beats * config.bus_bytes / batch
+    spent = energy(products, 8 if dense else 5, cores if dense else 1, dram)
     return Design(
         name, assumes, cores, int(counters["cycles"].sum()) / batch, int(counters["cycles"][:, ~linear].sum()) / batch,
-        beats * config.bus_bytes / batch,
+        dram, {**asdict(spent), "total": spent.total},
     )  # fmt: skip
 
 
@@ -145,14 +151,16 @@ def table(data: dict[str, Any]) -> str:
     """The comparison for people."""
     config = data["configuration"]
     lines = [
-        f"{config['board']} at {config['clock_mhz']} MHz, {data['steps']} steps, batch {data['batch']}. Cycles are emulated.",
-        f"{'design':12} {'cores':>5} {'ms/image':>9} {'speedup':>8} {'vector':>7} {'MB/image':>9}  what it is",
+        f"{config['board']} at {config['clock_mhz']} MHz, {data['steps']} steps, batch {data['batch']}. Cycles are emulated, "
+        "energy is estimated (host/energy.py).",
+        f"{'design':12} {'cores':>5} {'ms/image':>9} {'speedup':>8} {'vector':>7} {'MB/image':>9} {'mJ/image':>9}  what it is",
     ]
     for design in data["designs"]:
         vector = design["vector_cycles_per_image"] / design["cycles_per_image"]
         lines.append(
             f"{design['name']:12} {design['cores']:>5} {design['ms_per_image']:>9.1f} {design['speedup']:>8.2f} {vector:>7.0%} "
-            f"{design['dram_bytes_per_image'] / 1e6:>9.1f}  {design['assumes']}"
+            f"{design['dram_bytes_per_image'] / 1e6:>9.1f} {design['energy_uj_per_image']['total'] / 1e3:>9.2f}  "
+            f"{design['assumes']}"
         )
     found = data["statistics"]
     lines += [

@@ -1,0 +1,91 @@
+"""The comparison: the dense baseline is counted by hand, Defo is never worse than either plus its warm-up, energies add up."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from ditto_zynq.hls.config import default_config
+from ditto_zynq.hls.resources import USABLE, Resources, available, dense_parts, find_board, largest_dense
+from ditto_zynq.host.cli import main
+from ditto_zynq.host.compare import WARM_UP, compare
+from ditto_zynq.host.compiler import compile_program
+from ditto_zynq.host.cycles import CycleModel
+from ditto_zynq.host.emulator import EmulatorDevice
+from ditto_zynq.host.energy import energy
+from ditto_zynq.host.runtime import Model
+
+from tests.random_graphs import GraphBuilder
+
+CONFIG = default_config("zcu104")
+
+
+def test_a_dense_convolution_by_hand():
+    """4 x 6 pixels, 20 channels, 3 x 3 taps, 40 outputs: 3 words of 8 lanes, 2 tiles, and nothing is skipped."""
+    build = GraphBuilder(0)
+    graph = build.graph(build.convolution(build.input((4, 6, 20)), 40, (3, 3), padding=(1, 1, 1, 1)))
+    program = compile_program(graph, build.tables, CONFIG, 2)
+    (record,) = CycleModel(CONFIG, program.descriptors).dense()
+    assert record["compute_cycles"] == 2 * 24 * 9 * 3 * 2
+    assert record["dense_products"] == 2 * 24 * 9 * 20 * 64
+    assert (
+        record["previous_beats"] == record["kept_beats"] == record["accumulator_write_beats"] == record["digits"] == 0
+    )
+    blocks = 2 * -(-4 // int(program.descriptors[0]["block_rows"]))
+    assert record["cycles"] >= record["compute_cycles"] / min(CONFIG.cores, blocks)
+
+
+@pytest.mark.parametrize("board", ["zcu104", "kv260", "pynq-z2"])
+def test_the_dense_array_uses_what_fits(board):
+    config = default_config(board)
+    cores = largest_dense(config)
+    assert cores >= config.cores, "without queues at least as many multipliers fit"
+    there = available(find_board(board))
+    for count, fits in ((cores, True), (cores + 1, False)):
+        used = sum(dense_parts(config.modelled(cores=count)).values(), Resources())
+        assert all(getattr(used, name) <= USABLE[name] * getattr(there, name) for name in USABLE) == fits
+
+
+@pytest.mark.parametrize("board", ["zcu104", "pynq-z2"])
+def test_defo_is_no_slower_than_either_after_its_warm_up(tiny_model, board):
+    """Step by step and operator by operator it takes what the cheaper flow takes, if costs stay as they were measured."""
+    config, totals = default_config(board), {}
+    for flow in ("original", "difference", "defo"):
+        record = Model(tiny_model, EmulatorDevice(config)).generate(4, None, 0, 4, flow, progress=False).record
+        totals[flow] = record.counters["cycles"].astype(np.int64)
+    warm_up = totals["defo"][:WARM_UP].sum()
+    slack = 1.02  # costs of differences drift from step to step; the decision is made once
+    assert totals["defo"].sum() <= warm_up + slack * min(totals["original"].sum(), totals["difference"].sum())
+
+
+def test_the_result(tiny_model):
+    data = compare(tiny_model, CONFIG, batch=2)
+    designs = {design["name"]: design for design in data["designs"]}
+    assert list(designs) == ["itc", "itc-same", "digits", "difference", "ditto"] and designs["itc"]["speedup"] == 1
+    assert designs["itc"]["cycles_per_image"] <= designs["itc-same"]["cycles_per_image"]
+    memory = {name: design["dram_bytes_per_image"] for name, design in designs.items()}
+    assert memory["digits"] < memory["ditto"] <= memory["difference"]
+    found = data["statistics"]
+    assert 0 < found["zero"] < found["fits_4_bits"] <= 1 and 0 <= found["defo_oracle_agreement"] <= 1
+    assert found["bops_reduction"] == pytest.approx(found["zero"] + (found["fits_4_bits"] - found["zero"]) / 2)
+    json.dumps(data)
+
+
+def test_energy():
+    one = energy(1e6, 8, 1, 0)
+    assert (
+        one.products == pytest.approx(0.3) and one.weights == pytest.approx(1.25) and one.total == pytest.approx(1.55)
+    )
+    assert energy(1e6, 8, 10, 0).weights == pytest.approx(0.125) and energy(0, 5, 1, 8).dram == pytest.approx(1.3e-3)
+
+
+def test_the_command(tiny_folder, tmp_path):
+    path = tmp_path / "comparison.json"
+    result = CliRunner().invoke(main, ["compare", str(tiny_folder), "--batch", "2", "-o", str(path)])
+    assert result.exit_code == 0, result.output
+    assert "Cycles are emulated" in result.stdout and "Ditto, HPCA 2025" in result.stdout
+    assert json.loads(path.read_text())["batch"] == 2
+    result = CliRunner().invoke(main, ["compare", str(tiny_folder), "--batch", "0"])
+    assert result.exit_code == 1 and "expected at least 1" in result.stderr

@@ -7,6 +7,8 @@ would fight for the cores.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..hls.config import HardwareConfig
@@ -31,7 +33,7 @@ class EmulatorDevice(SimulatedDevice):
     ``counting`` fills the counter records (digits, bytes, cycles). ``differences`` really executes
     ``acc_prev + W . (q - q_prev)`` where a program asks for it; otherwise the emulator takes the shortcut ``W . q``, which
     the identity of DESIGN section 2 makes equal, and only counts the differences. ``backend`` forces an integer product
-    (see :mod:`.products`).
+    (see :mod:`.products`). An ``observer`` sees every linear operation's index and first operand, codes [B, pixels, C].
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class EmulatorDevice(SimulatedDevice):
         super().__init__("emulator", config, counting)
         self.differences = differences
         self.backend = choose_backend(backend)
+        self.observer: Callable[[int, np.ndarray], None] | None = None
         self._prepared: tuple[tuple[int, ...], list[Execution]] | None = None
         self._model: CycleModel | None = None
 
@@ -54,7 +57,11 @@ class EmulatorDevice(SimulatedDevice):
         records = self.region(Region.COUNTERS).data[: count * COUNTERS.itemsize].view(COUNTERS)
         linear = np.array([execution.d["opcode"] <= Opcode.MIX for execution in executions])
         taken = defo.decide(records, asked, linear)
-        encoded = [execution.run(scalars) for execution, scalars in zip(executions, taken, strict=True)]
+        encoded = []
+        for index, (execution, scalars) in enumerate(zip(executions, taken, strict=True)):
+            if self.observer is not None and linear[index]:
+                self.observer(index, execution.input.dense)
+            encoded.append(execution.run(scalars))
         if self.counting:
             assert self._model is not None
             lean = self._model.fill(taken, encoded, records)

@@ -1,0 +1,116 @@
+"""How alike operands of linear operators are, from step to step and from pixel to pixel (Ditto, HPCA 2025, figures 3 to 5)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..hls.arithmetic import classify
+from ..hls.artefact import QuantizedModel
+from ..hls.config import HardwareConfig
+from ..hls.graph import Convolution, Graph, LinearNode
+from .emulator import EmulatorDevice
+from .runtime import ORIGINAL, Model
+
+SOURCES = ("original", "temporal", "spatial")
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Per step with a previous one and linear operator, of its first operand (in an attention product Q or P).
+
+    ``macs`` [operators]; ``cosine`` of codes and ``reach`` (largest minus smallest) of codes and differences, per source
+    [steps - 1, operators]; ``classes`` per source [steps - 1, operators, 3]: fractions of zeros, of others that fit 4 bits,
+    and of the rest. Sources: the codes themselves, their differences to the previous step, and to the previous pixel of the row
+    (the first one to 0).
+    """
+
+    names: tuple[str, ...]
+    macs: np.ndarray
+    cosine: dict[str, np.ndarray]
+    reach: dict[str, np.ndarray]
+    classes: dict[str, np.ndarray]
+
+    def fractions(self, source: str) -> np.ndarray:
+        """[3], over all steps, weighted by multiplications."""
+        return np.average(self.classes[source].mean(axis=0), axis=0, weights=self.macs)
+
+    def bit_operations(self, source: str) -> float:
+        """Per 8 x 8 multiplication, where zeros cost nothing and 4 bits half of it."""
+        _, narrow, wide = self.fractions(source)
+        return float(narrow / 2 + wide)
+
+
+def multiplications(graph: Graph, node: LinearNode) -> int:
+    """Of one sample."""
+    left, result = graph.tensors[node.inputs[0]].shape, graph.tensors[node.name].shape
+    if isinstance(node, Convolution):
+        return math.prod(result) * math.prod(node.kernel) * left[2]
+    inner = left[2] // node.heads if node.scores else left[2]
+    return math.prod(result) * inner
+
+
+def measure(artefact: QuantizedModel, config: HardwareConfig, batch: int = 4, seed: int = 0) -> Similarity:
+    """Run the whole schedule on the emulator and look at every operand."""
+    graph = artefact.graph
+    if graph.steps < 2:
+        raise ValueError(
+            f"found a schedule of {graph.steps} step, expected at least 2: a difference needs a previous step"
+        )
+    device = EmulatorDevice(config, counting=False)
+    collector = _Collector(graph)
+    device.observer = collector.observe
+    model = Model(artefact, device)
+    collector.operations = [operation.first.name for operation in model.session(batch).program.operations]
+    model.generate(batch, None, seed, batch, ORIGINAL, progress=False)
+    return collector.result()
+
+
+class _Collector:
+    """Sees the operands in the order of execution."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.nodes = {node.name: node for node in graph.linear_nodes}
+        self.operations: list[str] = []
+        self.previous: dict[str, np.ndarray] = {}
+        self.rows: dict[str, list[tuple[float, ...]]] = {name: [] for name in self.nodes}
+
+    def observe(self, index: int, codes: np.ndarray) -> None:
+        name = self.operations[index]
+        height, width, channels = self.graph.tensors[self.nodes[name].inputs[0]].shape
+        now = codes.reshape(-1, height, width, channels).astype(np.int16)
+        if name in self.previous:
+            before = self.previous[name]
+            shifted = np.concatenate([np.zeros_like(now[:, :, :1]), now[:, :, :-1]], axis=2)
+            row = [_cosine(now, before), _cosine(now[:, :, 1:], now[:, :, :-1])]
+            for values in (now, now - before, now - shifted):
+                row += [int(values.max()) - int(values.min()), *_fractions(values)]
+            self.rows[name].append(tuple(row))
+        self.previous[name] = now
+
+    def result(self) -> Similarity:
+        table = np.array([self.rows[name] for name in self.nodes]).swapaxes(0, 1)  # [steps - 1, operators, values]
+        return Similarity(
+            tuple(self.nodes),
+            np.array([multiplications(self.graph, node) for node in self.nodes.values()]),
+            {"temporal": table[..., 0], "spatial": table[..., 1]},
+            {source: table[..., 2 + 4 * index] for index, source in enumerate(SOURCES)},
+            {source: table[..., 3 + 4 * index : 6 + 4 * index] for index, source in enumerate(SOURCES)},
+        )
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """1 where there is nothing to compare, or nothing but zeros on both sides."""
+    left, right = a.astype(np.float32).ravel(), b.astype(np.float32).ravel()
+    norms = float(np.linalg.norm(left)) * float(np.linalg.norm(right))
+    if norms == 0:
+        return float(not left.any() and not right.any())
+    return float(left @ right) / norms
+
+
+def _fractions(values: np.ndarray) -> list[float]:
+    counts = np.bincount(classify(values).ravel(), minlength=3)
+    return list(counts / counts.sum())

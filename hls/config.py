@@ -26,7 +26,8 @@ class HardwareConfig:
     Buffers: ``digit_depth`` entries in each lane's list, ``positions`` encoded input pixels and ``accumulator_depth`` sums of
     ``oc_tile`` per core; ``weight_depth`` words of ``oc_tile`` weights per lane; ``row_bytes`` of a pixel's values or a row of
     softmax; ``staging_depth`` channels and ``gather_bytes`` bytes of an attention product's operands that are turned round.
-    ``weight_memory`` ("bram" or "uram") holds the weights.
+    ``weight_memory`` ("bram" or "uram") holds the weights. ``dram_gb_per_s`` is what there is of the board's DRAM bandwidth, in
+    1e9 bytes per second (default: its peak).
     """
 
     board: str = "zcu104"
@@ -45,6 +46,7 @@ class HardwareConfig:
     staging_depth: int = 256
     gather_bytes: int = 1024
     weight_memory: str = "uram"
+    dram_gb_per_s: float | None = None
 
     def __post_init__(self) -> None:
         board = find_board(self.board)
@@ -72,6 +74,11 @@ class HardwareConfig:
             )
         if self.weight_memory not in ("bram", "uram"):
             raise ValueError(f"found weight_memory = {self.weight_memory!r}, expected bram or uram")
+        peak = board.dram_gb_per_s
+        if self.dram_gb_per_s is not None and not 0 < self.dram_gb_per_s <= peak:
+            raise ValueError(
+                f"found dram_gb_per_s = {self.dram_gb_per_s}, expected more than 0 and at most {self.board}'s {peak}"
+            )
         check_fits(self)
 
     @property
@@ -105,8 +112,9 @@ class HardwareConfig:
 
     @property
     def dram_bytes_per_kilocycle(self) -> int:
-        """DRAM bytes per 1000 accelerator cycles: the board's peak bandwidth, for reads and writes together."""
-        return int(find_board(self.board).dram_gb_per_s * 1e6 / self.clock_mhz)
+        """DRAM bytes per 1000 accelerator cycles, for reads and writes together."""
+        bandwidth = find_board(self.board).dram_gb_per_s if self.dram_gb_per_s is None else self.dram_gb_per_s
+        return max(int(bandwidth * 1e6 / self.clock_mhz), 1)
 
     def modelled(self, **changes: int) -> HardwareConfig:
         """A variant for cost models alone, which is not checked and cannot be built."""

@@ -173,23 +173,30 @@ def profile(model: Path | None, output: Path | None, batch: int, labels: str | N
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write the comparison as JSON.")
 @click.option("--batch", default=16, show_default=True, help="Samples that advance together.")
 @click.option("--seed", default=0, show_default=True)
+@click.option("--bandwidths", help="DRAM bandwidths in GB/s to compare at, such as 2,5,10 (default: the board's peak).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @BOARD
 @HARDWARE
 @reporting_errors
-def compare(model: Path | None, output: Path | None, batch: int, seed: int, as_json: bool, board: str,
+def compare(model: Path | None, output: Path | None, batch: int, seed: int, bandwidths: str | None, as_json: bool, board: str,
             hardware: Path | None) -> None:  # fmt: skip
     """Compare a MODEL's time on dense int8 arrays and with differences, at equal resources of one board (emulated)."""
+    from dataclasses import replace
+
     from ..hls.artefact import load as load_artefact
     from . import compare as comparison
     from . import output as out
     from .runtime import BUNDLED_MODEL
 
     artefact = load_artefact(BUNDLED_MODEL if model is None else model)
-    data = comparison.compare(artefact, _config(board, hardware), batch, seed, _announce)
+    config = _config(board, hardware)
+    configs = [config] if bandwidths is None else [replace(config, dram_gb_per_s=gb) for gb in _bandwidths(bandwidths)]
+    results = [comparison.compare(artefact, each, batch, seed, _announce) for each in configs]
+    data: Any = results[0] if bandwidths is None else results
     if output is not None:
         out.write_text(output, json.dumps(data, indent=1) + "\n")
-    click.echo(json.dumps(data) if as_json else comparison.table(data), nl=as_json)
+    text = comparison.table(results[0]) if bandwidths is None else comparison.sweep_table(results)
+    click.echo(json.dumps(data) if as_json else text, nl=as_json)
 
 
 @main.command()
@@ -322,6 +329,13 @@ def _config(board: str, hardware: Path | None) -> HardwareConfig:
     from ..hls.config import HardwareConfig, default_config
 
     return default_config(board) if hardware is None else HardwareConfig.load(hardware)
+
+
+def _bandwidths(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"found bandwidths {text!r}, expected numbers of GB/s such as 2,5,10") from None
 
 
 def _labels(text: str | None) -> list[int] | None:

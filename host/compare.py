@@ -1,7 +1,8 @@
 """Accelerators beside each other on one board: the same program, memory system and vector unit, other linear units.
 
 All cycles are emulated by one cost model (:mod:`.cycles`). The dense baselines are ITC, the int8 tensor-core-like array that
-Ditto compares with (HPCA 2025, table III): a cycle per tap and word of channels, nothing skipped, no history.
+Ditto compares with (HPCA 2025, table III): a cycle per tap and word of channels, nothing skipped, no history. Spatial
+differences (Diffy, MICRO 2018) and Ditto+, which falls back to them, are cost models only (:class:`.emulator.EmulatorDevice`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from .energy import energy
 from .runtime import DEFO, DIFFERENCE, ORIGINAL, Model, Record
 
 BASELINE = "itc"
+SPATIAL = "spatial"
 WARM_UP = 2  # steps in which Defo tries either reference
 
 
@@ -66,6 +68,12 @@ def compare(
         record = Model(artefact, EmulatorDevice(config)).generate(batch, None, seed, batch, flow, progress=False).record
         assert record is not None
         records[flow] = record
+    progress(f"emulating {batch} samples with spatial differences")
+    spatial = Model(artefact, EmulatorDevice(config, spatial=True)).generate(
+        batch, None, seed, batch, ORIGINAL, progress=False
+    )
+    assert spatial.record is not None
+    records[SPATIAL] = spatial.record
     designs = list(_designs(artefact, config, batch, records))
     baseline = next(design for design in designs if design.name == BASELINE).cycles_per_image
     milliseconds = 1e-3 / config.clock_mhz
@@ -106,6 +114,29 @@ def _designs(
         ("ditto", DEFO, "Ditto with Defo: per operator the cheaper of both, after a step of each"),
     ):
         yield _design(name, assumes, config.cores, records[flow].counters, linear, batch, config)
+    for name, counters, assumes in (
+        (
+            "diffy",
+            records[SPATIAL].counters,
+            "digits of differences to the pixel or token before, in every step (cost model)",
+        ),
+        (
+            "ditto+",
+            _with_spatial(records),
+            "as ditto, with diffy's differences in the place of reference zero (cost model)",
+        ),
+    ):
+        yield _design(name, assumes, config.cores, counters, linear, batch, config)
+
+
+def _with_spatial(records: dict[str, Record]) -> np.ndarray:
+    """Ditto+: from the third step on the cheaper of spatial and temporal differences, as the first and second step cost."""
+    spatial, difference = records[SPATIAL].counters, records[DIFFERENCE].counters
+    counters = difference.copy()
+    if len(counters) > WARM_UP:
+        chosen = spatial["cycles"][0] <= difference["cycles"][1]
+        counters[WARM_UP:, chosen] = spatial[WARM_UP:, chosen]
+    return counters
 
 
 def _linear(artefact: QuantizedModel, record: Record) -> np.ndarray:
@@ -145,6 +176,21 @@ def statistics(records: dict[str, Record]) -> Statistics:
         defo_oracle_agreement=float((settled == cheaper).mean()) if settled.size else 1.0,
         defo_layers_original=float(1 - settled.mean()) if settled.size else 0.0,
     )
+
+
+def sweep_table(results: list[dict[str, Any]]) -> str:
+    """Speedups over the dense array of equal resources, a row per bandwidth."""
+    names = [design["name"] for design in results[0]["designs"]]
+    config = results[0]["configuration"]
+    lines = [
+        f"{config['board']}: speedup over itc at the same bandwidth. Cycles are emulated.",
+        f"{'GB/s':>6} {'itc ms/image':>13} " + " ".join(f"{name:>10}" for name in names),
+    ]
+    for data in results:
+        speedups = " ".join(f"{design['speedup']:>10.2f}" for design in data["designs"])
+        baseline = data["designs"][0]["ms_per_image"]
+        lines.append(f"{data['configuration']['dram_gb_per_s']:>6} {baseline:>13.1f} {speedups}")
+    return "\n".join(lines) + "\n"
 
 
 def table(data: dict[str, Any]) -> str:

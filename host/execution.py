@@ -116,6 +116,17 @@ class Execution:
         return np.ascontiguousarray(rows).view(dtype)
 
 
+def shifted(codes: np.ndarray, axis: int, by: int) -> np.ndarray:
+    """``codes`` moved up an axis, zeros where they leave."""
+    result = np.zeros_like(codes)
+    size = codes.shape[axis]
+    if by < size:
+        source, target = [slice(None)] * codes.ndim, [slice(None)] * codes.ndim
+        source[axis], target[axis] = slice(0, size - by), slice(by, size)
+        result[tuple(target)] = codes[tuple(source)]
+    return result
+
+
 @dataclass(frozen=True)
 class KeptOperand:
     """An operand's codes in STATE, of even and of odd steps."""
@@ -165,7 +176,8 @@ class ConvolutionExecution(_Linear):
         codes = self.input.dense.reshape(-1, *self.image)
         temporal = scalars["reference"] == Reference.PREVIOUS_STEP
         kept, previous = self.operands.of(scalars)
-        counts = self._count(codes, previous if temporal else None) if self.device.counting else []
+        referred = previous if temporal else self._before_in_row(codes)
+        counts = self._count(codes, referred) if self.device.counting else []
         if temporal and self.device.differences:
             difference = codes.astype(np.int16) - previous
             accumulators = self.accumulators + self.product.of_difference(difference)
@@ -180,6 +192,10 @@ class ConvolutionExecution(_Linear):
         multiplier = self.vector("vector1", np.int32, channels, False)[0]
         self.requantize(accumulators, bias, multiplier, scalars)
         return counts
+
+    def _before_in_row(self, codes: np.ndarray) -> np.ndarray | None:
+        """Codes of the pixel that the window before this one has in this one's place; 0 at the start of a row."""
+        return shifted(codes, 2, self.stride[1]) if self.device.spatial else None
 
     def _count(self, codes: np.ndarray, previous: np.ndarray | None) -> list[Encoded]:
         lanes, chunk = self.device.config.lanes, self.d["chunk_channels"]
@@ -246,7 +262,8 @@ class ScoresExecution(_Linear):
         self, left: np.ndarray, right: np.ndarray, before: tuple[np.ndarray, np.ndarray] | None
     ) -> list[Encoded]:
         """Rows of the left operand meet the columns of the right one as weights; with differences also the reverse."""
-        counted = [self._count_rows(left, before[0] if before else None, self.d["chunk_channels"])]
+        spatial = shifted(left, 2, 1) if self.device.spatial else None
+        counted = [self._count_rows(left, before[0] if before else spatial, self.d["chunk_channels"])]
         if before:
             columns, columns_before = right.swapaxes(2, 3), before[1].swapaxes(2, 3)
             counted.append(self._count_rows(columns, columns_before, self.d["other_chunk_channels"]))

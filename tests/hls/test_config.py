@@ -20,7 +20,7 @@ def test_shipped_configurations_fit_their_boards(board):
 def test_every_field_is_in_the_hash():
     config = HardwareConfig(cores=2)
     for name, value in config.to_json().items():
-        changed = {"board": "kv260", "weight_memory": "bram"}.get(name) or value // 2
+        changed = {"board": "kv260", "weight_memory": "bram", "dram_gb_per_s": 3.5}.get(name) or value // 2
         other = HardwareConfig.from_json({**config.to_json(), name: changed})
         assert other.digest != config.digest, name
     assert config.register_hash == int(config.digest[:8], 16)
@@ -37,6 +37,8 @@ def test_every_field_is_in_the_hash():
         ({"weight_depth": 8192}, r"192 of 96 UltraRAMs"),
         ({"board": "zcu102"}, r"96 of 0 UltraRAMs"),
         ({"weight_memory": "flash"}, "found weight_memory = 'flash', expected bram or uram"),
+        ({"dram_gb_per_s": 20.0}, "found dram_gb_per_s = 20.0, expected more than 0 and at most zcu104's 19.2"),
+        ({"dram_gb_per_s": 0}, "found dram_gb_per_s = 0, expected more than 0"),
         ({"lanes": 17}, "found lanes = 17, expected at most the bus's 16 bytes"),
         ({"row_bytes": 1000}, "found row_bytes = 1000, expected a multiple of the bus's 16 bytes"),
         ({"lanes": 0}, "found lanes = 0, expected a whole number, at least 1"),

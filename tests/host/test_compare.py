@@ -7,7 +7,9 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from ditto_zynq.hls.arithmetic import count_digits
 from ditto_zynq.hls.config import default_config
+from ditto_zynq.hls.reference import Reference
 from ditto_zynq.hls.resources import USABLE, Resources, available, dense_parts, find_board, largest_dense
 from ditto_zynq.host.cli import main
 from ditto_zynq.host.compare import WARM_UP, compare
@@ -17,6 +19,7 @@ from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.energy import energy
 from ditto_zynq.host.runtime import Model
 
+from tests.host.test_emulator import session_of
 from tests.random_graphs import GraphBuilder
 
 CONFIG = default_config("zcu104")
@@ -63,14 +66,33 @@ def test_defo_is_no_slower_than_either_after_its_warm_up(tiny_model, board):
 def test_the_result(tiny_model):
     data = compare(tiny_model, CONFIG, batch=2)
     designs = {design["name"]: design for design in data["designs"]}
-    assert list(designs) == ["itc", "itc-same", "digits", "difference", "ditto"] and designs["itc"]["speedup"] == 1
+    assert list(designs) == ["itc", "itc-same", "digits", "difference", "ditto", "diffy", "ditto+"]
+    assert designs["itc"]["speedup"] == 1
     assert designs["itc"]["cycles_per_image"] <= designs["itc-same"]["cycles_per_image"]
     memory = {name: design["dram_bytes_per_image"] for name, design in designs.items()}
-    assert memory["digits"] < memory["ditto"] <= memory["difference"]
+    assert memory["digits"] == memory["diffy"] < memory["ditto"] <= memory["difference"]
+    assert memory["ditto+"] <= memory["difference"]
     found = data["statistics"]
     assert 0 < found["zero"] < found["fits_4_bits"] <= 1 and 0 <= found["defo_oracle_agreement"] <= 1
     assert found["bops_reduction"] == pytest.approx(found["zero"] + (found["fits_4_bits"] - found["zero"]) / 2)
     json.dumps(data)
+
+
+def test_spatial_differences_are_counted_as_they_are():
+    """The digits of x[i] - x[i - stride], per row; the values of the run are what they always are."""
+    for stride in (1, 2):
+        build = GraphBuilder(stride)
+        graph = build.graph(build.convolution(build.input((3, 7, 9)), 4, (1, 1), (1, stride)))
+        device = EmulatorDevice(CONFIG, spatial=True)
+        session = session_of(build, graph, 2, device)
+        codes = build.codes(2)
+        session.run_step(codes.transpose(0, 3, 1, 2).astype(np.float64), 0, np.zeros(2, np.int64), "original")
+        before = np.concatenate([np.zeros_like(codes[:, :, :stride]), codes[:, :, :-stride]], axis=2)
+        difference = codes.astype(np.int64) - before
+        assert session.counters()[0]["zeros"] == np.sum(difference == 0)
+        assert session.counters()[0]["digits"] == count_digits(difference).sum()
+        expected = Reference(graph, build.tables).step(codes, 0)[graph.output]
+        assert np.array_equal(session.codes(graph.output), expected)
 
 
 def test_energy():
@@ -87,5 +109,18 @@ def test_the_command(tiny_folder, tmp_path):
     assert result.exit_code == 0, result.output
     assert "Cycles are emulated" in result.stdout and "Ditto, HPCA 2025" in result.stdout
     assert json.loads(path.read_text())["batch"] == 2
+    result = CliRunner().invoke(
+        main, ["compare", str(tiny_folder), "--batch", "2", "--bandwidths", "1,19.2", "-o", str(path)]
+    )
+    assert result.exit_code == 0 and "speedup over itc at the same bandwidth" in result.stdout, result.output
+    slow, fast = json.loads(path.read_text())
+    assert all(a["ms_per_image"] > b["ms_per_image"] for a, b in zip(slow["designs"], fast["designs"], strict=True))
+    for bandwidths, message in (
+        ("0", "expected more than 0"),
+        ("1,fast", "expected numbers of GB/s"),
+        ("99", "at most zcu104's"),
+    ):
+        result = CliRunner().invoke(main, ["compare", str(tiny_folder), "--bandwidths", bandwidths])
+        assert result.exit_code == 1 and message in result.stderr
     result = CliRunner().invoke(main, ["compare", str(tiny_folder), "--batch", "0"])
     assert result.exit_code == 1 and "expected at least 1" in result.stderr

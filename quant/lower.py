@@ -29,7 +29,7 @@ from ..hls.graph import (
 from ..hls.reference import SLOPE_BITS, SOFTMAX_BITS
 from ..hls.tables import EXP_FRACTION_BITS, SILU_FRACTION_BITS
 from .calibrate import QuantizedUNet
-from .trace import UnsupportedOperator
+from .traced import UnsupportedOperator
 
 HEADROOM = 1.125  # of int16 ranges over the largest magnitude seen in calibration
 GAIN_BITS = 21  # of a GroupNorm's gain: with 2**16 elements and a 23-bit root the product fits int64

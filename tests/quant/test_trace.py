@@ -7,7 +7,8 @@ import torch
 from diffusers import UNet2DModel
 from ditto_zynq.hls.graph import Convolution, Quantize
 from ditto_zynq.quant.calibrate import Options, QuantizedUNet
-from ditto_zynq.quant.trace import UnsupportedOperator, trace
+from ditto_zynq.quant.trace import trace
+from ditto_zynq.quant.traced import UnsupportedOperator
 from torch import nn
 
 TIMESTEPS = [900, 400, 0]

@@ -1,0 +1,68 @@
+"""What translating an exported module builds up: operators, tensors, and how aten nodes see them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx
+
+from ..hls.graph import Node, Tensor, output_shape
+from .layout import Layout
+
+INPUT = "sample"
+Padding = tuple[int, int, int, int]
+NO_PADDING: Padding = (0, 0, 0, 0)
+
+
+class UnsupportedOperator(ValueError):
+    """The model contains operators that the hardware has no counterpart for; the message lists them all."""
+
+
+@dataclass(frozen=True)
+class Traced:
+    """What an aten node stands for: a stored tensor, seen through a layout, zero-padded where a pad precedes."""
+
+    name: str
+    layout: Layout
+    padding: Padding = NO_PADDING
+
+
+@dataclass
+class Builder:
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    nodes: dict[str, Node] = field(default_factory=dict)
+    parameters: dict[str, torch.Tensor] = field(default_factory=dict)
+    conditioning: dict[str, list[tuple[str, fx.Node]]] = field(default_factory=dict)
+
+    def add(self, node: Node, kind: str, channels: int = 0) -> str:
+        name, count = node.name, 0
+        while name in self.tensors:
+            count += 1
+            name = f"{node.name}_{count}"
+        node = dataclasses.replace(node, name=name)
+        shape = output_shape(node, [self.tensors[source] for source in node.inputs], channels)
+        self.nodes[name] = node
+        self.tensors[name] = Tensor(name, kind, shape)
+        return name
+
+
+def operator_name(node: fx.Node) -> str:
+    return str(node.target).removesuffix(".default")
+
+
+def module_path(node: fx.Node) -> str:
+    """Path of the module that ``node`` was traced from, such as ``mid_block.attentions.0.to_q``."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    return stack[-1][0] if stack else ""
+
+
+def argument(node: fx.Node, position: int, name: str, default: Any) -> Any:
+    return node.args[position] if len(node.args) > position else node.kwargs.get(name, default)
+
+
+def pair(value: Any) -> tuple[int, int]:
+    items = list(value) if isinstance(value, (list, tuple)) else [value]
+    return (items[0], items[-1])

@@ -1,30 +1,16 @@
-// Controller: fetches descriptors, cuts each into steps for the linear and the vector unit, and counts.
+// Controller: fetches descriptors, runs the steps of each on the linear and the vector unit, and counts.
 #pragma once
 
 #include "defo.hpp"
-#include "isa.hpp"
-#include "linear.hpp"
-#include "vector.hpp"
+#include "steps.hpp"
 
 namespace ditto {
 
-// What the two units do at the same time.
-struct Step {
-    bool linear, copy, vector;
-    Product product;
-    int first_tile, end_tile;
-    CopiedRows rows;
-    VectorOperation operation;
-    NormOperation norm;
-};
-
 template <class C>
 struct Controller {
-    typedef Arithmetic<C> A;
     typedef Memory<C> M;
-    typedef Tiling<C> T;
     typedef typename M::word word;
-    typedef typename A::byte byte;
+    typedef typename C::template uint<8> byte;
 
     // Runs `count` descriptors; returns 0, or 1 + the index of one that is none. `values` and `values_out` are ACTIVATIONS again,
     // for the vector unit, `affine` is PARAMETERS; `sums` and `sums_out` are STATE, for accumulators.
@@ -54,14 +40,14 @@ struct Controller {
                 Defo<C>::decide(entry, s);
             }
             count_t cycles = record.cycles + next_record.cycles, last = 0, lean_cycles = cycles, keeping_beats = 0;
-            const int steps = steps_of(d, s, overlapped);
+            const int steps = Steps<C>::count(d, s, overlapped);
         run_steps:
             for (int step = 0; step < steps; ++step) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 8
                 LinearCounters linear = {};
                 VectorCounters vector = {};
                 run_units(weights, parameters, affine, activations, activations_out, values, values_out, state, state_out, sums,
-                          sums_out, step_at(d, s, next, next_scalars, overlapped, step), buffers, linear, vector);
+                          sums_out, Steps<C>::at(d, s, next, next_scalars, overlapped, step), buffers, linear, vector);
                 add(record, linear);
                 add(overlapped ? next_record : record, vector);
                 cycles += linear.cycles > vector.cycles ? linear.cycles : vector.cycles;
@@ -142,64 +128,6 @@ struct Controller {
         if (step.vector) Vector<C>::run(affine, values, values_out, step.operation, step.norm, counters);
     }
 
-    // ------------------------------------------------------------------------------------------------- steps
-
-    // A convolution that overlaps with the GroupNorm after it (Diff-Acc's channel groups) takes a step for each group and one
-    // for the last group's normalization; an attention product one for each sample and head and, with differences, two.
-    static int steps_of(const Descriptor& d, const Scalars& s, bool overlapped) {
-        if (overlapped) return int(d.channel_groups) + 1;
-        if (d.opcode == SCORES || d.opcode == MIX) return int(d.batch * d.groups) * (s.reference == PREVIOUS_STEP ? 2 : 1);
-        return 1;
-    }
-
-    static Step step_at(const Descriptor& d, const Scalars& s, const Descriptor& next, const Scalars& next_scalars,
-                        bool overlapped, int index) {
-        Step step = {};
-        if (overlapped) {
-            const int parts = d.channel_groups, groups = next.groups / parts;
-            set_convolution(step, d, s);
-            const int tiles = step.end_tile / parts;
-            step.linear = index < parts;
-            step.first_tile = index * tiles;
-            step.end_tile = (index + 1) * tiles;
-            set_vector(step, next, next_scalars);
-            step.vector = index > 0;
-            step.norm.first_group = (index - 1) * groups;
-            step.norm.end_group = index * groups;
-        } else if (d.opcode == CONVOLUTION) {
-            set_convolution(step, d, s);
-        } else if (d.opcode == SCORES || d.opcode == MIX) {
-            set_attention_step(step, d, s, index);
-        } else {
-            set_vector(step, d, s);
-        }
-        return step;
-    }
-
-    static void set_convolution(Step& step, const Descriptor& d, const Scalars& s) {
-        step.linear = true;
-        step.product = convolution_product(d, s);
-        step.end_tile = T::tiles(step.product);
-    }
-
-    static void set_vector(Step& step, const Descriptor& d, const Scalars& s) {
-        step.vector = true;
-        step.operation = vector_operation(d, s);
-        step.norm = norm_operation(d, s);
-    }
-
-    // left . right, or with differences left . d(right), kept, then d(left) . right_prev.
-    static void set_attention_step(Step& step, const Descriptor& d, const Scalars& s, int index) {
-        const bool difference = s.reference == PREVIOUS_STEP;
-        const int instance = difference ? index / 2 : index;
-        const int sample = instance / int(d.groups), head = instance % int(d.groups);
-        step.linear = true;
-        step.product = difference && index % 2 == 0 ? second_product(d, s, sample, head) : first_product(d, s, sample, head);
-        step.end_tile = T::tiles(step.product);
-        step.copy = !difference && s.keep_state;  // without a second product nothing keeps the right operand
-        if (step.copy) step.rows = right_rows(d, s, sample, head);
-    }
-
     // ------------------------------------------------------------------------------------------------- counters
 
     static count_t traffic(const Counters& record) {
@@ -244,250 +172,6 @@ struct Controller {
         record.digits += counted.encode.digits;
         record.products += counted.compute.products;
         record.dense_products += counted.dense_products;
-    }
-
-    // ------------------------------------------------------------------------------------------------- vector unit
-
-    static PassKind pass_kind(uint32_t opcode) {
-        switch (opcode) {
-            case SOFTMAX:
-                return SOFTMAX_ROWS;
-            case AVERAGE_POOL:
-                return POOL;
-            case UPSAMPLE:
-                return COPIES;
-            default:
-                return LINE;
-        }
-    }
-
-    static Activation activation_of(const Descriptor& d) {
-        if (d.flags & FLAG_SILU) return SILU;
-        if (d.flags & FLAG_GELU) return GELU;
-        return d.flags & FLAG_RELU ? RELU : NO_ACTIVATION;
-    }
-
-    static VectorOperation vector_operation(const Descriptor& d, const Scalars& s) {
-        VectorOperation op = {};
-        op.kind = pass_kind(d.opcode);
-        op.add = d.opcode == ADD;
-        op.normalize = d.opcode == GROUP_NORM || d.opcode == LAYER_NORM;
-        op.samples = d.batch;
-        op.height = d.height;
-        op.width = d.width;
-        op.channels = d.channels;
-        op.output_height = d.output_height;
-        op.output_width = d.output_width;
-        op.factor = d.stride_height;
-        op.input = d.input;
-        op.other = d.other;
-        op.output = d.output;
-        op.input_pitch = d.input_pitch;
-        op.other_pitch = d.other_pitch;
-        op.output_pitch = d.output_pitch;
-        op.code_input = d.flags & FLAG_CODE_INPUT;
-        op.code_output = d.flags & FLAG_CODE_OUTPUT;
-        op.finish.activation = activation_of(d);
-        op.finish.fraction_bits = d.activation_bits;
-        op.finish.quantize = d.flags & FLAG_QUANTIZE;
-        op.finish.fine = d.flags & FLAG_FINE;
-        op.finish.multiplier = s.quantize_multiplier;
-        op.finish.shift = s.quantize_shift;
-        op.multiplier0 = s.multiplier0;
-        op.multiplier1 = s.multiplier1;
-        op.shift = s.shift;
-        op.reciprocal_scale = s.reciprocal_scale;
-        return op;
-    }
-
-    static NormOperation norm_operation(const Descriptor& d, const Scalars& s) {
-        NormOperation norm = {};
-        norm.groups = d.groups;
-        norm.first_group = 0;
-        norm.end_group = d.groups;
-        norm.per_pixel = d.opcode == LAYER_NORM;
-        norm.conditional = d.flags & FLAG_CONDITIONAL;
-        norm.gain_bits = s.gain_bits;
-        norm.gain = d.vector0;
-        norm.offset = d.vector1;
-        norm.sample_stride = d.sample_stride;
-        norm.epsilon = s.epsilon;
-        return norm;
-    }
-
-    // ------------------------------------------------------------------------------------------------- linear unit
-
-    static Product convolution_product(const Descriptor& d, const Scalars& s) {
-        Product p = {};
-        p.samples = d.batch;
-        p.height = d.height;
-        p.width = d.width;
-        p.channels = d.channels;
-        p.output_height = d.output_height;
-        p.output_width = d.output_width;
-        p.outputs = d.output_channels;
-        p.kernel_height = d.kernel_height;
-        p.kernel_width = d.kernel_width;
-        p.stride_height = d.stride_height;
-        p.stride_width = d.stride_width;
-        p.pad_top = d.pad_top;
-        p.pad_left = d.pad_left;
-        p.input = d.input;
-        p.input_pitch = d.input_pitch;
-        p.kept_pitch = d.channels;
-        p.layout = PACKED;
-        p.weights = d.weights;
-        p.accumulators = d.state_accumulators;
-        p.accumulator_pixel = d.output_channels;
-        p.accumulator_channel = 1;
-        p.has_bias = true;
-        p.conditional_bias = d.flags & FLAG_CONDITIONAL;
-        p.bias = d.vector0;
-        p.multipliers = d.vector1;
-        p.bias_stride = d.sample_stride;
-        p.output = d.output;
-        p.output_pitch = d.output_pitch;
-        set_common(p, d, s);
-        set_reference(p, s, d.state_input, d.state_input_span);
-        return p;
-    }
-
-    static void set_common(Product& p, const Descriptor& d, const Scalars& s) {
-        p.finish = true;
-        p.code_output = d.flags & FLAG_CODE_OUTPUT;
-        p.relu = d.flags & FLAG_RELU;
-        p.shift = s.shift;
-        p.multiplier = s.multiplier0;
-        p.keep_accumulators = s.keep_state;
-        p.block_rows = d.block_rows;
-        p.chunk_channels = d.chunk_channels;
-        p.pass_tiles = d.pass_tiles;
-        p.segment_pixels = d.segment_pixels;
-        p.resident = d.flags & FLAG_RESIDENT;
-    }
-
-    // The reference of the encoded operand, and where it is kept for the next step.
-    static void set_reference(Product& p, const Scalars& s, address_t kept, address_t span) {
-        p.difference = s.reference == PREVIOUS_STEP;
-        p.add_accumulators = p.difference;
-        p.keep_input = s.keep_state;
-        p.kept = kept + (s.parity ? span : 0);
-        p.previous = kept + (s.parity ? 0 : span);
-    }
-
-    // Sizes of an attention product: rows x inner times inner x columns, per head.
-    struct Sizes {
-        int rows, inner, columns;
-    };
-
-    static Sizes sizes_of(const Descriptor& d) {
-        if (d.opcode == SCORES) return {int(d.output_width), int(d.channels / d.groups), int(d.output_channels)};
-        return {int(d.width), int(d.channels), int(d.output_channels / d.groups)};
-    }
-
-    // Where the codes of one sample and head begin, and how far it is from token to token; `kept` in STATE.
-    static void left_place(const Descriptor& d, int sample, int head, address_t& first, int& pitch, address_t& kept, int& kept_pitch) {
-        const Sizes n = sizes_of(d);
-        if (d.opcode == SCORES) {
-            first = d.input + address_t(sample) * n.rows * d.input_pitch + head * n.inner;
-            kept = address_t(sample) * n.rows * d.channels + head * n.inner;
-            pitch = d.input_pitch;
-            kept_pitch = d.channels;
-        } else {
-            const address_t row = (address_t(sample) * d.groups + head) * n.rows;
-            first = d.input + row * d.input_pitch;
-            kept = row * n.inner;
-            pitch = d.input_pitch;
-            kept_pitch = n.inner;
-        }
-    }
-
-    static void right_place(const Descriptor& d, int sample, int head, address_t& first, int& pitch, address_t& kept, int& kept_pitch) {
-        const Sizes n = sizes_of(d);
-        const int tokens = d.opcode == SCORES ? n.columns : n.inner, width = d.opcode == SCORES ? n.inner : n.columns;
-        first = d.other + address_t(sample) * tokens * d.other_pitch + head * width;
-        pitch = d.other_pitch;
-        kept_pitch = width * d.groups;
-        kept = address_t(sample) * tokens * kept_pitch + head * width;
-    }
-
-    static void set_attention(Product& p, const Descriptor& d, int rows, int inner, int columns, int sample, int head) {
-        const Sizes n = sizes_of(d);
-        p.samples = 1;
-        p.height = p.output_height = rows;
-        p.width = p.output_width = 1;
-        p.channels = inner;
-        p.outputs = columns;
-        p.kernel_height = p.kernel_width = p.stride_height = p.stride_width = 1;
-        p.accumulators = d.state_accumulators + 4 * (address_t(sample) * d.groups + head) * n.rows * n.columns;
-        p.shared_multiplier = true;
-    }
-
-    // left . right, or d(left) . right_prev: requantized and written.
-    static Product first_product(const Descriptor& d, const Scalars& s, int sample, int head) {
-        const Sizes n = sizes_of(d);
-        Product p = {};
-        set_attention(p, d, n.rows, n.inner, n.columns, sample, head);
-        set_common(p, d, s);
-        p.segment_pixels = 1;
-        address_t kept, right, right_kept;
-        int right_pitch, right_kept_pitch;
-        left_place(d, sample, head, p.input, p.input_pitch, kept, p.kept_pitch);
-        set_reference(p, s, d.state_input + kept, d.state_input_span);
-        right_place(d, sample, head, right, right_pitch, right_kept, right_kept_pitch);
-        p.layout = d.opcode == SCORES ? ROWS : COLUMNS;
-        p.weights_in_state = p.difference;
-        p.weights = p.difference ? d.state_other + (s.parity ? 0 : d.state_other_span) + right_kept : right;
-        p.weight_pitch = p.difference ? right_kept_pitch : right_pitch;
-        p.accumulator_pixel = n.columns;
-        p.accumulator_channel = 1;
-        if (d.opcode == SCORES) {
-            p.output = d.output + 2 * (address_t(sample) * d.groups + head) * n.rows * d.output_pitch;
-        } else {
-            p.output = d.output + (address_t(sample) * n.rows * d.output_pitch + head * n.columns) * (p.code_output ? 1 : 2);
-        }
-        p.output_pitch = d.output_pitch;
-        return p;
-    }
-
-    // left . d(right), transposed: the right operand is encoded, the left one stands as weights. Kept, not written.
-    static Product second_product(const Descriptor& d, const Scalars& s, int sample, int head) {
-        const Sizes n = sizes_of(d);
-        Product p = {};
-        set_attention(p, d, n.columns, n.inner, n.rows, sample, head);
-        set_common(p, d, s);
-        p.finish = false;
-        p.keep_accumulators = true;
-        p.block_rows = d.other_block_rows;
-        p.chunk_channels = d.other_chunk_channels;
-        p.pass_tiles = d.other_pass_tiles;
-        p.segment_pixels = 1;
-        p.resident = d.flags & FLAG_OTHER_RESIDENT;
-        p.gathered = d.opcode == MIX;
-        address_t kept, left_kept;
-        int left_kept_pitch;
-        right_place(d, sample, head, p.input, p.input_pitch, kept, p.kept_pitch);
-        set_reference(p, s, d.state_other + kept, d.state_other_span);
-        left_place(d, sample, head, p.weights, p.weight_pitch, left_kept, left_kept_pitch);
-        p.layout = ROWS;
-        p.accumulator_pixel = 1;
-        p.accumulator_channel = n.columns;
-        return p;
-    }
-
-    static CopiedRows right_rows(const Descriptor& d, const Scalars& s, int sample, int head) {
-        const Sizes n = sizes_of(d);
-        address_t first, kept;
-        int pitch, kept_pitch;
-        right_place(d, sample, head, first, pitch, kept, kept_pitch);
-        CopiedRows rows = {};
-        rows.count = d.opcode == SCORES ? n.columns : n.inner;
-        rows.bytes = d.opcode == SCORES ? n.inner : n.columns;
-        rows.source = first;
-        rows.source_pitch = pitch;
-        rows.target = kept + d.state_other + (s.parity ? d.state_other_span : 0);
-        rows.target_pitch = kept_pitch;
-        return rows;
     }
 };
 

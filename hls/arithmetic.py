@@ -16,6 +16,10 @@ FINE_BITS = 4
 FINE_STEPS = 1 << FINE_BITS  # residue codes per code of a tensor in two parts
 
 
+def ceil_divide(a: int, b: int) -> int:
+    return -(-a // b)
+
+
 def round_shift(x: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
     """``x / 2**shift``, rounded half up: ``(x + (1 << (shift - 1))) >> shift``; ``shift`` 0 returns ``x``."""
     shift = np.asarray(shift, np.int64)

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .boards import find_board
-from .config import PORTS, HardwareConfig
+from .config import HardwareConfig
 from .generate import KERNELS, environment, generate
+from .isa import PORTS
 from .resources import parts
 
 VENDOR, LIBRARY, IP, VERSION = (

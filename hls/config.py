@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .boards import find_board
+from .isa import PORTS
 from .resources import check_fits
-
-PORTS = 4  # memory ports, as isa.POINTERS says
 
 
 @dataclass(frozen=True)
@@ -90,10 +89,6 @@ class HardwareConfig:
     def vector_width(self) -> int:
         """Elements that the vector unit works on in a cycle: a beat of values."""
         return self.bus_bytes // 2
-
-    @property
-    def ports(self) -> int:
-        return PORTS
 
     @property
     def word_bits(self) -> int:

@@ -79,6 +79,11 @@ def _first_error(text: str) -> str:
     return lines[0] if lines else text.strip()[:300]
 
 
+def check_types(types: str) -> None:
+    if types not in TYPES:
+        raise ValueError(f"found C simulation types {types!r}, expected one of {', '.join(TYPES)}")
+
+
 class CSimulation:
     """A compiled configuration. ``types``: "native" integers, or "bits" (ap_int, exact widths, some 50 times slower)."""
 
@@ -89,8 +94,7 @@ class CSimulation:
         cache: Path | None = None,
         announce: Callable[[str], object] = lambda text: None,
     ):
-        if types not in TYPES:
-            raise ValueError(f"found C simulation types {types!r}, expected one of {', '.join(TYPES)}")
+        check_types(types)
         library = ctypes.CDLL(str(build_library(config, cache, announce=announce)))
         library.ditto_hash.restype = ctypes.c_uint32
         self.hash = int(library.ditto_hash())

@@ -234,6 +234,8 @@ POINTERS = (
     Pointer("counters", Region.COUNTERS, 0, written=True),
 )
 
+PORTS = 1 + max(pointer.port for pointer in POINTERS)
+
 CONTROL = 0x00  # ap_ctrl_hs: bit 0 start, bit 1 done, bit 2 idle
 START, DONE, IDLE = 1, 2, 4
 CONFIG_HASH = 0x10  # read-only: first 32 bits of the hardware configuration's hash

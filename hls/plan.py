@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from .arithmetic import ceil_divide
 from .config import HardwareConfig
 
 EXPECTED_DIGITS = 0.6  # per operand element, to weigh computing against fetching; any value gives a correct plan
@@ -57,10 +58,6 @@ class Plan:
     pass_tiles: int
     segment_pixels: int
     resident: bool
-
-
-def ceil_divide(a: int, b: int) -> int:
-    return -(-a // b)
 
 
 def plan_product(config: HardwareConfig, shape: ProductShape, name: str = "layer") -> Plan:

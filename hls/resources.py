@@ -1,12 +1,12 @@
 """What a configuration takes of an FPGA: DSP slices, LUTs, 18 Kb block RAMs and UltraRAMs, part by part, before any tool runs.
 
-Method. *Memories* are the kernels' arrays, with the depth, width and ports that their pragmas give them, cut into the shapes
-that the primitives have (UG573, UG473: block RAM and UltraRAM; UG574, UG474: LUTs as memory). *DSPs* are the kernels'
+Method. *Memories* are the kernels' larger arrays, listed below by hand, cut into the shapes that the primitives have
+ (UG573, UG473: block RAM and UltraRAM; UG574, UG474: LUTs as memory). *DSPs* are the kernels'
 ``multiply<A, B>`` and packed products, cut into the slices' multipliers (a test compares the list below with the sources).
 *LUTs of the multiplier columns* (two weights, all lanes, adder tree, accumulators) are Yosys's, from
 ``rtl/multiplier_column.v`` (a test repeats the synthesis). *Other LUTs* are arithmetic: one per bit of an adder, three
 per bit of a variable shifter (6 levels, two in a LUT), ``(ways - 1) / 3`` per bit of a multiplexer, and lump sums, marked as
-such, for state machines and AXI adapters. No AMD tool has checked any of it; expect a quarter more or less of LUTs.
+such, for state machines and AXI adapters. No AMD tool has checked any of it: how far off it is, nobody has measured.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from .arithmetic import ceil_divide
 from .boards import Board, find_board
+from .isa import PORTS
 
 if TYPE_CHECKING:
     from .config import HardwareConfig
@@ -50,18 +52,22 @@ def estimate(config: HardwareConfig) -> Resources:
     return sum(parts(config).values(), Resources())
 
 
-def check_fits(config: HardwareConfig) -> None:
-    """ValueError, with all numbers that are too large, where a configuration does not fit its board."""
-    board = find_board(config.board)
-    used, there = estimate(config), available(board)
-    excess = [
+def excess(used: Resources, board: Board) -> list[str]:
+    """What ``used`` has too much of for a board, with the numbers."""
+    there = available(board)
+    return [
         f"{getattr(used, name):,} of {getattr(there, name):,} {LABELS[name]} (at most {fraction:.0%})"
         for name, fraction in USABLE.items()
         if getattr(used, name) > fraction * getattr(there, name)
     ]
-    if excess:
+
+
+def check_fits(config: HardwareConfig) -> None:
+    """ValueError, with all numbers that are too large, where a configuration does not fit its board."""
+    too_much = excess(estimate(config), find_board(config.board))
+    if too_much:
         raise ValueError(
-            f"the configuration does not fit {config.board}: it needs {', '.join(excess)}; "
+            f"the configuration does not fit {config.board}: it needs {', '.join(too_much)}; "
             "use fewer cores, lanes or output channels, or smaller buffers"
         )
 
@@ -71,13 +77,8 @@ def largest_dense(config: HardwareConfig) -> int:
 
     The baseline of equal resources: everything else of ``config`` stays.
     """
-    there = available(find_board(config.board))
-    cores = 1
-    while all(
-        getattr(used, name) <= USABLE[name] * getattr(there, name)
-        for used in [sum(dense_parts(config.modelled(cores=cores + 1)).values(), Resources())]
-        for name in USABLE
-    ):
+    cores, board = 1, find_board(config.board)
+    while not excess(sum(dense_parts(config.modelled(cores=cores + 1)).values(), Resources()), board):
         cores += 1
     return cores
 
@@ -97,10 +98,6 @@ def dense_parts(config: HardwareConfig) -> dict[str, Resources]:
 
 
 # ------------------------------------------------------------------------------------------------------ primitives
-
-
-def ceil_divide(a: int, b: int) -> int:
-    return -(-a // b)
 
 
 def block_ram(depth: int, width: int, two_reads: bool = False) -> Resources:
@@ -199,8 +196,7 @@ def parts(config: HardwareConfig) -> dict[str, Resources]:
         "weights": _weights(config, board),
         "results": _results(config, board),
         "vector unit": _vector_unit(config, board),
-        "memory ports": Resources(lut=1500, bram18=8)
-        * config.ports,  # lump sums: AXI adapters with their burst buffers
+        "memory ports": Resources(lut=1500, bram18=8) * PORTS,  # lump sums: AXI adapters with their burst buffers
         "controller": Resources(ADDRESS_DSPS[0] + ADDRESS_DSPS[1] * config.cores, 3000 + 12 * DIVIDER),
     }
 

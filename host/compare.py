@@ -63,17 +63,12 @@ def compare(
 ) -> dict[str, Any]:  # fmt: skip
     """All designs on ``config``'s board for one batch; JSON-ready."""
     records: dict[str, Record] = {}
-    for flow in (ORIGINAL, DIFFERENCE, DEFO):
-        progress(f"emulating {batch} samples with flow {flow}")
-        record = Model(artefact, EmulatorDevice(config)).generate(batch, None, seed, batch, flow, progress=False).record
+    for name, flow in ((ORIGINAL, ORIGINAL), (DIFFERENCE, DIFFERENCE), (DEFO, DEFO), (SPATIAL, ORIGINAL)):
+        progress(f"emulating {batch} samples: {name}")
+        device = EmulatorDevice(config, spatial=name == SPATIAL)
+        record = Model(artefact, device).generate(batch, None, seed, batch, flow, progress=False).record
         assert record is not None
-        records[flow] = record
-    progress(f"emulating {batch} samples with spatial differences")
-    spatial = Model(artefact, EmulatorDevice(config, spatial=True)).generate(
-        batch, None, seed, batch, ORIGINAL, progress=False
-    )
-    assert spatial.record is not None
-    records[SPATIAL] = spatial.record
+        records[name] = record
     designs = list(_designs(artefact, config, batch, records))
     baseline = next(design for design in designs if design.name == BASELINE).cycles_per_image
     milliseconds = 1e-3 / config.clock_mhz
@@ -97,7 +92,7 @@ def compare(
 def _designs(
     artefact: QuantizedModel, config: HardwareConfig, batch: int, records: dict[str, Record]
 ) -> Iterator[Design]:
-    most = largest_dense(config)
+    most, linear = largest_dense(config), _linear(artefact, records[ORIGINAL])
     for name, cores, assumes in (
         (BASELINE, most, "dense 8x8 array of as many cores as fit the board without digit queues (hls/resources.py)"),
         ("itc-same", config.cores, "dense 8x8 array with the same multipliers as the configuration"),
@@ -105,9 +100,7 @@ def _designs(
         modelled = config.modelled(cores=cores)
         program = compile_program(artefact.graph, artefact.tables, modelled, batch)
         step = CycleModel(modelled, program.descriptors).dense()
-        linear = np.array([op.first in artefact.graph.linear_nodes for op in program.operations])
         yield _design(name, assumes, cores, np.stack([step] * artefact.graph.steps), linear, batch, config, dense=True)
-    linear = _linear(artefact, records[ORIGINAL])
     for name, flow, assumes in (
         ("digits", ORIGINAL, "digits of the codes themselves, zeros skipped: reference zero in every step"),
         ("difference", DIFFERENCE, "Ditto without Defo: the previous step wherever there is one"),

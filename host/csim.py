@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..hls.config import HardwareConfig
-from ..hls.csim import TYPES, CSimulation
+from ..hls.csim import CSimulation, check_types
 from ..hls.isa import DESCRIPTOR_COUNT, ERROR, Region
 from .device import DeviceError
 from .schedulers import standard_normal
@@ -32,8 +32,7 @@ class CSimDevice(SimulatedDevice):
         announce: Callable[[str], object] = lambda text: None,
     ):
         super().__init__("csim", config, counting=True)
-        if types not in TYPES:
-            raise ValueError(f"found C simulation types {types!r}, expected one of {', '.join(TYPES)}")
+        check_types(types)
         self._arguments = types, cache, announce
 
     @functools.cached_property

@@ -247,9 +247,8 @@ def _linear(
                 f"{activation.name}: found {last} between two activations, expected a type that rounds nothing"
             )
     reach = low, high
-    if (
-        len(group) == 1 or _is_exact(result, fractional, low, high) or last == result
-    ):  # rounding once, whatever ReLU does
+    exact = _is_exact(result, fractional, low, high)
+    if len(group) == 1 or exact or (last == result and result.saturates):  # rounding once, whatever ReLU does
         return _fused(translator, stream, layer, codes, bias, fractional, reach, last, relu, fields, shape)
     middle = _fused(translator, stream, layer, codes, bias, fractional, reach, result, False, fields, shape, VALUE)
     return _activated(translator, middle, group[-1], last, relu)
@@ -307,16 +306,15 @@ def _fused(
     reach: tuple[int, int], target: FixedPoint, relu: bool, fields: dict[str, Any], shape: tuple, kind: str | None = None,
 ) -> Stream:  # fmt: skip
     """The convolution with its result in ``target``."""
-    shift = max(fractional - target.fractional, 0)
     low, high = (max(end, 0) if relu else end for end in reach)
-    half = 1 << shift >> 1 if target.rounds else 0
-    kind, floor, low, high = _storage(layer, target, low + half >> shift, high + half >> shift, kind)
-    if shift and not target.rounds:
+    shift, low, high = _rescale(target, fractional, low, high)
+    kind, floor, low, high = _storage(layer, target, low, high, kind)
+    if shift > 0 and not target.rounds:
         bias = bias - (1 << shift - 1)  # rounding half up of that is rounding down
         if bias.min() < -(2**31):
             raise Unsupported(f"{layer.name}: found a bias of {bias.min()}, expected one within 32 bits")
     node = Convolution(layer.name, layer.name, (stream.tensor,), relu=relu or floor, **fields)
-    multiplier, table_shift = _power_of_two(shift)
+    multiplier, table_shift = _power_of_two(layer, shift)
     name = translator.add(
         node, kind, shape, weight=codes, bias=bias.astype(np.int32)[None],
         multiplier=np.full((1, len(codes)), multiplier, np.int32), shift=np.array([table_shift], np.int32),
@@ -358,14 +356,13 @@ def _activated(translator: Translator, middle: Stream, activation: Any, target: 
     if relu:
         name = translator.add(ReLU(f"{activation.name}.relu", activation.name, (name,)), VALUE, tensor.shape)
         low, high = max(low, 0), max(high, 0)
-    shift = max(middle.fractional - target.fractional, 0)
-    if shift and not target.rounds:
+    shift, low, high = _rescale(target, middle.fractional, low, high)
+    if shift > 0 and not target.rounds:
         raise Unsupported(f"{activation.name}: found {target}, which rounds down a rounded value; expected RND")
-    half = 1 << shift >> 1
-    kind, floor, low, high = _storage(activation, target, low + half >> shift, high + half >> shift, None)
+    kind, floor, low, high = _storage(activation, target, low, high, None)
     if floor or kind != CODE:
         raise Unsupported(f"{activation.name}: found {target} after a result of 16 bits, expected fixed<8,I,RND,SAT>")
-    multiplier, table_shift = _power_of_two(shift)
+    multiplier, table_shift = _power_of_two(activation, shift)
     name = translator.add(
         Quantize(activation.name, activation.name, (name,)), CODE, tensor.shape,
         multiplier=np.array([multiplier], np.int32), shift=np.array([table_shift], np.int32),
@@ -373,6 +370,20 @@ def _activated(translator: Translator, middle: Stream, activation: Any, target: 
     return Stream(name, middle.fractional - shift, low, high, middle.layout)
 
 
-def _power_of_two(shift: int) -> tuple[int, int]:
+def _rescale(target: FixedPoint, fractional: int, low: int, high: int) -> tuple[int, int, int]:
+    """The bits by which codes with ``fractional`` fraction bits are shifted right into ``target`` (left where negative), and
+    their range then, before it saturates. What passes unchanged keeps its steps, which take fewer bits."""
+    shift = fractional - target.fractional
+    if shift <= 0:
+        return (0, low, high) if _is_exact(target, fractional, low, high) else (shift, low << -shift, high << -shift)
+    half = 1 << shift >> 1 if target.rounds else 0
+    return shift, low + half >> shift, high + half >> shift
+
+
+def _power_of_two(layer: Any, shift: int) -> tuple[int, int]:
     """A multiplier and a shift, at least 1, that divide by ``2**shift``."""
-    return (1, shift) if shift else (2, 1)
+    if not -29 <= shift <= 62:
+        raise Unsupported(
+            f"{layer.name}: found a result of {shift} fraction bits fewer than the sums, expected -29 to 62"
+        )
+    return (1, shift) if shift > 0 else (2 << -shift, 1)

@@ -1,8 +1,8 @@
 // Byte runs between DRAM and the units, over a port of bus_bytes a beat.
 //
 // A run may begin and end anywhere in a beat; the units see it from its first byte on, in words of bus_bytes. Reading and
-// writing are processes of their own, which go on through all runs of an operator, so DRAM's latency is paid once. Every beat
-// is counted: the traffic model predicts beats, not wishes.
+// writing are processes of their own, which go on through all runs of an operator, so that DRAM's latency need not be paid for
+// every run. Every beat is counted: the traffic model predicts beats, not wishes.
 #pragma once
 
 #include "types.hpp"

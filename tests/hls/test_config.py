@@ -6,8 +6,8 @@ import re
 
 import pytest
 from ditto_zynq.hls.boards import BOARDS
-from ditto_zynq.hls.config import PORTS, HardwareConfig, default_config
-from ditto_zynq.hls.isa import COUNTERS, DESCRIPTOR, POINTERS, SCALARS, Region, registers
+from ditto_zynq.hls.config import HardwareConfig, default_config
+from ditto_zynq.hls.isa import COUNTERS, DESCRIPTOR, POINTERS, PORTS, SCALARS, Region, registers
 
 
 @pytest.mark.parametrize("board", BOARDS)

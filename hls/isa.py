@@ -58,7 +58,9 @@ class Reference(IntEnum):
 
     ZERO = 0
     PREVIOUS_STEP = 1
-    DEFO = 2  # the Defo unit decides between the two, by the cycles that each took when it was asked for
+    NEIGHBOUR = 2  # the pixel or token before it: see spatial.py
+    DEFO = 3  # zero or the previous step: the Defo unit takes what needed fewer cycles when it was asked for
+    DEFO_PLUS = 4  # any of the three
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ DESCRIPTOR_FIELDS = (
     Field("other_block_rows", "<u2", "plan of an attention product's second sub-operation"),
     Field("other_chunk_channels", "<u2", "the same"),
     Field("other_pass_tiles", "<u2", "the same"),
-    Field("reserved0", "<u4", "zero"),
+    Field("lead_columns", "<u2", "windows left of the first one that spatial differences begin with: see spatial.py"),
+    Field("extra_columns", "<u2", "operand columns right of the image that spatial differences see"),
     Field("reserved1", "<u4", "zero"),
     Field("reserved2", "<u4", "zero"),
 )
@@ -179,8 +182,10 @@ DEFO_FIELDS = (
         "of the last run for which reference zero was asked, if nothing had been kept; 0: none",
     ),
     Field("difference_cycles", "<u4", "of the last run for which the previous step was asked; 0: none"),
+    Field(
+        "spatial_cycles", "<u4", "of the last run for which the neighbour was asked, if nothing had been kept; 0: none"
+    ),
     Field("reference", "<u4", "of the last run: see Reference"),
-    Field("reserved", "<u4", "zero"),
 )
 START_CYCLES = 64  # of a descriptor, to fill the pipelines: an estimate
 READ_BEATS = (

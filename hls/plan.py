@@ -39,14 +39,17 @@ class ProductShape:
     dense: bool = False
     staged: bool = False
     gathered: bool = False  # the operand is read in columns
+    extra_columns: int = 0  # that spatial differences encode beyond the operand's width
 
     @property
     def taps(self) -> int:
         return self.kernel[0] * self.kernel[1]
 
-    def input_rows(self, block_rows: int) -> int:
-        """The most input rows that ``block_rows`` output rows see."""
-        return min((block_rows - 1) * self.stride_height + self.kernel[0], self.height)
+    def positions(self, block_rows: int) -> int:
+        """The most encoded input pixels that ``block_rows`` output rows see."""
+        return min((block_rows - 1) * self.stride_height + self.kernel[0], self.height) * (
+            self.width + self.extra_columns
+        )
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def plan_product(config: HardwareConfig, shape: ProductShape, name: str = "layer
     plans = list(_plans(config, shape))
     if not plans:
         raise CannotPlan(
-            f"{name}: one output row needs {shape.input_rows(1) * shape.width} positions and {shape.output_width} sums, but a "
+            f"{name}: one output row needs {shape.positions(1)} positions and {shape.output_width} sums, but a "
             f"core of {config.board} has {config.positions} and {config.accumulator_depth} (and {config.digit_depth} digits); "
             "use a configuration with larger buffers"
         )
@@ -75,7 +78,7 @@ def plan_product(config: HardwareConfig, shape: ProductShape, name: str = "layer
 def _plans(config: HardwareConfig, shape: ProductShape) -> Iterator[Plan]:
     tiles = ceil_divide(shape.outputs, config.oc_tile)
     for block_rows in range(1, shape.output_height + 1):
-        positions = shape.input_rows(block_rows) * shape.width
+        positions = shape.positions(block_rows)
         if positions > config.positions or block_rows * shape.output_width > config.accumulator_depth:
             return
         words = min(
@@ -114,7 +117,7 @@ def estimated_cycles(config: HardwareConfig, shape: ProductShape, plan: Plan) ->
     samples = min(shape.samples, config.sample_groups)
     rounds = ceil_divide(samples * ceil_divide(shape.output_height, plan.block_rows), config.cores)
     words = ceil_divide(plan.chunk_channels, config.lanes)
-    positions = shape.input_rows(plan.block_rows) * shape.width
+    positions = shape.positions(plan.block_rows)
     pixels = plan.block_rows * shape.output_width
     encode = max(positions * words, config.cores * positions * plan.chunk_channels / config.bus_bytes)
     compute = plan.pass_tiles * pixels * shape.taps * max(words * EXPECTED_DIGITS, 1)

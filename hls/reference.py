@@ -5,11 +5,13 @@ Arrays are int64 and batched: codes and values [B, H, W, C], logits and probabil
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from . import isa
 from . import tables as lut
 from .arithmetic import (
     ACCUMULATOR_RANGE,
@@ -39,6 +41,7 @@ from .graph import (
     Tables,
     Upsample,
 )
+from .spatial import chains_of, with_neighbours
 
 LIMITS = {CODE: CODE_RANGE, "value": VALUE_RANGE}
 
@@ -229,23 +232,25 @@ class Reference:
         codes: np.ndarray,
         step: int,
         labels: np.ndarray | None = None,
-        temporal: Mapping[str, bool] | bool = False,
+        references: Mapping[str, isa.Reference] | isa.Reference = isa.Reference.ZERO,
     ) -> dict[str, np.ndarray]:
         """One denoising step: input codes int8 [B, H, W, C] -> every tensor of the graph, by name.
 
-        ``labels`` int [B] (default: zeros) selects rows of conditional tables. ``temporal`` says, per linear node or
-        for all, whether it runs on differences to the previous step; a node without history runs with reference zero.
+        ``labels`` int [B] (default: zeros) selects rows of conditional tables. ``references`` says, per linear node (default:
+        zero) or for all, what its operand is subtracted from. ValueError for a previous step that a node has not run.
         """
         labels = np.zeros(len(codes), np.int64) if labels is None else np.asarray(labels)
         tensors = {self.graph.input: np.asarray(codes, np.int64)}
         for node in self.graph.nodes:
-            use_previous = temporal if isinstance(temporal, bool) else temporal.get(node.name, False)
+            chosen = (
+                references if isinstance(references, isa.Reference) else references.get(node.name, isa.Reference.ZERO)
+            )
             operands = tuple(tensors[name] for name in node.inputs)
-            tensors[node.name] = self._run(node, operands, step, labels, use_previous)
+            tensors[node.name] = self._run(node, operands, step, labels, chosen)
         return tensors
 
     def _run(
-        self, node: Node, operands: tuple[np.ndarray, ...], step: int, labels: np.ndarray, temporal: bool
+        self, node: Node, operands: tuple[np.ndarray, ...], step: int, labels: np.ndarray, chosen: isa.Reference
     ) -> np.ndarray:
         group = self.graph.group_of_step[step]
 
@@ -260,7 +265,7 @@ class Reference:
 
         x = operands[0]
         if isinstance(node, (Convolution, MatMul)):
-            accumulators = self._accumulate(node, operands, temporal)
+            accumulators = self._accumulate(node, operands, chosen)
             if isinstance(node, Convolution):
                 bias = row("bias", node.conditional).astype(np.int64)
                 accumulators = accumulators + (bias[:, None, None] if node.conditional else bias)
@@ -297,23 +302,55 @@ class Reference:
             return np.concatenate(operands, axis=3)
         raise ValueError(f"{node.name}: the reference has no operator {type(node).__name__}")
 
-    def _accumulate(self, node: Node, operands: tuple[np.ndarray, ...], temporal: bool) -> np.ndarray:
-        """``acc = acc_prev + W . (q - q_prev)``, or ``W . q`` without a reference (DESIGN section 2)."""
-        previous = self.history.operands.get(node.name)
-        if not temporal or previous is None:
+    def _accumulate(self, node: Node, operands: tuple[np.ndarray, ...], chosen: isa.Reference) -> np.ndarray:
+        """``acc = acc_ref + W . (q - q_ref)`` (DESIGN section 2)."""
+        if chosen == isa.Reference.PREVIOUS_STEP:
+            accumulators = self._accumulate_differences(node, operands)
+        elif chosen == isa.Reference.NEIGHBOUR:
+            accumulators = self._accumulate_in_chains(node, operands)
+        elif chosen == isa.Reference.ZERO:
             accumulators = self._multiply(node, operands)
         else:
-            accumulators = self.history.accumulators[node.name]
-            if isinstance(node, Convolution):
-                accumulators = accumulators + self._multiply(node, (operands[0] - previous[0],))
-            else:  # two sub-operations: dA . B_prev + A . dB
-                accumulators = accumulators + self._multiply(node, (operands[0] - previous[0], previous[1]))
-                accumulators = accumulators + self._multiply(node, (operands[0], operands[1] - previous[1]))
+            raise ValueError(f"{node.name}: found reference {chosen!r}, expected what Defo has decided for")
         if np.any(accumulators != saturate(accumulators, ACCUMULATOR_RANGE)):
             raise OverflowError(f"{node.name}: an accumulator left int32; quantize the model again")
         self.history.operands[node.name] = operands
         self.history.accumulators[node.name] = accumulators
         return accumulators
+
+    def _accumulate_differences(self, node: Node, operands: tuple[np.ndarray, ...]) -> np.ndarray:
+        previous = self.history.operands.get(node.name)
+        if previous is None:
+            raise ValueError(
+                f"{node.name}: there is no previous step to refer to; run a step with another reference first"
+            )
+        accumulators = self.history.accumulators[node.name]
+        if isinstance(node, Convolution):
+            return accumulators + self._multiply(node, (operands[0] - previous[0],))
+        # two sub-operations: dA . B_prev + A . dB
+        accumulators = accumulators + self._multiply(node, (operands[0] - previous[0], previous[1]))
+        return accumulators + self._multiply(node, (operands[0], operands[1] - previous[1]))
+
+    def _accumulate_in_chains(self, node: Node, operands: tuple[np.ndarray, ...]) -> np.ndarray:
+        """Every output pixel of a row from the one before it, every token from the one before it (:mod:`.spatial`)."""
+        if isinstance(node, MatMul) and not node.scores:
+            rows = np.diff(operands[0], axis=2, prepend=0)  # [B, heads, queries, keys]
+            tokens = self._multiply(node, (rows, operands[1])).reshape(len(rows), rows.shape[2], -1)
+            return tokens.cumsum(axis=1).reshape(len(rows), *node.image, -1)
+        if isinstance(node, MatMul):
+            tokens = operands[0].reshape(len(operands[0]), 1, -1, operands[0].shape[3])
+            differences = np.diff(tokens, axis=2, prepend=0)
+            return self._multiply(node, (differences, operands[1])).cumsum(axis=2)
+        assert isinstance(node, Convolution)
+        (codes,), weight = operands, self.tables[f"{node.name}.weight"]
+        top, bottom, left, right = node.padding
+        chains = chains_of(
+            node.kernel, node.stride, node.padding, codes.shape[2], self.graph.tensors[node.name].shape[1]
+        )
+        wide, before = with_neighbours(codes, dataclasses.replace(chains, whole_block=False), 1)
+        lead = chains.lead_columns * node.stride[1]
+        sums = convolve(wide - before, weight, node.stride, (top, bottom, left + lead, right)).cumsum(axis=2)
+        return sums[:, :, chains.lead_columns :][:, :, : self.graph.tensors[node.name].shape[1]]
 
     def _multiply(self, node: Node, operands: tuple[np.ndarray, ...]) -> np.ndarray:
         if isinstance(node, Convolution):

@@ -228,7 +228,8 @@ def aligner(config: HardwareConfig) -> int:
 def _operands(config: HardwareConfig, board: Board) -> Resources:
     bus = config.bus_bytes
     lane = Resources(lut=2 * multiplexer(8, 2 * bus) + 60)  # a byte of two windows; subtraction, digits, list addresses
-    core = lane * config.lanes + lut_ram(board, 32, 8 * bus) * 2 + Resources(lut=STATE_MACHINE)
+    neighbours = block_ram(config.digit_depth, 8 * config.lanes) + Resources(lut=multiplexer(8 * config.lanes, 5))
+    core = lane * config.lanes + lut_ram(board, 32, 8 * bus) * 2 + neighbours + Resources(lut=STATE_MACHINE)
     turn = lut_ram(board, ceil_divide(config.gather_bytes, bus), 8) * bus + Resources(
         lut=2 * aligner(config) + STATE_MACHINE
     )

@@ -92,7 +92,7 @@ def main() -> None:
     "--flow",
     default="difference",
     show_default=True,
-    help="original: reference zero; difference: previous step; defo: the cheaper one of each layer.",
+    help="original: reference zero; difference: previous step; spatial: previous pixel; defo, defo+: each layer's cheapest.",
 )
 @click.option("--summary", type=click.Path(path_type=Path), help="Also write the cycles of each layer to this file.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
@@ -147,7 +147,7 @@ def generate(
 @click.option("--batch", default=4, show_default=True, help="Samples that advance together.")
 @click.option("--labels", help="Class labels to take in turn.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--flow", default="difference", show_default=True, help="original, difference or defo.")
+@click.option("--flow", default="difference", show_default=True, help="original, difference, spatial, defo or defo+.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @BOARD
 @HARDWARE

@@ -1,8 +1,8 @@
 """Accelerators beside each other on one board: the same program, memory system and vector unit, other linear units.
 
 All cycles are emulated by one cost model (:mod:`.cycles`). The dense baselines are ITC, the int8 tensor-core-like array that
-Ditto compares with (HPCA 2025, table III): a cycle per tap and word of channels, nothing skipped, no history. Spatial
-differences (Diffy, MICRO 2018) and Ditto+, which falls back to them, are cost models only (:class:`.emulator.EmulatorDevice`).
+Ditto compares with (HPCA 2025, table III): a cycle per tap and word of channels, nothing skipped, no history. All other designs
+are this engine in one of its execution flows, so what they cost is what the C simulation counts too.
 """
 
 from __future__ import annotations
@@ -21,10 +21,16 @@ from .compiler import compile_program
 from .cycles import CycleModel
 from .emulator import EmulatorDevice
 from .energy import energy
-from .runtime import DEFO, DIFFERENCE, ORIGINAL, Model, Record
+from .runtime import DEFO, DEFO_PLUS, DIFFERENCE, ORIGINAL, SPATIAL, Model, Record
 
 BASELINE = "itc"
-SPATIAL = "spatial"
+ENGINE_DESIGNS = (  # name, execution flow, what it is
+    ("digits", ORIGINAL, "digits of the codes themselves, zeros skipped: reference zero in every step"),
+    ("diffy", SPATIAL, "digits of differences to the pixel or token before, in every step (Diffy, MICRO 2018)"),
+    ("difference", DIFFERENCE, "Ditto without Defo: the previous step wherever there is one"),
+    ("ditto", DEFO, "Ditto with Defo: per operator the cheaper of both, after a step of each"),
+    ("ditto+", DEFO_PLUS, "as ditto, and diffy's differences where they are cheaper still"),
+)
 WARM_UP = 2  # steps in which Defo tries either reference
 
 
@@ -63,12 +69,11 @@ def compare(
 ) -> dict[str, Any]:  # fmt: skip
     """All designs on ``config``'s board for one batch; JSON-ready."""
     records: dict[str, Record] = {}
-    for name, flow in ((ORIGINAL, ORIGINAL), (DIFFERENCE, DIFFERENCE), (DEFO, DEFO), (SPATIAL, ORIGINAL)):
-        progress(f"emulating {batch} samples: {name}")
-        device = EmulatorDevice(config, spatial=name == SPATIAL)
-        record = Model(artefact, device).generate(batch, None, seed, batch, flow, progress=False).record
+    for _, flow, _ in ENGINE_DESIGNS:
+        progress(f"emulating {batch} samples: {flow}")
+        record = Model(artefact, EmulatorDevice(config)).generate(batch, None, seed, batch, flow, progress=False).record
         assert record is not None
-        records[name] = record
+        records[flow] = record
     designs = list(_designs(artefact, config, batch, records))
     baseline = next(design for design in designs if design.name == BASELINE).cycles_per_image
     milliseconds = 1e-3 / config.clock_mhz
@@ -101,35 +106,8 @@ def _designs(
         program = compile_program(artefact.graph, artefact.tables, modelled, batch)
         step = CycleModel(modelled, program.descriptors).dense()
         yield _design(name, assumes, cores, np.stack([step] * artefact.graph.steps), linear, batch, config, dense=True)
-    for name, flow, assumes in (
-        ("digits", ORIGINAL, "digits of the codes themselves, zeros skipped: reference zero in every step"),
-        ("difference", DIFFERENCE, "Ditto without Defo: the previous step wherever there is one"),
-        ("ditto", DEFO, "Ditto with Defo: per operator the cheaper of both, after a step of each"),
-    ):
+    for name, flow, assumes in ENGINE_DESIGNS:
         yield _design(name, assumes, config.cores, records[flow].counters, linear, batch, config)
-    for name, counters, assumes in (
-        (
-            "diffy",
-            records[SPATIAL].counters,
-            "digits of differences to the pixel or token before, in every step (cost model)",
-        ),
-        (
-            "ditto+",
-            _with_spatial(records),
-            "as ditto, with diffy's differences in the place of reference zero (cost model)",
-        ),
-    ):
-        yield _design(name, assumes, config.cores, counters, linear, batch, config)
-
-
-def _with_spatial(records: dict[str, Record]) -> np.ndarray:
-    """Ditto+: from the third step on the cheaper of spatial and temporal differences, as the first and second step cost."""
-    spatial, difference = records[SPATIAL].counters, records[DIFFERENCE].counters
-    counters = difference.copy()
-    if len(counters) > WARM_UP:
-        chosen = spatial["cycles"][0] <= difference["cycles"][1]
-        counters[WARM_UP:, chosen] = spatial[WARM_UP:, chosen]
-    return counters
 
 
 def _linear(artefact: QuantizedModel, record: Record) -> np.ndarray:

@@ -37,6 +37,7 @@ from ..hls.graph import (
 from ..hls.isa import COUNTERS, DESCRIPTOR, SCALARS, Flag, Opcode, Reference, Region
 from ..hls.packing import pack_weights, packed_size
 from ..hls.plan import CannotPlan, Plan, ProductShape, plan_product
+from ..hls.spatial import Chains, chains_of
 
 ACTIVATIONS: dict[type[Node], Flag] = {SiLU: Flag.SILU, GELU: Flag.GELU, ReLU: Flag.RELU}
 ALIGNMENT = 64  # one burst of four 128-bit beats
@@ -293,7 +294,12 @@ def _product_shapes(
     source, output = graph.tensors[node.inputs[0]], graph.tensors[node.name]
     if isinstance(node, Convolution):
         dense = placements[source.name].pitch == source.shape[2]
-        return (ProductShape(batch, *source.shape, *output.shape, node.kernel, node.stride[0], dense=dense),)
+        extra = _chains(graph, node).extra_columns
+        return (
+            ProductShape(
+                batch, *source.shape, *output.shape, node.kernel, node.stride[0], dense=dense, extra_columns=extra
+            ),
+        )
     if node.scores:
         queries, keys = output.shape[1:]
         depth = source.shape[2] // node.heads
@@ -307,6 +313,11 @@ def _product_shapes(
         ProductShape(1, queries, 1, keys, queries, 1, depth),
         ProductShape(1, depth, 1, keys, depth, 1, queries, staged=True, gathered=True),
     )
+
+
+def _chains(graph: Graph, node: Convolution) -> Chains:
+    width, output_width = graph.tensors[node.inputs[0]].shape[1], graph.tensors[node.name].shape[1]
+    return chains_of(node.kernel, node.stride, node.padding, width, output_width)
 
 
 def _place_weights(graph: Graph, tables: Tables, config: HardwareConfig) -> tuple[dict[str, int], int]:
@@ -504,6 +515,8 @@ class _Encoder:
         record["kernel_height"], record["kernel_width"] = node.kernel
         record["stride_height"], record["stride_width"] = node.stride
         record["pad_top"], record["pad_bottom"], record["pad_left"], record["pad_right"] = node.padding
+        chains = _chains(self.graph, node)
+        record["lead_columns"], record["extra_columns"] = chains.lead_columns, chains.extra_columns
         record["weights"] = self.weight_offsets[node.name]
         record["vector0"] = self.parameters.vectors[f"{node.name}.bias"]
         record["vector1"] = self.parameters.vectors[f"{node.name}.multiplier"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..hls.arithmetic import classify, count_digits
+from ..hls.spatial import Chains, with_neighbours
 from . import vector
 
 NOTHING = np.zeros((0, 0), np.int8)
@@ -37,11 +38,16 @@ def count_convolution(
     padding: tuple[int, int, int, int],
     lanes: int,
     chunk: int,
+    columns: int | None = None,
 ) -> Encoded:
-    """Codes int8 [B, H, W, C], and those of the previous step where it is the reference, in chunks of ``chunk`` channels."""
+    """Codes int8 [B, H, W, C], and those that they refer to, if any, in chunks of ``chunk`` channels.
+
+    ``columns`` of windows are walked (default: as many as there are).
+    """
     batch, height, width, channels = codes.shape
     rows = (height + padding[0] + padding[1] - kernel[0]) // stride[0] + 1
-    columns = (width + padding[2] + padding[3] - kernel[1]) // stride[1] + 1
+    if columns is None:
+        columns = (width + padding[2] + padding[3] - kernel[1]) // stride[1] + 1
     chunks = -(-channels // chunk)
     classes = np.zeros((chunks, batch * height, 3), np.int64)
     cycles, used = np.zeros((2, chunks, batch, rows), np.int64)
@@ -54,6 +60,24 @@ def count_convolution(
         _window_cycles(digits, kernel, stride, padding[0], padding[2], rows, columns, cycles[index], used[index])
     classes = classes.reshape(chunks, batch, height, 3)
     return Encoded(classes.transpose(1, 2, 0, 3), cycles.transpose(1, 2, 0), used.transpose(1, 2, 0))
+
+
+def count_chains(
+    codes: np.ndarray,
+    chains: Chains,
+    block_rows: int,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    columns: int,
+    lanes: int,
+    chunk: int,
+) -> Encoded:
+    """The same of codes [B, H, W, C] that refer to their neighbours, for ``columns`` output pixels of a row."""
+    wide, before = with_neighbours(codes, chains, block_rows)
+    top, bottom, left, right = padding
+    padding = (top, bottom, left + chains.lead_columns * stride[1], right)
+    return count_convolution(wide, before, kernel, stride, padding, lanes, chunk, columns + chains.lead_columns)
 
 
 def count_rows(rows: np.ndarray, previous: np.ndarray | None, lanes: int, chunk: int) -> Encoded:

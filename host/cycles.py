@@ -29,6 +29,7 @@ from ..hls.isa import (
     Reference,
 )
 from ..hls.plan import Plan
+from ..hls.spatial import Chains, chains_of
 from .counting import Encoded
 from .product_cycles import COLUMNS, PACKED, ROWS, Counts, Product, ProductModel
 from .traffic import Array, beats, merged_beats
@@ -71,7 +72,15 @@ def convolution_product(d: Mapping[str, int], scalars: np.void) -> Product:
         bias=d["vector0"],
         bias_stride=d["sample_stride"] if flags & Flag.CONDITIONAL else 0,
         multipliers=d["vector1"],
+        chains=convolution_chains(d) if scalars["reference"] == Reference.NEIGHBOUR else None,
     )
+
+
+def convolution_chains(d: Mapping[str, int]) -> Chains:
+    """Of a CONVOLUTION descriptor with spatial differences."""
+    kernel, stride = (d["kernel_height"], d["kernel_width"]), (d["stride_height"], d["stride_width"])
+    padding = (d["pad_top"], d["pad_bottom"], d["pad_left"], d["pad_right"])
+    return chains_of(kernel, stride, padding, d["width"], d["output_width"])
 
 
 def attention_products(d: Mapping[str, int], scalars: np.void) -> list[Product]:
@@ -176,10 +185,10 @@ class CycleModel:
     def fill(self, scalars: np.ndarray, encoded: list[list[Encoded]], records: np.ndarray) -> Array:
         """``encoded[i]``: the digits of operation i's operands, none for one of the vector unit.
 
-        Returns the cycles int64 [operations] that the step would take if operators with reference zero kept nothing.
+        Returns the cycles int64 [operations] that the step would take if operators that refer to no previous step kept nothing.
         """
         self._fill(scalars, encoded, records)
-        keeping = (scalars["reference"] == Reference.ZERO) & (scalars["keep_state"] != 0)
+        keeping = (scalars["reference"] != Reference.PREVIOUS_STEP) & (scalars["keep_state"] != 0)
         if not np.any(keeping):
             return records["cycles"].astype(np.int64)
         lean_scalars, lean = scalars.copy(), np.zeros_like(records)

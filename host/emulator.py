@@ -31,12 +31,9 @@ class EmulatorDevice(SimulatedDevice):
     """The fast, bit-exact emulator behind the :class:`~ditto_zynq.host.device.Device` interface.
 
     ``counting`` fills the counter records (digits, bytes, cycles). ``differences`` really executes
-    ``acc_prev + W . (q - q_prev)`` where a program asks for it; otherwise the emulator takes the shortcut ``W . q``, which
+    ``acc_ref + W . (q - q_ref)`` where a program asks for it; otherwise the emulator takes the shortcut ``W . q``, which
     the identity of DESIGN section 2 makes equal, and only counts the differences. ``backend`` forces an integer product
     (see :mod:`.products`). An ``observer`` sees every linear operation's index and first operand, codes [B, pixels, C].
-
-    ``spatial`` counts operators with reference zero as if they referred to the pixel or token before (Diffy's scheme). It is a
-    cost model: the kernels have no such reference, and a row's first window, which costs a little more, is not counted so.
     """
 
     def __init__(
@@ -45,11 +42,9 @@ class EmulatorDevice(SimulatedDevice):
         counting: bool = True,
         differences: bool = False,
         backend: str | None = None,
-        spatial: bool = False,
     ):
         super().__init__("emulator", config, counting)
         self.differences = differences
-        self.spatial = spatial
         self.backend = choose_backend(backend)
         self.observer: Callable[[int, np.ndarray], None] | None = None
         self._prepared: tuple[tuple[int, ...], list[Execution]] | None = None

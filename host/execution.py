@@ -6,6 +6,8 @@ parameter block, computes, and returns what it counted.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,8 +16,10 @@ import numpy as np
 
 from ..hls.isa import Flag, Opcode, Reference, Region
 from ..hls.packing import packed_size, unpack_weights
+from ..hls.spatial import TOKENS, with_neighbours
 from . import counting, vector
 from .counting import Encoded
+from .cycles import convolution_chains
 from .device import DeviceError
 from .products import ConvolutionProduct, attention_product
 from .simulated import SLACK
@@ -116,17 +120,6 @@ class Execution:
         return np.ascontiguousarray(rows).view(dtype)
 
 
-def shifted(codes: np.ndarray, axis: int, by: int) -> np.ndarray:
-    """``codes`` moved up an axis, zeros where they leave."""
-    result = np.zeros_like(codes)
-    size = codes.shape[axis]
-    if by < size:
-        source, target = [slice(None)] * codes.ndim, [slice(None)] * codes.ndim
-        source[axis], target[axis] = slice(0, size - by), slice(by, size)
-        result[tuple(target)] = codes[tuple(source)]
-    return result
-
-
 @dataclass(frozen=True)
 class KeptOperand:
     """An operand's codes in STATE, of even and of odd steps."""
@@ -166,8 +159,9 @@ class ConvolutionExecution(_Linear):
         self.padding = (d["pad_top"], d["pad_bottom"], d["pad_left"], d["pad_right"])
         shape = (d["output_channels"], *self.kernel, d["channels"])
         packed = self.memory.view(Region.WEIGHTS, d["weights"], np.int8, (packed_size(self.device.config, shape),))
-        weight = unpack_weights(self.device.config, packed, shape, d["chunk_channels"])
-        self.product = ConvolutionProduct(weight, self.stride, self.padding, self.device.backend)
+        self.weight = unpack_weights(self.device.config, packed, shape, d["chunk_channels"])
+        self.product = ConvolutionProduct(self.weight, self.stride, self.padding, self.device.backend)
+        self.chains = convolution_chains(d)
         self.operands = self.kept("state_input", self.image)
         pixels = d["output_height"] * d["output_width"]
         self.accumulators = self.state(self.d["state_accumulators"], np.int32, (pixels, d["output_channels"]))
@@ -175,12 +169,14 @@ class ConvolutionExecution(_Linear):
     def run(self, scalars: np.void) -> list[Encoded]:
         codes = self.input.dense.reshape(-1, *self.image)
         temporal = scalars["reference"] == Reference.PREVIOUS_STEP
+        spatial = scalars["reference"] == Reference.NEIGHBOUR
         kept, previous = self.operands.of(scalars)
-        referred = previous if temporal else self._before_in_row(codes)
-        counts = self._count(codes, referred) if self.device.counting else []
+        counts = self._count(codes, previous if temporal else None, spatial) if self.device.counting else []
         if temporal and self.device.differences:
             difference = codes.astype(np.int16) - previous
             accumulators = self.accumulators + self.product.of_difference(difference)
+        elif spatial and self.device.differences:
+            accumulators = self._in_chains(codes)
         else:
             accumulators = self.product(codes)
         if scalars["keep_state"]:
@@ -193,13 +189,27 @@ class ConvolutionExecution(_Linear):
         self.requantize(accumulators, bias, multiplier, scalars)
         return counts
 
-    def _before_in_row(self, codes: np.ndarray) -> np.ndarray | None:
-        """Codes of the pixel that the window before this one has in this one's place; 0 at the start of a row."""
-        return shifted(codes, 2, self.stride[1]) if self.device.spatial else None
+    @functools.cached_property
+    def chain_product(self) -> ConvolutionProduct:
+        """Of differences to neighbours, with the windows left of the first one."""
+        top, bottom, left, right = self.padding
+        lead = self.chains.lead_columns * self.stride[1]
+        return ConvolutionProduct(self.weight, self.stride, (top, bottom, left + lead, right), self.device.backend)
 
-    def _count(self, codes: np.ndarray, previous: np.ndarray | None) -> list[Encoded]:
-        lanes, chunk = self.device.config.lanes, self.d["chunk_channels"]
-        return [counting.count_convolution(codes, previous, self.kernel, self.stride, self.padding, lanes, chunk)]
+    def _in_chains(self, codes: np.ndarray) -> np.ndarray:
+        """Every output pixel from the one before it in its row: a block's chains, and those of rows, give the same sums."""
+        wide, before = with_neighbours(codes, dataclasses.replace(self.chains, whole_block=False), 1)
+        sums = self.chain_product.of_difference(wide.astype(np.int16) - before)
+        rows = sums.reshape(len(codes), self.d["output_height"], -1, self.d["output_channels"])
+        walked = rows[:, :, : self.chains.lead_columns + self.d["output_width"]].cumsum(axis=2, dtype=np.int32)
+        return np.ascontiguousarray(walked[:, :, self.chains.lead_columns :]).reshape(self.accumulators.shape)
+
+    def _count(self, codes: np.ndarray, previous: np.ndarray | None, spatial: bool) -> list[Encoded]:
+        d, lanes, chunk = self.d, self.device.config.lanes, self.d["chunk_channels"]
+        shape = (self.kernel, self.stride, self.padding)
+        if spatial:
+            return [counting.count_chains(codes, self.chains, d["block_rows"], *shape, d["output_width"], lanes, chunk)]
+        return [counting.count_convolution(codes, previous, *shape, lanes, chunk)]
 
 
 class ScoresExecution(_Linear):
@@ -220,10 +230,14 @@ class ScoresExecution(_Linear):
         (kept_input, previous_input), (kept_other, previous_other) = (
             operand.of(scalars) for operand in (self.kept_input, self.kept_other)
         )
+        spatial = scalars["reference"] == Reference.NEIGHBOUR
         before = (self._left(previous_input), self._right(previous_other)) if temporal else None
-        counts = self._count(left, right, before) if self.device.counting else []
+        counts = self._count(left, right, before, spatial) if self.device.counting else []
         if before is not None and self.device.differences:
             accumulators = self.accumulators + self._difference_product(left, right, *before)
+        elif spatial and self.device.differences:
+            rows = np.diff(left.astype(np.int16), axis=2, prepend=np.int16(0))
+            accumulators = attention_product(rows, right, self.device.backend).cumsum(axis=2, dtype=np.int32)
         else:
             accumulators = attention_product(left, right, self.device.backend)
         if scalars["keep_state"]:
@@ -259,15 +273,20 @@ class ScoresExecution(_Linear):
         return np.ascontiguousarray(_heads(codes, self.heads).swapaxes(2, 3))
 
     def _count(
-        self, left: np.ndarray, right: np.ndarray, before: tuple[np.ndarray, np.ndarray] | None
+        self, left: np.ndarray, right: np.ndarray, before: tuple[np.ndarray, np.ndarray] | None, spatial: bool
     ) -> list[Encoded]:
         """Rows of the left operand meet the columns of the right one as weights; with differences also the reverse."""
-        spatial = shifted(left, 2, 1) if self.device.spatial else None
-        counted = [self._count_rows(left, before[0] if before else spatial, self.d["chunk_channels"])]
+        referred = before[0] if before else self._tokens_before(left) if spatial else None
+        counted = [self._count_rows(left, referred, self.d["chunk_channels"])]
         if before:
             columns, columns_before = right.swapaxes(2, 3), before[1].swapaxes(2, 3)
             counted.append(self._count_rows(columns, columns_before, self.d["other_chunk_channels"]))
         return counted
+
+    def _tokens_before(self, rows: np.ndarray) -> np.ndarray:
+        """Of each token of a block, [B, heads, tokens, C], the one before it; nothing before a block's first."""
+        tokens = rows.reshape(-1, rows.shape[2], 1, rows.shape[3])
+        return with_neighbours(tokens, TOKENS, self.d["block_rows"])[1].reshape(rows.shape)
 
     def _count_rows(self, rows: np.ndarray, previous: np.ndarray | None, chunk: int) -> Encoded:
         flat = rows.reshape(-1, *rows.shape[2:])

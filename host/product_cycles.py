@@ -9,6 +9,7 @@ import numpy as np
 
 from ..hls.config import HardwareConfig
 from ..hls.plan import Plan, ceil_divide
+from ..hls.spatial import Chains
 from .counting import Encoded
 from .traffic import Array, beats, merged_beats
 
@@ -57,6 +58,17 @@ class Product:
     bias: int | None = None
     bias_stride: int = 0
     multipliers: int | None = None
+    chains: Chains | None = None  # of spatial differences
+
+    @property
+    def encoded_width(self) -> int:
+        """Columns of a row that are encoded."""
+        return self.width + (self.chains.extra_columns if self.chains else 0)
+
+    @property
+    def windows(self) -> int:
+        """Of an output row, that are walked."""
+        return self.output_width + (self.chains.lead_columns if self.chains else 0)
 
     @property
     def instances(self) -> int:
@@ -108,8 +120,8 @@ class ProductModel:
         self.tile_outputs = np.minimum(p.outputs - np.arange(self.tiles) * config.oc_tile, config.oc_tile)
         self.words = -(-p.chunk_sizes // config.lanes)  # [chunks]
         self.kept_from, self.low, self.high = p.input_rows()
-        self.taps = p.block_rows * p.output_width * p.kernel[0] * p.kernel[1]  # [blocks]
-        self.encode_words = ((self.high - self.low) * p.width)[:, None] * self.words  # [blocks, chunks]
+        self.taps = p.block_rows * p.windows * p.kernel[0] * p.kernel[1]  # [blocks]
+        self.encode_words = ((self.high - self.low) * p.encoded_width)[:, None] * self.words  # [blocks, chunks]
         read = self._operand_runs(p.input, p.input_pitch)
         state = self._operand_runs(p.kept if p.keep_input else p.previous, p.kept_pitch)
         self.input = self._of_blocks(read, self.low, beats)
@@ -266,7 +278,7 @@ class ProductModel:
             "output_beats": int(self.outputs.sum()),
             "kept_beats": int(self.kept.sum()),
             "accumulator_write_beats": int(self.accumulator_writes.sum()),
-            "elements": int((self.high - self.low).sum()) * p.width * p.channels * images * passes,
+            "elements": int((self.high - self.low).sum()) * p.encoded_width * p.channels * images * passes,
             "dense_products": p.finish * images * pixels * taps * p.channels * self.tiles * config.oc_tile,
         }
 

@@ -26,12 +26,14 @@ from ..hls.isa import (
     base_registers,
 )
 from .compiler import Program, compile_program
+from .defo import CANDIDATES
 from .device import Buffer, Device, DeviceError
 from .emulator import EmulatorDevice
 from .schedulers import Scheduler, load_scheduler, standard_normal
 
-ORIGINAL, DIFFERENCE, DEFO = "original", "difference", "defo"
-FLOWS = (ORIGINAL, DIFFERENCE, DEFO)
+ORIGINAL, DIFFERENCE, SPATIAL, DEFO, DEFO_PLUS = "original", "difference", "spatial", "defo", "defo+"
+FLOWS = (ORIGINAL, DIFFERENCE, SPATIAL, DEFO, DEFO_PLUS)
+KEEPS_NOTHING = (ORIGINAL, SPATIAL)
 DEADLINE_S = 600.0
 
 
@@ -200,7 +202,7 @@ class Session:
         self._tensor(graph.input)[...] = encode_input(sample, scale, graph.input_parts)
         self.buffers[Region.ACTIVATIONS].flush()
 
-        keeps = flow != ORIGINAL and step + 1 < graph.steps
+        keeps = flow not in KEEPS_NOTHING and step + 1 < graph.steps
         references = dict.fromkeys((node.name for node in graph.linear_nodes), reference_of(flow, step))
         self._write(Region.PARAMETERS, self.program.parameters.block(step, labels, references, keeps))
         self.device.write_register(CONTROL, START)
@@ -259,10 +261,13 @@ def load(
 
 
 def reference_of(flow: str, step: int) -> Reference:
-    """What all linear operators are asked to refer to. Defo tries reference zero, then the previous step, then decides itself."""
-    if flow == ORIGINAL or step == 0:
-        return Reference.ZERO
-    return Reference.PREVIOUS_STEP if flow == DIFFERENCE or step == 1 else Reference.DEFO
+    """What all linear operators are asked to refer to. Defo tries each reference for a step, then decides itself."""
+    if flow in (ORIGINAL, SPATIAL):
+        return Reference.ZERO if flow == ORIGINAL else Reference.NEIGHBOUR
+    if flow == DIFFERENCE:
+        return Reference.PREVIOUS_STEP if step else Reference.ZERO
+    tried = CANDIDATES[Reference.DEFO if flow == DEFO else Reference.DEFO_PLUS]
+    return tried[step] if step < len(tried) else Reference.DEFO if flow == DEFO else Reference.DEFO_PLUS
 
 
 BUNDLED_MODEL = Path(__file__).parent / "models" / "fashion-mnist"

@@ -1,6 +1,7 @@
 // Compute unit: one core is `lanes` x `oc_tile` multipliers of a 5-bit digit and an 8-bit weight, a shift-and-add tree and
-// int32 sums. A core works on one output pixel at a time; its lanes wait for each other once per pixel. All cores multiply in
-// one loop, and two of them share a copy of the weights, whose memories have two read ports.
+// int32 sums. A core works on one output pixel at a time; its lanes wait for each other once per pixel. With spatial differences
+// a pixel's sums go on from those of the one before it. All cores multiply in one loop, and two of them share a copy of the
+// weights, whose memories have two read ports.
 #pragma once
 
 #include "encoder.hpp"
@@ -13,6 +14,8 @@ struct OutputBlock {
     int first_sum;                       // where the tile's sums go
     int first_row, rows, width;          // encoded input rows: first_row may be negative (padding above the image)
     int kernel_height, kernel_width, stride_height, stride_width, pad_left;
+    int lead_columns;          // windows left of the first pixel of a row, whose sums are not stored
+    bool chained_row, chained_block;  // sums go on from pixel to pixel of a row, or of the block
 };
 
 // Codes of the second operand, a word of oc_tile of them for every lane and address, in a copy for every two cores.
@@ -73,7 +76,7 @@ struct Compute {
         for (int y = 0; y < block.output_rows; ++y) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 8
         walk_columns:
-            for (int x = 0; x < block.output_width; ++x) {
+            for (int x = -block.lead_columns; x < block.output_width; ++x) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
             walk_taps_y:
                 for (int ky = 0; ky < block.kernel_height; ++ky) {
@@ -169,9 +172,10 @@ struct Compute {
                          count_t cycles[C::cores], count_t& products) {
         typename A::accumulator pixel_sums[C::cores][C::oc_tile];
         total lane_totals[C::cores][C::lanes];
-        int pixel[C::cores], pixels[C::cores], cycle[C::cores], last_cycle[C::cores];
+        int column[C::cores], pixel[C::cores], pixels[C::cores], cycle[C::cores], last_cycle[C::cores];
 #pragma HLS ARRAY_PARTITION variable = pixel_sums complete dim = 0
 #pragma HLS ARRAY_PARTITION variable = lane_totals complete dim = 0
+#pragma HLS ARRAY_PARTITION variable = column complete
 #pragma HLS ARRAY_PARTITION variable = pixel complete
 #pragma HLS ARRAY_PARTITION variable = pixels complete
 #pragma HLS ARRAY_PARTITION variable = cycle complete
@@ -180,6 +184,7 @@ struct Compute {
         for (int core = 0; core < C::cores; ++core) {
 #pragma HLS UNROLL
             pixel[core] = cycle[core] = 0;
+            column[core] = -blocks[core].lead_columns;
             pixels[core] = blocks[core].output_rows * blocks[core].output_width;
             busy = busy || pixels[core] > 0;
         }
@@ -192,7 +197,12 @@ struct Compute {
             for (int core = 0; core < C::cores; ++core) {
 #pragma HLS UNROLL
                 if (pixel[core] == pixels[core]) continue;
-                if (cycle[core] == 0) start_pixel(totals[core], lane_totals[core], last_cycle[core], pixel_sums[core]);
+                if (cycle[core] == 0) {
+                    const OutputBlock& block = blocks[core];
+                    const bool row_starts = column[core] == -block.lead_columns, block_starts = row_starts && pixel[core] == 0;
+                    const bool clear = block.chained_block ? block_starts : block.chained_row ? row_starts : true;
+                    start_pixel(totals[core], clear, lane_totals[core], last_cycle[core], pixel_sums[core]);
+                }
             multiply_lanes:
                 for (int lane = 0; lane < C::lanes; ++lane) {
 #pragma HLS UNROLL
@@ -204,11 +214,14 @@ struct Compute {
                 }
                 ++cycles[core];
                 if (cycle[core] == last_cycle[core]) {
-                    for (int oc = 0; oc < C::oc_tile; ++oc) {
+                    if (column[core] >= 0) {
+                        for (int oc = 0; oc < C::oc_tile; ++oc) {
 #pragma HLS UNROLL
-                        sums.pixels[core][blocks[core].first_sum + pixel[core]][oc] = pixel_sums[core][oc];
+                            sums.pixels[core][blocks[core].first_sum + pixel[core]][oc] = pixel_sums[core][oc];
+                        }
+                        ++pixel[core];
                     }
-                    ++pixel[core];
+                    column[core] = column[core] + 1 == blocks[core].output_width ? -blocks[core].lead_columns : column[core] + 1;
                     cycle[core] = 0;
                 } else {
                     ++cycle[core];
@@ -218,7 +231,7 @@ struct Compute {
         }
     }
 
-    static void start_pixel(hls::stream<total> totals[C::lanes], total lane_totals[C::lanes], int& last_cycle,
+    static void start_pixel(hls::stream<total> totals[C::lanes], bool clear, total lane_totals[C::lanes], int& last_cycle,
                             typename A::accumulator pixel_sums[C::oc_tile]) {
 #pragma HLS INLINE
         last_cycle = 0;
@@ -229,7 +242,7 @@ struct Compute {
         }
         for (int oc = 0; oc < C::oc_tile; ++oc) {
 #pragma HLS UNROLL
-            pixel_sums[oc] = 0;
+            if (clear) pixel_sums[oc] = 0;
         }
     }
 

@@ -62,7 +62,7 @@ struct Controller {
             store_counters(counters, d.node, record);
             if (is_linear) {
                 const count_t lean = dram_cycles(lean_cycles, beats - keeping_beats) - last + START_CYCLES;
-                Defo<C>::record(entry, asked, s.reference, asked == ZERO ? lean : record.cycles);
+                Defo<C>::record(entry, asked, s.reference, record.cycles, lean);
                 Defo<C>::store(counters, d.node, entry);
             }
             if (overlapped) store_counters(counters, next.node, next_record);

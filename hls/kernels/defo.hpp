@@ -1,6 +1,6 @@
-// Defo unit (Ditto, HPCA 2025): the cycles of every linear operator with reference zero and with the previous step, and the
-// cheaper of the two. Who takes reference zero for good keeps nothing for a next step, so the first count is without what keeping
-// costs. The table of 32-bit counts lies behind the counter records, so every batch has its own.
+// Defo unit (Ditto, HPCA 2025): the cycles that every linear operator took with each reference, and the cheapest of these. Who
+// does not refer to the previous step keeps nothing for a next one, so those counts are without what keeping costs. The table of
+// 32-bit counts lies behind the counter records, so every batch has its own.
 #pragma once
 
 #include "isa.hpp"
@@ -23,23 +23,31 @@ struct Defo {
         return unpack_decision<C>(raw);
     }
 
-    // What the operator refers to: as asked or, where the unit decides, the cheaper one. Unknown costs are tried first. An
-    // operator that is decided for reference zero keeps nothing for a next step.
+    // What the operator refers to: as asked or, where the unit decides, the reference of fewest cycles; one of unknown cost
+    // (0) before all others. Who does not refer to the previous step then keeps nothing.
     static void decide(const Decision& entry, Scalars& s) {
-        if (s.reference != DEFO) return;
-        const bool difference = entry.original_cycles != 0 &&
-                                (entry.difference_cycles == 0 || entry.difference_cycles < entry.original_cycles);
-        s.reference = difference ? PREVIOUS_STEP : ZERO;
-        s.keep_state = s.keep_state && difference;
+        if (s.reference != DEFO && s.reference != DEFO_PLUS) return;
+        const bool plus = s.reference == DEFO_PLUS;
+        int chosen = ZERO;
+        uint32_t fewest = entry.original_cycles;
+        if (entry.difference_cycles < fewest) {
+            chosen = PREVIOUS_STEP;
+            fewest = entry.difference_cycles;
+        }
+        if (plus && entry.spatial_cycles < fewest) chosen = NEIGHBOUR;
+        s.reference = chosen;
+        s.keep_state = s.keep_state && chosen == PREVIOUS_STEP;
     }
 
-    // `asked` is the reference of the scalars, `taken` what was decided.
-    static void record(Decision& entry, int asked, int taken, count_t cycles) {
-        const uint32_t count = cycles < 0xFFFFFFFFu ? uint32_t(cycles) : 0xFFFFFFFFu;
-        if (asked == ZERO) entry.original_cycles = count;
-        if (asked == PREVIOUS_STEP) entry.difference_cycles = count;
+    // `asked` is the reference of the scalars, `taken` what was decided. `lean_cycles`: if nothing had been kept.
+    static void record(Decision& entry, int asked, int taken, count_t cycles, count_t lean_cycles) {
+        if (asked == ZERO) entry.original_cycles = in_32_bits(lean_cycles);
+        if (asked == PREVIOUS_STEP) entry.difference_cycles = in_32_bits(cycles);
+        if (asked == NEIGHBOUR) entry.spatial_cycles = in_32_bits(lean_cycles);
         entry.reference = taken;
     }
+
+    static uint32_t in_32_bits(count_t cycles) { return cycles < 0xFFFFFFFFu ? uint32_t(cycles) : 0xFFFFFFFFu; }
 
     static void store(word* counters, uint32_t node, const Decision& entry) {
         typename C::template uint<8> raw[DECISION_BYTES];

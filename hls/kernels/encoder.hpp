@@ -1,7 +1,8 @@
 // Encoding unit: x - x_ref, split in 5-bit digits; zeros are dropped, the others queued in one list per lane.
 //
 // Lane j takes channels c with c % lanes == j. An input pixel has one slot of `words` entries in each lane's list of low and
-// of high digits; the compute unit walks the slots of the pixels under its kernel window.
+// of high digits; the compute unit walks the slots of the pixels under its kernel window. With spatial differences x_ref is the
+// code of the pixel before it (see hls/spatial.py).
 #pragma once
 
 #include "arithmetic.hpp"
@@ -61,15 +62,49 @@ struct Window {
     }
 };
 
+// Codes of the last pixels of a chain, a word of one per lane; those that the next pixel's codes refer to come out again.
+template <class C>
+struct Neighbours {
+    typedef typename C::template sint<8> code;
+    static constexpr int recent = 4;  // words that may still be on their way into the memory
+    code words[C::digit_depth][C::lanes];
+    code latest[recent][C::lanes];
+    int distance, at, known;  // words from a pixel to its neighbour; where the next one lies; how many there are yet
+
+    void start(int words_to_neighbour) {
+#pragma HLS INLINE
+        distance = words_to_neighbour;
+        at = known = 0;
+    }
+
+    void exchange(const code now[C::lanes], code before[C::lanes]) {
+#pragma HLS INLINE
+#pragma HLS DEPENDENCE variable = words inter RAW distance = 5 true
+        const bool there = known == distance, near = distance <= recent;
+        for (int lane = 0; lane < C::lanes; ++lane) {
+#pragma HLS UNROLL
+            const code kept = near ? latest[distance - 1][lane] : words[at][lane];
+            before[lane] = there ? kept : code(0);
+            words[at][lane] = now[lane];
+            for (int age = recent - 1; age > 0; --age) latest[age][lane] = latest[age - 1][lane];
+            latest[0][lane] = now[lane];
+        }
+        at = at + 1 == distance ? 0 : at + 1;
+        if (!there) ++known;
+    }
+};
+
+// What the codes of a run refer to.
+enum RunReference { NOTHING, THE_STEP_BEFORE, THE_PIXEL_BEFORE };
+
 template <class C>
 struct Encoder {
     typedef Arithmetic<C> A;
     typedef hls::stream<typename Memory<C>::word> words;
 
-    // A run of `pixels` of `channels` codes each (and of `previous`, where it is the reference), into the slots from
-    // `position` on.
-    static void encode(words& current, words& previous, bool difference, int pixels, int channels, int position,
-                       DigitLists<C>& lists, EncodeCounters& counters) {
+    // A run of `pixels` of `channels` codes each, into the slots from `position` on. `outside`: no codes come, all are 0.
+    static void encode(words& current, words& previous, RunReference reference, bool outside, int pixels, int channels,
+                       int position, Neighbours<C>& neighbours, DigitLists<C>& lists, EncodeCounters& counters) {
         static_assert(C::lanes <= C::bus_bytes, "the lanes' codes of a cycle come from one word or from two");
         const int words_of_pixel = ceil_divide(channels, C::lanes);
         Window<C> now, before;
@@ -85,17 +120,23 @@ struct Encoder {
 #pragma HLS PIPELINE II = 1
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
                 const int rest = channels - word * C::lanes, count = rest < C::lanes ? rest : C::lanes;
-                now.need(current, count);
-                if (difference) before.need(previous, count);
+                if (!outside) now.need(current, count);
+                if (reference == THE_STEP_BEFORE) before.need(previous, count);
+                typename A::code codes[C::lanes], references[C::lanes];
+#pragma HLS ARRAY_PARTITION variable = codes complete
+#pragma HLS ARRAY_PARTITION variable = references complete
+                for (int lane = 0; lane < C::lanes; ++lane) {
+#pragma HLS UNROLL
+                    const bool inside = lane < count;
+                    codes[lane] = inside && !outside ? typename A::code(now.byte(lane)) : typename A::code(0);
+                    references[lane] = inside && reference == THE_STEP_BEFORE ? typename A::code(before.byte(lane)) : typename A::code(0);
+                }
+                if (reference == THE_PIXEL_BEFORE) neighbours.exchange(codes, references);
             encode_lanes:
                 for (int lane = 0; lane < C::lanes; ++lane) {
 #pragma HLS UNROLL
                     const bool inside = lane < count;
-                    typename A::difference d = 0;
-                    if (inside) {
-                        d = typename A::difference(typename A::code(now.byte(lane)));
-                        if (difference) d = typename A::difference(d - typename A::code(before.byte(lane)));
-                    }
+                    const typename A::difference d = typename A::difference(codes[lane] - references[lane]);
                     typename A::digit digits[HALVES];
                     A::split(d, digits[HIGH], digits[LOW]);
                     for (int half = 0; half < HALVES; ++half) {

@@ -138,8 +138,9 @@ struct Linear {
 #pragma HLS UNROLL
                 const Block& block = of_cores[core];
                 const OutputBlock of_core = {block.rows,      p.output_width,  tile * block.rows * p.output_width,
-                                             block.first - block.low, block.high - block.low, p.width,
-                                             p.kernel_height, p.kernel_width,  p.stride_height, p.stride_width, p.pad_left};
+                                             block.first - block.low, block.high - block.low, T::encoded_width(p),
+                                             p.kernel_height, p.kernel_width,  p.stride_height, p.stride_width, p.pad_left,
+                                             p.lead_columns,  p.spatial,       T::chained_block(p)};
                 blocks[core] = of_core;
             }
             Compute<C>::run(lists, banks, blocks, words, T::bank_address(p, tile, phase.chunk), sums, counters);

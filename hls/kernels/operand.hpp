@@ -230,15 +230,30 @@ struct Operand {
         }
     }
 
+    // Rows, run by run, and with spatial differences the columns right of the image.
     static void encode_block(const Product& p, const Phase& phase, const Block& block, words& current, words& previous,
                              DigitLists<C>& lists, EncodeCounters& counters) {
         if (block.rows == 0) return;
         const int size = T::chunk_size(p, phase.chunk), pixels = p.gathered ? 1 : p.segment_pixels;
-        const int positions = p.gathered ? block.rows : (block.high - block.low) * p.width;
-    encode_runs:
-        for (int position = 0; position < positions; position += pixels) {
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::positions
-            Encoder<C>::encode(current, previous, p.difference, pixels, size, position, lists, counters);
+        const int rows = p.gathered ? block.rows : block.high - block.low, columns = p.gathered ? 1 : p.width;
+        const int runs = ceil_divide(columns, pixels), all_runs = runs + (p.extra_columns > 0), width = columns + p.extra_columns;
+        const int to_neighbour = T::chained_block(p) ? 1 : p.stride_width < width ? p.stride_width : width;
+        const RunReference reference = p.difference ? THE_STEP_BEFORE : p.spatial ? THE_PIXEL_BEFORE : NOTHING;
+        Neighbours<C> neighbours;
+#pragma HLS ARRAY_RESHAPE variable = neighbours.words complete dim = 2
+#pragma HLS ARRAY_PARTITION variable = neighbours.latest complete dim = 0
+#pragma HLS BIND_STORAGE variable = neighbours.words type = ram_2p impl = bram
+    encode_rows:
+        for (int row = 0; row < rows; ++row) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 10
+            if (row == 0 || !T::chained_block(p)) neighbours.start(to_neighbour * ceil_divide(size, C::lanes));
+        encode_runs:
+            for (int run = 0; run < all_runs; ++run) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
+                const bool outside = run == runs;
+                Encoder<C>::encode(current, previous, reference, outside, outside ? int(p.extra_columns) : pixels, size,
+                                   row * width + run * pixels, neighbours, lists, counters);
+            }
         }
     }
 

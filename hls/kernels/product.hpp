@@ -26,6 +26,8 @@ struct Product {
     address_t input, previous, kept;  // ACTIVATIONS; STATE, read and written
     int input_pitch, kept_pitch;      // codes from pixel to pixel
     bool difference, keep_input;
+    bool spatial;                                   // codes refer to their neighbours: see hls/spatial.py
+    dimension_t lead_columns, extra_columns;        // windows left of the first one, columns right of the image; only if spatial
     bool gathered;                    // (row, channel) at channel * pitch + row: an attention product's values
 
     WeightLayout layout;
@@ -68,6 +70,14 @@ struct Tiling {
         const int rest = p.channels - chunk * p.chunk_channels;
         return rest < p.chunk_channels ? rest : p.chunk_channels;
     }
+
+    // Spatial differences of windows that are single pixels side by side: a chain is a block, not a row.
+    static bool chained_block(const Product& p) {
+        return p.spatial && p.kernel_height == 1 && p.kernel_width == 1 && p.stride_height == 1 && p.stride_width == 1 &&
+               p.output_height == p.height && p.output_width == p.width;
+    }
+
+    static int encoded_width(const Product& p) { return p.width + p.extra_columns; }
 
     static int outputs_of(const Product& p, int tile) {
         const int rest = p.outputs - tile * C::oc_tile;

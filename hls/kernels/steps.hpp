@@ -180,7 +180,14 @@ struct Steps {
         p.output_pitch = d.output_pitch;
         set_common(p, d, s);
         set_reference(p, s, d.state_input, d.state_input_span);
+        set_neighbour(p, d, s);
         return p;
+    }
+
+    static void set_neighbour(Product& p, const Descriptor& d, const Scalars& s) {
+        p.spatial = s.reference == NEIGHBOUR;
+        p.lead_columns = p.spatial ? int(d.lead_columns) : 0;
+        p.extra_columns = p.spatial ? int(d.extra_columns) : 0;
     }
 
     static void set_common(Product& p, const Descriptor& d, const Scalars& s) {
@@ -265,6 +272,7 @@ struct Steps {
         int right_pitch, right_kept_pitch;
         left_place(d, sample, head, p.input, p.input_pitch, kept, p.kept_pitch);
         set_reference(p, s, d.state_input + kept, d.state_input_span);
+        set_neighbour(p, d, s);
         right_place(d, sample, head, right, right_pitch, right_kept, right_kept_pitch);
         p.layout = d.opcode == SCORES ? ROWS : COLUMNS;
         p.weights_in_state = p.difference;

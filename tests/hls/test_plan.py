@@ -24,7 +24,7 @@ def shapes():
     kernels = st.tuples(st.integers(1, 3), st.integers(1, 3))
     return st.builds(
         build, st.integers(1, 9), st.tuples(SIZES, SIZES), st.integers(1, 700), st.integers(1, 300), kernels,
-        st.integers(1, 2), st.tuples(st.booleans(), st.booleans(), st.booleans()),
+        st.integers(1, 2), st.tuples(st.booleans(), st.booleans(), st.booleans(), st.integers(0, 2)),
     )  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def test_plans_fit_the_buffers(config: HardwareConfig, shape: ProductShape):
     try:
         plan = plan_product(config, shape, "conv")
     except CannotPlan as error:
-        needs_row = shape.input_rows(1) * shape.width
+        needs_row = shape.positions(1)
         assert "conv: one output row needs" in str(error)
         assert (
             needs_row > min(config.positions, config.digit_depth)
@@ -43,7 +43,7 @@ def test_plans_fit_the_buffers(config: HardwareConfig, shape: ProductShape):
             or shape.taps > config.weight_depth
         )
         return
-    positions = shape.input_rows(plan.block_rows) * shape.width
+    positions = shape.positions(plan.block_rows)
     words, all_words = ceil_divide(plan.chunk_channels, config.lanes), ceil_divide(shape.channels, config.lanes)
     assert plan.chunk_channels % config.lanes == 0 or plan.chunk_channels == shape.channels
     assert positions <= config.positions and positions * words <= config.digit_depth

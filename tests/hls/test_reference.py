@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from ditto_zynq.hls import reference
+from ditto_zynq.hls import isa, reference
 from ditto_zynq.hls.graph import Convolution
 from ditto_zynq.hls.reference import Reference
 from hypothesis import given, settings
@@ -53,23 +53,57 @@ def test_attention_products_are_those_of_einsum(heads):
 def test_differences_never_change_a_value(seed):
     """acc_prev + W . (q - q_prev) = W . q, for every operator, across step-group changes, whatever the mix of references."""
     build, graph = random_unet(seed)
-    direct, temporal, mixed = (Reference(graph, build.tables) for _ in range(3))
+    direct, *others = (Reference(graph, build.tables) for _ in range(4))
     codes, labels = build.codes(2), build.random.integers(0, graph.labels, 2)
     for step in range(graph.steps):
         expected = direct.step(codes, step, labels)
-        choice = {node.name: bool(build.random.random() < 0.5) for node in graph.linear_nodes}
-        for found in (temporal.step(codes, step, labels, True), mixed.step(codes, step, labels, choice)):
+        allowed = [isa.Reference.ZERO, isa.Reference.NEIGHBOUR, isa.Reference.PREVIOUS_STEP][: 3 if step else 2]
+        mixed = {node.name: allowed[build.random.integers(len(allowed))] for node in graph.linear_nodes}
+        for runner, choice in zip(others, (allowed[-1], isa.Reference.NEIGHBOUR, mixed), strict=True):
+            found = runner.step(codes, step, labels, choice)
             assert all(np.array_equal(found[name], expected[name]) for name in expected)
         codes = build.next_codes(codes)
 
 
-def test_reset_forgets_the_history():
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    size=st.tuples(st.integers(1, 7), st.integers(1, 9), st.integers(1, 5)),
+    kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 4)),
+    padding=st.tuples(*[st.integers(0, 5)] * 4),
+)
+def test_spatial_differences_of_every_shape(seed, size, kernel, stride, padding):
+    """Windows beyond either end, strides wider than the image, all-padding columns."""
+    if size[0] + padding[0] + padding[1] < kernel[0] or size[1] + padding[2] + padding[3] < kernel[1]:
+        return
+    build = GraphBuilder(seed)
+    graph = build.graph(build.convolution(build.input(size), 3, kernel, stride, padding))
+    codes = build.codes(2)
+    expected, found = (
+        Reference(graph, build.tables).step(codes, 0, references=each)[graph.output]
+        for each in (isa.Reference.ZERO, isa.Reference.NEIGHBOUR)
+    )
+    assert np.array_equal(found, expected)
+
+
+def test_a_previous_step_that_never_ran_is_an_error():
     build, graph = random_unet(5)
     runner = Reference(graph, build.tables)
+    with pytest.raises(ValueError, match="n0: there is no previous step to refer to"):
+        runner.step(build.codes(1), 0, references=isa.Reference.PREVIOUS_STEP)
     runner.step(build.codes(1), 0)
     assert set(runner.history.operands) == {node.name for node in graph.linear_nodes}
+    runner.step(build.codes(1), 1, references=isa.Reference.PREVIOUS_STEP)
     runner.reset()
-    assert not runner.history.operands
+    with pytest.raises(ValueError, match="no previous step"):
+        runner.step(build.codes(1), 2, references=isa.Reference.PREVIOUS_STEP)
+
+
+def test_the_reference_does_not_decide():
+    build, graph = random_unet(5)
+    with pytest.raises(ValueError, match="expected what Defo has decided for"):
+        Reference(graph, build.tables).step(build.codes(1), 0, references=isa.Reference.DEFO)
 
 
 def test_an_accumulator_beyond_int32_is_an_error():

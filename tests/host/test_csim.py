@@ -32,7 +32,7 @@ def device(request, csim_cache) -> CSimDevice:
 
 
 @pytest.mark.parametrize("flow", FLOWS)
-@settings(max_examples=20, **UNHURRIED)
+@settings(max_examples=12, **UNHURRIED)
 @given(seed=SEEDS, batch=st.integers(1, 5))
 def test_every_operator_equals_the_reference(no_reuse, device, flow, seed, batch):  # noqa: F811
     build, graph = random_unet(seed)
@@ -41,7 +41,7 @@ def test_every_operator_equals_the_reference(no_reuse, device, flow, seed, batch
 
 
 @pytest.mark.parametrize("flow", FLOWS)
-@settings(max_examples=15, **UNHURRIED)
+@settings(max_examples=10, **UNHURRIED)
 @given(seed=SEEDS, batch=st.integers(1, 5))
 def test_every_count_is_predicted(device, flow, seed, batch):
     """Loop iterations, beats, digits and cycles of the kernels are those of the emulator's model, every one, in every step;
@@ -93,21 +93,22 @@ def test_exact_widths_equal_the_reference(no_reuse, csim_cache, config, seed):  
         assert_equal_everywhere(session, expected)
 
 
-@settings(max_examples=25, **UNHURRIED)
+@pytest.mark.parametrize("flow", ["difference", "spatial"])
+@settings(max_examples=20, **UNHURRIED)
 @given(
     seed=SEEDS, batch=st.integers(1, 3), outputs=st.integers(1, 70), extreme=st.booleans(),
     size=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 90)),
     kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)), stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     padding=st.tuples(*[st.integers(0, 2)] * 4),
 )  # fmt: skip
-def test_convolutions_of_every_shape(device, seed, batch, outputs, extreme, size, kernel, stride, padding):
-    """More input channels than any buffer of the tiny configuration, strides, padding, saturating values, both references."""
+def test_convolutions_of_every_shape(device, flow, seed, batch, outputs, extreme, size, kernel, stride, padding):
+    """More input channels than any buffer of the tiny configuration, strides, padding, saturating values, all references."""
     if size[0] + padding[0] + padding[1] < kernel[0] or size[1] + padding[2] + padding[3] < kernel[1]:
         return
     build = GraphBuilder(seed)
     graph = build.graph(build.convolution(build.input(size), outputs, kernel, stride, padding, extreme=extreme))
     try:
-        runs = list(run_both(build, graph, device, "difference", batch))
+        runs = list(run_both(build, graph, device, flow, batch))
     except CannotPlan:
         assert device.config.positions < 64, "only the small buffers may refuse"
         return
@@ -116,7 +117,7 @@ def test_convolutions_of_every_shape(device, seed, batch, outputs, extreme, size
     counted = session.counters()
     build = GraphBuilder(seed)
     build.convolution(build.input(size), outputs, kernel, stride, padding, extreme=extreme)
-    emulated = list(run_both(build, graph, EmulatorDevice(device.config), "difference", batch))[-1][0]
+    emulated = list(run_both(build, graph, EmulatorDevice(device.config), flow, batch))[-1][0]
     assert counted.tolist() == emulated.counters().tolist()
 
 

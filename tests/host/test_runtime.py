@@ -14,7 +14,7 @@ from ditto_zynq.hls.reference import Reference
 from ditto_zynq.host import load
 from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.products import vnni_is_exact
-from ditto_zynq.host.runtime import FLOWS, Model
+from ditto_zynq.host.runtime import FLOWS, Model, reference_of
 from ditto_zynq.host.schedulers import standard_normal
 
 BACKENDS = ["float32", "numpy"] + (["vnni"] if vnni_is_exact() else [])
@@ -29,14 +29,14 @@ def codes_of(model: Model, sample: np.ndarray, step: int) -> np.ndarray:
     return np.concatenate([codes, np.clip(np.rint(16 * (steps - codes)), *CODE_RANGE)], axis=3)
 
 
-def run_reference(model: Model, count: int, labels: np.ndarray, seed: int, temporal: bool) -> np.ndarray:
+def run_reference(model: Model, count: int, labels: np.ndarray, seed: int, flow: str) -> np.ndarray:
     """The denoising loop around the int64 reference, written out."""
     graph, scales = model.artefact.graph, model.artefact.scales
     reference = Reference(graph, model.artefact.tables)
     sample = np.stack([standard_normal(seed, index, 0, (3, 8, 8)) for index in range(count)])
     for step in range(graph.steps):
         group = graph.group_of_step[step]
-        values = reference.step(codes_of(model, sample, step), step, labels, temporal)[graph.output]
+        values = reference.step(codes_of(model, sample, step), step, labels, reference_of(flow, step))[graph.output]
         output = (values[..., :3] + values[..., 3:]).transpose(0, 3, 1, 2) * scales[graph.output][group]
         sample = model.scheduler.step(output, step, sample)
     return sample
@@ -46,7 +46,7 @@ def run_reference(model: Model, count: int, labels: np.ndarray, seed: int, tempo
 def expected(tiny_model):
     model = Model(tiny_model, EmulatorDevice(default_config("zcu104"), backend="numpy"))
     labels = np.array([0, 1, 2, 0, 1])
-    return run_reference(model, 5, labels, 11, temporal=True)
+    return run_reference(model, 5, labels, 11, "difference")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -93,7 +93,7 @@ def test_the_bundled_model_equals_the_reference_for_four_steps():
     for position, step in enumerate(steps):
         codes = codes_of(model, sample, step)
         output = session.run_step(sample, step, labels, "difference" if position else "original")
-        values = reference.step(codes, step, labels, temporal=position > 0)[graph.output]
+        values = reference.step(codes, step, labels, reference_of("difference", position))[graph.output]
         assert np.array_equal(session.codes(graph.output), values), f"step {step}"
         sample = model.scheduler.step(output, step, sample)
 

@@ -172,6 +172,7 @@ class Graph:
 
     With two ``input_parts`` the input's second half of channels are the rounding residues of the first half; with two
     ``output_parts`` the output is the sum of its halves (:func:`.arithmetic.encode_input`, :func:`.arithmetic.decode_output`).
+    ``context`` is a second input, codes that stay the same for all steps of a run (a prompt's tokens), with one scale.
     """
 
     tensors: Mapping[str, Tensor]
@@ -182,6 +183,7 @@ class Graph:
     labels: int = 1
     input_parts: int = 1
     output_parts: int = 1
+    context: str | None = None
 
     @property
     def sample_shape(self) -> tuple[int, int, int]:
@@ -209,6 +211,7 @@ class Graph:
             "labels": self.labels,
             "input_parts": self.input_parts,
             "output_parts": self.output_parts,
+            "context": self.context,
             "tensors": [dataclasses.asdict(tensor) for tensor in self.tensors.values()],
             "nodes": [{"op": type(node).__name__, **dataclasses.asdict(node)} for node in self.nodes],
         }
@@ -228,6 +231,7 @@ class Graph:
                 data["labels"],
                 data["input_parts"],
                 data["output_parts"],
+                data.get("context"),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"the integer graph is not readable ({error}); quantize the model again") from error
@@ -257,6 +261,10 @@ def check_graph(graph: Graph) -> None:
         if parts not in (1, 2) or (name in graph.tensors and graph.tensors[name].shape[2] % parts):
             raise ValueError(f"found {name!r} in {parts} parts, expected 1, or 2 of an even number of channels")
     known = {graph.input}
+    if graph.context is not None:
+        if graph.context not in graph.tensors or graph.tensors[graph.context].kind != CODE:
+            raise ValueError(f"context {graph.context!r} is no tensor of codes in the graph's list")
+        known.add(graph.context)
     for node in graph.nodes:
         missing = [name for name in (*node.inputs, node.name) if name not in graph.tensors]
         if missing:

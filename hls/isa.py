@@ -40,6 +40,10 @@ class Flag(IntFlag):
     OTHER_RESIDENT = 128  # the same in an attention product's second sub-operation
     GELU = 256  # fused GELU, with ``activation_bits`` fraction bits
     RELU = 512  # fused ReLU, of CONVOLUTION too
+    CONSTANT_OTHER = (
+        1024  # the second operand of SCORES or MIX is the same in every step: only the first one's differences count
+    )
+    FOLLOWS = 2048  # a convolution whose operand another one, its leader, keeps for it: see host/flow.py
 
 
 class Region(IntEnum):
@@ -130,8 +134,10 @@ DESCRIPTOR_FIELDS = (
     Field("other_pass_tiles", "<u2", "the same"),
     Field("lead_columns", "<u2", "windows left of the first one that spatial differences begin with: see spatial.py"),
     Field("extra_columns", "<u2", "operand columns right of the image that spatial differences see"),
-    Field("reserved1", "<u4", "zero"),
-    Field("reserved2", "<u4", "zero"),
+    Field(
+        "leader", "<u4", "index of the descriptor whose entry of Defo's table this one shares; its own without FOLLOWS"
+    ),
+    Field("reserved", "<u4", "zero"),
 )
 
 SCALAR_FIELDS = (
@@ -144,6 +150,8 @@ SCALAR_FIELDS = (
     Field("quantize_shift", "<i4", "of the fused quantizer"),
     Field("keep_state", "<i4", "whether a linear operator stores operands and accumulators for the next step"),
     Field("parity", "<i4", "of the step: which of the two kept operands is written; the other one is read"),
+    Field("skip", "<i4", "whether there is nothing to do: the result of a step before is still there, and the same"),
+    Field("rescaled", "<i4", "whether scales differ from those of the previous step"),
     Field("reserved", "<i4", "zero"),
     Field("epsilon", "<i8", "of GROUP_NORM"),
     Field("reciprocal_scale", "<i8", "of SOFTMAX"),
@@ -175,17 +183,15 @@ COUNTER_FIELDS = (
     Field("products", "<u8", "digit x weight products, of unused output channels of a tile too"),
     Field("dense_products", "<u8", "8x8 products of a dense array with the same tiles, padding included"),
 )
-DEFO_FIELDS = (
-    Field(
-        "original_cycles",
-        "<u4",
-        "of the last run for which reference zero was asked, if nothing had been kept; 0: none",
-    ),
-    Field("difference_cycles", "<u4", "of the last run for which the previous step was asked; 0: none"),
-    Field(
-        "spatial_cycles", "<u4", "of the last run for which the neighbour was asked, if nothing had been kept; 0: none"
-    ),
+DEFO_FIELDS = (  # of all operators that follow one leader, in its entry; 0 cycles: none yet
+    Field("original_cycles", "<u4", "of the last run for which reference zero was asked, if nothing had been kept"),
+    Field("keeping_cycles", "<u4", "of the same run, as it was"),
+    Field("difference_cycles", "<u4", "of the last run for which the previous step was asked"),
+    Field("rescaled_cycles", "<u4", "of the last run with differences to a step of other scales"),
+    Field("spatial_cycles", "<u4", "of the last run for which the neighbour was asked, if nothing had been kept"),
     Field("reference", "<u4", "of the last run: see Reference"),
+    Field("kept", "<u4", "whether the last run kept its operands"),
+    Field("reserved", "<u4", "zero"),
 )
 START_CYCLES = 64  # of a descriptor, to fill the pipelines: an estimate
 READ_BEATS = (

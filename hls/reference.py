@@ -233,14 +233,18 @@ class Reference:
         step: int,
         labels: np.ndarray | None = None,
         references: Mapping[str, isa.Reference] | isa.Reference = isa.Reference.ZERO,
+        context: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
         """One denoising step: input codes int8 [B, H, W, C] -> every tensor of the graph, by name.
 
         ``labels`` int [B] (default: zeros) selects rows of conditional tables. ``references`` says, per linear node (default:
         zero) or for all, what its operand is subtracted from. ValueError for a previous step that a node has not run.
+        ``context``: codes of the graph's second input, if it has one.
         """
         labels = np.zeros(len(codes), np.int64) if labels is None else np.asarray(labels)
         tensors = {self.graph.input: np.asarray(codes, np.int64)}
+        if self.graph.context is not None:
+            tensors[self.graph.context] = np.asarray(context, np.int64)
         for node in self.graph.nodes:
             chosen = (
                 references if isinstance(references, isa.Reference) else references.get(node.name, isa.Reference.ZERO)

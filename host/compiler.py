@@ -38,6 +38,7 @@ from ..hls.isa import COUNTERS, DESCRIPTOR, SCALARS, Flag, Opcode, Reference, Re
 from ..hls.packing import pack_weights, packed_size
 from ..hls.plan import CannotPlan, Plan, ProductShape, plan_product
 from ..hls.spatial import Chains, chains_of
+from .flow import StaticFlow, analyse
 
 ACTIVATIONS: dict[type[Node], Flag] = {SiLU: Flag.SILU, GELU: Flag.GELU, ReLU: Flag.RELU}
 ALIGNMENT = 64  # one burst of four 128-bit beats
@@ -75,7 +76,8 @@ class Operation:
 class Program:
     """A model compiled for a configuration and a batch.
 
-    ``parameters`` builds the block that the host streams before each step; ``sizes`` are the bytes of each region.
+    ``parameters`` builds the block that the host streams before each step; ``sizes`` are the bytes of each region; ``flow`` is
+    what of the execution flow is known before anything runs.
     """
 
     graph: Graph
@@ -87,6 +89,12 @@ class Program:
     parameters: ParameterLayout
     placements: dict[str, Placement]
     sizes: dict[Region, int]
+    flow: StaticFlow
+
+    @property
+    def leaders(self) -> np.ndarray:
+        """Index of the operation whose entry of Defo's table each operation shares, int64 [operations]."""
+        return self.descriptors["leader"].astype(np.int64)
 
     def operation_of(self, node_name: str) -> Operation:
         return next(op for op in self.operations if any(node.name == node_name for node in op.nodes))
@@ -96,7 +104,7 @@ def compile_program(graph: Graph, tables: Tables, config: HardwareConfig, batch:
     """Compile for ``batch`` samples in lockstep. Raises DoesNotFit where the board's contiguous memory is too small."""
     if batch < 1:
         raise ValueError(f"found a batch of {batch}, expected at least 1")
-    operations = fuse(graph)
+    operations, flow = fuse(graph), analyse(graph, tables)
     sizes = region_sizes(graph, tables, config, operations, batch)
     available = find_board(config.board).cma_mib << 20
     if sum(sizes.values()) > available:
@@ -109,8 +117,8 @@ def compile_program(graph: Graph, tables: Tables, config: HardwareConfig, batch:
             f"a batch of {batch} needs {sum(sizes.values()) / 2**20:.0f} MiB, but {config.board} has {available >> 20} MiB of "
             "contiguous memory" + (f"; use a batch of at most {fitting}" if fitting else "; use another board")
         )
-    overlaps = overlapping(graph, operations, config)
-    placements, _ = place_tensors(graph, operations, batch, overlaps)
+    overlaps = overlapping(graph, operations, config, flow)
+    placements, _ = place_tensors(graph, operations, batch, overlaps, flow)
     _check_rows(graph, operations, config)
     plans = {
         node.name: tuple(
@@ -119,14 +127,14 @@ def compile_program(graph: Graph, tables: Tables, config: HardwareConfig, batch:
         for node in graph.linear_nodes
     }
     weights, weight_offsets = _pack_weights(graph, tables, config, plans)
-    parameters = ParameterLayout.build(graph, tables, operations, batch)
-    state, _ = _place_state(graph, batch)
+    parameters = ParameterLayout.build(graph, tables, operations, batch, flow)
+    state, _ = _place_state(graph, batch, flow)
     descriptors = np.zeros(len(operations), DESCRIPTOR)
-    encoder = _Encoder(graph, batch, placements, weight_offsets, parameters, state, plans)
+    encoder = _Encoder(graph, batch, placements, weight_offsets, parameters, state, plans, operations, flow)
     for operation in operations:
         encoder.encode(operation, descriptors[operation.index])
         descriptors[operation.index]["channel_groups"] = overlaps.get(operation.index, 0)
-    return Program(graph, config, batch, operations, descriptors, weights, parameters, placements, sizes)
+    return Program(graph, config, batch, operations, descriptors, weights, parameters, placements, sizes, flow)
 
 
 def _check_rows(graph: Graph, operations: tuple[Operation, ...], config: HardwareConfig) -> None:
@@ -147,12 +155,14 @@ def region_sizes(
     graph: Graph, tables: Tables, config: HardwareConfig, operations: tuple[Operation, ...], batch: int
 ) -> dict[Region, int]:
     """Bytes of each memory region for ``batch`` samples."""
+    flow = analyse(graph, tables)
+    overlaps = overlapping(graph, operations, config, flow)
     return {
         Region.PROGRAM: len(operations) * DESCRIPTOR.itemsize,
         Region.WEIGHTS: _place_weights(graph, tables, config)[1],
-        Region.PARAMETERS: ParameterLayout.build(graph, tables, operations, batch).size,
-        Region.ACTIVATIONS: place_tensors(graph, operations, batch, overlapping(graph, operations, config))[1],
-        Region.STATE: _place_state(graph, batch)[1],
+        Region.PARAMETERS: ParameterLayout.build(graph, tables, operations, batch, flow).size,
+        Region.ACTIVATIONS: place_tensors(graph, operations, batch, overlaps, flow)[1],
+        Region.STATE: _place_state(graph, batch, flow)[1],
         Region.COUNTERS: len(operations) * COUNTERS.itemsize,
     }
 
@@ -184,7 +194,9 @@ def _may_follow(chain: list[Node], node: Node) -> bool:
     return isinstance(node, Quantize) and isinstance(chain[-1], (GroupNorm, LayerNorm, *ACTIVATIONS))
 
 
-def overlapping(graph: Graph, operations: tuple[Operation, ...], config: HardwareConfig) -> dict[int, int]:
+def overlapping(
+    graph: Graph, operations: tuple[Operation, ...], config: HardwareConfig, flow: StaticFlow
+) -> dict[int, int]:
     """Convolutions that the GroupNorm after them follows group by group: index of the operation -> channel groups (2 or more).
 
     A channel group is a whole number of output-channel tiles and of normalization groups.
@@ -193,6 +205,8 @@ def overlapping(graph: Graph, operations: tuple[Operation, ...], config: Hardwar
     for operation, following in itertools.pairwise(operations):
         node, norm = operation.first, following.first
         if not (isinstance(node, Convolution) and isinstance(norm, GroupNorm) and norm.inputs[0] == node.name):
+            continue
+        if node.name in flow.constant:
             continue
         channels = graph.tensors[node.name].shape[2]
         whole = [
@@ -206,10 +220,11 @@ def overlapping(graph: Graph, operations: tuple[Operation, ...], config: Hardwar
 
 
 def place_tensors(
-    graph: Graph, operations: tuple[Operation, ...], batch: int, overlaps: dict[int, int]
+    graph: Graph, operations: tuple[Operation, ...], batch: int, overlaps: dict[int, int], flow: StaticFlow
 ) -> tuple[dict[str, Placement], int]:
     """Memory of all tensors that exist between operations. Parts of a concatenation become slices of its buffer."""
     stored = {graph.input} | {operation.name for operation in operations}
+    stored |= {graph.context} if graph.context else set()
     home = {name: (name, 0) for name in stored}  # tensor -> (buffer, first channel)
     widths = {name: graph.tensors[name].shape[2] for name in stored}
     for node in graph.nodes:
@@ -222,7 +237,7 @@ def place_tensors(
                     raise ValueError(f"{node.name}: {source} is part of two concatenations, which is not supported")
                 home[source] = (node.name, channel)
                 channel += graph.tensors[source].shape[2]
-    intervals = _lifetimes(graph, operations, home, overlaps)
+    intervals = _lifetimes(graph, operations, home, overlaps, flow)
     sizes = {
         buffer: batch
         * int(np.prod(graph.tensors[buffer].shape[:2]))
@@ -240,9 +255,10 @@ def place_tensors(
 
 
 def _lifetimes(
-    graph: Graph, operations: tuple[Operation, ...], home: dict[str, tuple[str, int]], overlaps: dict[int, int]
-) -> dict[str, tuple[int, int]]:
-    """First and last operation at which each buffer holds something; the input and the output live throughout.
+    graph: Graph, operations: tuple[Operation, ...], home: dict[str, tuple[str, int]], overlaps: dict[int, int],
+    flow: StaticFlow,
+) -> dict[str, tuple[int, int]]:  # fmt: skip
+    """First and last operation at which each buffer holds something; input, output and what never changes live throughout.
 
     The operand of a convolution that overlaps with the next operation is read until that one ends.
     """
@@ -259,6 +275,9 @@ def _lifetimes(
             touch(source, operation.index + (operation.index in overlaps))
         touch(operation.name, operation.index)
     touch(graph.output, len(operations))
+    for name in flow.constant & home.keys():
+        touch(name, -1)
+        touch(name, len(operations))
     return intervals
 
 
@@ -351,18 +370,27 @@ class StatePlace:
     accumulators: int
 
 
-def _place_state(graph: Graph, batch: int) -> tuple[dict[str, StatePlace], int]:
-    """Operands are kept twice: one step's is read while the next one's is written, by cores that do not wait for each other."""
+def _place_state(graph: Graph, batch: int, flow: StaticFlow) -> tuple[dict[str, StatePlace], int]:
+    """Operands are kept twice: one step's is read while the next one's is written, by cores that do not wait for each other.
+
+    A follower's operand is its leader's. A second operand that never changes is not kept.
+    """
     places: dict[str, StatePlace] = {}
     size = 0
     for node in graph.linear_nodes:
-        operands, spans = [], []
-        for source in node.inputs:
-            operands.append(size)
-            spans.append(align(batch * graph.tensors[source].size))
-            size += 2 * spans[-1]
+        if node.name in flow.leaders:
+            leader = places[flow.leaders[node.name]]
+            operands, spans = list(leader.operands), list(leader.spans)
+        else:
+            operands, spans = [], []
+            for position, source in enumerate(node.inputs):
+                operands.append(size)
+                is_kept = position == 0 or source not in flow.constant
+                spans.append(align(batch * graph.tensors[source].size) if is_kept else 0)
+                size += 2 * spans[-1]
         places[node.name] = StatePlace(tuple(operands), tuple(spans), size)
-        size = align(size + 4 * batch * graph.tensors[node.name].size)
+        if node.name not in flow.constant:  # else it never refers to a step before
+            size = align(size + 4 * batch * graph.tensors[node.name].size)
     return places, max(size, ALIGNMENT)
 
 
@@ -380,13 +408,16 @@ class ParameterLayout:
     vectors: dict[str, int]
     shared_size: int
     sample_stride: int
+    flow: StaticFlow
 
     @property
     def size(self) -> int:
         return self.shared_size + self.batch * self.sample_stride
 
     @staticmethod
-    def build(graph: Graph, tables: Tables, operations: tuple[Operation, ...], batch: int) -> ParameterLayout:
+    def build(
+        graph: Graph, tables: Tables, operations: tuple[Operation, ...], batch: int, flow: StaticFlow
+    ) -> ParameterLayout:
         shared: list[str] = []
         conditional: list[str] = []
         for operation in operations:
@@ -405,16 +436,20 @@ class ParameterLayout:
         for name in conditional:
             vectors[name] = shared_size + stride
             stride = align(stride + tables[name][0, 0].nbytes)
-        return ParameterLayout(graph, tables, operations, batch, vectors, shared_size, stride)
+        return ParameterLayout(graph, tables, operations, batch, vectors, shared_size, stride, flow)
 
-    def block(self, step: int, labels: np.ndarray, references: Mapping[str, Reference], keep_state: bool) -> np.ndarray:
+    def block(
+        self, step: int, labels: np.ndarray, references: Mapping[str, Reference], keep_state: bool,
+        continues: bool = False,
+    ) -> np.ndarray:  # fmt: skip
         """The bytes of one step. ``labels`` int [batch]; ``references`` of linear nodes (default: zero), ``keep_state`` whether
-        the next step may refer to this one."""
+        the next step may refer to this one, ``continues`` whether the one before has run, so that what never changes is there."""
         group = self.graph.group_of_step[step]
         block = np.zeros(self.size, np.uint8)
         scalars = block[: len(self.operations) * SCALARS.itemsize].view(SCALARS)
         for operation in self.operations:
             self._fill_scalars(operation, step, references, keep_state, scalars[operation.index])
+            scalars[operation.index]["skip"] = continues and operation.name in self.flow.constant
         for name, offset in self.vectors.items():
             table = self.tables[name]
             if offset < self.shared_size:
@@ -436,9 +471,10 @@ class ParameterLayout:
             return self.tables[f"{node.name}.{name}"][group]
 
         node = operation.first
-        if isinstance(node, (Convolution, MatMul)):
+        if isinstance(node, (Convolution, MatMul)) and node.name not in self.flow.constant:
             record["reference"] = references.get(node.name, Reference.ZERO)
             record["keep_state"], record["parity"] = keep_state, step % 2
+            record["rescaled"] = step > 0 and group != self.graph.group_of_step[step - 1]
         if isinstance(node, (Convolution, MatMul, Add, AveragePool, Softmax)):
             record["shift"] = table(node, "shift")
         if isinstance(node, (MatMul, AveragePool, Softmax)):
@@ -464,12 +500,14 @@ class _Encoder:
     parameters: ParameterLayout
     state: dict[str, StatePlace]
     plans: dict[str, tuple[Plan, ...]]
+    operations: tuple[Operation, ...]
+    flow: StaticFlow
 
     def encode(self, operation: Operation, record: np.void) -> None:
         node, output = operation.first, self.graph.tensors[operation.name]
         source = self.graph.tensors[node.inputs[0]]
         record["opcode"], record["flags"] = self._opcode(operation), self._flags(operation, source, output)
-        record["batch"], record["node"] = self.batch, operation.index
+        record["batch"], record["node"], record["leader"] = self.batch, operation.index, self._leader(operation)
         record["scalars"] = operation.index * SCALARS.itemsize
         record["input"], record["input_pitch"] = self._place(source)
         record["output"], record["output_pitch"] = self._place(output)
@@ -493,6 +531,10 @@ class _Encoder:
         for fused in operation.nodes:
             if isinstance(fused, (SiLU, GELU)):
                 record["activation_bits"] = fused.fraction_bits
+
+    def _leader(self, operation: Operation) -> int:
+        leader = self.flow.leaders.get(operation.first.name, operation.first.name)
+        return next(op.index for op in self.operations if op.first.name == leader)
 
     def _place(self, tensor: Tensor) -> tuple[int, int]:
         placement = self.placements[tensor.name]
@@ -547,5 +589,10 @@ class _Encoder:
                 flags |= Flag.QUANTIZE | (Flag.FINE if node.fine else Flag(0))
             if getattr(node, "conditional", False):
                 flags |= Flag.CONDITIONAL
+        first = operation.first
+        if first.name in self.flow.leaders:
+            flags |= Flag.FOLLOWS
+        if isinstance(first, MatMul) and first.inputs[1] in self.flow.constant:
+            flags |= Flag.CONSTANT_OTHER
         flags |= Flag.CODE_OUTPUT if output.kind == CODE else Flag(0)
         return flags | (Flag.CODE_INPUT if source.kind == CODE else Flag(0))

@@ -58,7 +58,7 @@ def convolution_product(d: Mapping[str, int], scalars: np.void) -> Product:
         previous=previous,
         kept_pitch=d["channels"],
         difference=scalars["reference"] == Reference.PREVIOUS_STEP,
-        keep_input=bool(scalars["keep_state"]),
+        keep_input=bool(scalars["keep_state"]) and not flags & Flag.FOLLOWS,
         layout=PACKED,
         weights=np.array([d["weights"]]),
         weight_pitch=0,
@@ -87,6 +87,7 @@ def attention_products(d: Mapping[str, int], scalars: np.void) -> list[Product]:
     """The one or two products of a SCORES or MIX descriptor (``Controller::attend``): the written one first."""
     difference, keeps = scalars["reference"] == Reference.PREVIOUS_STEP, bool(scalars["keep_state"])
     scores, heads = d["opcode"] == Opcode.SCORES, d["groups"]
+    both = difference and not Flag(d["flags"]) & Flag.CONSTANT_OTHER
     sample, head = (index.ravel() for index in np.indices((d["batch"], heads)))
     if scores:
         rows, inner, columns = d["output_width"], d["channels"] // heads, d["output_channels"]
@@ -113,12 +114,12 @@ def attention_products(d: Mapping[str, int], scalars: np.void) -> list[Product]:
         input=d["input"] + left, input_pitch=d["input_pitch"], kept=left_new, previous=left_old, kept_pitch=left_kept_pitch,
         difference=difference, keep_input=keeps,
         layout=ROWS if scores else COLUMNS,
-        weights=right_old if difference else d["other"] + right,
-        weight_pitch=right_kept_pitch if difference else d["other_pitch"],
+        weights=right_old if both else d["other"] + right,
+        weight_pitch=right_kept_pitch if both else d["other_pitch"],
         accumulators=accumulators, accumulator_pixel=columns, accumulator_channel=1, keep_accumulators=keeps,
         output=output, output_pitch=d["output_pitch"], output_bytes=output_bytes,
     )  # fmt: skip
-    if not difference:
+    if not both:
         return [first]
     second = Product(
         _plan(d, "other_", Flag.OTHER_RESIDENT, segment=1),
@@ -172,8 +173,8 @@ class CycleModel:
         descriptor_offsets = np.arange(len(descriptors)) * DESCRIPTOR.itemsize
         scalar_offsets = descriptors["scalars"].astype(np.int64)
         fetch = beats(descriptor_offsets, DESCRIPTOR.itemsize, config.bus_bytes)
-        entry = np.where(descriptors["opcode"] <= Opcode.MIX, DEFO.itemsize // config.bus_bytes, 0)
-        self.fetch = fetch + beats(scalar_offsets, SCALARS.itemsize, config.bus_bytes) + entry
+        self.entry = np.where(descriptors["opcode"] <= Opcode.MIX, DEFO.itemsize // config.bus_bytes, 0)
+        self.fetch = fetch + beats(scalar_offsets, SCALARS.itemsize, config.bus_bytes)
         self._norm_parts = {  # of each GROUP_NORM that follows the convolution before it group by group
             index + 1: norm_parts(config, self.descriptors[index + 1], d["channel_groups"])
             for index, d in enumerate(self.descriptors)
@@ -197,17 +198,20 @@ class CycleModel:
         return lean["cycles"].astype(np.int64)
 
     def _fill(self, scalars: np.ndarray, encoded: list[list[Encoded]], records: np.ndarray) -> None:
-        rows = []
+        rows: list[list[int]] = []
         for index, d in enumerate(self.descriptors):
-            if encoded[index]:
+            if scalars[index]["skip"]:
+                counts: Counts = {}
+            elif encoded[index]:
                 counts = self._linear(index, d, scalars[index], encoded[index])
             else:
                 counts = self._vector_counts(index, d)
             rows.append([counts.get(name, 0) for name in COUNTER_NAMES])
         for name, column in zip(COUNTER_NAMES, np.array(rows, np.int64).T, strict=True):
             records[name] = column
-        records["parameter_beats"] += self.fetch.astype(np.uint64)
-        records["cycles"] = self._total_cycles(records)
+        fetch = self.fetch + np.where(scalars["skip"], 0, self.entry)
+        records["parameter_beats"] += fetch.astype(np.uint64)
+        records["cycles"] = self._total_cycles(records, fetch)
 
     def dense(self) -> np.ndarray:
         """Counter records of a step on a dense array with the same multipliers, buffers and ports: no digits, no history."""
@@ -230,15 +234,15 @@ class CycleModel:
             self._models[key] = [ProductModel(self.config, product, groups) for product in products]
         return self._models[key]
 
-    def _total_cycles(self, records: np.ndarray) -> Array:
+    def _total_cycles(self, records: np.ndarray, fetch: Array) -> Array:
         """With the fetching of descriptors and DRAM's bandwidth, which a convolution and the GroupNorm it overlaps with share."""
-        cycles = records["cycles"].astype(np.int64) + self.fetch
+        cycles = records["cycles"].astype(np.int64) + fetch
         traffic = np.sum([records[name] for name in (*READ_BEATS, *WRITTEN_BEATS)], axis=0).astype(np.int64)
         last = np.zeros_like(cycles)
         for index, d in enumerate(self.descriptors):
             if d["channel_groups"] > 1:
                 last[index] = self._norm_parts[index + 1][-1]["cycles"]
-                cycles[index] += self.fetch[index + 1] + last[index]
+                cycles[index] += fetch[index + 1] + last[index]
                 traffic[index] += traffic[index + 1]
                 cycles[index + 1] = traffic[index + 1] = 0
         dram = -(-(traffic * self.config.bus_bytes * 1000) // self.config.dram_bytes_per_kilocycle)
@@ -262,7 +266,8 @@ class CycleModel:
         counted = [model.count(part) for model, part in zip(models, encoded, strict=True)]
         if d["channel_groups"] > 1:
             counted[0]["cycles"] = self._overlap(index, models[0].group_cycles)
-        if d["opcode"] != Opcode.CONVOLUTION and scalars["keep_state"] and len(counted) == 1:
+        keeps_other = d["opcode"] != Opcode.CONVOLUTION and not Flag(d["flags"]) & Flag.CONSTANT_OTHER
+        if keeps_other and scalars["keep_state"] and len(counted) == 1:
             counted.append(keep_other_counts(self.config, d, scalars))
         if len(counted) == 1:
             return counted[0]

@@ -22,25 +22,43 @@ CANDIDATES = {
 }
 
 
-def decide(records: np.ndarray, asked: np.ndarray, linear: np.ndarray) -> np.ndarray:
-    """Scalars with the references that operators take, of scalars ``asked``; ``linear`` bool [operations].
+def decide(records: np.ndarray, asked: np.ndarray, linear: np.ndarray, leaders: np.ndarray) -> np.ndarray:
+    """Scalars with the references that operators take, of scalars ``asked``; ``linear`` bool and ``leaders`` int [operations].
 
     Where Defo decides: the reference of fewest cycles, the first of them, one of unknown cost before all others. Who does not
-    refer to the previous step then keeps nothing.
+    refer to the previous step then keeps nothing. Across a change of scales differences are wider: then reference zero may be
+    cheaper for once, and keeps. A follower does as its leader.
     """
     taken = asked.copy()
     for decides, candidates in CANDIDATES.items():
         chosen = linear & (asked["reference"] == decides)
-        cycles = np.stack([records[TABLE[candidate]] for candidate in candidates])  # an untried one has 0
-        taken["reference"][chosen] = np.array(candidates)[cycles.argmin(axis=0)][chosen]
-        taken["keep_state"][chosen & (taken["reference"] != Reference.PREVIOUS_STEP)] = 0
+        cycles = np.stack([records[TABLE[candidate]] for candidate in candidates])[:, leaders]  # an untried one has 0
+        best = np.array(candidates)[cycles.argmin(axis=0)]
+        differs = best == Reference.PREVIOUS_STEP
+        widened = asked["rescaled"] & (records["keeping_cycles"] < records["rescaled_cycles"])[leaders]
+        taken["reference"][chosen] = np.where(differs & (widened != 0), Reference.ZERO, best)[chosen]
+        taken["keep_state"][chosen & ~differs] = 0
     return taken
 
 
-def record(records: np.ndarray, lean: np.ndarray, asked: np.ndarray, taken: np.ndarray, linear: np.ndarray) -> None:
+def record(
+    records: np.ndarray, lean: np.ndarray, asked: np.ndarray, taken: np.ndarray, linear: np.ndarray, leaders: np.ndarray
+) -> None:
     """Enter the cycles of a step's counter records in the table; ``lean``: those without what keeping operands costs."""
-    for reference, field in TABLE.items():
-        cycles = records["cycles"] if reference == Reference.PREVIOUS_STEP else lean
-        chosen = linear & (asked["reference"] == reference)
-        records[field][chosen] = np.minimum(cycles[chosen], np.iinfo(np.uint32).max)
-    records["reference"][linear] = taken["reference"][linear]
+    cycles = records["cycles"].astype(np.int64)
+    rescaled = (taken["reference"] == Reference.PREVIOUS_STEP) & (taken["rescaled"] != 0)
+    for field, chosen, counted in (
+        ("original_cycles", asked["reference"] == Reference.ZERO, lean),
+        ("keeping_cycles", asked["reference"] == Reference.ZERO, cycles),
+        ("difference_cycles", asked["reference"] == Reference.PREVIOUS_STEP, cycles),
+        ("rescaled_cycles", rescaled, cycles),
+        ("spatial_cycles", asked["reference"] == Reference.NEIGHBOUR, lean),
+    ):
+        chosen = linear & chosen
+        totals = np.zeros(len(records), np.int64)
+        np.add.at(totals, leaders[chosen], counted[chosen])
+        changed = np.unique(leaders[chosen])
+        records[field][changed] = np.minimum(totals[changed], np.iinfo(np.uint32).max)
+    leading = np.unique(leaders[linear])
+    records["reference"][leading] = taken["reference"][leading]
+    records["kept"][leading] = taken["keep_state"][leading]

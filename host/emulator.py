@@ -21,6 +21,7 @@ from ..hls.isa import (
     Region,
 )
 from . import defo
+from .counting import Encoded
 from .cycles import CycleModel
 from .execution import Execution, Memory, prepare
 from .products import choose_backend
@@ -55,17 +56,18 @@ class EmulatorDevice(SimulatedDevice):
         count = len(executions)
         asked = self.region(Region.PARAMETERS).data[: count * SCALARS.itemsize].view(SCALARS)
         records = self.region(Region.COUNTERS).data[: count * COUNTERS.itemsize].view(COUNTERS)
-        linear = np.array([execution.d["opcode"] <= Opcode.MIX for execution in executions])
-        taken = defo.decide(records, asked, linear)
-        encoded = []
+        linear = np.array([execution.d["opcode"] <= Opcode.MIX for execution in executions]) & (asked["skip"] == 0)
+        leaders = np.array([execution.d["leader"] for execution in executions], np.int64)
+        taken = defo.decide(records, asked, linear, leaders)
+        encoded: list[list[Encoded]] = []
         for index, (execution, scalars) in enumerate(zip(executions, taken, strict=True)):
             if self.observer is not None and linear[index]:
                 self.observer(index, execution.input.dense)
-            encoded.append(execution.run(scalars))
+            encoded.append([] if scalars["skip"] else execution.run(scalars))
         if self.counting:
             assert self._model is not None
             lean = self._model.fill(taken, encoded, records)
-            defo.record(records, lean, asked, taken, linear)
+            defo.record(records, lean, asked, taken, linear, leaders)
 
     def _prepare(self) -> list[Execution]:
         """Executable descriptors; made again when program, weights or addresses have changed."""

@@ -220,21 +220,20 @@ class ScoresExecution(_Linear):
         self.heads, self.queries, self.keys = d["groups"], d["output_width"], d["output_channels"]
         self.other = self.slice_of("other", self.keys, d["channels"], True)
         self.kept_input = self.kept("state_input", (self.queries, d["channels"]))
-        self.kept_other = self.kept("state_other", (self.keys, d["channels"]))
+        self.kept_other = self._kept_other((self.keys, d["channels"]))
         self.accumulators = self.state(self.d["state_accumulators"], np.int32, (self.heads, self.queries, self.keys))
 
     def run(self, scalars: np.void) -> list[Encoded]:
-        left = self._left(self.input.dense)
-        right = self._right(self.other.dense)
+        left, right = self._left(self.input.dense), self._right(self.other.dense)
         temporal = scalars["reference"] == Reference.PREVIOUS_STEP
-        (kept_input, previous_input), (kept_other, previous_other) = (
-            operand.of(scalars) for operand in (self.kept_input, self.kept_other)
-        )
         spatial = scalars["reference"] == Reference.NEIGHBOUR
-        before = (self._left(previous_input), self._right(previous_other)) if temporal else None
-        counts = self._count(left, right, before, spatial) if self.device.counting else []
-        if before is not None and self.device.differences:
-            accumulators = self.accumulators + self._difference_product(left, right, *before)
+        kept_input, previous_input = self.kept_input.of(scalars)
+        kept_other, previous_other = self.kept_other.of(scalars) if self.kept_other else (None, None)
+        left_before = self._left(previous_input) if temporal else None
+        right_before = self._right(previous_other) if temporal and previous_other is not None else None
+        counts = self._count(left, right, left_before, right_before, spatial) if self.device.counting else []
+        if left_before is not None and self.device.differences:
+            accumulators = self.accumulators + self._difference_product(left, right, left_before, right_before)
         elif spatial and self.device.differences:
             rows = np.diff(left.astype(np.int16), axis=2, prepend=np.int16(0))
             accumulators = attention_product(rows, right, self.device.backend).cumsum(axis=2, dtype=np.int32)
@@ -242,18 +241,26 @@ class ScoresExecution(_Linear):
             accumulators = attention_product(left, right, self.device.backend)
         if scalars["keep_state"]:
             kept_input[...] = self.input.dense.reshape(kept_input.shape)
-            kept_other[...] = self.other.dense
+            if kept_other is not None:
+                kept_other[...] = self.other.dense
             if self.device.differences:
                 self.accumulators[...] = accumulators
         self._finish(accumulators, scalars)
         return counts
 
+    def _kept_other(self, shape: tuple[int, ...]) -> KeptOperand | None:
+        """Of the second operand, unless it never changes."""
+        return None if self.flags & Flag.CONSTANT_OTHER else self.kept("state_other", shape)
+
     def _difference_product(
-        self, left: np.ndarray, right: np.ndarray, left_before: np.ndarray, right_before: np.ndarray
+        self, left: np.ndarray, right: np.ndarray, left_before: np.ndarray, right_before: np.ndarray | None
     ) -> np.ndarray:
-        """Two sub-operations: dA . B_prev + A . dB."""
+        """Two sub-operations, dA . B_prev + A . dB, or one where B never changes."""
         backend = self.device.backend
-        first = attention_product(left.astype(np.int16) - left_before, right_before, backend)
+        difference = left.astype(np.int16) - left_before
+        if right_before is None:
+            return attention_product(difference, right, backend)
+        first = attention_product(difference, right_before, backend)
         return first + attention_product(left, right.astype(np.int16) - right_before, backend)
 
     def _finish(self, accumulators: np.ndarray, scalars: np.void) -> None:
@@ -273,13 +280,14 @@ class ScoresExecution(_Linear):
         return np.ascontiguousarray(_heads(codes, self.heads).swapaxes(2, 3))
 
     def _count(
-        self, left: np.ndarray, right: np.ndarray, before: tuple[np.ndarray, np.ndarray] | None, spatial: bool
-    ) -> list[Encoded]:
+        self, left: np.ndarray, right: np.ndarray, left_before: np.ndarray | None, right_before: np.ndarray | None,
+        spatial: bool,
+    ) -> list[Encoded]:  # fmt: skip
         """Rows of the left operand meet the columns of the right one as weights; with differences also the reverse."""
-        referred = before[0] if before else self._tokens_before(left) if spatial else None
+        referred = self._tokens_before(left) if spatial else left_before
         counted = [self._count_rows(left, referred, self.d["chunk_channels"])]
-        if before:
-            columns, columns_before = right.swapaxes(2, 3), before[1].swapaxes(2, 3)
+        if right_before is not None:
+            columns, columns_before = right.swapaxes(2, 3), right_before.swapaxes(2, 3)
             counted.append(self._count_rows(columns, columns_before, self.d["other_chunk_channels"]))
         return counted
 
@@ -304,7 +312,7 @@ class MixExecution(ScoresExecution):
         self.depth = d["output_channels"]
         self.other = self.slice_of("other", self.keys, self.depth, True)
         self.kept_input = self.kept("state_input", (self.heads, self.queries, self.keys))
-        self.kept_other = self.kept("state_other", (self.keys, self.depth))
+        self.kept_other = self._kept_other((self.keys, self.depth))
         shape = (self.heads, self.queries, self.depth // self.heads)
         self.accumulators = self.state(self.d["state_accumulators"], np.int32, shape)
 

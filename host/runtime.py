@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..hls.arithmetic import decode_output, encode_input
+from ..hls.arithmetic import CODE_RANGE, decode_output, encode_input
 from ..hls.artefact import QuantizedModel
 from ..hls.artefact import load as load_artefact
 from ..hls.config import HardwareConfig, default_config
@@ -19,6 +19,7 @@ from ..hls.isa import (
     CONTROL,
     COUNTER_NAMES,
     COUNTERS,
+    DEFO_FIELDS,
     DESCRIPTOR_COUNT,
     START,
     Reference,
@@ -174,6 +175,19 @@ class Model:
         return self._session
 
 
+@dataclass(frozen=True)
+class _LastStep:
+    """What the kept operands and the constant tensors in a session's memory are of."""
+
+    step: int
+    flow: str
+    context: np.ndarray | None
+
+
+def _equal(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+    return one is other or (one is not None and other is not None and np.array_equal(one, other))
+
+
 class Session:
     """One program on a device: its buffers, and the loop's side of a step."""
 
@@ -185,6 +199,7 @@ class Session:
                 "compile for the device's configuration"
             )
         self.program, self.artefact, self.device = program, artefact, device
+        self._last: _LastStep | None = None
         self.buffers: dict[Region, Buffer] = {region: device.allocate(size) for region, size in program.sizes.items()}
         self._write(Region.PROGRAM, program.descriptors.view(np.uint8))
         self._write(Region.WEIGHTS, program.weights)
@@ -194,27 +209,62 @@ class Session:
                 device.write_register(register + 4, buffer.address >> 32)
         device.write_register(DESCRIPTOR_COUNT, len(program.descriptors))
 
-    def run_step(self, sample: np.ndarray, step: int, labels: np.ndarray, flow: str) -> np.ndarray:
-        """One model evaluation: sample float64 [B, C, H, W] -> output float64 [B, C, H, W]."""
+    def run_step(
+        self, sample: np.ndarray, step: int, labels: np.ndarray, flow: str, context: np.ndarray | None = None
+    ) -> np.ndarray:
+        """One model evaluation: sample float64 [B, C, H, W] -> output float64 [B, C, H, W].
+
+        ``context`` float64 [B, H, W, C], for a model that has one. What a flow refers to must have run: ValueError for a step
+        with history whose previous step was not the last one of this session, with the same context.
+        """
         graph = self.program.graph
+        continues = self._check_history(step, flow, context)
         group = graph.group_of_step[step]
         scale = self.artefact.scales[graph.input][group]
         self._tensor(graph.input)[...] = encode_input(sample, scale, graph.input_parts)
+        if graph.context is not None and not continues:
+            self._tensor(graph.context)[...] = self._context_codes(context)
         self.buffers[Region.ACTIVATIONS].flush()
 
         keeps = flow not in KEEPS_NOTHING and step + 1 < graph.steps
         references = dict.fromkeys((node.name for node in graph.linear_nodes), reference_of(flow, step))
-        self._write(Region.PARAMETERS, self.program.parameters.block(step, labels, references, keeps))
+        self._write(Region.PARAMETERS, self.program.parameters.block(step, labels, references, keeps, continues))
         self.device.write_register(CONTROL, START)
         self.device.wait(DEADLINE_S)
         self.buffers[Region.ACTIVATIONS].invalidate()
+        self._last = _LastStep(step, flow, context)
         return decode_output(self._tensor(graph.output), self.artefact.scales[graph.output][group], graph.output_parts)
 
+    def _check_history(self, step: int, flow: str, context: np.ndarray | None) -> bool:
+        """Whether this step continues the run of the last one."""
+        last, self._last = self._last, None  # a step that fails leaves no history
+        continues = last is not None and last.step + 1 == step and _equal(last.context, context)
+        needed = step > 0 and flow not in KEEPS_NOTHING
+        if needed and not (continues and last is not None and last.flow == flow):
+            found = "no step has run" if last is None else f"the last one was step {last.step} of flow {last.flow}"
+            raise ValueError(
+                f"step {step} of flow {flow} refers to step {step - 1}, but {found} (with the same context); run all "
+                f"steps from 0 in order, or use flow {ORIGINAL}"
+            )
+        return continues
+
+    def _context_codes(self, context: np.ndarray | None) -> np.ndarray:
+        name = self.program.graph.context
+        assert name is not None
+        shape = (self.program.batch, *self.program.graph.tensors[name].shape)
+        if context is None or context.shape != shape:
+            found = None if context is None else context.shape
+            raise ValueError(f"found a context of shape {found}, expected {shape}")
+        return np.clip(np.rint(context / self.artefact.scales[name][0]), *CODE_RANGE)
+
     def counters(self) -> np.ndarray:
-        """Counter records of the last step, one per operation (a copy)."""
+        """Counter records of the last step, one per operation (a copy). Followers show their leader's entry of Defo's table."""
         self.buffers[Region.COUNTERS].invalidate()
         count = len(self.program.operations)
-        return self.buffers[Region.COUNTERS].data[: count * COUNTERS.itemsize].view(COUNTERS).copy()
+        records = self.buffers[Region.COUNTERS].data[: count * COUNTERS.itemsize].view(COUNTERS).copy()
+        for field in DEFO_FIELDS:
+            records[field.name] = records[field.name][self.program.leaders]
+        return records
 
     def record(self, counted: list[np.ndarray]) -> Record:
         """The counter records of all steps of this batch, with the names of the operations."""

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -27,26 +28,34 @@ from ditto_zynq.quant.quantize import Schedule, quantize, quantize_unet
 FLOAT = Path("quant/models/fashion-mnist")
 
 
-def fastest(runs: int, *actions: Callable[[], object]) -> list[float]:
+@dataclass(frozen=True)
+class Action:
+    """What is timed, and what must have run before it each time."""
+
+    run: Callable[[], object]
+    prepare: Callable[[], object] = lambda: None
+
+
+def fastest(runs: int, *actions: Action) -> list[float]:
     """Seconds of each action: the fastest of ``runs``, the actions taking turns so that all see the same machine."""
     seconds = [float("inf")] * len(actions)
     for run in range(runs + 1):
         for index, action in enumerate(actions):
+            action.prepare()
             start = time.perf_counter()
-            action()
+            action.run()
             if run:  # the first run warms up
                 seconds[index] = min(seconds[index], time.perf_counter() - start)
     return seconds
 
 
-def step_of(
-    artefact: QuantizedModel, batch: int, sample: np.ndarray, labels: np.ndarray, counting: bool
-) -> Callable[[], object]:
+def step_of(artefact: QuantizedModel, batch: int, sample: np.ndarray, labels: np.ndarray, counting: bool) -> Action:
     """One denoising step on the emulator: without counting, or counting differences to the previous step."""
     session = Model(artefact, EmulatorDevice(HardwareConfig(), counting=counting)).session(batch)
     flow = DIFFERENCE if counting else ORIGINAL
-    session.run_step(sample, 0, labels, flow)
-    return lambda: session.run_step(sample, 1, labels, flow)
+    return Action(
+        lambda: session.run_step(sample, 1, labels, flow), prepare=lambda: session.run_step(sample, 0, labels, flow)
+    )
 
 
 def compare(name: str, unet: UNet2DModel, artefact: QuantizedModel, batch: int, runs: int) -> dict[str, object]:
@@ -57,12 +66,12 @@ def compare(name: str, unet: UNet2DModel, artefact: QuantizedModel, batch: int, 
     kwargs = {"class_labels": torch.from_numpy(labels)} if unet.config.num_class_embeds else {}
     channels_last = images.to(memory_format=torch.channels_last)
 
-    def in_float(x: torch.Tensor) -> Callable[[], object]:
+    def in_float(x: torch.Tensor) -> Action:
         def run() -> None:
             with torch.no_grad():
                 unet(x, 500, **kwargs)
 
-        return run
+        return Action(run)
 
     actions = (
         in_float(images),

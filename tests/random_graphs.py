@@ -51,6 +51,17 @@ class GraphBuilder:
         self.tensors["sample"] = Tensor("sample", CODE, shape)
         return "sample"
 
+    def context(self, shape: Shape) -> str:
+        """A second input, which stays the same in every step."""
+        self.tensors["context"] = Tensor("context", CODE, shape)
+        return "context"
+
+    def hold(self, name: str) -> str:
+        """Give a node the same tables in every step group."""
+        for table in [table for table in self.tables if table.startswith(f"{name}.") and not table.endswith(".weight")]:
+            self.tables[table] = np.repeat(self.tables[table][:1], self.groups, axis=0)
+        return name
+
     def convolution(
         self,
         source: str,
@@ -88,10 +99,10 @@ class GraphBuilder:
         self._set(node, reciprocal_scale=np.rint(2.0**38 / scale).astype(np.int64))
         return self._add(node, CODE)
 
-    def mix(self, p: str, v: str, heads: int, kind: str = CODE) -> str:
+    def mix(self, p: str, v: str, heads: int, kind: str = CODE, image: tuple[int, int] | None = None) -> str:
         height, width, _ = self.tensors[v].shape
         queries = self.tensors[p].shape[1]
-        image = (height, width) if height * width == queries else (1, queries)
+        image = image or ((height, width) if height * width == queries else (1, queries))
         node = MatMul(self._name(), "m", (p, v), heads=heads, scores=False, image=image)
         self._requantizer(node, 30 * 60 * np.sqrt(self.tensors[p].shape[2]), kind, (self.groups,))
         return self._add(node, kind)
@@ -144,13 +155,14 @@ class GraphBuilder:
 
     def graph(self, output: str) -> Graph:
         group_of_step = tuple(step * self.groups // self.steps for step in range(self.steps))
-        graph = Graph(self.tensors, tuple(self.nodes), "sample", output, group_of_step, self.labels)
+        context = "context" if "context" in self.tensors else None
+        graph = Graph(self.tensors, tuple(self.nodes), "sample", output, group_of_step, self.labels, context=context)
         check_graph(graph)
         return graph
 
-    def codes(self, batch: int) -> np.ndarray:
+    def codes(self, batch: int, name: str = "sample") -> np.ndarray:
         """Input codes int8 [batch, H, W, C], sometimes at the ends of their range."""
-        shape = (batch, *self.tensors["sample"].shape)
+        shape = (batch, *self.tensors[name].shape)
         if self.random.random() < 0.2:
             return self.random.choice(np.array([-128, 127], np.int8), shape)
         return self.random.integers(-128, 128, shape).astype(np.int8)
@@ -214,6 +226,9 @@ def random_unet(seed: int) -> tuple[GraphBuilder, Graph]:
     probabilities = build.softmax(build.scores(q, k, heads))
     attended = build.add(build.convolution(build.mix(probabilities, v, heads), width), low)
 
+    if random.random() < 0.5:
+        attended = _cross_attention(build, attended, heads, per_head, width)
+
     joined = build.concat(attended, down) if random.random() < 0.5 else build.concat(attended, pooled)
     merged = build.convolution(build.quantize(joined), width, (1, 1), relu=bool(random.random() < 0.5))
     if random.random() < 0.5:
@@ -223,3 +238,16 @@ def random_unet(seed: int) -> tuple[GraphBuilder, Graph]:
     last = build.quantize(build.silu(build.group_norm(skip, norm_groups)), fine=bool(random.random() < 0.5))
     output = build.convolution(last, int(random.integers(1, 4)), (3, 3), padding=(1, 1, 1, 1))
     return build, build.graph(output)
+
+
+def _cross_attention(build: GraphBuilder, source: str, heads: int, per_head: int, width: int) -> str:
+    """To tokens of a context. Mostly its keys and values never change; sometimes their scales do."""
+    random = build.random
+    context = build.context((1, int(random.integers(1, 9)), int(random.integers(1, 20))))
+    keys, values = (build.convolution(context, heads * per_head, kind=CODE) for _ in range(2))
+    if random.random() < 0.8:
+        keys, values = build.hold(keys), build.hold(values)
+    queries = build.convolution(build.quantize(source), heads * per_head, kind=CODE)
+    probabilities = build.softmax(build.scores(queries, keys, heads))
+    mixed = build.mix(probabilities, values, heads, image=build.tensors[source].shape[:2])
+    return build.add(build.convolution(mixed, width), source)

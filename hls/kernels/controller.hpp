@@ -30,17 +30,17 @@ struct Controller {
                 ++i;
                 if (!fetch(program, parameters, i, next, next_scalars, next_record) || next.opcode != GROUP_NORM) return i + 1;
             }
-            const bool is_linear = d.opcode <= MIX;
+            const bool is_linear = d.opcode <= MIX && !s.skip, follows = d.flags & FLAG_FOLLOWS;
             const int asked = s.reference;
             Decision entry = {};
             if (is_linear) {
                 const count_t before = record.parameter_beats;
-                entry = Defo<C>::read(counters, d.node, record.parameter_beats);
+                entry = Defo<C>::read(counters, d.leader, record.parameter_beats);
                 record.cycles += record.parameter_beats - before;
-                Defo<C>::decide(entry, s);
+                Defo<C>::decide(entry, follows, s);
             }
             count_t cycles = record.cycles + next_record.cycles, last = 0, lean_cycles = cycles, keeping_beats = 0;
-            const int steps = Steps<C>::count(d, s, overlapped);
+            const int steps = s.skip ? 0 : Steps<C>::count(d, s, overlapped);
         run_steps:
             for (int step = 0; step < steps; ++step) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 8
@@ -62,8 +62,8 @@ struct Controller {
             store_counters(counters, d.node, record);
             if (is_linear) {
                 const count_t lean = dram_cycles(lean_cycles, beats - keeping_beats) - last + START_CYCLES;
-                Defo<C>::record(entry, asked, s.reference, record.cycles, lean);
-                Defo<C>::store(counters, d.node, entry);
+                Defo<C>::record(entry, follows, asked, s, record.cycles, lean);
+                Defo<C>::store(counters, d.leader, entry);
             }
             if (overlapped) store_counters(counters, next.node, next_record);
         }

@@ -24,10 +24,16 @@ struct Defo {
     }
 
     // What the operator refers to: as asked or, where the unit decides, the reference of fewest cycles; one of unknown cost
-    // (0) before all others. Who does not refer to the previous step then keeps nothing.
-    static void decide(const Decision& entry, Scalars& s) {
+    // (0) before all others. Who does not refer to the previous step then keeps nothing. Across a change of scales differences
+    // are wider: then reference zero may be cheaper for once, and keeps. A follower does as its leader did.
+    static void decide(const Decision& entry, bool follows, Scalars& s) {
         if (s.reference != DEFO && s.reference != DEFO_PLUS) return;
         const bool plus = s.reference == DEFO_PLUS;
+        if (follows) {
+            s.reference = entry.reference;
+            s.keep_state = entry.kept;
+            return;
+        }
         int chosen = ZERO;
         uint32_t fewest = entry.original_cycles;
         if (entry.difference_cycles < fewest) {
@@ -35,16 +41,28 @@ struct Defo {
             fewest = entry.difference_cycles;
         }
         if (plus && entry.spatial_cycles < fewest) chosen = NEIGHBOUR;
+        const bool difference = chosen == PREVIOUS_STEP;
+        if (difference && s.rescaled && entry.keeping_cycles < entry.rescaled_cycles) chosen = ZERO;
         s.reference = chosen;
-        s.keep_state = s.keep_state && chosen == PREVIOUS_STEP;
+        s.keep_state = s.keep_state && difference;
     }
 
-    // `asked` is the reference of the scalars, `taken` what was decided. `lean_cycles`: if nothing had been kept.
-    static void record(Decision& entry, int asked, int taken, count_t cycles, count_t lean_cycles) {
-        if (asked == ZERO) entry.original_cycles = in_32_bits(lean_cycles);
-        if (asked == PREVIOUS_STEP) entry.difference_cycles = in_32_bits(cycles);
-        if (asked == NEIGHBOUR) entry.spatial_cycles = in_32_bits(lean_cycles);
-        entry.reference = taken;
+    // `asked` is the reference of the scalars as the host wrote them. `lean_cycles`: if nothing had been kept. A follower's count
+    // with its leader's.
+    static void record(Decision& entry, bool follows, int asked, const Scalars& s, count_t cycles, count_t lean_cycles) {
+        if (asked == ZERO) {
+            enter(entry.original_cycles, follows, lean_cycles);
+            enter(entry.keeping_cycles, follows, cycles);
+        }
+        if (asked == PREVIOUS_STEP) enter(entry.difference_cycles, follows, cycles);
+        if (s.reference == PREVIOUS_STEP && s.rescaled) enter(entry.rescaled_cycles, follows, cycles);
+        if (asked == NEIGHBOUR) enter(entry.spatial_cycles, follows, lean_cycles);
+        entry.reference = s.reference;
+        entry.kept = s.keep_state;
+    }
+
+    static void enter(uint32_t& count, bool follows, count_t cycles) {
+        count = in_32_bits(follows ? count_t(count) + cycles : cycles);
     }
 
     static uint32_t in_32_bits(count_t cycles) { return cycles < 0xFFFFFFFFu ? uint32_t(cycles) : 0xFFFFFFFFu; }

@@ -25,8 +25,13 @@ struct Steps {
     // for the last group's normalization; an attention product one for each sample and head and, with differences, two.
     static int count(const Descriptor& d, const Scalars& s, bool overlapped) {
         if (overlapped) return int(d.channel_groups) + 1;
-        if (d.opcode == SCORES || d.opcode == MIX) return int(d.batch * d.groups) * (s.reference == PREVIOUS_STEP ? 2 : 1);
+        if (d.opcode == SCORES || d.opcode == MIX) return int(d.batch * d.groups) * (two_products(d, s) ? 2 : 1);
         return 1;
+    }
+
+    // Of an attention product whose operands both change.
+    static bool two_products(const Descriptor& d, const Scalars& s) {
+        return s.reference == PREVIOUS_STEP && !(d.flags & FLAG_CONSTANT_OTHER);
     }
 
     static Step at(const Descriptor& d, const Scalars& s, const Descriptor& next, const Scalars& next_scalars,
@@ -67,13 +72,13 @@ struct Steps {
 
     // left . right, or with differences left . d(right), kept, then d(left) . right_prev.
     static void set_attention_step(Step& step, const Descriptor& d, const Scalars& s, int index) {
-        const bool difference = s.reference == PREVIOUS_STEP;
-        const int instance = difference ? index / 2 : index;
+        const bool both = two_products(d, s);
+        const int instance = both ? index / 2 : index;
         const int sample = instance / int(d.groups), head = instance % int(d.groups);
         step.linear = true;
-        step.product = difference && index % 2 == 0 ? second_product(d, s, sample, head) : first_product(d, s, sample, head);
+        step.product = both && index % 2 == 0 ? second_product(d, s, sample, head) : first_product(d, s, sample, head);
         step.end_tile = T::tiles(step.product);
-        step.copy = !difference && s.keep_state;  // without a second product nothing keeps the right operand
+        step.copy = !both && s.keep_state && !(d.flags & FLAG_CONSTANT_OTHER);  // else a second product keeps the right operand
         if (step.copy) step.rows = right_rows(d, s, sample, head);
     }
 
@@ -181,6 +186,7 @@ struct Steps {
         set_common(p, d, s);
         set_reference(p, s, d.state_input, d.state_input_span);
         set_neighbour(p, d, s);
+        p.keep_input = p.keep_input && !(d.flags & FLAG_FOLLOWS);
         return p;
     }
 
@@ -275,9 +281,9 @@ struct Steps {
         set_neighbour(p, d, s);
         right_place(d, sample, head, right, right_pitch, right_kept, right_kept_pitch);
         p.layout = d.opcode == SCORES ? ROWS : COLUMNS;
-        p.weights_in_state = p.difference;
-        p.weights = p.difference ? d.state_other + (s.parity ? 0 : d.state_other_span) + right_kept : right;
-        p.weight_pitch = p.difference ? right_kept_pitch : right_pitch;
+        p.weights_in_state = two_products(d, s);
+        p.weights = p.weights_in_state ? d.state_other + (s.parity ? 0 : d.state_other_span) + right_kept : right;
+        p.weight_pitch = p.weights_in_state ? right_kept_pitch : right_pitch;
         p.accumulator_pixel = n.columns;
         p.accumulator_channel = 1;
         if (d.opcode == SCORES) {

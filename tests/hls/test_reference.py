@@ -55,12 +55,13 @@ def test_differences_never_change_a_value(seed):
     build, graph = random_unet(seed)
     direct, *others = (Reference(graph, build.tables) for _ in range(4))
     codes, labels = build.codes(2), build.random.integers(0, graph.labels, 2)
+    context = build.codes(2, graph.context) if graph.context else None
     for step in range(graph.steps):
-        expected = direct.step(codes, step, labels)
+        expected = direct.step(codes, step, labels, context=context)
         allowed = [isa.Reference.ZERO, isa.Reference.NEIGHBOUR, isa.Reference.PREVIOUS_STEP][: 3 if step else 2]
         mixed = {node.name: allowed[build.random.integers(len(allowed))] for node in graph.linear_nodes}
         for runner, choice in zip(others, (allowed[-1], isa.Reference.NEIGHBOUR, mixed), strict=True):
-            found = runner.step(codes, step, labels, choice)
+            found = runner.step(codes, step, labels, choice, context)
             assert all(np.array_equal(found[name], expected[name]) for name in expected)
         codes = build.next_codes(codes)
 

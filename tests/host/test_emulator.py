@@ -39,9 +39,12 @@ def run_both(build: GraphBuilder, graph, device: EmulatorDevice, flow: str, batc
     reference = Reference(graph, build.tables)
     codes = build.codes(batch)
     labels = build.random.integers(0, graph.labels, batch)
+    context = build.codes(batch, graph.context) if graph.context else None
+    given = None if context is None else context.astype(np.float64)
     for step in range(graph.steps):
-        session.run_step(codes.transpose(0, 3, 1, 2).astype(np.float64), step, labels, flow)
-        yield session, reference.step(codes, step, labels, reference_of(REFERENCE_FLOW.get(flow, flow), step))
+        session.run_step(codes.transpose(0, 3, 1, 2).astype(np.float64), step, labels, flow, given)
+        references = reference_of(REFERENCE_FLOW.get(flow, flow), step)
+        yield session, reference.step(codes, step, labels, references, context)
         codes = build.next_codes(codes)
 
 
@@ -123,9 +126,9 @@ def test_counters_of_a_convolution_by_hand():
     assert first["weight_beats"] == 16 * 32 // 16 and first["input_beats"] == first["kept_beats"] == 2 * 16
     assert first["previous_beats"] == first["accumulator_read_beats"] == 0
     assert first["accumulator_write_beats"] == 2 * 16 * 8 and first["output_beats"] == 2 * 16 * 4
-    # one round: weights, then encode, compute, finish in turn; 13 beats of descriptor, scalars and table, and the start
-    assert first["parameter_beats"] == 13 + 8 * (8 + 8)
-    assert first["cycles"] == 32 + 32 + 4 * 4 + 256 + 13 + 64
+    # one round: weights, then encode, compute, finish in turn; 14 beats of descriptor, scalars and table, and the start
+    assert first["parameter_beats"] == 14 + 8 * (8 + 8)
+    assert first["cycles"] == 32 + 32 + 4 * 4 + 256 + 14 + 64
     session.run_step(np.full((2, 16, 4, 4), 17.0), 1, labels, "difference")
     (second,) = session.counters()
     assert second["zeros"] == 512 and second["digits"] == second["products"] == 0

@@ -1,0 +1,52 @@
+"""The static part of the execution flow (Ditto, HPCA 2025): what a graph says about differences before anything runs.
+
+The engine never stores a difference: every linear operator subtracts its operand's kept codes on the way in, so data movement
+(concatenation, upsampling, the layout of heads) cannot end one, and true values are there wherever a non-linear operator needs
+them. What is left to find out is which tensors never change, and which operators can share what is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..hls.graph import Convolution, Graph, Node, Tables
+
+WEIGHT = "weight"  # the only table that has no axis of step groups
+
+
+@dataclass(frozen=True)
+class StaticFlow:
+    """``constant``: tensors that are the same in every step of a run, the context and what is computed from it alone.
+
+    ``leaders``: of each convolution that reads the same operand as one before it, that one: it keeps the operand for both, one
+    difference serves both, and both take the same reference.
+    """
+
+    constant: frozenset[str]
+    leaders: Mapping[str, str]
+
+
+def analyse(graph: Graph, tables: Tables) -> StaticFlow:
+    constant = {graph.context} if graph.context else set()
+    for node in graph.nodes:
+        if constant.issuperset(node.inputs) and not _varies(node, tables):
+            constant.add(node.name)
+    first_reader: dict[str, str] = {}
+    leaders = {}
+    for node in graph.nodes:
+        if isinstance(node, Convolution) and not constant.intersection(node.inputs):
+            leader = first_reader.setdefault(node.inputs[0], node.name)
+            if leader != node.name:
+                leaders[node.name] = leader
+    return StaticFlow(frozenset(constant), leaders)
+
+
+def _varies(node: Node, tables: Tables) -> bool:
+    """Whether a node's tables depend on the step."""
+    if getattr(node, "conditional", False):
+        return True
+    own = [name for name in tables if name.rpartition(".")[0] == node.name and not name.endswith(f".{WEIGHT}")]
+    return any(np.any(tables[name] != tables[name][:1]) for name in own)

@@ -8,20 +8,23 @@ are this engine in one of its execution flows, so what they cost is what the C s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..hls.artefact import QuantizedModel
 from ..hls.config import HardwareConfig
+from ..hls.graph import VALUE, Tables
 from ..hls.isa import READ_BEATS, WRITTEN_BEATS, Reference
 from ..hls.resources import largest_dense
-from .compiler import compile_program
+from .architectures import build
+from .compiler import Program, lay_out
 from .cycles import CycleModel
 from .emulator import EmulatorDevice
 from .energy import energy
-from .runtime import DEFO, DEFO_PLUS, DIFFERENCE, ORIGINAL, SPATIAL, Model, Record
+from .runtime import DEFO, DEFO_PLUS, DIFFERENCE, ORIGINAL, SPATIAL, Model
+from .workload import Lender, counters_of_flows
 
 BASELINE = "itc"
 ENGINE_DESIGNS = (  # name, execution flow, what it is
@@ -63,25 +66,67 @@ class Statistics:
     defo_layers_original: float
 
 
+@dataclass(frozen=True)
+class Work:
+    """What the designs are compared on: a program's shapes, and counter records [steps, operations] of each execution flow.
+
+    ``images`` come of the program's batch, which with guidance is twice as large.
+    """
+
+    program: Program
+    images: int
+    counters: dict[str, np.ndarray]
+
+
 def compare(
     artefact: QuantizedModel, config: HardwareConfig, batch: int = 16, seed: int = 0,
     progress: Callable[[str], object] = lambda text: None,
 ) -> dict[str, Any]:  # fmt: skip
-    """All designs on ``config``'s board for one batch; JSON-ready."""
-    records: dict[str, Record] = {}
+    """All designs on ``config``'s board for one batch of a quantized model; JSON-ready."""
+    counters = {}
     for _, flow, _ in ENGINE_DESIGNS:
         progress(f"emulating {batch} samples: {flow}")
         record = Model(artefact, EmulatorDevice(config)).generate(batch, None, seed, batch, flow, progress=False).record
         assert record is not None
-        records[flow] = record
-    designs = list(_designs(artefact, config, batch, records))
+        counters[flow] = record.counters
+    program = lay_out(artefact.graph, artefact.tables, config, batch)
+    return {"kind": "emulated", **_compared(Work(program, batch, counters), artefact.tables)}
+
+
+def compare_architecture(
+    name: str, artefact: QuantizedModel, config: HardwareConfig, images: int = 16, seed: int = 0,
+    progress: Callable[[str], object] = lambda text: None,
+) -> dict[str, Any]:  # fmt: skip
+    """All designs for an architecture (:mod:`.architectures`), with digits as a run of ``artefact`` has them; JSON-ready.
+
+    The row buffers of ``config`` grow to the architecture's needs. ValueError where that does not fit the board.
+    """
+    architecture, graph, tables = build(name)
+    row_bytes = max(2 * tensor.shape[2] for tensor in graph.tensors.values() if tensor.kind == VALUE)
+    if row_bytes > config.row_bytes:
+        config = replace(config, row_bytes=row_bytes)
+    program = lay_out(graph, tables, config, images * architecture.samples)
+    last = artefact.graph.steps - 1
+    lender = Lender(artefact, config, tuple(sorted({1, max(last // 2, 1), last})), seed)
+    work = Work(program, images, counters_of_flows(program, lender, progress))
+    return {
+        "kind": "modelled",
+        "architecture": asdict(architecture),
+        "lent_steps": [transition.step for transition in lender.transitions],
+        **_compared(work, tables),
+    }
+
+
+def _compared(work: Work, tables: Tables) -> dict[str, Any]:
+    config = work.program.config
+    designs = list(_designs(work, tables))
     baseline = next(design for design in designs if design.name == BASELINE).cycles_per_image
     milliseconds = 1e-3 / config.clock_mhz
     return {
-        "kind": "emulated",
         "configuration": config.to_json(),
-        "batch": batch,
-        "steps": artefact.graph.steps,
+        "images": work.images,
+        "batch": work.program.batch,
+        "steps": work.program.graph.steps,
         "designs": [
             {
                 **asdict(design),
@@ -90,49 +135,45 @@ def compare(
             }
             for design in designs
         ],
-        "statistics": asdict(statistics(records)),
+        "statistics": asdict(statistics(work.counters)),
     }
 
 
-def _designs(
-    artefact: QuantizedModel, config: HardwareConfig, batch: int, records: dict[str, Record]
-) -> Iterator[Design]:
-    most, linear = largest_dense(config), _linear(artefact, records[ORIGINAL])
+def _designs(work: Work, tables: Tables) -> Iterator[Design]:
+    program, config = work.program, work.program.config
+    nodes = set(program.graph.linear_nodes)
+    linear = np.array([operation.first in nodes for operation in program.operations])
     for name, cores, assumes in (
-        (BASELINE, most, "dense 8x8 array of as many cores as fit the board without digit queues (hls/resources.py)"),
+        (BASELINE, largest_dense(config), "dense 8x8 array of as many cores as fit the board without digit queues"),
         ("itc-same", config.cores, "dense 8x8 array with the same multipliers as the configuration"),
     ):
         modelled = config.modelled(cores=cores)
-        program = compile_program(artefact.graph, artefact.tables, modelled, batch)
-        step = CycleModel(modelled, program.descriptors).dense()
-        yield _design(name, assumes, cores, np.stack([step] * artefact.graph.steps), linear, batch, config, dense=True)
+        descriptors = lay_out(program.graph, tables, modelled, program.batch).descriptors
+        step = CycleModel(modelled, descriptors).dense()
+        counters = np.stack([step] * program.graph.steps)
+        yield _design(name, assumes, cores, counters, linear, work.images, config, dense=True)
     for name, flow, assumes in ENGINE_DESIGNS:
-        yield _design(name, assumes, config.cores, records[flow].counters, linear, batch, config)
-
-
-def _linear(artefact: QuantizedModel, record: Record) -> np.ndarray:
-    names = {node.name for node in artefact.graph.linear_nodes}
-    return np.array([name in names for name in record.names])
+        yield _design(name, assumes, config.cores, work.counters[flow], linear, work.images, config)
 
 
 def _design(
-    name: str, assumes: str, cores: int, counters: np.ndarray, linear: np.ndarray, batch: int, config: HardwareConfig,
+    name: str, assumes: str, cores: int, counters: np.ndarray, linear: np.ndarray, images: int, config: HardwareConfig,
     dense: bool = False,
 ) -> Design:  # fmt: skip
     """``counters`` [steps, operations]. All cores of a dense array read one weight; those with digits read one each."""
     beats = sum(int(counters[field].sum()) for field in (*READ_BEATS, *WRITTEN_BEATS))
-    products = int(counters["dense_products" if dense else "products"].sum()) / batch
-    dram = beats * config.bus_bytes / batch
+    products = int(counters["dense_products" if dense else "products"].sum()) / images
+    dram = beats * config.bus_bytes / images
     spent = energy(products, 8 if dense else 5, cores if dense else 1, dram)
     return Design(
-        name, assumes, cores, int(counters["cycles"].sum()) / batch, int(counters["cycles"][:, ~linear].sum()) / batch,
+        name, assumes, cores, int(counters["cycles"].sum()) / images, int(counters["cycles"][:, ~linear].sum()) / images,
         dram, {**asdict(spent), "total": spent.total},
     )  # fmt: skip
 
 
-def statistics(records: dict[str, Record]) -> Statistics:
+def statistics(counters: dict[str, np.ndarray]) -> Statistics:
     """From the runs with reference zero, with the previous step, and with Defo."""
-    original, difference, defo = (records[flow].counters for flow in (ORIGINAL, DIFFERENCE, DEFO))
+    original, difference, defo = (counters[flow] for flow in (ORIGINAL, DIFFERENCE, DEFO))
     linear = difference["elements"][0] > 0
     later = difference[1:, linear]
     elements, dense = later["elements"].astype(np.float64), later["dense_products"].astype(np.float64)
@@ -164,12 +205,18 @@ def sweep_table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _subject(data: dict[str, Any]) -> str:
+    if "architecture" not in data:
+        return ""
+    return f"{data['architecture']['source']}, with the digits of a smaller model's run. "
+
+
 def table(data: dict[str, Any]) -> str:
     """The comparison for people."""
     config = data["configuration"]
     lines = [
-        f"{config['board']} at {config['clock_mhz']} MHz, {data['steps']} steps, batch {data['batch']}. Cycles are emulated, "
-        "energy is estimated (host/energy.py).",
+        f"{_subject(data)}{config['board']} at {config['clock_mhz']} MHz, {data['steps']} steps, batch {data['batch']}. "
+        f"Cycles are {data['kind']}, energy is estimated (host/energy.py).",
         f"{'design':12} {'cores':>5} {'ms/image':>9} {'speedup':>8} {'vector':>7} {'MB/image':>9} {'mJ/image':>9}  what it is",
     ]
     for design in data["designs"]:

@@ -7,6 +7,7 @@ side so that concatenating costs nothing, and gives activations that live at dif
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -102,21 +103,27 @@ class Program:
 
 def compile_program(graph: Graph, tables: Tables, config: HardwareConfig, batch: int) -> Program:
     """Compile for ``batch`` samples in lockstep. Raises DoesNotFit where the board's contiguous memory is too small."""
-    if batch < 1:
-        raise ValueError(f"found a batch of {batch}, expected at least 1")
-    operations, flow = fuse(graph), analyse(graph, tables)
-    sizes = region_sizes(graph, tables, config, operations, batch)
-    available = find_board(config.board).cma_mib << 20
+    program = lay_out(graph, tables, config, batch)
+    sizes, available = program.sizes, find_board(config.board).cma_mib << 20
     if sum(sizes.values()) > available:
         fitting = bisect.bisect_right(
             range(1, batch),
             available,
-            key=lambda less: sum(region_sizes(graph, tables, config, operations, less).values()),
+            key=lambda less: sum(region_sizes(graph, tables, config, program.operations, less).values()),
         )
         raise DoesNotFit(
             f"a batch of {batch} needs {sum(sizes.values()) / 2**20:.0f} MiB, but {config.board} has {available >> 20} MiB of "
             "contiguous memory" + (f"; use a batch of at most {fitting}" if fitting else "; use another board")
         )
+    return dataclasses.replace(program, weights=_pack_weights(program, tables))
+
+
+def lay_out(graph: Graph, tables: Tables, config: HardwareConfig, batch: int) -> Program:
+    """The program without its packed weights, for the cost models: nothing of the tables is read but their shapes."""
+    if batch < 1:
+        raise ValueError(f"found a batch of {batch}, expected at least 1")
+    operations, flow = fuse(graph), analyse(graph, tables)
+    sizes = region_sizes(graph, tables, config, operations, batch)
     overlaps = overlapping(graph, operations, config, flow)
     placements, _ = place_tensors(graph, operations, batch, overlaps, flow)
     _check_rows(graph, operations, config)
@@ -126,7 +133,7 @@ def compile_program(graph: Graph, tables: Tables, config: HardwareConfig, batch:
         )
         for node in graph.linear_nodes
     }
-    weights, weight_offsets = _pack_weights(graph, tables, config, plans)
+    weight_offsets, _ = _place_weights(graph, tables, config)
     parameters = ParameterLayout.build(graph, tables, operations, batch, flow)
     state, _ = _place_state(graph, batch, flow)
     descriptors = np.zeros(len(operations), DESCRIPTOR)
@@ -134,7 +141,8 @@ def compile_program(graph: Graph, tables: Tables, config: HardwareConfig, batch:
     for operation in operations:
         encoder.encode(operation, descriptors[operation.index])
         descriptors[operation.index]["channel_groups"] = overlaps.get(operation.index, 0)
-    return Program(graph, config, batch, operations, descriptors, weights, parameters, placements, sizes, flow)
+    nothing = np.zeros(0, np.uint8)
+    return Program(graph, config, batch, operations, descriptors, nothing, parameters, placements, sizes, flow)
 
 
 def _check_rows(graph: Graph, operations: tuple[Operation, ...], config: HardwareConfig) -> None:
@@ -350,15 +358,16 @@ def _place_weights(graph: Graph, tables: Tables, config: HardwareConfig) -> tupl
     return offsets, max(size, ALIGNMENT)
 
 
-def _pack_weights(
-    graph: Graph, tables: Tables, config: HardwareConfig, plans: dict[str, tuple[Plan, ...]]
-) -> tuple[np.ndarray, dict[str, int]]:
-    offsets, size = _place_weights(graph, tables, config)
-    packed = np.zeros(size, np.uint8)
-    for name, offset in offsets.items():
-        raw = pack_weights(config, tables[f"{name}.weight"], plans[name][0].chunk_channels).view(np.uint8)
-        packed[offset : offset + raw.size] = raw
-    return packed, offsets
+def _pack_weights(program: Program, tables: Tables) -> np.ndarray:
+    packed = np.zeros(program.sizes[Region.WEIGHTS], np.uint8)
+    for operation in program.operations:
+        if isinstance(operation.first, Convolution):
+            descriptor = program.descriptors[operation.index]
+            weight = tables[f"{operation.first.name}.weight"]
+            raw = pack_weights(program.config, weight, int(descriptor["chunk_channels"])).view(np.uint8)
+            offset = int(descriptor["weights"])
+            packed[offset : offset + raw.size] = raw
+    return packed
 
 
 @dataclass(frozen=True)

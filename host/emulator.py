@@ -34,7 +34,7 @@ class EmulatorDevice(SimulatedDevice):
     ``counting`` fills the counter records (digits, bytes, cycles). ``differences`` really executes
     ``acc_ref + W . (q - q_ref)`` where a program asks for it; otherwise the emulator takes the shortcut ``W . q``, which
     the identity of DESIGN section 2 makes equal, and only counts the differences. ``backend`` forces an integer product
-    (see :mod:`.products`). An ``observer`` sees every linear operation's index and first operand, codes [B, pixels, C].
+    (see :mod:`.products`). An ``observer`` sees every linear operation's index and operands, codes [B, pixels, C].
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class EmulatorDevice(SimulatedDevice):
         super().__init__("emulator", config, counting)
         self.differences = differences
         self.backend = choose_backend(backend)
-        self.observer: Callable[[int, np.ndarray], None] | None = None
+        self.observer: Callable[[int, tuple[np.ndarray, ...]], None] | None = None
         self._prepared: tuple[tuple[int, ...], list[Execution]] | None = None
         self._model: CycleModel | None = None
 
@@ -62,7 +62,7 @@ class EmulatorDevice(SimulatedDevice):
         encoded: list[list[Encoded]] = []
         for index, (execution, scalars) in enumerate(zip(executions, taken, strict=True)):
             if self.observer is not None and linear[index]:
-                self.observer(index, execution.input.dense)
+                self.observer(index, execution.operands)
             encoded.append([] if scalars["skip"] else execution.run(scalars))
         if self.counting:
             assert self._model is not None

@@ -79,6 +79,11 @@ class Execution:
         )
         self.set_up()
 
+    @property
+    def operands(self) -> tuple[np.ndarray, ...]:
+        """Codes [B, pixels, C] of a linear operation's operands."""
+        return (self.input.dense,)
+
     def set_up(self) -> None:
         """Decode what this kind of operation needs besides its first operand and its result."""
 
@@ -162,7 +167,7 @@ class ConvolutionExecution(_Linear):
         self.weight = unpack_weights(self.device.config, packed, shape, d["chunk_channels"])
         self.product = ConvolutionProduct(self.weight, self.stride, self.padding, self.device.backend)
         self.chains = convolution_chains(d)
-        self.operands = self.kept("state_input", self.image)
+        self.kept_input = self.kept("state_input", self.image)
         pixels = d["output_height"] * d["output_width"]
         self.accumulators = self.state(self.d["state_accumulators"], np.int32, (pixels, d["output_channels"]))
 
@@ -170,7 +175,7 @@ class ConvolutionExecution(_Linear):
         codes = self.input.dense.reshape(-1, *self.image)
         temporal = scalars["reference"] == Reference.PREVIOUS_STEP
         spatial = scalars["reference"] == Reference.NEIGHBOUR
-        kept, previous = self.operands.of(scalars)
+        kept, previous = self.kept_input.of(scalars)
         counts = self._count(codes, previous if temporal else None, spatial) if self.device.counting else []
         if temporal and self.device.differences:
             difference = codes.astype(np.int16) - previous
@@ -223,6 +228,10 @@ class ScoresExecution(_Linear):
         self.kept_other = self._kept_other((self.keys, d["channels"]))
         self.accumulators = self.state(self.d["state_accumulators"], np.int32, (self.heads, self.queries, self.keys))
 
+    @property
+    def operands(self) -> tuple[np.ndarray, ...]:
+        return self.input.dense, self.other.dense
+
     def run(self, scalars: np.void) -> list[Encoded]:
         left, right = self._left(self.input.dense), self._right(self.other.dense)
         temporal = scalars["reference"] == Reference.PREVIOUS_STEP
@@ -273,11 +282,11 @@ class ScoresExecution(_Linear):
 
     def _left(self, codes: np.ndarray) -> np.ndarray:
         """[B, tokens, C] -> [B, heads, tokens, depth]."""
-        return _heads(codes, self.heads)
+        return split_heads(codes, self.heads)
 
     def _right(self, codes: np.ndarray) -> np.ndarray:
         """[B, tokens, C] -> [B, heads, depth, tokens]."""
-        return np.ascontiguousarray(_heads(codes, self.heads).swapaxes(2, 3))
+        return np.ascontiguousarray(split_heads(codes, self.heads).swapaxes(2, 3))
 
     def _count(
         self, left: np.ndarray, right: np.ndarray, left_before: np.ndarray | None, right_before: np.ndarray | None,
@@ -320,7 +329,7 @@ class MixExecution(ScoresExecution):
         return codes.reshape(-1, self.heads, self.queries, self.keys)
 
     def _right(self, codes: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(_heads(codes, self.heads))
+        return np.ascontiguousarray(split_heads(codes, self.heads))
 
     def _finish(self, accumulators: np.ndarray, scalars: np.void) -> None:
         rows = accumulators.transpose(0, 2, 1, 3).reshape(len(accumulators), self.queries, self.depth)
@@ -445,7 +454,7 @@ EXECUTIONS: dict[int, type[Execution]] = {
 }
 
 
-def _heads(codes: np.ndarray, heads: int) -> np.ndarray:
+def split_heads(codes: np.ndarray, heads: int) -> np.ndarray:
     """[B, tokens, C] -> [B, heads, tokens, C / heads]."""
     batch, tokens, channels = codes.shape
     return codes.reshape(batch, tokens, heads, channels // heads).transpose(0, 2, 1, 3)

@@ -78,10 +78,10 @@ class _Collector:
         self.previous: dict[str, np.ndarray] = {}
         self.rows: dict[str, list[tuple[float, ...]]] = {name: [] for name in self.nodes}
 
-    def observe(self, index: int, codes: np.ndarray) -> None:
+    def observe(self, index: int, operands: tuple[np.ndarray, ...]) -> None:
         name = self.operations[index]
         height, width, channels = self.graph.tensors[self.nodes[name].inputs[0]].shape
-        now = codes.reshape(-1, height, width, channels).astype(np.int16)
+        now = operands[0].reshape(-1, height, width, channels).astype(np.int16)
         if name in self.previous:
             before = self.previous[name]
             shifted = np.concatenate([np.zeros_like(now[:, :, :1]), now[:, :, :-1]], axis=2)

@@ -21,8 +21,8 @@ def test_known_codes():
     graph = build.graph(build.convolution(build.input((1, 3, 2)), 5, (1, 2)))
     collector = _Collector(graph)
     collector.operations = [graph.nodes[0].name]
-    collector.observe(0, np.array([[[1, 2], [3, 4], [5, 6]]], np.int8))
-    collector.observe(0, np.array([[[1, 2], [3, 4], [5, 36]]], np.int8))
+    collector.observe(0, (np.array([[[1, 2], [3, 4], [5, 6]]], np.int8),))
+    collector.observe(0, (np.array([[[1, 2], [3, 4], [5, 36]]], np.int8),))
     found = collector.result()
     assert found.macs.tolist() == [1 * 2 * 5 * 2 * 2] == [multiplications(graph, graph.nodes[0])]
     assert found.reach["original"].item() == 35 and found.reach["temporal"].item() == 30

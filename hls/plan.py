@@ -45,11 +45,13 @@ class ProductShape:
     def taps(self) -> int:
         return self.kernel[0] * self.kernel[1]
 
+    def input_rows(self, output_rows: int) -> int:
+        """The most input rows that ``output_rows`` see."""
+        return min((output_rows - 1) * self.stride_height + self.kernel[0], self.height)
+
     def positions(self, block_rows: int) -> int:
         """The most encoded input pixels that ``block_rows`` output rows see."""
-        return min((block_rows - 1) * self.stride_height + self.kernel[0], self.height) * (
-            self.width + self.extra_columns
-        )
+        return self.input_rows(block_rows) * (self.width + self.extra_columns)
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,9 @@ def estimated_cycles(config: HardwareConfig, shape: ProductShape, plan: Plan) ->
     words = ceil_divide(plan.chunk_channels, config.lanes)
     positions = shape.positions(plan.block_rows)
     pixels = plan.block_rows * shape.output_width
-    encode = max(positions * words, config.cores * positions * plan.chunk_channels / config.bus_bytes)
+    images = max(config.cores * plan.block_rows / shape.output_height, 1)  # of a round, whose cores share the rows they read
+    read = images * shape.input_rows(config.cores * plan.block_rows) * shape.width * plan.chunk_channels
+    encode = max(positions * words, read / config.bus_bytes)
     compute = plan.pass_tiles * pixels * shape.taps * max(words * EXPECTED_DIGITS, 1)
     finish = config.cores * plan.pass_tiles * pixels * config.oc_tile * 4 / config.bus_bytes / chunks
     weights = plan.pass_tiles * shape.taps * words * config.lanes * config.oc_tile / config.bus_bytes

@@ -124,8 +124,8 @@ class ProductModel:
         self.encode_words = ((self.high - self.low) * p.encoded_width)[:, None] * self.words  # [blocks, chunks]
         read = self._operand_runs(p.input, p.input_pitch)
         state = self._operand_runs(p.kept if p.keep_input else p.previous, p.kept_pitch)
-        self.input = self._of_blocks(read, self.low, beats)
-        self.previous = self._of_blocks(self._operand_runs(p.previous, p.kept_pitch), self.low, beats) * p.difference
+        self.input = self._fetched(read)
+        self.previous = self._fetched(self._operand_runs(p.previous, p.kept_pitch)) * p.difference
         self.kept = self._of_blocks(state, self.kept_from, beats) * p.keep_input
         self.kept_merged = int(self._of_blocks(state, self.kept_from, merged_beats).sum()) * p.keep_input
         self.weights = self._weight_beats()  # [I, tiles, chunks]
@@ -160,6 +160,16 @@ class ProductModel:
             base[:, None, None, None, None] + pixels[..., None] * pitch + np.arange(p.chunks) * p.plan.chunk_channels
         )
         return offsets, p.chunk_sizes * p.plan.segment_pixels
+
+    def _fetched(self, runs: tuple[Array, Array]) -> Array:
+        """[I, S, blocks, chunks]: beats of each block's rows but for those that the core before it reads in the same round."""
+        p = self.product
+        order = np.arange(p.samples * len(p.block_starts)).reshape(p.samples, -1)
+        in_group = order % (self.config.sample_groups * len(p.block_starts))
+        follows = (in_group % self.config.cores > 0) & (np.arange(len(p.block_starts)) > 0)
+        unread = np.clip(np.concatenate([self.low[:1], self.high[:-1]]), self.low, self.high)
+        own, all_rows = self._of_blocks(runs, unread, beats), self._of_blocks(runs, self.low, beats)
+        return np.where(follows[None, :, :, None], own, all_rows)
 
     def _of_blocks(self, runs: tuple[Array, Array], first: Array, count) -> Array:  # type: ignore[no-untyped-def]
         """[I, S, blocks, chunks]: what ``count`` says of the runs of a block's input rows from ``first`` on."""

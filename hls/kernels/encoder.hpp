@@ -62,35 +62,44 @@ struct Window {
     }
 };
 
-// Codes of the last pixels of a chain, a word of one per lane; those that the next pixel's codes refer to come out again.
+// Where a run of pixels lies among the encoded ones of a core's block.
+template <class C>
+struct Place {
+    typename C::template uint<16> row, column;
+};
+
+// Codes of the pixels before, a word of one per lane; those that the next pixel's codes refer to come out again. Runs of rows
+// may come in turns: every row has words of its own.
 template <class C>
 struct Neighbours {
     typedef typename C::template sint<8> code;
     static constexpr int recent = 4;  // words that may still be on their way into the memory
     code words[C::digit_depth][C::lanes];
     code latest[recent][C::lanes];
-    int distance, at, known;  // words from a pixel to its neighbour; where the next one lies; how many there are yet
+    int addresses[recent];
 
-    void start(int words_to_neighbour) {
+    void start() {
 #pragma HLS INLINE
-        distance = words_to_neighbour;
-        at = known = 0;
+        for (int age = 0; age < recent; ++age) addresses[age] = -1;
     }
 
-    void exchange(const code now[C::lanes], code before[C::lanes]) {
+    // The word at `address`, if `there`, and `now` in its place.
+    void exchange(int address, bool there, const code now[C::lanes], code before[C::lanes]) {
 #pragma HLS INLINE
 #pragma HLS DEPENDENCE variable = words inter RAW distance = 5 true
-        const bool there = known == distance, near = distance <= recent;
         for (int lane = 0; lane < C::lanes; ++lane) {
 #pragma HLS UNROLL
-            const code kept = near ? latest[distance - 1][lane] : words[at][lane];
+            code kept = words[address][lane];
+            for (int age = recent - 1; age >= 0; --age) {
+                if (addresses[age] == address) kept = latest[age][lane];
+            }
             before[lane] = there ? kept : code(0);
-            words[at][lane] = now[lane];
+            words[address][lane] = now[lane];
             for (int age = recent - 1; age > 0; --age) latest[age][lane] = latest[age - 1][lane];
             latest[0][lane] = now[lane];
         }
-        at = at + 1 == distance ? 0 : at + 1;
-        if (!there) ++known;
+        for (int age = recent - 1; age > 0; --age) addresses[age] = addresses[age - 1];
+        addresses[0] = address;
     }
 };
 
@@ -102,12 +111,16 @@ struct Encoder {
     typedef Arithmetic<C> A;
     typedef hls::stream<typename Memory<C>::word> words;
 
-    // A run of `pixels` of `channels` codes each, into the slots from `position` on. `outside`: no codes come, all are 0.
+    // A run of `pixels` of `channels` codes each, into the slots from `place` on, in rows of `width`. `outside`: no codes come,
+    // all are 0. Neighbours are `distance` columns apart.
     static void encode(words& current, words& previous, RunReference reference, bool outside, int pixels, int channels,
-                       int position, Neighbours<C>& neighbours, DigitLists<C>& lists, EncodeCounters& counters) {
+                       const Place<C>& place, int width, int distance, Neighbours<C>& neighbours, DigitLists<C>& lists,
+                       EncodeCounters& counters) {
         static_assert(C::lanes <= C::bus_bytes, "the lanes' codes of a cycle come from one word or from two");
         const int words_of_pixel = ceil_divide(channels, C::lanes);
         Window<C> now, before;
+        const int position = int(place.row) * width + int(place.column);
+        int phase = int(place.column) % distance;  // which of the row's words of neighbours is the next pixel's
         now.start();
         before.start();
         typename C::template uint<C::word_bits + 1> filled[C::lanes][HALVES];
@@ -131,7 +144,11 @@ struct Encoder {
                     codes[lane] = inside && !outside ? typename A::code(now.byte(lane)) : typename A::code(0);
                     references[lane] = inside && reference == THE_STEP_BEFORE ? typename A::code(before.byte(lane)) : typename A::code(0);
                 }
-                if (reference == THE_PIXEL_BEFORE) neighbours.exchange(codes, references);
+                if (reference == THE_PIXEL_BEFORE) {
+                    neighbours.exchange((int(place.row) * distance + phase) * words_of_pixel + word,
+                                        int(place.column) + pixel >= distance, codes, references);
+                }
+                if (word == words_of_pixel - 1) phase = phase + 1 == distance ? 0 : phase + 1;
             encode_lanes:
                 for (int lane = 0; lane < C::lanes; ++lane) {
 #pragma HLS UNROLL

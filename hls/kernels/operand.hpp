@@ -17,10 +17,11 @@ struct OperandCounters {
     count_t cycles, lean_cycles;                                    // lean: if nothing were kept
 };
 
-// Operand codes that lie together in memory, for one core: pixels of a row, or rows of a channel of a gathered operand.
+// Operand codes that lie together in memory: pixels of a row, for one core and those after it whose blocks see the row too, or
+// rows of a channel of a gathered operand.
 struct Run {
     address_t input, state;  // from the start of the operand in ACTIVATIONS, and of a kept one in STATE
-    int bytes, core, channel;
+    int bytes, core, last_core, channel;
     bool keep, last;
 };
 
@@ -54,6 +55,7 @@ struct Operand {
 #pragma HLS DATAFLOW
         runs reads("reads"), previous_reads("previous_reads"), turns("turns"), previous_turns("previous_turns"), writes("writes");
         words kept("kept"), read("read"), previous_read("previous_read"), current[C::cores], previous[C::cores];
+        hls::stream<Place<C>> places[C::cores];
 #pragma HLS STREAM variable = reads depth = 8
 #pragma HLS STREAM variable = previous_reads depth = 8
 #pragma HLS STREAM variable = turns depth = 64
@@ -64,10 +66,11 @@ struct Operand {
 #pragma HLS STREAM variable = previous_read depth = 32
 #pragma HLS STREAM variable = current depth = 32
 #pragma HLS STREAM variable = previous depth = 32
+#pragma HLS STREAM variable = places depth = 64
         EncodeCounters encoded[C::cores] = {};
 #pragma HLS ARRAY_PARTITION variable = encoded complete
         count_t input_beats = 0, previous_beats = 0, kept_beats = 0, merged_beats = 0;
-        list_runs(p, phase, blocks, reads, previous_reads, turns, previous_turns, writes);
+        list_runs(p, phase, blocks, reads, previous_reads, turns, previous_turns, writes, places);
         read_current(activations, p, reads, read, kept, input_beats);
         read_previous(state, p, previous_reads, previous_read, previous_beats);
         turn(p, phase, turns, read, current);
@@ -75,19 +78,27 @@ struct Operand {
     encode_cores:
         for (int core = 0; core < C::cores; ++core) {
 #pragma HLS UNROLL
-            encode_block(p, phase, blocks[core], current[core], previous[core], lists[core], encoded[core]);
+            encode_block(p, phase, blocks[core], places[core], current[core], previous[core], lists[core], encoded[core]);
         }
         write_kept(state_out, p, writes, kept, kept_beats, merged_beats);
         tally(p, phase, blocks, encoded, input_beats, previous_beats, kept_beats, merged_beats, counters);
     }
 
-    // In turn for all cores, which encode side by side; of a gathered operand core by core. A row is kept by the first block
-    // that needs it, in the last pass.
+    // In turn for all cores, which encode side by side; of a gathered operand core by core. A row that several blocks see is read
+    // once, for the first core; it is kept by the first block that needs it, in the last pass.
     static void list_runs(const Product& p, const Phase& phase, const Block blocks[C::cores], runs& reads,
-                          runs& previous_reads, runs& turns, runs& previous_turns, runs& writes) {
+                          runs& previous_reads, runs& turns, runs& previous_turns, runs& writes,
+                          hls::stream<Place<C>> places[C::cores]) {
         const int size = T::chunk_size(p, phase.chunk), segments = p.gathered ? 1 : p.width / p.segment_pixels;
         const int rows = p.gathered ? C::cores : (p.block_rows - 1) * p.stride_height + p.kernel_height;
         const int columns = p.gathered ? size : C::cores;
+        int unread[C::cores];  // the first row that no core before this one reads
+#pragma HLS ARRAY_PARTITION variable = unread complete
+        for (int core = 0; core < C::cores; ++core) {
+#pragma HLS UNROLL
+            const bool follows = core > 0 && same_image(blocks[core - 1], blocks[core]);
+            unread[core] = follows && blocks[core - 1].high > blocks[core].low ? blocks[core - 1].high : blocks[core].low;
+        }
     list_rows:
         for (int row = 0; row < rows; ++row) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 10
@@ -98,11 +109,22 @@ struct Operand {
                 for (int column = 0; column < columns; ++column) {
 #pragma HLS PIPELINE II = 1
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = C::cores
-                    const int core = p.gathered ? row : column;
+                    const int core = p.gathered ? row : column, y = unread[core] + row;
                     const Block& block = blocks[core];
-                    if (block.rows == 0 || (!p.gathered && block.low + row >= block.high)) continue;
-                    Run run = p.gathered ? channel_run(p, phase, block, column) : row_run(p, phase, block, row, segment, size);
-                    run.core = core;
+                    if (block.rows == 0 || (!p.gathered && y >= block.high)) continue;
+                    Run run = p.gathered ? channel_run(p, phase, block, column) : row_run(p, phase, block, y, segment, size);
+                    run.core = run.last_core = core;
+                    if (!p.gathered) {
+                        for (int other = 0; other < C::cores; ++other) {
+#pragma HLS UNROLL
+                            if (other < core || !same_image(block, blocks[other]) || y < blocks[other].low) continue;
+                            Place<C> place;
+                            place.row = y - blocks[other].low;
+                            place.column = segment * p.segment_pixels;
+                            places[other].write(place);
+                            run.last_core = other;
+                        }
+                    }
                     run.keep = run.keep && p.keep_input && phase.last_pass;
                     reads.write(run);
                     turns.write(run);
@@ -123,12 +145,17 @@ struct Operand {
         writes.write(end);
     }
 
-    static Run row_run(const Product& p, const Phase& phase, const Block& block, int row, int segment, int size) {
+    static bool same_image(const Block& one, const Block& other) {
 #pragma HLS INLINE
-        const int y = block.low + row, channel = phase.chunk * p.chunk_channels;
+        return one.rows > 0 && other.rows > 0 && one.sample == other.sample;
+    }
+
+    static Run row_run(const Product& p, const Phase& phase, const Block& block, int y, int segment, int size) {
+#pragma HLS INLINE
+        const int channel = phase.chunk * p.chunk_channels;
         const int kept_from = block.first_row == 0 ? 0 : block.first - p.stride_height + p.kernel_height;
         const address_t pixel = address_t(block.sample * p.height + y) * p.width + segment * p.segment_pixels;
-        const Run run = {pixel * p.input_pitch + channel, pixel * p.kept_pitch + channel, p.segment_pixels * size, 0, 0,
+        const Run run = {pixel * p.input_pitch + channel, pixel * p.kept_pitch + channel, p.segment_pixels * size, 0, 0, 0,
                          y >= kept_from, false};
         return run;
     }
@@ -136,7 +163,7 @@ struct Operand {
     static Run channel_run(const Product& p, const Phase& phase, const Block& block, int channel) {
 #pragma HLS INLINE
         const address_t y = phase.chunk * p.chunk_channels + channel;
-        const Run run = {y * p.input_pitch + block.first_row, y * p.kept_pitch + block.first_row, block.rows, 0, channel, true, false};
+        const Run run = {y * p.input_pitch + block.first_row, y * p.kept_pitch + block.first_row, block.rows, 0, 0, channel, true, false};
         return run;
     }
 
@@ -189,7 +216,7 @@ struct Operand {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
                 const word w = in.read();
                 if (!p.gathered) {
-                    deliver(w, run.core, out);
+                    deliver(w, run, out);
                     continue;
                 }
                 for (int bank = 0; bank < C::bus_bytes; ++bank) {
@@ -214,7 +241,7 @@ struct Operand {
                             const int i = (bank + C::bus_bytes - row % C::bus_bytes) % C::bus_bytes;
                             C::set_byte(w, i, banks[bank][k * run.bytes + row]);
                         }
-                        deliver(w, run.core, out);
+                        deliver(w, run, out);
                     }
                 }
             }
@@ -222,37 +249,47 @@ struct Operand {
         }
     }
 
-    static void deliver(const word& w, int core, words out[C::cores]) {
+    static void deliver(const word& w, const Run& run, words out[C::cores]) {
 #pragma HLS INLINE
         for (int k = 0; k < C::cores; ++k) {
 #pragma HLS UNROLL
-            if (k == core) out[k].write(w);
+            if (k >= run.core && k <= run.last_core) out[k].write(w);
         }
     }
 
-    // Rows, run by run, and with spatial differences the columns right of the image.
-    static void encode_block(const Product& p, const Phase& phase, const Block& block, words& current, words& previous,
-                             DigitLists<C>& lists, EncodeCounters& counters) {
+    // Run by run, and with spatial differences the columns right of the image.
+    static void encode_block(const Product& p, const Phase& phase, const Block& block, hls::stream<Place<C>>& places,
+                             words& current, words& previous, DigitLists<C>& lists, EncodeCounters& counters) {
         if (block.rows == 0) return;
         const int size = T::chunk_size(p, phase.chunk), pixels = p.gathered ? 1 : p.segment_pixels;
         const int rows = p.gathered ? block.rows : block.high - block.low, columns = p.gathered ? 1 : p.width;
-        const int runs = ceil_divide(columns, pixels), all_runs = runs + (p.extra_columns > 0), width = columns + p.extra_columns;
-        const int to_neighbour = T::chained_block(p) ? 1 : p.stride_width < width ? p.stride_width : width;
+        const int runs = rows * (columns / pixels), width = columns + p.extra_columns;
+        const int stride = p.stride_width < width ? p.stride_width : width;
         const RunReference reference = p.difference ? THE_STEP_BEFORE : p.spatial ? THE_PIXEL_BEFORE : NOTHING;
         Neighbours<C> neighbours;
 #pragma HLS ARRAY_RESHAPE variable = neighbours.words complete dim = 2
 #pragma HLS ARRAY_PARTITION variable = neighbours.latest complete dim = 0
+#pragma HLS ARRAY_PARTITION variable = neighbours.addresses complete
 #pragma HLS BIND_STORAGE variable = neighbours.words type = ram_2p impl = bram
-    encode_rows:
-        for (int row = 0; row < rows; ++row) {
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 10
-            if (row == 0 || !T::chained_block(p)) neighbours.start(to_neighbour * ceil_divide(size, C::lanes));
-        encode_runs:
-            for (int run = 0; run < all_runs; ++run) {
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
-                const bool outside = run == runs;
-                Encoder<C>::encode(current, previous, reference, outside, outside ? int(p.extra_columns) : pixels, size,
-                                   row * width + run * pixels, neighbours, lists, counters);
+        neighbours.start();
+    encode_runs:
+        for (int run = 0; run < runs; ++run) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::positions
+            Place<C> place;
+            place.row = run;
+            place.column = 0;
+            if (!p.gathered) place = places.read();
+            const bool ends_row = int(place.column) + pixels == columns && p.extra_columns > 0;
+            if (T::chained_block(p)) {  // the block is one row
+                place.column = place.column + place.row * columns;
+                place.row = 0;
+            }
+        encode_run_and_outside:
+            for (int outside = 0; outside <= int(ends_row); ++outside) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 2
+                if (outside) place.column = columns;
+                Encoder<C>::encode(current, previous, reference, outside, outside ? int(p.extra_columns) : pixels, size, place,
+                                   width, T::chained_block(p) ? 1 : stride, neighbours, lists, counters);
             }
         }
     }

@@ -11,7 +11,7 @@ from typing import Any
 
 from .boards import find_board
 from .isa import PORTS
-from .resources import check_fits
+from .resources import check_fits, ultra_ram
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class HardwareConfig:
     Buffers: ``digit_depth`` entries in each lane's list, ``positions`` encoded input pixels and ``accumulator_depth`` sums of
     ``oc_tile`` per core; ``weight_depth`` words of ``oc_tile`` weights per lane; ``row_bytes`` of a pixel's values or a row of
     softmax; ``staging_depth`` channels and ``gather_bytes`` bytes of an attention product's operands that are turned round.
-    ``weight_memory`` ("bram" or "uram") holds the weights. ``dram_gb_per_s`` is what there is of the board's DRAM bandwidth, in
-    1e9 bytes per second (default: its peak).
+    ``weight_memory`` ("bram", "uram", or "both": block RAM for the copies that UltraRAM does not hold) holds the weights.
+    ``dram_gb_per_s`` is what there is of the board's DRAM bandwidth, in 1e9 bytes per second (default: its peak).
     """
 
     board: str = "zcu104"
-    cores: int = 6
+    cores: int = 8
     lanes: int = 8
     oc_tile: int = 32
     clock_mhz: int = 250
@@ -44,7 +44,7 @@ class HardwareConfig:
     row_bytes: int = 4096
     staging_depth: int = 256
     gather_bytes: int = 1024
-    weight_memory: str = "uram"
+    weight_memory: str = "both"
     dram_gb_per_s: float | None = None
 
     def __post_init__(self) -> None:
@@ -71,8 +71,8 @@ class HardwareConfig:
             raise ValueError(
                 f"the accelerator has {PORTS} memory ports, but {self.board} has {board.hp_ports} HP ports"
             )
-        if self.weight_memory not in ("bram", "uram"):
-            raise ValueError(f"found weight_memory = {self.weight_memory!r}, expected bram or uram")
+        if self.weight_memory not in ("bram", "uram", "both"):
+            raise ValueError(f"found weight_memory = {self.weight_memory!r}, expected bram, uram or both")
         peak = board.dram_gb_per_s
         if self.dram_gb_per_s is not None and not 0 < self.dram_gb_per_s <= peak:
             raise ValueError(
@@ -94,6 +94,19 @@ class HardwareConfig:
     def word_bits(self) -> int:
         """Of the number of a word of channels in a chunk."""
         return (min(self.digit_depth, self.weight_depth) - 1).bit_length()
+
+    @property
+    def weight_copies(self) -> int:
+        """Of the weights on chip: one for every two cores."""
+        return -(-self.cores // 2)
+
+    @property
+    def uram_copies(self) -> int:
+        """Those in UltraRAM."""
+        if self.weight_memory == "both":
+            bank = ultra_ram(self.weight_depth, 8 * self.oc_tile).uram
+            return min(self.weight_copies, find_board(self.board).uram // (bank * self.lanes))
+        return self.weight_copies if self.weight_memory == "uram" else 0
 
     @property
     def multipliers(self) -> int:
@@ -150,13 +163,13 @@ def default_config(board: str) -> HardwareConfig:
     """The configuration shipped for a board: the one with most multipliers, and the widest ports, that fits it by
     :mod:`.resources`, with 64 sums per core (rows of 64 output pixels; 32 on pynq-z2).
 
-    kv260 has few LUTs for its DSPs: they run out when 44 % of the DSPs are used. ValueError, listing the known ones, for an
+    kv260 has little block RAM and few LUTs for its DSPs, 44 % of which are used. ValueError, listing the known ones, for an
     unknown board.
     """
     shapes: dict[str, dict[str, Any]] = {
         "zcu104": {},
-        "zcu102": {"cores": 5, "lanes": 16, "weight_memory": "bram"},
-        "kv260": {"cores": 2},
+        "zcu102": {"cores": 8, "lanes": 16, "weight_memory": "bram"},
+        "kv260": {"cores": 2, "weight_memory": "uram"},
         "ultra96v2": {"cores": 1, "bus_bits": 64, "weight_memory": "bram"},
         "aup-zu3": {"cores": 1, "bus_bits": 64, "weight_memory": "bram"},
         "pynq-z2": {

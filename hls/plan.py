@@ -121,7 +121,9 @@ def estimated_cycles(config: HardwareConfig, shape: ProductShape, plan: Plan) ->
     words = ceil_divide(plan.chunk_channels, config.lanes)
     positions = shape.positions(plan.block_rows)
     pixels = plan.block_rows * shape.output_width
-    images = max(config.cores * plan.block_rows / shape.output_height, 1)  # of a round, whose cores share the rows they read
+    images = max(
+        config.cores * plan.block_rows / shape.output_height, 1
+    )  # of a round, whose cores share the rows they read
     read = images * shape.input_rows(config.cores * plan.block_rows) * shape.width * plan.chunk_channels
     encode = max(positions * words, read / config.bus_bytes)
     compute = plan.pass_tiles * pixels * shape.taps * max(words * EXPECTED_DIGITS, 1)

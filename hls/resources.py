@@ -87,10 +87,11 @@ def dense_parts(config: HardwareConfig) -> dict[str, Resources]:
     """The parts of a dense 8 x 8 array (two weights in a slice too) with this configuration's buffers and vector unit."""
     board, bus = find_board(config.board), config.bus_bytes
     columns = config.cores * config.oc_tile // 2
+    chained = 2 * CHAINED_LANES[board.multiplier_bits]  # products of codes are half as large as those of high digits
     rows = block_ram(ceil_divide(config.digit_depth, 2), 8) * (config.lanes * 2)  # the operand's codes, in two buffers
     operand = (Resources(lut=2 * STATE_MACHINE) + rows) * config.cores + lut_ram(board, 64, 8 * bus) * 2
     dense = {
-        "compute": Resources(config.multiplier_dsps, columns * column_luts(board, config.lanes)),
+        "compute": Resources(config.multiplier_dsps, columns * column_luts(board, config.lanes, chained)),
         "operands": operand + Resources(lut=2 * aligner(config) + 2 * STATE_MACHINE),
         "weights": _weights(config.modelled(cores=1), board),
     }
@@ -172,15 +173,21 @@ MULTIPLIERS = (
     Multiplier("vector", 36, 29, True, "intercept"),
 )
 ADDRESS_DSPS = (60, 4)  # a lump sum for processes that compute addresses (a 32-bit multiplier in 20), and per core
-COLUMN_LUTS = {27: (24, 50), 25: (24, 73)}  # of two weights: fixed, and per lane; Yosys 0.23, synth_xilinx
+COLUMN_LUTS = {  # of two weights, by how many sums are taken apart: Yosys 0.23, synth_xilinx -family xcup and xc7
+    27: {1: 72, 2: 135, 3: 176, 4: 233},
+    25: {1: 70, 2: 128, 3: 164, 4: 213, 8: 503, 16: 1216},
+}
+CHAINED_LANES = {27: 4, 25: 1}  # that are summed up inside their slices: kernels/arithmetic.hpp
 STATE_MACHINE = 150  # LUTs of a process's loop counters and handshakes: a lump sum
 LANE_PROCESS = 80  # LUTs of a lane's process, which has no nest of loops: a lump sum
 DIVIDER = 350  # LUTs of a sequential 32-bit divider: a lump sum
 
 
-def column_luts(board: Board, lanes: int) -> int:
-    fixed, per_lane = COLUMN_LUTS[board.multiplier_bits]
-    return fixed + per_lane * lanes
+def column_luts(board: Board, lanes: int, chained: int | None = None) -> int:
+    """Of two output channels' sums, ``chained`` lanes of which add up inside their slices (default: as many as digits may)."""
+    chains = ceil_divide(lanes, chained or CHAINED_LANES[board.multiplier_bits])
+    known = COLUMN_LUTS[board.multiplier_bits]
+    return next(luts for count, luts in known.items() if count >= chains)
 
 
 # ------------------------------------------------------------------------------------------------------ parts
@@ -204,7 +211,7 @@ def parts(config: HardwareConfig) -> dict[str, Resources]:
 def _compute(config: HardwareConfig, board: Board) -> Resources:
     columns = config.cores * config.oc_tile // 2
     fifos = sum((lut_ram(board, depth, bits) for depth, bits in ((4, 45), (8, 50), (16, 22), (8, 16))), Resources())
-    lane = fifos + Resources(lut=2 * LANE_PROCESS)
+    lane = fifos + Resources(lut=2 * LANE_PROCESS + 9)  # 9: a high digit is shifted
     walker = Resources(lut=STATE_MACHINE)
     return (
         Resources(config.multiplier_dsps, columns * column_luts(board, config.lanes))
@@ -238,20 +245,13 @@ def _operands(config: HardwareConfig, board: Board) -> Resources:
 
 
 def _weights(config: HardwareConfig, board: Board) -> Resources:
-    width, copies = 8 * config.oc_tile, ceil_divide(config.cores, 2)
-    if config.weight_memory == "uram":
-        bank = ultra_ram(config.weight_depth, width)
-    else:
-        bank = block_ram(config.weight_depth, width, two_reads=config.cores > 1)
+    width, in_uram = 8 * config.oc_tile, config.uram_copies
+    banks = ultra_ram(config.weight_depth, width) * in_uram
+    banks += block_ram(config.weight_depth, width, two_reads=config.cores > 1) * (config.weight_copies - in_uram)
     row = lut_ram(board, ceil_divide(config.staging_depth, config.bus_bytes), config.bus_bits)
     ways = ceil_divide(config.bus_bytes, config.lanes) if config.bus_bytes % config.lanes == 0 else config.bus_bytes
     turned = Resources(lut=multiplexer(8 * config.oc_tile * config.lanes, max(ways, 2)))
-    return (
-        bank * (copies * config.lanes)
-        + row * config.oc_tile
-        + turned
-        + Resources(lut=4 * STATE_MACHINE + 2 * aligner(config))
-    )
+    return banks * config.lanes + row * config.oc_tile + turned + Resources(lut=4 * STATE_MACHINE + 2 * aligner(config))
 
 
 def _results(config: HardwareConfig, board: Board) -> Resources:

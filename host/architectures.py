@@ -33,6 +33,8 @@ from ..hls.graph import (
 )
 
 PARTS = 2
+Shapes = dict[str, tuple[str, tuple[int, ...]]]  # of a node's tables: type and shape
+REQUANTIZER: Shapes = {"multiplier": ("int32", (1,)), "shift": ("int32", (1,))}
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,11 @@ class _Builder:
         self.tensors[name] = Tensor(name, CODE, shape)
         return name
 
-    def add(self, node: Node, kind: str, channels: int = 0, **tables: tuple[str, tuple[int, ...]]) -> str:
+    def add(self, node: Node, kind: str, tables: Shapes | None = None, channels: int = 0) -> str:
         shape = output_shape(node, [self.tensors[name] for name in node.inputs], channels)
         self.tensors[node.name] = Tensor(node.name, kind, shape)
         self.nodes.append(node)
-        for name, (dtype, of_table) in tables.items():
+        for name, (dtype, of_table) in (tables or {}).items():
             self.tables[f"{node.name}.{name}"] = np.broadcast_to(np.zeros((), dtype), of_table)
         return node.name
 
@@ -99,26 +101,26 @@ class _Builder:
         padding = padding or ((size // 2,) * 4)
         node = Convolution(name, name, (source,), (size, size), (stride, stride), padding)
         weight = (channels, size, size, self.channels(source))
-        return self.add(
-            node, kind, channels, weight=("int8", weight), bias=("int32", (1, channels)),
-            multiplier=("int32", (1, channels)), shift=("int32", (1,)),
-        )  # fmt: skip
+        per_channel: Shapes = {"bias": ("int32", (1, channels)), "multiplier": ("int32", (1, channels))}
+        return self.add(node, kind, {"weight": ("int8", weight), **per_channel, "shift": ("int32", (1,))}, channels)
 
     def quantize(self, source: str) -> str:
         name = f"{source}.code"
         if name in self.tensors:
             return name
-        return self.add(Quantize(name, name, (source,)), CODE, multiplier=("int32", (1,)), shift=("int32", (1,)))
+        return self.add(Quantize(name, name, (source,)), CODE, REQUANTIZER)
 
     def norm(self, name: str, source: str, per_token: bool = False) -> str:
         channels = self.channels(source)
         node: Node = GroupNorm(name, name, (source,), self.architecture.norm_groups)
         node = LayerNorm(name, name, (source,)) if per_token else node
-        affine = {"gain": ("int32", (1, channels)), "offset": ("int64", (1, channels))}
-        return self.add(node, VALUE, gain_bits=("int32", (1,)), epsilon=("int64", (1,)), **affine)
+        affine: Shapes = {"gain": ("int32", (1, channels)), "offset": ("int64", (1, channels))}
+        return self.add(node, VALUE, {"gain_bits": ("int32", (1,)), "epsilon": ("int64", (1,)), **affine})
 
     def sum(self, name: str, one: str, other: str) -> str:
-        return self.add(Add(name, name, (one, other)), VALUE, multiplier=("int32", (1, 2)), shift=("int32", (1,)))
+        return self.add(
+            Add(name, name, (one, other)), VALUE, {"multiplier": ("int32", (1, 2)), "shift": ("int32", (1,))}
+        )
 
     def normalized(self, name: str, source: str) -> str:
         norm = self.norm(f"{name}.norm", source)
@@ -137,10 +139,11 @@ class _Builder:
         queries = self.convolution(f"{name}.q", code, channels, 1, kind=CODE)
         keys, values = (self.convolution(f"{name}.{part}", context, channels, 1, kind=CODE) for part in "kv")
         heads, image = self.architecture.heads, self.tensors[code].shape[:2]
-        one = {"multiplier": ("int32", (1,)), "shift": ("int32", (1,))}
-        scores = self.add(MatMul(f"{name}.scores", name, (queries, keys), heads), VALUE, **one)
-        weights = self.add(Softmax(f"{name}.softmax", name, (scores,)), CODE, reciprocal_scale=("int64", (1,)), **one)
-        mixed = self.add(MatMul(f"{name}.mix", name, (weights, values), heads, False, image), CODE, **one)
+        scores = self.add(MatMul(f"{name}.scores", name, (queries, keys), heads), VALUE, REQUANTIZER)
+        weights = self.add(
+            Softmax(f"{name}.softmax", name, (scores,)), CODE, {"reciprocal_scale": ("int64", (1,)), **REQUANTIZER}
+        )
+        mixed = self.add(MatMul(f"{name}.mix", name, (weights, values), heads, False, image), CODE, REQUANTIZER)
         return self.sum(f"{name}.add", self.convolution(f"{name}.out", mixed, channels, 1), source)
 
     def transformer(self, name: str, source: str) -> str:

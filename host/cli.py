@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from ..hls.artefact import QuantizedModel
     from ..hls.config import HardwareConfig
     from .runtime import Model
 
@@ -23,6 +24,8 @@ HARDWARE = click.option(
 BACKEND = click.option(
     "--backend", help="Integer product of the emulator: vnni, float32 or numpy (default: fastest exact)."
 )
+PLOTS = click.option("--plots", type=click.Path(path_type=Path), help="Draw figures (PNG) into this folder.")
+SIMILARITY_SAMPLES = 4  # of which operands are looked at in full
 INTERRUPTED = 130
 NOT_BUILT = 3
 
@@ -64,6 +67,7 @@ EXTRAS = {
     "brevitas": "quant",
     "scipy": "quant",
     "numba": "fast",
+    "matplotlib": "plots",
 }
 
 
@@ -149,54 +153,128 @@ def generate(
 @click.option("--seed", default=0, show_default=True)
 @click.option("--flow", default="difference", show_default=True, help="original, difference, spatial, defo or defo+.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@PLOTS
 @BOARD
 @HARDWARE
 @BACKEND
 @reporting_errors
 def profile(model: Path | None, output: Path | None, batch: int, labels: str | None, seed: int, flow: str, as_json: bool,
-            board: str, hardware: Path | None, backend: str | None) -> None:  # fmt: skip
-    """Count digits, cycles and bytes per layer and step of one batch (emulated)."""
+            plots: Path | None, board: str, hardware: Path | None, backend: str | None) -> None:  # fmt: skip
+    """Count digits, cycles and bytes per layer and step of one batch (emulated); with --plots also how alike operands are."""
     from . import output as out
     from .report import profile_json, summary_text
 
+    _check_plots(plots)
     loaded = _load(model, "emulator", board, hardware, backend, counting=True)
     record = loaded.generate(batch, _labels(labels), seed, batch, flow, progress=not as_json).record
     assert record is not None
     data = profile_json(record, loaded.device.config)
+    if plots is not None:
+        from .plots import draw_classes, draw_profile, draw_similarity
+        from .similarity import measure
+
+        found = measure(loaded.artefact, loaded.device.config, min(batch, SIMILARITY_SAMPLES), seed)
+        data["similarity"] = found.to_json()
+        draw_similarity(found, plots / "similarity.png")
+        draw_classes(found, plots / "bit-widths.png")
+        _announce(
+            f"figures: {plots}/similarity.png, bit-widths.png, {', '.join(p.name for p in draw_profile(data, plots))}"
+        )
     if output is not None:
         out.write_text(output, json.dumps(data, indent=1) + "\n")
     click.echo(json.dumps(data) if as_json else summary_text(record, loaded.device.config), nl=as_json)
 
 
 @main.command()
-@MODEL
+@click.argument("models", type=click.Path(path_type=Path), nargs=-1)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write the comparison as JSON.")
-@click.option("--batch", default=16, show_default=True, help="Samples that advance together.")
+@click.option("--batch", default=16, show_default=True, help="Images that advance together.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--bandwidths", help="DRAM bandwidths in GB/s to compare at, such as 2,5,10 (default: the board's peak).")
+@click.option("--architecture", help="cifar10 or sd15: that U-Net's shapes, with the MODEL's digits (modelled).")
+@click.option(
+    "--setting", default="board", show_default=True, help="board, or paper: Ditto's PE counts at 1 GHz (modelled)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@PLOTS
 @BOARD
 @HARDWARE
 @reporting_errors
-def compare(model: Path | None, output: Path | None, batch: int, seed: int, bandwidths: str | None, as_json: bool, board: str,
+def compare(models: tuple[Path, ...], output: Path | None, batch: int, seed: int, bandwidths: str | None,
+            architecture: str | None, setting: str, as_json: bool, plots: Path | None, board: str,
             hardware: Path | None) -> None:  # fmt: skip
-    """Compare a MODEL's time on dense int8 arrays and with differences, at equal resources of one board (emulated)."""
-    from dataclasses import replace
-
+    """Compare accelerators on MODELS of one schedule: dense int8 arrays, Cambricon-D, Diffy and Ditto, at equal resources."""
     from ..hls.artefact import load as load_artefact
     from . import compare as comparison
     from . import output as out
     from .runtime import BUNDLED_MODEL
 
-    artefact = load_artefact(BUNDLED_MODEL if model is None else model)
-    config = _config(board, hardware)
-    configs = [config] if bandwidths is None else [replace(config, dram_gb_per_s=gb) for gb in _bandwidths(bandwidths)]
-    results = [comparison.compare(artefact, each, batch, seed, _announce) for each in configs]
-    data: Any = results[0] if bandwidths is None else results
+    _check_plots(plots)
+    artefacts = {str(path): load_artefact(path) for path in models or (BUNDLED_MODEL,)}
+    comparison.check_schedules(artefacts)
+    chosen = None if bandwidths is None else _bandwidths(bandwidths)
+    if setting not in ("board", "paper"):
+        raise ValueError(f"found setting {setting!r}, expected board or paper")
+    if setting == "paper":
+        results, text = _compare_as_paper(
+            artefacts, chosen or [100, 300, 1000, 3000], batch, seed, _config(board, hardware)
+        )
+    else:
+        results = list(_compare_on_board(artefacts, chosen, architecture, batch, seed, _config(board, hardware)))
+        tables = "\n".join(comparison.table(result) for result in results)
+        text = tables if chosen is None else comparison.sweep_table(results)
+        if plots is not None:
+            _draw_comparison(results, chosen is not None, plots)
+    data: Any = results[0] if len(results) == 1 else results
     if output is not None:
         out.write_text(output, json.dumps(data, indent=1) + "\n")
-    text = comparison.table(results[0]) if bandwidths is None else comparison.sweep_table(results)
     click.echo(json.dumps(data) if as_json else text, nl=as_json)
+
+
+def _compare_on_board(
+    artefacts: dict[str, QuantizedModel], bandwidths: list[float] | None, architecture: str | None, batch: int, seed: int,
+    config: HardwareConfig,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    from dataclasses import replace
+
+    from . import compare as comparison
+
+    configs = [config] if bandwidths is None else [replace(config, dram_gb_per_s=gb) for gb in bandwidths]
+    for name, artefact in artefacts.items():
+        for each in configs:
+            if architecture is not None:
+                result = comparison.compare_architecture(architecture, artefact, each, batch, seed, _announce)
+            else:
+                result = comparison.compare(artefact, each, batch, seed, _announce)
+            yield {"model": Path(name).name, **result}
+
+
+def _compare_as_paper(
+    artefacts: dict[str, QuantizedModel], bandwidths: list[float], batch: int, seed: int, config: HardwareConfig
+) -> tuple[list[dict[str, Any]], str]:
+    from . import paper_setting
+    from .similarity import measure
+
+    results, texts = [], []
+    for name, artefact in artefacts.items():
+        _announce(f"similarity of operands over {artefact.graph.steps} steps")
+        similarity = measure(artefact, config, min(batch, SIMILARITY_SAMPLES), seed)
+        found = [
+            {"model": Path(name).name, **paper_setting.compare(artefact, similarity, gb, on_chip, batch)}
+            for on_chip in (True, False)
+            for gb in bandwidths
+        ]
+        texts.append(paper_setting.table(found))
+        results += found
+    return results, "\n".join(texts)
+
+
+def _draw_comparison(results: list[dict[str, Any]], is_sweep: bool, folder: Path) -> None:
+    from . import plots
+
+    path = folder / ("sweep.png" if is_sweep else "designs.png")
+    (plots.draw_sweep if is_sweep else plots.draw_designs)(results, path)
+    _announce(f"figure: {path}")
 
 
 @main.command()
@@ -329,6 +407,17 @@ def _config(board: str, hardware: Path | None) -> HardwareConfig:
     from ..hls.config import HardwareConfig, default_config
 
     return default_config(board) if hardware is None else HardwareConfig.load(hardware)
+
+
+def _check_plots(folder: Path | None) -> None:
+    """ModuleNotFoundError or ValueError before anything long runs; makes the folder."""
+    if folder is None:
+        return
+    import matplotlib  # noqa: F401
+
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file, expected a folder for figures")
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _bandwidths(text: str) -> list[float]:

@@ -7,7 +7,7 @@ are this engine in one of its execution flows, so what they cost is what the C s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from ..hls.artefact import QuantizedModel
 from ..hls.config import HardwareConfig
 from ..hls.graph import VALUE, Tables
-from ..hls.isa import READ_BEATS, WRITTEN_BEATS, Reference
+from ..hls.isa import COUNTERS, READ_BEATS, WRITTEN_BEATS, Reference
 from ..hls.resources import largest_dense
 from .architectures import build
 from .compiler import Program, lay_out
@@ -76,6 +76,18 @@ class Work:
     program: Program
     images: int
     counters: dict[str, np.ndarray]
+
+
+def check_schedules(artefacts: Mapping[str, QuantizedModel]) -> None:
+    """ValueError for models that are not of one schedule: their steps, and so their differences, cannot be compared."""
+    schedules = {
+        name: f"{artefact.graph.steps} {artefact.quantization['scheduler']} steps, timesteps {artefact.timesteps[0]} to "
+        f"{artefact.timesteps[-1]}"
+        for name, artefact in artefacts.items()
+    }
+    if len({artefact.timesteps for artefact in artefacts.values()}) > 1 or len(set(schedules.values())) > 1:
+        found = "; ".join(f"{name}: {schedule}" for name, schedule in schedules.items())
+        raise ValueError(f"found models of different schedules ({found}), expected one; quantize them for the same")
 
 
 def compare(
@@ -143,28 +155,41 @@ def _designs(work: Work, tables: Tables) -> Iterator[Design]:
     program, config = work.program, work.program.config
     nodes = set(program.graph.linear_nodes)
     linear = np.array([operation.first in nodes for operation in program.operations])
-    for name, cores, assumes in (
-        (BASELINE, largest_dense(config), "dense 8x8 array of as many cores as fit the board without digit queues"),
-        ("itc-same", config.cores, "dense 8x8 array with the same multipliers as the configuration"),
+    constant = np.array([operation.name in program.flow.constant for operation in program.operations])
+    for name, cores, sign_mask, assumes in (
+        (
+            BASELINE,
+            largest_dense(config),
+            False,
+            "dense 8x8 array of as many cores as fit the board without digit queues",
+        ),
+        ("itc-same", config.cores, False, "dense 8x8 array with the same multipliers as the configuration"),
+        (
+            "cambricon-d",
+            largest_dense(config),
+            True,
+            "dense array of narrow multipliers, sign-mask (ISCA 2024; not exact)",
+        ),
     ):
         modelled = config.modelled(cores=cores)
         descriptors = lay_out(program.graph, tables, modelled, program.batch).descriptors
-        step = CycleModel(modelled, descriptors).dense()
+        step = CycleModel(modelled, descriptors).dense(sign_mask)
         counters = np.stack([step] * program.graph.steps)
-        yield _design(name, assumes, cores, counters, linear, work.images, config, dense=True)
+        counters[1:, constant] = np.zeros((), COUNTERS)
+        yield _design(name, assumes, cores, counters, linear, work.images, config, 5 if sign_mask else 8, cores)
     for name, flow, assumes in ENGINE_DESIGNS:
         yield _design(name, assumes, config.cores, work.counters[flow], linear, work.images, config)
 
 
 def _design(
     name: str, assumes: str, cores: int, counters: np.ndarray, linear: np.ndarray, images: int, config: HardwareConfig,
-    dense: bool = False,
+    dense_bits: int = 0, readers: int = 1,
 ) -> Design:  # fmt: skip
-    """``counters`` [steps, operations]. All cores of a dense array read one weight; those with digits read one each."""
+    """``counters`` [steps, operations]. ``dense_bits``: of a dense array's operands; ``readers`` of a weight."""
     beats = sum(int(counters[field].sum()) for field in (*READ_BEATS, *WRITTEN_BEATS))
-    products = int(counters["dense_products" if dense else "products"].sum()) / images
+    products = int(counters["dense_products" if dense_bits else "products"].sum()) / images
     dram = beats * config.bus_bytes / images
-    spent = energy(products, 8 if dense else 5, cores if dense else 1, dram)
+    spent = energy(products, dense_bits or 5, readers, dram)
     return Design(
         name, assumes, cores, int(counters["cycles"].sum()) / images, int(counters["cycles"][:, ~linear].sum()) / images,
         dram, {**asdict(spent), "total": spent.total},

@@ -11,6 +11,7 @@ kept operands) are not counted on either side: they are taken to hide behind the
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -34,6 +35,8 @@ from .counting import Encoded
 from .product_cycles import COLUMNS, PACKED, ROWS, Counts, Product, ProductModel
 from .traffic import Array, beats, merged_beats
 from .vector_cycles import norm_parts, vector_counts
+
+DENSE = "dense"  # models of products on a dense array
 
 
 def convolution_product(d: Mapping[str, int], scalars: np.void) -> Product:
@@ -65,6 +68,7 @@ def convolution_product(d: Mapping[str, int], scalars: np.void) -> Product:
         accumulators=np.array([d["state_accumulators"]]),
         accumulator_pixel=d["output_channels"],
         accumulator_channel=1,
+        add_accumulators=scalars["reference"] == Reference.PREVIOUS_STEP,
         keep_accumulators=bool(scalars["keep_state"]),
         output=np.array([d["output"]]),
         output_pitch=d["output_pitch"],
@@ -116,7 +120,8 @@ def attention_products(d: Mapping[str, int], scalars: np.void) -> list[Product]:
         layout=ROWS if scores else COLUMNS,
         weights=right_old if both else d["other"] + right,
         weight_pitch=right_kept_pitch if both else d["other_pitch"],
-        accumulators=accumulators, accumulator_pixel=columns, accumulator_channel=1, keep_accumulators=keeps,
+        accumulators=accumulators, accumulator_pixel=columns, accumulator_channel=1, add_accumulators=difference,
+        keep_accumulators=keeps,
         output=output, output_pitch=d["output_pitch"], output_bytes=output_bytes,
     )  # fmt: skip
     if not both:
@@ -127,7 +132,8 @@ def attention_products(d: Mapping[str, int], scalars: np.void) -> list[Product]:
         input=d["other"] + right, input_pitch=d["other_pitch"], kept=right_new, previous=right_old, kept_pitch=right_kept_pitch,
         difference=True, keep_input=keeps,
         layout=ROWS, weights=d["input"] + left, weight_pitch=d["input_pitch"],
-        accumulators=accumulators, accumulator_pixel=1, accumulator_channel=columns, keep_accumulators=True,
+        accumulators=accumulators, accumulator_pixel=1, accumulator_channel=columns, add_accumulators=True,
+        keep_accumulators=True,
         output=output, output_pitch=0, output_bytes=output_bytes,
         gathered=not scores, finish=False,
     )  # fmt: skip
@@ -180,7 +186,7 @@ class CycleModel:
             for index, d in enumerate(self.descriptors)
             if d["channel_groups"] > 1
         }
-        self._models: dict[tuple[int, ...], list[ProductModel]] = {}
+        self._models: dict[tuple[int | str, ...], list[ProductModel]] = {}
         self._vector: dict[int, Counts] = {}
 
     def fill(self, scalars: np.ndarray, encoded: list[list[Encoded]], records: np.ndarray) -> Array:
@@ -197,13 +203,16 @@ class CycleModel:
         self._fill(lean_scalars, encoded, lean)
         return lean["cycles"].astype(np.int64)
 
-    def _fill(self, scalars: np.ndarray, encoded: list[list[Encoded]], records: np.ndarray) -> None:
+    def _fill(
+        self, scalars: np.ndarray, encoded: list[list[Encoded]], records: np.ndarray, kind: str | None = None
+    ) -> None:
         rows: list[list[int]] = []
         for index, d in enumerate(self.descriptors):
             if scalars[index]["skip"]:
                 counts: Counts = {}
             elif encoded[index]:
-                counts = self._linear(index, d, scalars[index], encoded[index])
+                models = self._models[index, kind] if kind else self._product_models(index, d, scalars[index])
+                counts = self._linear(index, d, scalars[index], models, encoded[index])
             else:
                 counts = self._vector_counts(index, d)
             rows.append([counts.get(name, 0) for name in COUNTER_NAMES])
@@ -213,20 +222,30 @@ class CycleModel:
         records["parameter_beats"] += fetch.astype(np.uint64)
         records["cycles"] = self._total_cycles(records, fetch)
 
-    def dense(self) -> np.ndarray:
-        """Counter records of a step on a dense array with the same multipliers, buffers and ports: no digits, no history."""
+    def dense(self, sign_mask: bool = False) -> np.ndarray:
+        """Counter records of a step on a dense array with the same multipliers, buffers and ports: no digits, no history.
+
+        ``sign_mask``: of a step on Cambricon-D (ISCA 2024). Its array is dense too, of narrow multipliers with a few wide ones
+        for outliers, which are taken never to hold it up. Convolutions get differences and pass them on through approximate
+        non-linear functions, which need the signs of the last step's values; these cost nothing here. The values themselves are
+        brought up to date near its memory; a Zynq has nothing there, so accumulators are read and written. Attention products
+        take the codes themselves. It is not exact, and only its costs are modelled.
+        """
         records, scalars = np.zeros(len(self.descriptors), COUNTERS), np.zeros(len(self.descriptors), SCALARS)
-        encoded: list[list[Encoded]] = []
         for index, d in enumerate(self.descriptors):
-            linear = d["opcode"] <= Opcode.MIX
-            encoded.append(
-                [model.dense() for model in self._product_models(index, d, scalars[index])] if linear else []
-            )
-        self.fill(scalars, encoded, records)
+            if d["opcode"] > Opcode.MIX:
+                continue
+            models = self._product_models(index, d, scalars[index])
+            if sign_mask and d["opcode"] == Opcode.CONVOLUTION:
+                product = replace(models[0].product, add_accumulators=True, keep_accumulators=True)
+                models = [ProductModel(self.config, product, max(d["channel_groups"], 1))]
+            self._models[index, DENSE] = models
+        encoded = [[model.dense() for model in self._models.get((index, DENSE), [])] for index in range(len(records))]
+        self._fill(scalars, encoded, records, DENSE)
         return records
 
     def _product_models(self, index: int, d: Mapping[str, int], scalars: np.void) -> list[ProductModel]:
-        key = (index, int(scalars["reference"]), int(scalars["keep_state"]), int(scalars["parity"]))
+        key: tuple[int | str, ...] = (index, *(int(scalars[name]) for name in ("reference", "keep_state", "parity")))
         if key not in self._models:
             attention = d["opcode"] != Opcode.CONVOLUTION
             products = attention_products(d, scalars) if attention else [convolution_product(d, scalars)]
@@ -261,8 +280,9 @@ class CycleModel:
         norm = [part["cycles"] for part in self._norm_parts[index + 1]]
         return sum(max(pair) for pair in zip(convolution, [0, *norm[:-1]], strict=True))
 
-    def _linear(self, index: int, d: Mapping[str, int], scalars: np.void, encoded: list[Encoded]) -> Counts:
-        models = self._product_models(index, d, scalars)
+    def _linear(
+        self, index: int, d: Mapping[str, int], scalars: np.void, models: list[ProductModel], encoded: list[Encoded]
+    ) -> Counts:
         counted = [model.count(part) for model, part in zip(models, encoded, strict=True)]
         if d["channel_groups"] > 1:
             counted[0]["cycles"] = self._overlap(index, models[0].group_cycles)

@@ -49,6 +49,7 @@ class Product:
     accumulators: Array
     accumulator_pixel: int
     accumulator_channel: int
+    add_accumulators: bool
     keep_accumulators: bool
     output: Array
     output_pitch: int
@@ -131,7 +132,7 @@ class ProductModel:
         self.weights = self._weight_beats()  # [I, tiles, chunks]
         accumulators = self._accumulator_runs()
         exchanged = self._sum_runs(accumulators, beats)  # [I, S, blocks, tiles]
-        self.accumulator_reads = exchanged * p.difference
+        self.accumulator_reads = exchanged * p.add_accumulators
         self.accumulator_writes = exchanged * p.keep_accumulators
         self.merged = int(self._sum_runs(accumulators, merged_beats).sum()) * p.keep_accumulators + self.kept_merged
         self.outputs = np.zeros_like(exchanged)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,18 @@ class Similarity:
         """Per 8 x 8 multiplication, where zeros cost nothing and 4 bits half of it."""
         _, narrow, wide = self.fractions(source)
         return float(narrow / 2 + wide)
+
+    def to_json(self) -> dict[str, Any]:
+        """Per operator, with a value for every step after the first."""
+        return {
+            name: {
+                "macs": int(self.macs[index]),
+                "cosine": {source: values[:, index].tolist() for source, values in self.cosine.items()},
+                "range": {source: values[:, index].tolist() for source, values in self.reach.items()},
+                "classes": {source: values[:, index].tolist() for source, values in self.classes.items()},
+            }
+            for index, name in enumerate(self.names)
+        }
 
 
 def multiplications(graph: Graph, node: LinearNode) -> int:

@@ -1,7 +1,7 @@
 """Costs of architectures without weights: their operands are borrowed from a quantized model's run, so figures are *modelled*.
 
 Every linear operator of the architecture takes the codes of the lender's most alike operator (same kind, nearest resolution,
-then nearest depth) at a step and at the one before. Pixels are mirrored to the size that is needed and channels repeated in a
+then nearest depth, then of the same name) at a step and at the one before. Pixels are mirrored to the size that is needed and channels repeated in a
 random order, the same in both steps, so zeros stay where values do not change and lanes are as unevenly filled as the lender's.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from ..hls.artefact import QuantizedModel
 from ..hls.config import HardwareConfig
-from ..hls.graph import Convolution, Graph, LinearNode
+from ..hls.graph import Convolution, Graph, LinearNode, MatMul
 from ..hls.isa import COUNTERS, SCALARS, Reference
 from ..hls.spatial import TOKENS, with_neighbours
 from . import counting
@@ -71,7 +71,8 @@ class Lender:
     def operands(self, graph: Graph, node: LinearNode, transition: Transition) -> tuple[Operands, Operands]:
         """For ``node`` of another graph: its operands before and now."""
         alike = self._alike(graph, node)
-        before, now = [], []
+        before: list[np.ndarray] = []
+        now: list[np.ndarray] = []
         for position, source in enumerate(node.inputs):
             shape = graph.tensors[source].shape
             lent = self.graph.tensors[alike.inputs[position]].shape
@@ -85,10 +86,10 @@ class Lender:
                 return True, each.kernel != (1, 1)
             return False, each.scores
 
-        def distance(each: LinearNode) -> tuple[float, float]:
+        def distance(each: LinearNode) -> tuple[float, float, bool]:
             mine, its = graph.tensors[node.inputs[0]].shape, self.graph.tensors[each.inputs[0]].shape
             pixels = math.prod(mine[:2]) / math.prod(its[:2])
-            return abs(math.log(pixels)), abs(math.log(mine[2] / its[2]))
+            return abs(math.log(pixels)), abs(math.log(mine[2] / its[2])), each.name != node.name
 
         return min((each for each in self.graph.linear_nodes if kind(each) == kind(node)), key=distance)
 
@@ -173,11 +174,14 @@ def _encode(program: Program, lender: Lender, transition: Transition) -> dict[Re
     }
     for operation in program.operations:
         node = operation.first
-        if node not in program.graph.linear_nodes:
+        if not isinstance(node, (Convolution, MatMul)):
             continue
         before, now = lender.operands(program.graph, node, transition)
-        count = _count_convolution if isinstance(node, Convolution) else _count_product
-        for reference, encoded in count(program, operation.index, node, before, now).items():
+        if isinstance(node, Convolution):
+            counted = _count_convolution(program, operation.index, node, before, now)
+        else:
+            counted = _count_product(program, operation.index, node, before, now)
+        for reference, encoded in counted.items():
             found[reference][operation.index] = [_repeated(each, program.batch) for each in encoded]
     return found
 
@@ -198,7 +202,7 @@ def _count_convolution(
 
 
 def _count_product(
-    program: Program, index: int, node: LinearNode, before: Operands, now: Operands
+    program: Program, index: int, node: MatMul, before: Operands, now: Operands
 ) -> dict[Reference, list[Encoded]]:
     """Rows of the left operand; with differences also the right one's columns, unless it never changes."""
     d, lanes = program.descriptors[index], program.config.lanes
@@ -215,9 +219,8 @@ def _count_product(
     }
 
 
-def _rows(node: LinearNode, operands: Operands) -> Operands:
+def _rows(node: MatMul, operands: Operands) -> Operands:
     """Rows [B * heads, tokens, inner] of the left operand, and columns of the right one as rows [B * heads, columns, inner]."""
-    assert not isinstance(node, Convolution)
     left, right = operands
     tokens = right.reshape(len(right), -1, right.shape[3])
     columns = split_heads(tokens, node.heads)  # [B, heads, tokens, depth]

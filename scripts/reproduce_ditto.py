@@ -11,18 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-import matplotlib
 import numpy as np
 from ditto_zynq.hls.artefact import load
 from ditto_zynq.hls.config import default_config
 from ditto_zynq.host.compare import compare
+from ditto_zynq.host.plots import draw_classes, draw_designs, draw_similarity
 from ditto_zynq.host.runtime import BUNDLED_MODEL
-from ditto_zynq.host.similarity import SOURCES, Similarity, measure
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
-COLOURS = {"original": "#7f7f7f", "temporal": "#1f77b4", "spatial": "#ff7f0e"}
+from ditto_zynq.host.similarity import Similarity, measure
 
 
 @dataclass(frozen=True)
@@ -60,64 +55,6 @@ def main(model: Path | None, output: Path, boards: str, batch: int) -> None:
                                                      "comparisons": comparisons}, indent=1) + "\n")  # fmt: skip
     (output / "README.md").write_text(page(similarity, comparisons))
     click.echo(f"{output}/README.md: {len(rows(similarity, comparisons))} numbers beside the paper's, 3 figures")
-
-
-def draw_similarity(similarity: Similarity, path: Path) -> None:
-    """Figures 3 and 4: cosine similarity per step (mean and range over layers), and how much narrower differences are."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4))
-    steps = np.arange(2, len(similarity.cosine["temporal"]) + 2)
-    for source in ("temporal", "spatial"):
-        values = similarity.cosine[source]
-        left.plot(steps, values.mean(axis=1), color=COLOURS[source], label=f"{source} (mean and range of layers)")
-        left.fill_between(steps, values.min(axis=1), values.max(axis=1), color=COLOURS[source], alpha=0.15, lw=0)
-    left.set(xlabel="denoising step", ylabel="cosine similarity of codes", ylim=(-0.1, 1.02))
-    left.legend(loc="lower right", fontsize=8)
-    for source in SOURCES:
-        right.plot(steps, similarity.reach[source].mean(axis=1), color=COLOURS[source], label=source)
-    right.set(xlabel="denoising step", ylabel="largest minus smallest (codes)", ylim=(0, None))
-    right.legend(fontsize=8)
-    _save(figure, path)
-
-
-def draw_classes(similarity: Similarity, path: Path) -> None:
-    """Figure 5: zeros, 4 bits and more, of codes and of differences, per step and over all."""
-    figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), sharey=True)
-    steps = np.arange(2, len(similarity.cosine["temporal"]) + 2)
-    for axis, source in zip(axes, SOURCES, strict=True):
-        fractions = np.average(similarity.classes[source], axis=1, weights=similarity.macs)
-        axis.stackplot(steps, fractions.T, labels=("zero", "4 bits", "more"), colors=("#c6dbef", "#6baed6", "#08519c"))
-        axis.set(title=source, xlabel="denoising step", xlim=(steps[0], steps[-1]), ylim=(0, 1))
-    axes[0].set_ylabel("fraction of operand elements,\nweighted by multiplications")
-    axes[2].legend(loc="lower right", fontsize=8)
-    _save(figure, path)
-
-
-def draw_designs(comparisons: list[dict[str, Any]], path: Path) -> None:
-    """Figures 13 and 14: time, DRAM traffic and energy of every design, relative to the dense array of equal resources."""
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.4))
-    names = [design["name"] for design in comparisons[0]["designs"]]
-    width = 0.8 / len(comparisons)
-    for index, data in enumerate(comparisons):
-        designs, baseline = data["designs"], data["designs"][0]
-        series = (
-            [design["speedup"] for design in designs],
-            [design["dram_bytes_per_image"] / baseline["dram_bytes_per_image"] for design in designs],
-            [design["energy_uj_per_image"]["total"] / baseline["energy_uj_per_image"]["total"] for design in designs],
-        )
-        for axis, values in zip(axes, series, strict=True):
-            axis.bar(np.arange(len(names)) + index * width, values, width, label=data["configuration"]["board"])
-    for axis, title in zip(axes, ("speedup (emulated)", "DRAM bytes (counted)", "energy (estimated)"), strict=True):
-        axis.axhline(1, color="black", lw=0.6)
-        axis.set_xticks(np.arange(len(names)) + 0.4 - width / 2, names, rotation=30, ha="right", fontsize=8)
-        axis.set_title(f"{title}, itc = 1", fontsize=9)
-    axes[0].legend(fontsize=8)
-    _save(figure, path)
-
-
-def _save(figure: Any, path: Path) -> None:
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def rows(similarity: Similarity, comparisons: list[dict[str, Any]]) -> list[Row]:

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ALLOWED = {"hls": set(), "host": {"hls"}, "quant": {"hls"}}
-HEAVY = ("torch", "diffusers", "brevitas", "scipy", "pynq", "hls4ml", "numba")
+HEAVY = ("torch", "diffusers", "brevitas", "scipy", "pynq", "hls4ml", "numba", "matplotlib")
 MODULES = [path for folder in ALLOWED for path in sorted((ROOT / folder).glob("**/*.py"))]
 
 
@@ -47,7 +47,7 @@ def run_without(packages: tuple[str, ...], code: str) -> str:
 
 def test_the_runtime_imports_without_heavy_packages():
     names = [f"ditto_zynq.{p.parent.name}.{p.stem}" for p in MODULES if p.parent.name in ("hls", "host")]
-    accelerators = ("__init__", ".kernels", ".hls4ml_backend")  # numba's; the one that hls4ml alone imports
+    accelerators = ("__init__", ".kernels", ".hls4ml_backend", ".plots")  # numba's, hls4ml's and matplotlib's
     wanted = [name for name in names if not name.endswith(accelerators)]
     run_without(HEAVY, "\n".join(f"import {name}" for name in wanted))
 

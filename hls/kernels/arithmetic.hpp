@@ -1,4 +1,4 @@
-// The integer arithmetic of DESIGN section 3, as in hls/arithmetic.py: rounding, saturation, digits, packed products.
+// The integer arithmetic of DESIGN section 3, as in hls/arithmetic.py: rounding, saturation, digits, chains of packed products.
 #pragma once
 
 #include "types.hpp"
@@ -52,32 +52,25 @@ struct Arithmetic {
         low = narrow ? digit(d) : digit(d & 15);
     }
 
-    // Products of a digit, times 16 where it is a high one, with two weights.
-    static void multiply_pair(code a, code b, digit d, bool high, accumulator& product_a, accumulator& product_b) {
-#pragma HLS INLINE
-        const int shift = high ? 4 : 0;
-        if (!C::packs_products) {
-            product_a = accumulator(a) * accumulator(d) << shift;
-            product_b = accumulator(b) * accumulator(d) << shift;
-        } else if (C::multiplier_bits >= 26) {  // a DSP48E2: the digit is shifted before the multiplication, once for all
-            multiply_packed<17>(a, b, difference(difference(d) << shift), product_a, product_b);
-        } else {  // a DSP48E1
-            multiply_packed<14>(a, b, difference(d), product_a, product_b);
-            product_a = product_a << shift;
-            product_b = product_b << shift;
-        }
-    }
+    // A multiplier takes two weights, GAP bits apart, times one digit; slices of a chain add up inside: 4 lanes in DSP48E2s
+    // (27 x 18 bits), 1 in a DSP48E1 (25 x 18). The lower sum, of codes of -128 and digits of -256 at most, is then 2**(GAP - 1).
+    static constexpr int gap = C::multiplier_bits - 9, chained = C::multiplier_bits >= 27 ? 4 : 1;
 
-    // Both in one DSP multiplier, (b * 2**GAP + a) * d, taken apart again; |a * d| < 2**(GAP - 1). Two codes of -128 need GAP + 9
-    // bits: 26 and 23, in multipliers of 27 x 18 (DSP48E2) and of 25 x 18 bits (DSP48E1).
-    template <int GAP>
-    static void multiply_packed(code a, code b, difference d, accumulator& product_a, accumulator& product_b) {
+    // Sums of the lanes' products with weights a and with weights b. A digit is 16 times what it was if it is a high one.
+    static void multiply_chain(const code a[chained], const code b[chained], const difference digits[chained], accumulator& sum_a,
+                               accumulator& sum_b) {
 #pragma HLS INLINE
-        const typename C::template sint<GAP + 9> packed = wide(wide(b) << GAP) + wide(a);
-        const typename C::template sint<GAP + 18> product = wide(packed) * wide(d);
+        typename C::template sint<48> chain = 0;
+        for (int lane = 0; lane < chained; ++lane) {
+#pragma HLS UNROLL
+            const typename C::template sint<gap + 9> packed = wide(wide(b[lane]) << gap) + wide(a[lane]);
+            const typename C::template sint<gap + 18> product = wide(packed) * wide(digits[lane]);
 #pragma HLS BIND_OP variable = product op = mul impl = dsp
-        product_a = accumulator(wide(wide(product) << (64 - GAP)) >> (64 - GAP));  // negative, it has borrowed from the upper half
-        product_b = accumulator(wide(wide(product) - wide(product_a)) >> GAP);
+            chain = chain + product;
+        }
+        const wide low = wide(chain) & ((wide(1) << gap) - 1), half = wide(1) << (gap - 1);
+        sum_a = accumulator(low > half ? wide(low - (wide(1) << gap)) : low);  // half itself is the largest sum, never the least
+        sum_b = accumulator(wide(wide(chain) - wide(sum_a)) >> gap);
     }
 
     // Little-endian elements of a byte buffer.

@@ -18,18 +18,30 @@ struct OutputBlock {
     bool chained_row, chained_block;  // sums go on from pixel to pixel of a row, or of the block
 };
 
-// Codes of the second operand, a word of oc_tile of them for every lane and address, in a copy for every two cores.
+// Codes of the second operand, a word of oc_tile of them for every lane and address, in a copy for every two cores: the first
+// C::uram_copies of them in UltraRAM, the others in block RAM.
 template <class C>
 struct WeightBanks {
-    static constexpr int copies = ceil_divide(C::cores, 2);
-    typename C::template sint<8> words[copies][C::lanes][C::weight_depth][C::oc_tile];
+    typedef typename C::template sint<8> code;
+    static constexpr int copies = ceil_divide(C::cores, 2), others = copies - C::uram_copies;
+    code in_uram[C::uram_copies > 0 ? C::uram_copies : 1][C::lanes][C::weight_depth][C::oc_tile];
+    code in_bram[others > 0 ? others : 1][C::lanes][C::weight_depth][C::oc_tile];
 
-    void put(int lane, int address, int oc, typename C::template sint<8> code) {
+    void put(int lane, int address, int oc, code x) {
 #pragma HLS INLINE
         for (int copy = 0; copy < copies; ++copy) {
 #pragma HLS UNROLL
-            words[copy][lane][address][oc] = code;
+            if (copy < C::uram_copies) {
+                in_uram[copy][lane][address][oc] = x;
+            } else {
+                in_bram[copy - C::uram_copies][lane][address][oc] = x;
+            }
         }
+    }
+
+    const code* word(int copy, int lane, int address) const {
+#pragma HLS INLINE
+        return copy < C::uram_copies ? in_uram[copy][lane][address] : in_bram[copy - C::uram_copies][lane][address];
     }
 };
 
@@ -203,15 +215,22 @@ struct Compute {
                     const bool clear = block.chained_block ? block_starts : block.chained_row ? row_starts : true;
                     start_pixel(totals[core], clear, lane_totals[core], last_cycle[core], pixel_sums[core]);
                 }
+                typename A::difference digits[C::lanes];
+                typename C::template uint<16> addresses[C::lanes];
             multiply_lanes:
                 for (int lane = 0; lane < C::lanes; ++lane) {
 #pragma HLS UNROLL
+                    digits[lane] = 0;
+                    addresses[lane] = 0;
                     if (cycle[core] < int(lane_totals[core][lane])) {
                         const Token<C> token = tokens[core][lane].read();
-                        add_products(weights.words[core / 2][lane][int(token.weight)], token, pixel_sums[core]);
+                        const typename A::difference digit = token.digit;
+                        digits[lane] = token.high ? typename A::difference(digit << 4) : digit;
+                        addresses[lane] = token.weight;
                         products += C::oc_tile;
                     }
                 }
+                add_products(weights, core / 2, addresses, digits, pixel_sums[core]);
                 ++cycles[core];
                 if (cycle[core] == last_cycle[core]) {
                     if (column[core] >= 0) {
@@ -246,17 +265,40 @@ struct Compute {
         }
     }
 
-    // The products of one digit with oc_tile weights, two in each multiplier, into the sums.
-    static void add_products(const typename A::code words[C::oc_tile], const Token<C>& token,
-                             typename A::accumulator pixel_sums[C::oc_tile]) {
+    // The products of the lanes' digits, 0 where there is none, with oc_tile weights each, into the sums.
+    static void add_products(const WeightBanks<C>& weights, int copy, const typename C::template uint<16> addresses[C::lanes],
+                             const typename A::difference digits[C::lanes], typename A::accumulator pixel_sums[C::oc_tile]) {
 #pragma HLS INLINE
+        if (!C::packs_products) {  // the same sums, quicker to simulate
+            for (int lane = 0; lane < C::lanes; ++lane) {
+                const typename A::accumulator digit = digits[lane];
+                if (digit == 0) continue;
+                const typename A::code* words = weights.word(copy, lane, int(addresses[lane]));
+                for (int oc = 0; oc < C::oc_tile; ++oc) pixel_sums[oc] = pixel_sums[oc] + words[oc] * digit;
+            }
+            return;
+        }
     multiply_pairs:
         for (int oc = 0; oc < C::oc_tile; oc += 2) {
 #pragma HLS UNROLL
-            typename A::accumulator first, second;
-            A::multiply_pair(words[oc], words[oc + 1], token.digit, token.high, first, second);
-            pixel_sums[oc] = pixel_sums[oc] + first;
-            pixel_sums[oc + 1] = pixel_sums[oc + 1] + second;
+        multiply_chains:
+            for (int first = 0; first < C::lanes; first += A::chained) {
+#pragma HLS UNROLL
+                typename A::code a[A::chained], b[A::chained];
+                typename A::difference of_chain[A::chained];
+                for (int link = 0; link < A::chained; ++link) {
+#pragma HLS UNROLL
+                    const bool there = first + link < C::lanes;
+                    const int lane = there ? first + link : 0;
+                    a[link] = weights.word(copy, lane, int(addresses[lane]))[oc];
+                    b[link] = weights.word(copy, lane, int(addresses[lane]))[oc + 1];
+                    of_chain[link] = there ? digits[lane] : typename A::difference(0);
+                }
+                typename A::accumulator sum_a, sum_b;
+                A::multiply_chain(a, b, of_chain, sum_a, sum_b);
+                pixel_sums[oc] = pixel_sums[oc] + sum_a;
+                pixel_sums[oc + 1] = pixel_sums[oc + 1] + sum_b;
+            }
         }
     }
 

@@ -1,68 +1,78 @@
-// Two output channels of one core: LANES digits times two weights each, in one DSP per lane, adder tree, accumulators.
-// What add_products and multiply_packed of kernels/compute.hpp and kernels/arithmetic.hpp are to become; hls/resources.py
-// takes its LUTs from the synthesis of this. LANES is a power of two.
+// Two output channels of one core: LANES digits times two weights each, in one DSP slice per lane, and the sums. What
+// multiply_chain of kernels/arithmetic.hpp and add_products of kernels/compute.hpp are to become; hls/resources.py takes its
+// LUTs from the synthesis of this.
 //
-// SHIFT_FIRST (DSP48E2): a high digit is shifted before the multiplication, else (DSP48E1) after it.
+// CHAIN lanes are added up inside their slices, each from the one before it: the digits and weights of lane l come l % CHAIN
+// cycles late. GAP bits separate the two products: 18 and chains of 4 in a DSP48E2 (27 x 18 bits), 16 and no chains in a
+// DSP48E1 (25 x 18). LANES is a multiple of CHAIN.
 module multiplier_column #(
     parameter LANES = 8,
-    parameter SHIFT_FIRST = 1
+    parameter GAP = 18,
+    parameter CHAIN = 4
 ) (
     input clk,
-    input clear,                          // with the first products of a pixel, 2 + log2(LANES) cycles after their digits
-    input [LANES*5-1:0] digits,           // signed; 0 where a lane has none
-    input [LANES-1:0] high,               // 16 times the digit
+    input clear,                          // with the first products of a pixel, 4 + CHAIN cycles after lane 0's digits
+    input [LANES*9-1:0] digits,           // signed, 16 times a high one; 0 where a lane has none
     input [LANES*16-1:0] weights,         // two signed codes
     output reg signed [31:0] sum_low,
     output reg signed [31:0] sum_high
 );
-    localparam GAP = SHIFT_FIRST ? 17 : 14;
-    localparam DIGIT = SHIFT_FIRST ? 9 : 5;
-    localparam LEVELS = $clog2(LANES);
-    localparam WIDTH = 18 + LEVELS;
+    localparam GROUPS = LANES / CHAIN;
+    localparam WIDTH = 17 + $clog2(LANES);
 
-    wire [WIDTH-1:0] low_tree [0:2*LANES-2];  // node n adds 2n + 1 and 2n + 2; the leaves are last
-    wire [WIDTH-1:0] high_tree [0:2*LANES-2];
+    wire signed [WIDTH-1:0] total_low [0:GROUPS];
+    wire signed [WIDTH-1:0] total_high [0:GROUPS];
+    assign total_low[0] = 0;
+    assign total_high[0] = 0;
 
-    genvar lane, node;
+    genvar group, link;
     generate
-        for (lane = 0; lane < LANES; lane = lane + 1) begin : lanes
-            wire signed [4:0] digit = digits[5*lane+:5];
-            wire signed [7:0] a = weights[16*lane+:8];
-            wire signed [7:0] b = weights[16*lane+8+:8];
-            wire [8:0] upper = {b[7], b} + {9{a[7]}};
-            reg signed [GAP+8:0] packed_weights;
-            reg signed [DIGIT-1:0] operand;
-            (* use_dsp = "yes" *) reg signed [GAP+8+DIGIT:0] product;
-            reg high_1, high_2;
-            reg signed [17:0] product_low, product_high;
-            wire signed [GAP-1:0] apart_low = product[GAP-1:0];
-            wire signed [8+DIGIT:0] apart_high = $signed(product[GAP+8+DIGIT:GAP]) + $signed({1'b0, product[GAP-1]});
-            always @(posedge clk) begin
-                packed_weights <= {upper, {(GAP-8){a[7]}}, a};
-                operand <= SHIFT_FIRST && high[lane] ? digit <<< 4 : digit;
-                product <= packed_weights * operand;
-                high_1 <= high[lane];
-                high_2 <= high_1;
-                product_low <= !SHIFT_FIRST && high_2 ? apart_low <<< 4 : apart_low;
-                product_high <= !SHIFT_FIRST && high_2 ? apart_high <<< 4 : apart_high;
+        for (group = 0; group < GROUPS; group = group + 1) begin : groups
+            wire signed [47:0] chain [0:CHAIN];
+            assign chain[0] = 0;
+            for (link = 0; link < CHAIN; link = link + 1) begin : links
+                localparam LANE = group * CHAIN + link;
+                multiply_add #(.GAP(GAP)) slice(
+                    clk, weights[16*LANE+:8], weights[16*LANE+8+:8], digits[9*LANE+:9], chain[link], chain[link+1]);
             end
-            assign low_tree[LANES-1+lane] = {{(WIDTH-18){product_low[17]}}, product_low};
-            assign high_tree[LANES-1+lane] = {{(WIDTH-18){product_high[17]}}, product_high};
-        end
-        for (node = 0; node < LANES - 1; node = node + 1) begin : adders
-            localparam USED = 19 + LEVELS - $clog2(node + 2);  // node lies $clog2(node + 2) - 1 levels below the root
-            reg signed [USED-1:0] low, upper;
-            always @(posedge clk) begin
-                low <= $signed(low_tree[2*node+1]) + $signed(low_tree[2*node+2]);
-                upper <= $signed(high_tree[2*node+1]) + $signed(high_tree[2*node+2]);
-            end
-            assign low_tree[node] = {{(WIDTH-USED){low[USED-1]}}, low};
-            assign high_tree[node] = {{(WIDTH-USED){upper[USED-1]}}, upper};
+            // The low half is at most CHAIN * 32768 = 2**(GAP - 1), of codes of -128 and digits of -256: that looks negative.
+            wire [GAP-1:0] low_bits = chain[CHAIN][GAP-1:0];
+            wire negative = low_bits[GAP-1] && low_bits[GAP-2:0] != 0;
+            assign total_low[group+1] = total_low[group] + $signed({negative, low_bits});
+            assign total_high[group+1] = total_high[group] + $signed(chain[CHAIN][2*GAP:GAP]) + $signed({1'b0, negative});
         end
     endgenerate
 
+    reg signed [WIDTH-1:0] products_low, products_high;
     always @(posedge clk) begin
-        sum_low <= (clear ? 0 : sum_low) + $signed(low_tree[0]);
-        sum_high <= (clear ? 0 : sum_high) + $signed(high_tree[0]);
+        products_low <= total_low[GROUPS];
+        products_high <= total_high[GROUPS];
+        sum_low <= (clear ? 0 : sum_low) + products_low;
+        sum_high <= (clear ? 0 : sum_high) + products_high;
+    end
+endmodule
+
+// One slice: its pre-adder packs two weights, its multiplier takes them times a digit, its adder goes on from the slice before.
+module multiply_add #(
+    parameter GAP = 18
+) (
+    input clk,
+    input signed [7:0] a,
+    input signed [7:0] b,
+    input signed [8:0] digit,
+    input signed [47:0] carried,
+    output reg signed [47:0] sum
+);
+    reg signed [GAP+8:0] low, high, both;
+    reg signed [8:0] operand, operand_later;
+    reg signed [GAP+17:0] product;
+    always @(posedge clk) begin
+        low <= a;
+        high <= $signed({b, {GAP{1'b0}}});
+        both <= low + high;
+        operand <= digit;
+        operand_later <= operand;
+        product <= both * operand_later;
+        sum <= carried + product;
     end
 endmodule

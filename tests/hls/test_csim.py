@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 from ditto_zynq.hls import csim
-from ditto_zynq.hls.config import HardwareConfig
+from ditto_zynq.hls.config import HardwareConfig, default_config
 from ditto_zynq.hls.csim import CannotCompile, CSimulation, build_library, vendor_headers
 from ditto_zynq.hls.generate import KERNELS, generate
 
@@ -27,19 +27,25 @@ template <class Types> int check() {
         A::split(d, high, low);
         if (16 * int(high) + int(low) != d || (d >= -16 && d <= 15 && high != 0)) return 1;
     }
-    for (int a = -128; a < 128; ++a)
-        for (int b = -128; b < 128; ++b)
-            for (int d = -16; d < 16; ++d) {
-                typename A::accumulator x, y;
-                A::template multiply_packed<14>(a, b, d, x, y);
-                if (x != a * d || y != b * d) return 2;
-                for (int factor = 1; factor <= 16; factor *= 16) {
-                    A::template multiply_packed<17>(a, b, d * factor, x, y);
-                    if (x != a * d * factor || y != b * d * factor) return 2;
-                    A::multiply_pair(a, b, d, factor == 16, x, y);
-                    if (x != a * d * factor || y != b * d * factor) return 4;
-                }
+    const int extremes[] = {-128, -127, -1, 0, 1, 126, 127}, digits[] = {-256, -240, -16, -1, 0, 1, 15, 16, 240};
+    long long state = 1;
+    for (int a0 : extremes) for (int b0 : extremes) for (int d0 : digits)
+        for (int round = 0; round < 50; ++round) {
+            typename A::code a[A::chained], b[A::chained];
+            typename A::difference d[A::chained];
+            int sum_a = 0, sum_b = 0;
+            for (int lane = 0; lane < A::chained; ++lane) {  // all lanes alike, then some at random
+                state = (state * 6364136223846793005LL + 1442695040888963407LL);
+                const bool random = round > 0 && ((state >> 40) & 1);
+                const int x = random ? int((state >> 33) & 255) - 128 : a0, y = random ? int((state >> 41) & 255) - 128 : b0;
+                const int z = random ? digits[(state >> 49) & 7] : d0;
+                a[lane] = x; b[lane] = y; d[lane] = z;
+                sum_a += x * z; sum_b += y * z;
             }
+            typename A::accumulator found_a, found_b;
+            A::multiply_chain(a, b, d, found_a, found_b);
+            if (found_a != sum_a || found_b != sum_b) return 2;
+        }
     for (int shift = 0; shift < 40; ++shift)
         for (long long x : {0LL, 1LL, -1LL, 12345678901LL, -12345678901LL, (1LL << 31) + 1, -(1LL << 31) - 1}) {
             long long expected = shift ? (x + (1LL << (shift - 1))) >> shift : x;
@@ -51,9 +57,10 @@ int main() { int a = check<ditto::NativeTypes>(), b = check<ditto::BitTypes>(); 
 """
 
 
-def test_digits_and_packed_products_over_their_whole_domain(tmp_path):
-    """16 x high + low is d for all 512 differences; all products of two weights and a digit come apart again."""
-    generate(HardwareConfig(), tmp_path)
+@pytest.mark.parametrize("board", ["zcu104", "pynq-z2"])
+def test_digits_and_chains_of_packed_products(board, tmp_path):
+    """16 x high + low is d for all 512 differences; sums of products of two weights and digits come apart again."""
+    generate(default_config(board), tmp_path)
     (tmp_path / "check.cpp").write_text(CHECK)
     includes = [f"-I{path}" for path in (tmp_path, KERNELS, vendor_headers())]
     command = ["g++", "-std=c++17", "-O2", "-w", *includes, "check.cpp", "-o", "check"]

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import re
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 from ditto_zynq.hls.boards import BOARDS
 from ditto_zynq.hls.generate import FOLDER
-from ditto_zynq.hls.resources import column_luts
+from ditto_zynq.hls.resources import CHAINED_LANES, column_luts
 
 SOURCE = FOLDER / "rtl" / "multiplier_column.v"
 BENCH = """
 module bench;
     reg clk = 0, clear = 0;
-    reg [{lanes}*5-1:0] digits;
-    reg [{lanes}-1:0] high;
+    reg [{lanes}*9-1:0] digits;
     reg [{lanes}*16-1:0] weights;
     wire signed [31:0] low, upper;
-    multiplier_column #(.LANES({lanes}), .SHIFT_FIRST({first})) column(clk, clear, digits, high, weights, low, upper);
+    multiplier_column #(.LANES({lanes}), .GAP({gap}), .CHAIN({chain})) column(clk, clear, digits, weights, low, upper);
     integer file, status;
     initial begin
         file = $fopen("vectors.txt", "r");
         while (!$feof(file)) begin
-            status = $fscanf(file, "%b %h %h %h\\n", clear, digits, high, weights);
+            status = $fscanf(file, "%b %h %h\\n", clear, digits, weights);
             #1 clk = 1; #1 clk = 0;
             $display("%d %d", low, upper);
         end
@@ -40,24 +40,33 @@ def pack(values: np.ndarray, bits: int) -> str:
     return f"{sum((int(value) & (2**bits - 1)) << (bits * index) for index, value in enumerate(values)):x}"
 
 
-@pytest.mark.parametrize("shift_first", [0, 1])
+def late(values: np.ndarray, chain: int) -> np.ndarray:
+    """Each lane, axis 1, as many cycles late as it has lanes of its chain before it; zeros first."""
+    return np.stack(
+        [np.concatenate([np.zeros_like(values[: lane % chain, lane]), values[:, lane]])[: len(values)]
+         for lane in range(values.shape[1])], axis=1,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("gap", "chain"), [(18, 4), (16, 1)])
 @pytest.mark.parametrize("lanes", [4, 8, 16])
-def test_sums_of_random_digits(lanes, shift_first, tmp_path):
-    rng = np.random.default_rng(lanes + shift_first)
-    cycles, latency = 400, 4 + int(np.log2(lanes))  # packing, product, taking apart, the tree, the sum
-    digits, high = rng.integers(-16, 16, (cycles, lanes)), rng.integers(0, 2, (cycles, lanes))
+def test_sums_of_random_digits(lanes, gap, chain, tmp_path):
+    rng = np.random.default_rng(lanes + chain)
+    cycles, latency = 400, 5 + chain  # packing, product, the chain, taking apart, the sum
+    digits = rng.choice([-256, -240, -16, -1, 0, 1, 15, 240], (cycles, lanes))
     weights = rng.choice([-128, -127, -1, 0, 1, 127], (cycles, lanes, 2))
+    digits[100:110], weights[100:110] = -256, -128  # the largest sums
     clears = np.concatenate([rng.integers(0, 5, cycles) == 0, np.zeros(latency, bool)])
     clears[: latency + 1] = True
+    given, weighted = late(digits, chain), late(weights, chain)
     with (tmp_path / "vectors.txt").open("w") as file:
         for cycle in range(cycles):
-            fields = pack(digits[cycle], 5), pack(high[cycle], 1), pack(weights[cycle].ravel(), 8)
-            file.write(f"{int(clears[cycle])} {' '.join(fields)}\n")
-    (tmp_path / "bench.v").write_text(BENCH.format(lanes=lanes, first=shift_first))
+            file.write(f"{int(clears[cycle])} {pack(given[cycle], 9)} {pack(weighted[cycle].ravel(), 8)}\n")
+    (tmp_path / "bench.v").write_text(BENCH.format(lanes=lanes, gap=gap, chain=chain))
     subprocess.run(["iverilog", "-g2005-sv", "-o", "bench", "bench.v", str(SOURCE)], cwd=tmp_path, check=True)
     output = subprocess.run(["vvp", "bench"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     found = np.array([[int(value) for value in line.split()] for line in output.splitlines() if "x" not in line])
-    products = ((digits * np.where(high, 16, 1))[:, :, None] * weights).sum(axis=1)
+    products = (digits[:, :, None] * weights).sum(axis=1)
     expected, sums = [], np.zeros(2, np.int64)
     for cycle in range(latency - 1, cycles):
         sums = products[cycle - latency + 1] + (0 if clears[cycle] else sums)
@@ -65,16 +74,34 @@ def test_sums_of_random_digits(lanes, shift_first, tmp_path):
     assert np.array_equal(found[-len(expected) :], expected)
 
 
-@pytest.mark.parametrize(("board", "family"), [("zcu104", "xcup"), ("pynq-z2", "xc7")])
-@pytest.mark.parametrize("lanes", [4, 8])
-def test_the_resource_model_is_what_yosys_finds(board, family, lanes, tmp_path):
-    shift_first = int(BOARDS[board].zynq_ultrascale)
+def synthesize(folder: Path, board: str, lanes: int) -> dict[str, dict[str, int]]:
+    """Cells of each module, the column and the slice, by Yosys."""
+    bits = BOARDS[board].multiplier_bits
     script = (
-        f"read_verilog {SOURCE}; chparam -set LANES {lanes} -set SHIFT_FIRST {shift_first} multiplier_column; "
-        f"synth_xilinx -family {family} -noiopad -noclkbuf -top multiplier_column; tee -o stat.txt stat"
+        f"read_verilog {SOURCE}; "
+        f"chparam -set LANES {lanes} -set GAP {bits - 9} -set CHAIN {CHAINED_LANES[bits]} multiplier_column; "
+        f"synth_xilinx -family {'xcup' if BOARDS[board].zynq_ultrascale else 'xc7'} -noiopad -noclkbuf "
+        "-top multiplier_column; tee -o stat.txt stat"
     )
-    subprocess.run(["yosys", "-q", "-p", script], cwd=tmp_path, check=True)
-    cells = dict(re.findall(r"^\s+(\w+)\s+(\d+)$", (tmp_path / "stat.txt").read_text(), re.MULTILINE))
-    luts = sum(int(count) for cell, count in cells.items() if cell.startswith("LUT"))
-    assert sum(int(count) for cell, count in cells.items() if cell.startswith("DSP48E")) == lanes
+    subprocess.run(["yosys", "-q", "-p", script], cwd=folder, check=True)
+    modules = re.split(r"^=== (.*) ===$", (folder / "stat.txt").read_text(), flags=re.MULTILINE)[1:]
+    cells = {}
+    for name, text in zip(modules[::2], modules[1::2], strict=True):
+        found = re.findall(r"^\s+(\w+)\s+(\d+)$", text, re.MULTILINE)
+        part = next((part for part in ("multiplier_column", "multiply_add") if part in name), "all")
+        cells[part] = {cell: int(count) for cell, count in found}
+    return cells
+
+
+@pytest.mark.parametrize("board", ["zcu104", "pynq-z2"])
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+def test_the_resource_model_is_what_yosys_finds(board, lanes, tmp_path):
+    cells = synthesize(tmp_path, board, lanes)["multiplier_column"]
+    luts = sum(count for cell, count in cells.items() if cell.startswith("LUT"))
     assert luts == pytest.approx(column_luts(BOARDS[board], lanes), rel=0.05)
+
+
+def test_a_slice_holds_packing_product_and_sum(tmp_path):
+    """In a DSP48E1 nothing is left outside. This Yosys does not put adders into DSP48E2s, which have the same (UG579)."""
+    cells = synthesize(tmp_path, "pynq-z2", 4)["multiply_add"]
+    assert cells["DSP48E1"] == 1 and not any(cell.startswith(("LUT", "CARRY")) for cell in cells)

@@ -1,0 +1,182 @@
+"""Figures of profiles and comparisons (matplotlib). The numbers are those of the JSON reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.figure import Figure
+
+from ..hls.isa import Reference
+from . import output
+from .similarity import SOURCES, Similarity
+
+COLOURS = {"original": "#7f7f7f", "temporal": "#1f77b4", "spatial": "#ff7f0e"}
+REFERENCES = {
+    Reference.ZERO: "#d9d9d9",
+    Reference.PREVIOUS_STEP: "#1f77b4",
+    Reference.NEIGHBOUR: "#ff7f0e",
+}  # in this order
+DPI = 110
+
+
+def save(figure: Figure, path: Path) -> None:
+    """As PNG, whole or not at all."""
+    FigureCanvasAgg(figure)
+    figure.tight_layout()
+    output.write_atomically(path, lambda file: figure.savefig(file, dpi=DPI, format="png"))
+
+
+# ------------------------------------------------------------------------------------------------------ operands
+
+
+def draw_similarity(similarity: Similarity, path: Path) -> None:
+    """Ditto's figures 3 and 4: cosine similarity per step (mean and range of layers), and how much narrower differences are."""
+    figure = Figure(figsize=(10, 3.4))
+    left, right = figure.subplots(1, 2)
+    steps = np.arange(2, len(similarity.cosine["temporal"]) + 2)
+    for source in ("temporal", "spatial"):
+        values = similarity.cosine[source]
+        left.plot(steps, values.mean(axis=1), color=COLOURS[source], label=f"{source} (mean and range of layers)")
+        left.fill_between(steps, values.min(axis=1), values.max(axis=1), color=COLOURS[source], alpha=0.15, lw=0)
+    left.set(xlabel="denoising step", ylabel="cosine similarity of codes", ylim=(-0.1, 1.02))
+    left.legend(loc="lower right", fontsize=8)
+    for source in SOURCES:
+        right.plot(steps, similarity.reach[source].mean(axis=1), color=COLOURS[source], label=source)
+    right.set(xlabel="denoising step", ylabel="largest minus smallest (codes)", ylim=(0, None))
+    right.legend(fontsize=8)
+    save(figure, path)
+
+
+def draw_classes(similarity: Similarity, path: Path) -> None:
+    """Ditto's figure 5: zeros, 4 bits and more, of codes and of differences, per step and over all."""
+    figure = Figure(figsize=(10, 3.2))
+    axes = figure.subplots(1, 3, sharey=True)
+    steps = np.arange(2, len(similarity.cosine["temporal"]) + 2)
+    for axis, source in zip(axes, SOURCES, strict=True):
+        fractions = np.average(similarity.classes[source], axis=1, weights=similarity.macs)
+        axis.stackplot(steps, fractions.T, labels=("zero", "4 bits", "more"), colors=("#c6dbef", "#6baed6", "#08519c"))
+        axis.set(title=source, xlabel="denoising step", xlim=(steps[0], max(steps[-1], 3)), ylim=(0, 1))
+    axes[0].set_ylabel("fraction of operand elements,\nweighted by multiplications")
+    axes[2].legend(loc="lower right", fontsize=8)
+    save(figure, path)
+
+
+# ------------------------------------------------------------------------------------------------------ profile
+
+
+def draw_profile(profile: dict[str, Any], folder: Path) -> list[Path]:
+    """Figures of a profile (:func:`.report.profile_json`): classes, decisions, cycles and bytes of layers."""
+    linear = [operation for operation in profile["operations"] if sum(operation["elements"])]
+    paths = [folder / name for name in ("layers.png", "decisions.png", "cycles.png")]
+    _draw_layers(linear, paths[0])
+    _draw_decisions(linear, paths[1])
+    _draw_cycles(profile, paths[2])
+    return paths
+
+
+def _draw_layers(linear: list[dict[str, Any]], path: Path) -> None:
+    elements = np.maximum(np.array([each["elements"] for each in linear], float), 1)
+    zeros, narrow = (np.array([each[name] for each in linear]) / elements for name in ("zeros", "narrow"))
+    dense = np.maximum(np.array([each["dense_products"] for each in linear], float), 1)
+    products = np.array([each["products"] for each in linear]) / dense
+    figure = Figure(figsize=(12, 0.13 * len(linear) + 1.6))
+    axes = figure.subplots(1, 3, sharey=True)
+    panels = (
+        ("zero", zeros, "Blues", 1),
+        ("more than 4 bits", 1 - zeros - narrow, "Reds", None),
+        ("digit products per dense product", products, "viridis_r", None),
+    )
+    for axis, (title, values, colours, most) in zip(axes, panels, strict=True):
+        image = axis.imshow(values, aspect="auto", cmap=colours, vmin=0, vmax=most, interpolation="nearest")
+        axis.set(xlabel="denoising step")
+        axis.set_title(title, fontsize=9)
+        figure.colorbar(image, ax=axis, fraction=0.08)
+    _name_rows(axes[0], [each["name"] for each in linear])
+    save(figure, path)
+
+
+def _draw_decisions(linear: list[dict[str, Any]], path: Path) -> None:
+    taken = np.array([each["reference"] for each in linear])
+    figure = Figure(figsize=(8, 0.13 * len(linear) + 1.2))
+    axis = figure.subplots()
+    colours = ListedColormap(list(REFERENCES.values()))
+    boundaries = BoundaryNorm(np.arange(len(REFERENCES) + 1) - 0.5, colours.N)
+    image = axis.imshow(taken, aspect="auto", cmap=colours, norm=boundaries, interpolation="nearest")
+    bar = figure.colorbar(image, ax=axis, ticks=range(len(REFERENCES)), fraction=0.05)
+    bar.ax.set_yticklabels([each.name.lower().replace("_", " ") for each in REFERENCES], fontsize=8)
+    axis.set(xlabel="denoising step")
+    axis.set_title("reference taken", fontsize=9)
+    _name_rows(axis, [each["name"] for each in linear])
+    save(figure, path)
+
+
+def _draw_cycles(profile: dict[str, Any], path: Path) -> None:
+    operations = profile["operations"]
+    cycles, stalls = (np.array([sum(each[name]) for each in operations]) for name in ("cycles", "stall_cycles"))
+    is_linear = np.array([sum(each["elements"]) > 0 for each in operations])
+    megabytes = np.array([sum(each["dram_bytes"]) for each in operations]) / 1e6
+    figure = Figure(figsize=(11, 0.13 * len(operations) + 1.4))
+    left, right = figure.subplots(1, 2, sharey=True)
+    rows = np.arange(len(operations))
+    million = profile["samples"] * 1e6
+    left.barh(rows, np.where(is_linear, cycles - stalls, 0) / million, color="#1f77b4", label="multipliers busy")
+    left.barh(
+        rows, np.where(is_linear, stalls, 0) / million, left=np.where(is_linear, cycles - stalls, 0) / million,
+        color="#d62728", label="multipliers wait (memory, encoder, results)",
+    )  # fmt: skip
+    left.barh(rows, np.where(is_linear, 0, cycles) / million, color="#2ca02c", label="vector unit")
+    left.set(xlabel="million cycles per image, all steps (emulated)")
+    left.legend(fontsize=7)
+    right.barh(rows, megabytes / profile["samples"], color="#7f7f7f")
+    right.set(xlabel="MB of DRAM traffic per image, all steps (counted)")
+    _name_rows(left, [each["name"] for each in operations])
+    left.set_ylim(len(operations) - 0.5, -0.5)
+    save(figure, path)
+
+
+def _name_rows(axis: Any, names: list[str]) -> None:
+    axis.set_yticks(range(len(names)), [name[-40:] for name in names], fontsize=5)
+
+
+# ------------------------------------------------------------------------------------------------------ comparison
+
+
+def draw_designs(comparisons: list[dict[str, Any]], path: Path) -> None:
+    """Ditto's figures 13 and 14: speed, DRAM traffic and energy of every design against the dense array of equal resources."""
+    figure = Figure(figsize=(11, 3.4))
+    axes = figure.subplots(1, 3)
+    names = [design["name"] for design in comparisons[0]["designs"]]
+    width = 0.8 / len(comparisons)
+    for index, data in enumerate(comparisons):
+        designs, baseline = data["designs"], data["designs"][0]
+        series = (
+            [design["speedup"] for design in designs],
+            [design["dram_bytes_per_image"] / baseline["dram_bytes_per_image"] for design in designs],
+            [design["energy_uj_per_image"]["total"] / baseline["energy_uj_per_image"]["total"] for design in designs],
+        )
+        label = f"{data.get('model', '')} {data['configuration']['board']}".strip()
+        for axis, values in zip(axes, series, strict=True):
+            axis.bar(np.arange(len(names)) + index * width, values, width, label=label)
+    for axis, title in zip(axes, ("speedup (emulated)", "DRAM bytes (counted)", "energy (estimated)"), strict=True):
+        axis.axhline(1, color="black", lw=0.6)
+        axis.set_xticks(np.arange(len(names)) + 0.4 - width / 2, names, rotation=40, ha="right", fontsize=8)
+        axis.set_title(f"{title}, itc = 1", fontsize=9)
+    axes[0].legend(fontsize=7)
+    save(figure, path)
+
+
+def draw_sweep(results: list[dict[str, Any]], path: Path) -> None:
+    """Speedups over the dense array of the same bandwidth."""
+    figure = Figure(figsize=(6.5, 3.8))
+    axis = figure.subplots()
+    bandwidths = [data["configuration"]["dram_gb_per_s"] for data in results]
+    for index, design in enumerate(results[0]["designs"]):
+        speedups = [data["designs"][index]["speedup"] for data in results]
+        axis.plot(bandwidths, speedups, marker="o", ms=3, label=design["name"])
+    axis.set(xlabel="DRAM bandwidth (GB/s)", ylabel="speedup over itc (emulated)", xscale="log", ylim=(0, None))
+    axis.legend(fontsize=7)
+    save(figure, path)

@@ -1,8 +1,9 @@
 """Costs of architectures without weights: their operands are borrowed from a quantized model's run, so figures are *modelled*.
 
 Every linear operator of the architecture takes the codes of the lender's most alike operator (same kind, nearest resolution,
-then nearest depth, then of the same name) at a step and at the one before. Pixels are mirrored to the size that is needed and channels repeated in a
-random order, the same in both steps, so zeros stay where values do not change and lanes are as unevenly filled as the lender's.
+then nearest depth, then of the same name) at a step and at the one before. Pixels are mirrored to the size that is needed and
+channels repeated in a random order, the same in both steps, so zeros stay where values do not change and lanes are as unevenly
+filled as the lender's.
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ class HardwareConfig:
 
     ``cores`` work on different output pixels or tokens; each multiplies one digit per lane and cycle with ``oc_tile``
     weights. ``sample_groups`` samples advance in lockstep and share each weight fetch, ``channel_groups`` parts of a
-    convolution overlap with the GroupNorm after it (Diff-Acc's group-wise parallelism).
+    convolution overlap with the GroupNorm after it (Diff-Acc's group-wise parallelism). With 2 ``batch_parts`` the halves of a
+    batch take turns on the linear and the vector unit where that pays (``host/turns.py``), instead of channel groups.
 
     Buffers: ``digit_depth`` entries in each lane's list, ``positions`` encoded input pixels and ``accumulator_depth`` sums of
     ``oc_tile`` per core; ``weight_depth`` words of ``oc_tile`` weights per lane; ``row_bytes`` of a pixel's values or a row of
@@ -37,6 +38,7 @@ class HardwareConfig:
     bus_bits: int = 128
     sample_groups: int = 16
     channel_groups: int = 4
+    batch_parts: int = 2
     digit_depth: int = 1024
     positions: int = 256
     accumulator_depth: int = 64
@@ -55,6 +57,8 @@ class HardwareConfig:
                 raise ValueError(f"found {field.name} = {value!r}, expected a whole number, at least 1")
         if self.bus_bits not in (32, 64, 128):
             raise ValueError(f"found bus_bits = {self.bus_bits}, expected 32, 64 or 128 (a Zynq HP port)")
+        if self.batch_parts > 2:
+            raise ValueError(f"found batch_parts = {self.batch_parts}, expected 1 or 2")
         if self.oc_tile % 2 or self.oc_tile % self.bus_bytes:
             raise ValueError(
                 f"found oc_tile = {self.oc_tile}, expected an even multiple of the bus's {self.bus_bytes} bytes"

@@ -43,7 +43,9 @@ class Flag(IntFlag):
     CONSTANT_OTHER = (
         1024  # the second operand of SCORES or MIX is the same in every step: only the first one's differences count
     )
-    FOLLOWS = 2048  # a convolution whose operand another one, its leader, keeps for it: see host/flow.py
+    FOLLOWS = 2048  # takes the reference that its leader takes, another descriptor before it: see host/flow.py
+    SHARES_OPERAND = 4096  # another convolution keeps the operand for this one
+    PAIRED = 8192  # of the linear unit's work: the next descriptor, the vector unit's, runs at the same time
 
 
 class Region(IntEnum):
@@ -158,7 +160,11 @@ SCALAR_FIELDS = (
 )
 
 COUNTER_FIELDS = (
-    Field("cycles", "<u8", "of the descriptor, all units overlapped as they are in the kernels"),
+    Field(
+        "cycles",
+        "<u8",
+        "of the descriptor, all units overlapped as they are in the kernels; of the second one of a pair what it adds",
+    ),
     Field("compute_cycles", "<u8", "iterations of the multipliers' loop, of all cores"),
     Field("tap_cycles", "<u8", "iterations of the loop over kernel taps, of all cores"),
     Field("encode_cycles", "<u8", "iterations of the encoders, of all cores"),

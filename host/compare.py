@@ -68,7 +68,7 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Work:
-    """What the designs are compared on: a program's shapes, and counter records [steps, operations] of each execution flow.
+    """What the designs are compared on: a program's shapes, and counter records [steps, layers] of each execution flow.
 
     ``images`` come of the program's batch, which with guidance is twice as large.
     """
@@ -120,7 +120,8 @@ def compare_architecture(
     program = lay_out(graph, tables, config, images * architecture.samples)
     last = artefact.graph.steps - 1
     lender = Lender(artefact, config, tuple(sorted({1, max(last // 2, 1), last})), seed)
-    work = Work(program, images, counters_of_flows(program, lender, progress))
+    counters = counters_of_flows(program, lender, progress)
+    work = Work(program, images, {flow: program.by_layer(each) for flow, each in counters.items()})
     return {
         "kind": "modelled",
         "architecture": asdict(architecture),
@@ -154,8 +155,8 @@ def _compared(work: Work, tables: Tables) -> dict[str, Any]:
 def _designs(work: Work, tables: Tables) -> Iterator[Design]:
     program, config = work.program, work.program.config
     nodes = set(program.graph.linear_nodes)
-    linear = np.array([operation.first in nodes for operation in program.operations])
-    constant = np.array([operation.name in program.flow.constant for operation in program.operations])
+    linear = np.array([layer.first in nodes for layer in program.layers])
+    constant = np.array([layer.name in program.flow.constant for layer in program.layers])
     for name, cores, sign_mask, assumes in (
         (
             BASELINE,
@@ -172,8 +173,8 @@ def _designs(work: Work, tables: Tables) -> Iterator[Design]:
         ),
     ):
         modelled = config.modelled(cores=cores)
-        descriptors = lay_out(program.graph, tables, modelled, program.batch).descriptors
-        step = CycleModel(modelled, descriptors).dense(sign_mask)
+        dense = lay_out(program.graph, tables, modelled, program.batch)
+        step = dense.by_layer(CycleModel(modelled, dense.descriptors).dense(sign_mask))
         counters = np.stack([step] * program.graph.steps)
         counters[1:, constant] = np.zeros((), COUNTERS)
         yield _design(name, assumes, cores, counters, linear, work.images, config, 5 if sign_mask else 8, cores)

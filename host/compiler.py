@@ -35,11 +35,12 @@ from ..hls.graph import (
     Tensor,
     Upsample,
 )
-from ..hls.isa import COUNTERS, DESCRIPTOR, SCALARS, Flag, Opcode, Reference, Region
+from ..hls.isa import COUNTER_NAMES, COUNTERS, DESCRIPTOR, SCALARS, Flag, Opcode, Reference, Region
 from ..hls.packing import pack_weights, packed_size
-from ..hls.plan import CannotPlan, Plan, ProductShape, plan_product
+from ..hls.plan import CannotPlan, Plan, ProductShape, estimated_cycles, plan_product
 from ..hls.spatial import Chains, chains_of
 from .flow import StaticFlow, analyse
+from .turns import take_turns
 
 ACTIVATIONS: dict[type[Node], Flag] = {SiLU: Flag.SILU, GELU: Flag.GELU, ReLU: Flag.RELU}
 ALIGNMENT = 64  # one burst of four 128-bit beats
@@ -59,10 +60,18 @@ class Placement:
 
 @dataclass(frozen=True)
 class Operation:
-    """One descriptor and the graph nodes that it runs; the last one names its result."""
+    """One descriptor: the graph nodes that it runs, of which the last one names its result, for some samples of the batch.
+
+    ``index`` of the descriptor, ``layer`` of the operation in a step, ``turn`` in which it runs; ``paired``: with the next one.
+    """
 
     nodes: tuple[Node, ...]
     index: int
+    layer: int
+    first_sample: int = 0
+    samples: int = 0
+    turn: int = 0
+    paired: bool = False
 
     @property
     def name(self) -> str:
@@ -71,6 +80,10 @@ class Operation:
     @property
     def first(self) -> Node:
         return self.nodes[0]
+
+    @property
+    def is_linear(self) -> bool:
+        return isinstance(self.first, (Convolution, MatMul))
 
 
 @dataclass(frozen=True)
@@ -97,6 +110,21 @@ class Program:
         """Index of the operation whose entry of Defo's table each operation shares, int64 [operations]."""
         return self.descriptors["leader"].astype(np.int64)
 
+    @property
+    def layers(self) -> tuple[Operation, ...]:
+        """The operations of a step, each once: those of the batch's first samples."""
+        first = [operation for operation in self.operations if operation.first_sample == 0]
+        return tuple(sorted(first, key=lambda operation: operation.layer))
+
+    def by_layer(self, records: np.ndarray) -> np.ndarray:
+        """Counter records [..., operations] summed over the parts of a batch, [..., layers]. Defo's table is that of leaders."""
+        result = records[..., [operation.index for operation in self.layers]].copy()
+        for operation in self.operations:
+            if operation.first_sample:
+                for name in COUNTER_NAMES:
+                    result[name][..., operation.layer] += records[name][..., operation.index]
+        return result
+
     def operation_of(self, node_name: str) -> Operation:
         return next(op for op in self.operations if any(node.name == node_name for node in op.nodes))
 
@@ -109,7 +137,7 @@ def compile_program(graph: Graph, tables: Tables, config: HardwareConfig, batch:
         fitting = bisect.bisect_right(
             range(1, batch),
             available,
-            key=lambda less: sum(region_sizes(graph, tables, config, program.operations, less).values()),
+            key=lambda less: sum(lay_out(graph, tables, config, less).sizes.values()),
         )
         raise DoesNotFit(
             f"a batch of {batch} needs {sum(sizes.values()) / 2**20:.0f} MiB, but {config.board} has {available >> 20} MiB of "
@@ -122,27 +150,83 @@ def lay_out(graph: Graph, tables: Tables, config: HardwareConfig, batch: int) ->
     """The program without its packed weights, for the cost models: nothing of the tables is read but their shapes."""
     if batch < 1:
         raise ValueError(f"found a batch of {batch}, expected at least 1")
-    operations, flow = fuse(graph), analyse(graph, tables)
-    sizes = region_sizes(graph, tables, config, operations, batch)
-    overlaps = overlapping(graph, operations, config, flow)
-    placements, _ = place_tensors(graph, operations, batch, overlaps, flow)
-    _check_rows(graph, operations, config)
-    plans = {
-        node.name: tuple(
-            plan_product(config, shape, node.name) for shape in _product_shapes(graph, node, placements, batch)
-        )
-        for node in graph.linear_nodes
-    }
-    weight_offsets, _ = _place_weights(graph, tables, config)
+    layers, flow = fuse(graph), analyse(graph, tables)
+    _check_rows(graph, layers, config)
+    homes = find_homes(graph, layers)
+    operations, plans = arrange(graph, config, layers, homes, batch)
+    in_parts = any(operation.first_sample for operation in operations)
+    overlaps = {} if in_parts else overlapping(graph, operations, config, flow)
+    placements, activations = place_tensors(graph, operations, homes, batch, overlaps, flow)
+    weight_offsets, weights = _place_weights(graph, tables, config)
     parameters = ParameterLayout.build(graph, tables, operations, batch, flow)
-    state, _ = _place_state(graph, batch, flow)
+    state, state_size = _place_state(graph, batch, flow)
+    sizes = {
+        Region.PROGRAM: len(operations) * DESCRIPTOR.itemsize,
+        Region.WEIGHTS: weights,
+        Region.PARAMETERS: parameters.size,
+        Region.ACTIVATIONS: activations,
+        Region.STATE: state_size,
+        Region.COUNTERS: len(operations) * COUNTERS.itemsize,
+    }
     descriptors = np.zeros(len(operations), DESCRIPTOR)
-    encoder = _Encoder(graph, batch, placements, weight_offsets, parameters, state, plans, operations, flow)
+    encoder = _Encoder(graph, placements, weight_offsets, parameters, state, plans, operations, flow)
     for operation in operations:
         encoder.encode(operation, descriptors[operation.index])
         descriptors[operation.index]["channel_groups"] = overlaps.get(operation.index, 0)
     nothing = np.zeros(0, np.uint8)
     return Program(graph, config, batch, operations, descriptors, nothing, parameters, placements, sizes, flow)
+
+
+Plans = Mapping[str, tuple[Plan, ...]]
+
+
+def arrange(
+    graph: Graph, config: HardwareConfig, layers: tuple[Operation, ...], homes: Homes, batch: int
+) -> tuple[tuple[Operation, ...], Plans]:
+    """The operations of a whole batch one after the other, or of its halves in turns if that is estimated to take less time."""
+    whole = _plan(graph, config, homes, batch)
+    one_by_one = tuple(dataclasses.replace(layer, samples=batch, turn=layer.index) for layer in layers)
+    if batch == 1 or config.batch_parts == 1:
+        return one_by_one, whole
+    half = -(-batch // 2)
+    plans = _plan(graph, config, homes, half)
+    alone = sum(_estimated_cycles(graph, config, layer, whole, homes, batch) for layer in layers)
+    cycles = [_estimated_cycles(graph, config, layer, plans, homes, half) for layer in layers]
+    turns, together = take_turns(cycles, [layer.is_linear for layer in layers])
+    if together >= alone:
+        return one_by_one, whole
+    operations: list[Operation] = []
+    for turn, units in enumerate(turns):
+        work = [unit for unit in (units.linear, units.vector) if unit is not None]
+        for position, (layer, part) in enumerate(work):
+            first, samples = (half, batch - half) if part else (0, half)
+            paired = position == 0 and len(work) == 2
+            operations.append(Operation(layers[layer].nodes, len(operations), layer, first, samples, turn, paired))
+    return tuple(operations), plans
+
+
+def _plan(graph: Graph, config: HardwareConfig, homes: Homes, samples: int) -> Plans:
+    return {
+        node.name: tuple(
+            plan_product(config, shape, node.name) for shape in _product_shapes(graph, node, homes, samples)
+        )
+        for node in graph.linear_nodes
+    }
+
+
+def _estimated_cycles(
+    graph: Graph, config: HardwareConfig, layer: Operation, plans: Plans, homes: Homes, samples: int
+) -> float:
+    """Roughly, to order operations by: of a vector operation the beats that it reads, or its passes."""
+    node = layer.first
+    if isinstance(node, (Convolution, MatMul)):
+        shape, plan = _product_shapes(graph, node, homes, samples)[0], plans[node.name][0]
+        instances = 1 if isinstance(node, Convolution) else samples * node.heads
+        return instances * estimated_cycles(config, shape, plan)
+    read = sum(graph.tensors[name].size * graph.tensors[name].dtype.itemsize for name in node.inputs)
+    result = graph.tensors[layer.name]
+    passes = {GroupNorm: 2, LayerNorm: 2, Softmax: 3}.get(type(node), 1)
+    return samples * max(passes * read, result.size * result.dtype.itemsize) / config.bus_bytes
 
 
 def _check_rows(graph: Graph, operations: tuple[Operation, ...], config: HardwareConfig) -> None:
@@ -157,22 +241,6 @@ def _check_rows(graph: Graph, operations: tuple[Operation, ...], config: Hardwar
                     f"{operation.name}: {name} has rows of {needed} bytes, but {config.board} has row_bytes = "
                     f"{config.row_bytes}; use a configuration with larger buffers"
                 )
-
-
-def region_sizes(
-    graph: Graph, tables: Tables, config: HardwareConfig, operations: tuple[Operation, ...], batch: int
-) -> dict[Region, int]:
-    """Bytes of each memory region for ``batch`` samples."""
-    flow = analyse(graph, tables)
-    overlaps = overlapping(graph, operations, config, flow)
-    return {
-        Region.PROGRAM: len(operations) * DESCRIPTOR.itemsize,
-        Region.WEIGHTS: _place_weights(graph, tables, config)[1],
-        Region.PARAMETERS: ParameterLayout.build(graph, tables, operations, batch, flow).size,
-        Region.ACTIVATIONS: place_tensors(graph, operations, batch, overlaps, flow)[1],
-        Region.STATE: _place_state(graph, batch, flow)[1],
-        Region.COUNTERS: len(operations) * COUNTERS.itemsize,
-    }
 
 
 def fuse(graph: Graph) -> tuple[Operation, ...]:
@@ -193,7 +261,7 @@ def fuse(graph: Graph) -> tuple[Operation, ...]:
             chains[node.name] = [node]
     order = {node.name: position for position, node in enumerate(graph.nodes)}
     sorted_chains = sorted(chains.values(), key=lambda chain: order[chain[0].name])
-    return tuple(Operation(tuple(chain), index) for index, chain in enumerate(sorted_chains))
+    return tuple(Operation(tuple(chain), index, index) for index, chain in enumerate(sorted_chains))
 
 
 def _may_follow(chain: list[Node], node: Node) -> bool:
@@ -227,13 +295,23 @@ def overlapping(
     return result
 
 
-def place_tensors(
-    graph: Graph, operations: tuple[Operation, ...], batch: int, overlaps: dict[int, int], flow: StaticFlow
-) -> tuple[dict[str, Placement], int]:
-    """Memory of all tensors that exist between operations. Parts of a concatenation become slices of its buffer."""
-    stored = {graph.input} | {operation.name for operation in operations}
+@dataclass(frozen=True)
+class Homes:
+    """Of each tensor in memory its buffer and first channel there, and the channels of each buffer."""
+
+    buffers: Mapping[str, tuple[str, int]]
+    widths: Mapping[str, int]
+
+    def pitch(self, name: str) -> int:
+        """Elements from pixel to pixel."""
+        return self.widths[self.buffers[name][0]]
+
+
+def find_homes(graph: Graph, layers: tuple[Operation, ...]) -> Homes:
+    """Parts of a concatenation become slices of its buffer."""
+    stored = {graph.input} | {operation.name for operation in layers}
     stored |= {graph.context} if graph.context else set()
-    home = {name: (name, 0) for name in stored}  # tensor -> (buffer, first channel)
+    home = {name: (name, 0) for name in stored}
     widths = {name: graph.tensors[name].shape[2] for name in stored}
     for node in graph.nodes:
         if isinstance(node, Concat):
@@ -245,6 +323,19 @@ def place_tensors(
                     raise ValueError(f"{node.name}: {source} is part of two concatenations, which is not supported")
                 home[source] = (node.name, channel)
                 channel += graph.tensors[source].shape[2]
+    return Homes(home, widths)
+
+
+def place_tensors(
+    graph: Graph,
+    operations: tuple[Operation, ...],
+    homes: Homes,
+    batch: int,
+    overlaps: dict[int, int],
+    flow: StaticFlow,
+) -> tuple[dict[str, Placement], int]:
+    """Memory of all tensors that exist between operations, for the whole batch."""
+    home, widths = homes.buffers, homes.widths
     intervals = _lifetimes(graph, operations, home, overlaps, flow)
     sizes = {
         buffer: batch
@@ -263,10 +354,10 @@ def place_tensors(
 
 
 def _lifetimes(
-    graph: Graph, operations: tuple[Operation, ...], home: dict[str, tuple[str, int]], overlaps: dict[int, int],
+    graph: Graph, operations: tuple[Operation, ...], home: Mapping[str, tuple[str, int]], overlaps: dict[int, int],
     flow: StaticFlow,
 ) -> dict[str, tuple[int, int]]:  # fmt: skip
-    """First and last operation at which each buffer holds something; input, output and what never changes live throughout.
+    """First and last turn in which each buffer holds something; input, output and what never changes live throughout.
 
     The operand of a convolution that overlaps with the next operation is read until that one ends.
     """
@@ -280,8 +371,8 @@ def _lifetimes(
     touch(graph.input, -1)
     for operation in operations:
         for source in operation.first.inputs:
-            touch(source, operation.index + (operation.index in overlaps))
-        touch(operation.name, operation.index)
+            touch(source, operation.turn + (operation.index in overlaps))
+        touch(operation.name, operation.turn)
     touch(graph.output, len(operations))
     for name in flow.constant & home.keys():
         touch(name, -1)
@@ -314,13 +405,11 @@ def align(offset: int) -> int:
     return -(-offset // ALIGNMENT) * ALIGNMENT
 
 
-def _product_shapes(
-    graph: Graph, node: Convolution | MatMul, placements: dict[str, Placement], batch: int
-) -> tuple[ProductShape, ...]:
+def _product_shapes(graph: Graph, node: Convolution | MatMul, homes: Homes, batch: int) -> tuple[ProductShape, ...]:
     """What a linear node multiplies: one product, or the two of an attention product with differences, per sample and head."""
     source, output = graph.tensors[node.inputs[0]], graph.tensors[node.name]
     if isinstance(node, Convolution):
-        dense = placements[source.name].pitch == source.shape[2]
+        dense = homes.pitch(source.name) == source.shape[2]
         extra = _chains(graph, node).extra_columns
         return (
             ProductShape(
@@ -438,11 +527,11 @@ class ParameterLayout:
                 (conditional if node.conditional else shared).extend((f"{node.name}.gain", f"{node.name}.offset"))
         vectors: dict[str, int] = {}
         shared_size = align(len(operations) * SCALARS.itemsize)
-        for name in shared:
+        for name in dict.fromkeys(shared):
             vectors[name] = shared_size
             shared_size = align(shared_size + tables[name][0].nbytes)
         stride = 0
-        for name in conditional:
+        for name in dict.fromkeys(conditional):  # parts of a batch have the same
             vectors[name] = shared_size + stride
             stride = align(stride + tables[name][0, 0].nbytes)
         return ParameterLayout(graph, tables, operations, batch, vectors, shared_size, stride, flow)
@@ -503,12 +592,11 @@ class ParameterLayout:
 @dataclass(frozen=True)
 class _Encoder:
     graph: Graph
-    batch: int
     placements: dict[str, Placement]
     weight_offsets: dict[str, int]
     parameters: ParameterLayout
     state: dict[str, StatePlace]
-    plans: dict[str, tuple[Plan, ...]]
+    plans: Plans
     operations: tuple[Operation, ...]
     flow: StaticFlow
 
@@ -516,17 +604,18 @@ class _Encoder:
         node, output = operation.first, self.graph.tensors[operation.name]
         source = self.graph.tensors[node.inputs[0]]
         record["opcode"], record["flags"] = self._opcode(operation), self._flags(operation, source, output)
-        record["batch"], record["node"], record["leader"] = self.batch, operation.index, self._leader(operation)
+        record["batch"], record["node"], record["leader"] = operation.samples, operation.index, self._leader(operation)
         record["scalars"] = operation.index * SCALARS.itemsize
-        record["input"], record["input_pitch"] = self._place(source)
-        record["output"], record["output_pitch"] = self._place(output)
+        first = operation.first_sample
+        record["input"], record["input_pitch"] = self._place(source, first)
+        record["output"], record["output_pitch"] = self._place(output, first)
         record["height"], record["width"], record["channels"] = source.shape
         record["output_height"], record["output_width"], record["output_channels"] = output.shape
         record["sample_stride"] = self.parameters.sample_stride
         if len(node.inputs) > 1:
-            record["other"], record["other_pitch"] = self._place(self.graph.tensors[node.inputs[1]])
+            record["other"], record["other_pitch"] = self._place(self.graph.tensors[node.inputs[1]], first)
         if isinstance(node, (Convolution, MatMul)):
-            self._encode_linear(node, record)
+            self._encode_linear(node, first, record)
         if isinstance(node, Convolution):
             self._encode_convolution(node, record)
         elif isinstance(node, MatMul):
@@ -540,20 +629,32 @@ class _Encoder:
         for fused in operation.nodes:
             if isinstance(fused, (SiLU, GELU)):
                 record["activation_bits"] = fused.fraction_bits
+        if getattr(node, "conditional", False):
+            of_samples = ("vector0",) if isinstance(node, Convolution) else ("vector0", "vector1")
+            for name in of_samples:
+                record[name] += first * self.parameters.sample_stride
 
     def _leader(self, operation: Operation) -> int:
+        """The same operation, or that of its leader, of the batch's first samples."""
+        if not operation.is_linear:
+            return operation.index
         leader = self.flow.leaders.get(operation.first.name, operation.first.name)
-        return next(op.index for op in self.operations if op.first.name == leader)
+        return next(op.index for op in self.operations if op.first.name == leader and op.first_sample == 0)
 
-    def _place(self, tensor: Tensor) -> tuple[int, int]:
+    def _place(self, tensor: Tensor, first_sample: int) -> tuple[int, int]:
         placement = self.placements[tensor.name]
-        return placement.offset, placement.pitch
+        height, width, _ = tensor.shape
+        of_sample = height * width * placement.pitch * tensor.dtype.itemsize
+        return placement.offset + first_sample * of_sample, placement.pitch
 
-    def _encode_linear(self, node: Convolution | MatMul, record: np.void) -> None:
+    def _encode_linear(self, node: Convolution | MatMul, first_sample: int, record: np.void) -> None:
         place = self.state[node.name]
-        record["state_accumulators"] = place.accumulators
-        for name, offset, span in zip(("state_input", "state_other"), place.operands, place.spans, strict=False):
-            record[name], record[f"{name}_span"] = offset, span
+        record["state_accumulators"] = place.accumulators + 4 * first_sample * self.graph.tensors[node.name].size
+        for name, source, offset, span in zip(
+            ("state_input", "state_other"), node.inputs, place.operands, place.spans, strict=False
+        ):
+            record[name] = offset + first_sample * self.graph.tensors[source].size
+            record[f"{name}_span"] = span
         for prefix, resident, plan in zip(
             ("", "other_"), (Flag.RESIDENT, Flag.OTHER_RESIDENT), self.plans[node.name], strict=False
         ):
@@ -599,8 +700,11 @@ class _Encoder:
             if getattr(node, "conditional", False):
                 flags |= Flag.CONDITIONAL
         first = operation.first
-        if first.name in self.flow.leaders:
+        flags |= Flag.PAIRED if operation.paired else Flag(0)
+        if self._leader(operation) != operation.index:
             flags |= Flag.FOLLOWS
+        if first.name in self.flow.leaders:
+            flags |= Flag.SHARES_OPERAND
         if isinstance(first, MatMul) and first.inputs[1] in self.flow.constant:
             flags |= Flag.CONSTANT_OTHER
         flags |= Flag.CODE_OUTPUT if output.kind == CODE else Flag(0)

@@ -61,7 +61,7 @@ def convolution_product(d: Mapping[str, int], scalars: np.void) -> Product:
         previous=previous,
         kept_pitch=d["channels"],
         difference=scalars["reference"] == Reference.PREVIOUS_STEP,
-        keep_input=bool(scalars["keep_state"]) and not flags & Flag.FOLLOWS,
+        keep_input=bool(scalars["keep_state"]) and not flags & Flag.SHARES_OPERAND,
         layout=PACKED,
         weights=np.array([d["weights"]]),
         weight_pitch=0,
@@ -254,7 +254,7 @@ class CycleModel:
         return self._models[key]
 
     def _total_cycles(self, records: np.ndarray, fetch: Array) -> Array:
-        """With the fetching of descriptors and DRAM's bandwidth, which a convolution and the GroupNorm it overlaps with share."""
+        """With the fetching of descriptors and DRAM's bandwidth, which operations that overlap share."""
         cycles = records["cycles"].astype(np.int64) + fetch
         traffic = np.sum([records[name] for name in (*READ_BEATS, *WRITTEN_BEATS)], axis=0).astype(np.int64)
         last = np.zeros_like(cycles)
@@ -264,10 +264,19 @@ class CycleModel:
                 cycles[index] += fetch[index + 1] + last[index]
                 traffic[index] += traffic[index + 1]
                 cycles[index + 1] = traffic[index + 1] = 0
-        dram = -(-(traffic * self.config.bus_bytes * 1000) // self.config.dram_bytes_per_kilocycle)
-        total = np.maximum(cycles, dram) - last + START_CYCLES
+        total = np.maximum(cycles, self._dram_cycles(traffic)) - last + START_CYCLES
         total[1:] += last[:-1]
+        for index, d in enumerate(self.descriptors):
+            if d["flags"] & Flag.PAIRED:  # the second one's cycles are those that it adds
+                own = (records["cycles"][pair := slice(index, index + 2)]).astype(np.int64)
+                both = np.array([own.max() + fetch[pair].sum()])
+                whole = np.maximum(both, self._dram_cycles(traffic[pair].sum(keepdims=True)))[0] + START_CYCLES
+                total[index + 1] = whole - total[index]
         return total
+
+    def _dram_cycles(self, traffic: Array) -> Array:
+        """That DRAM needs at least for beats of all ports."""
+        return -(-(traffic * self.config.bus_bytes * 1000) // self.config.dram_bytes_per_kilocycle)
 
     def _vector_counts(self, index: int, d: Mapping[str, int]) -> Counts:
         if index not in self._vector:

@@ -258,7 +258,7 @@ class Session:
         return np.clip(np.rint(context / self.artefact.scales[name][0]), *CODE_RANGE)
 
     def counters(self) -> np.ndarray:
-        """Counter records of the last step, one per operation (a copy). Followers show their leader's entry of Defo's table."""
+        """Counter records of the last step, one per descriptor (a copy). Followers show their leader's entry of Defo's table."""
         self.buffers[Region.COUNTERS].invalidate()
         count = len(self.program.operations)
         records = self.buffers[Region.COUNTERS].data[: count * COUNTERS.itemsize].view(COUNTERS).copy()
@@ -267,10 +267,10 @@ class Session:
         return records
 
     def record(self, counted: list[np.ndarray]) -> Record:
-        """The counter records of all steps of this batch, with the names of the operations."""
-        operations = self.program.operations
-        names, modules = tuple(op.name for op in operations), tuple(op.first.module for op in operations)
-        return Record(names, modules, np.stack(counted), self.program.batch)
+        """The counter records of all steps of this batch, summed over its parts, with the names of the layers."""
+        layers = self.program.layers
+        names, modules = tuple(layer.name for layer in layers), tuple(layer.first.module for layer in layers)
+        return Record(names, modules, self.program.by_layer(np.stack(counted)), self.program.batch)
 
     def codes(self, name: str) -> np.ndarray:
         """A copy of a tensor that is in memory after the step, [B, H, W, C]; others may have overwritten it."""

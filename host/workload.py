@@ -52,7 +52,7 @@ class Lender:
             )
         self.graph, self.random = artefact.graph, np.random.default_rng(seed)
         seen: dict[int, dict[str, Operands]] = {step: {} for last in steps for step in (last - 1, last)}
-        device = EmulatorDevice(config, counting=False)
+        device = EmulatorDevice(config.modelled(batch_parts=1), counting=False)  # whole batches in turn
         model = Model(artefact, device)
         names = [operation.first.name for operation in model.session(LENT_SAMPLES).program.operations]
         first = self.graph.linear_nodes[0].name
@@ -183,7 +183,7 @@ def _encode(program: Program, lender: Lender, transition: Transition) -> dict[Re
         else:
             counted = _count_product(program, operation.index, node, before, now)
         for reference, encoded in counted.items():
-            found[reference][operation.index] = [_repeated(each, program.batch) for each in encoded]
+            found[reference][operation.index] = [_repeated(each, operation.samples) for each in encoded]
     return found
 
 

@@ -26,9 +26,11 @@ struct Controller {
             Counters record = {}, next_record = {};
             if (!fetch(program, parameters, i, d, s, record)) return i + 1;
             const bool overlapped = d.opcode == CONVOLUTION && d.channel_groups > 1 && i + 1 < count;
-            if (overlapped) {
+            const bool paired = (d.flags & FLAG_PAIRED) && i + 1 < count, both = overlapped || paired;
+            if (both) {
                 ++i;
-                if (!fetch(program, parameters, i, next, next_scalars, next_record) || next.opcode != GROUP_NORM) return i + 1;
+                if (!fetch(program, parameters, i, next, next_scalars, next_record)) return i + 1;
+                if (overlapped ? next.opcode != GROUP_NORM : next.opcode <= MIX) return i + 1;
             }
             const bool is_linear = d.opcode <= MIX && !s.skip, follows = d.flags & FLAG_FOLLOWS;
             const int asked = s.reference;
@@ -39,35 +41,47 @@ struct Controller {
                 record.cycles += record.parameter_beats - before;
                 Defo<C>::decide(entry, follows, s);
             }
-            count_t cycles = record.cycles + next_record.cycles, last = 0, lean_cycles = cycles, keeping_beats = 0;
-            const int steps = s.skip ? 0 : Steps<C>::count(d, s, overlapped);
-        run_steps:
-            for (int step = 0; step < steps; ++step) {
+            count_t cycles = record.cycles, lean_cycles = record.cycles, keeping_beats = 0, pair_cycles = 0, last = 0;
+            if (overlapped) cycles = lean_cycles = record.cycles + next_record.cycles;
+            const int steps = Steps<C>::count(d, s, overlapped), stages = overlapped ? steps : 1;
+        run_stages:
+            for (int stage = 0; stage < stages; ++stage) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 8
                 LinearCounters linear = {};
                 VectorCounters vector = {};
+                const int first = overlapped ? stage : 0, end = overlapped ? stage + 1 : steps;
                 run_units(weights, parameters, affine, activations, activations_out, values, values_out, state, state_out, sums,
-                          sums_out, Steps<C>::at(d, s, next, next_scalars, overlapped, step), buffers, linear, vector);
+                          sums_out, d, s, next, next_scalars, overlapped, paired, first, end, buffers, linear, vector);
                 add(record, linear);
-                add(overlapped ? next_record : record, vector);
-                cycles += linear.cycles > vector.cycles ? linear.cycles : vector.cycles;
-                lean_cycles += linear.lean_cycles > vector.cycles ? linear.lean_cycles : vector.cycles;
+                add(both ? next_record : record, vector);
+                const count_t slower = linear.cycles > vector.cycles ? linear.cycles : vector.cycles;
+                cycles += paired ? linear.cycles : slower;
+                lean_cycles += !paired && vector.cycles > linear.lean_cycles ? vector.cycles : linear.lean_cycles;
                 keeping_beats += linear.keeping_beats;
+                if (paired) pair_cycles = record_fetch(record, linear) + record_fetch(next_record, vector) + slower;
                 if (overlapped) last = vector.cycles;
             }
-            // The last group's normalization overlaps with nothing; its cycles are the GROUP_NORM's.
-            const count_t beats = traffic(record) + traffic(next_record);
-            record.cycles = dram_cycles(cycles, beats) - last + START_CYCLES;
+            // In channel groups the last group's normalization overlaps with nothing; its cycles are the GROUP_NORM's. Of a pair
+            // the second one's cycles are those that it adds.
+            const count_t beats = traffic(record), both_beats = beats + traffic(next_record);
+            record.cycles = dram_cycles(cycles, paired ? beats : both_beats) - last + START_CYCLES;
             next_record.cycles = last + START_CYCLES;
+            if (paired) next_record.cycles = dram_cycles(pair_cycles, both_beats) + START_CYCLES - record.cycles;
             store_counters(counters, d.node, record);
             if (is_linear) {
-                const count_t lean = dram_cycles(lean_cycles, beats - keeping_beats) - last + START_CYCLES;
+                const count_t lean = dram_cycles(lean_cycles, (paired ? beats : both_beats) - keeping_beats) - last + START_CYCLES;
                 Defo<C>::record(entry, follows, asked, s, record.cycles, lean);
                 Defo<C>::store(counters, d.leader, entry);
             }
-            if (overlapped) store_counters(counters, next.node, next_record);
+            if (both) store_counters(counters, next.node, next_record);
         }
         return 0;
+    }
+
+    // What fetching a descriptor took, of a record to which its unit's cycles have been added.
+    template <class UnitCounters>
+    static count_t record_fetch(const Counters& record, const UnitCounters& unit) {
+        return record.cycles - unit.cycles;
     }
 
     // A descriptor and its scalars; false, with no scalars read, where its opcode is none.
@@ -96,35 +110,47 @@ struct Controller {
 
     // ------------------------------------------------------------------------------------------------- units
 
-    // The only place where either unit is called, so that there is one of each.
+    // The only place where either unit is called, so that there is one of each. Steps [first, end) of the linear unit, and the
+    // vector unit's of the first.
     static void run_units(const word* weights, const word* parameters, const word* affine, const word* activations,
                           word* activations_out, const word* values, word* values_out, const word* state, word* state_out,
-                          const word* sums, word* sums_out, const Step& step, LinearBuffers<C>& buffers, LinearCounters& linear,
-                          VectorCounters& vector) {
+                          const word* sums, word* sums_out, const Descriptor& d, const Scalars& s, const Descriptor& next,
+                          const Scalars& next_scalars, bool overlapped, bool paired, int first, int end,
+                          LinearBuffers<C>& buffers, LinearCounters& linear, VectorCounters& vector) {
 #pragma HLS DATAFLOW
-        run_linear(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, step, buffers, linear);
-        run_vector(affine, values, values_out, step, vector);
+        run_linear(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, d, s, next, next_scalars,
+                   overlapped, paired, first, end, buffers, linear);
+        run_vector(affine, values, values_out, d, s, next, next_scalars, overlapped, paired, first, vector);
     }
 
     static void run_linear(const word* weights, const word* parameters, const word* activations, word* activations_out,
-                           const word* state, word* state_out, const word* sums, word* sums_out, const Step& step,
-                           LinearBuffers<C>& buffers, LinearCounters& counters) {
-        if (step.linear) {
-            Linear<C>::run(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, step.product,
-                           step.first_tile, step.end_tile, buffers, counters);
-        }
-        if (step.copy) {
-            OperandCounters copied = {};
-            Operand<C>::copy(activations, state_out, step.rows, copied);
-            counters.input_beats += copied.input_beats;
-            counters.kept_beats += copied.kept_beats;
-            counters.merged_beats += copied.merged_beats;
-            counters.cycles += copied.cycles;
-            counters.keeping_beats += copied.input_beats + copied.kept_beats + copied.merged_beats;
+                           const word* state, word* state_out, const word* sums, word* sums_out, const Descriptor& d,
+                           const Scalars& s, const Descriptor& next, const Scalars& next_scalars, bool overlapped, bool paired,
+                           int first, int end, LinearBuffers<C>& buffers, LinearCounters& counters) {
+    run_linear_steps:
+        for (int index = first; index < end; ++index) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
+            const Step step = Steps<C>::at(d, s, next, next_scalars, overlapped, paired, index);
+            if (step.linear) {
+                Linear<C>::run(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, step.product,
+                               step.first_tile, step.end_tile, buffers, counters);
+            }
+            if (step.copy) {
+                OperandCounters copied = {};
+                Operand<C>::copy(activations, state_out, step.rows, copied);
+                counters.input_beats += copied.input_beats;
+                counters.kept_beats += copied.kept_beats;
+                counters.merged_beats += copied.merged_beats;
+                counters.cycles += copied.cycles;
+                counters.keeping_beats += copied.input_beats + copied.kept_beats + copied.merged_beats;
+            }
         }
     }
 
-    static void run_vector(const word* affine, const word* values, word* values_out, const Step& step, VectorCounters& counters) {
+    static void run_vector(const word* affine, const word* values, word* values_out, const Descriptor& d, const Scalars& s,
+                           const Descriptor& next, const Scalars& next_scalars, bool overlapped, bool paired, int first,
+                           VectorCounters& counters) {
+        const Step step = Steps<C>::at(d, s, next, next_scalars, overlapped, paired, first);
         if (step.vector) Vector<C>::run(affine, values, values_out, step.operation, step.norm, counters);
     }
 

@@ -34,9 +34,13 @@ struct Steps {
         return s.reference == PREVIOUS_STEP && !(d.flags & FLAG_CONSTANT_OTHER);
     }
 
+    // `overlapped`: step `index` of a convolution and the GroupNorm after it; `paired`: of a linear operation, and all of the
+    // vector operation `next` with the first one.
     static Step at(const Descriptor& d, const Scalars& s, const Descriptor& next, const Scalars& next_scalars,
-                        bool overlapped, int index) {
+                        bool overlapped, bool paired, int index) {
         Step step = {};
+        if (paired && index == 0 && !next_scalars.skip) set_vector(step, next, next_scalars);
+        if (s.skip) return step;
         if (overlapped) {
             const int parts = d.channel_groups, groups = next.groups / parts;
             set_convolution(step, d, s);
@@ -186,7 +190,7 @@ struct Steps {
         set_common(p, d, s);
         set_reference(p, s, d.state_input, d.state_input_span);
         set_neighbour(p, d, s);
-        p.keep_input = p.keep_input && !(d.flags & FLAG_FOLLOWS);
+        p.keep_input = p.keep_input && !(d.flags & FLAG_SHARES_OPERAND);
         return p;
     }
 

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from ditto_zynq.hls.config import HardwareConfig
-from ditto_zynq.hls.isa import DESCRIPTOR_COUNT, Region
+from ditto_zynq.hls.isa import DESCRIPTOR_COUNT, Flag, Region
 from ditto_zynq.hls.plan import CannotPlan
+from ditto_zynq.host import compiler
 from ditto_zynq.host.cli import main
 from ditto_zynq.host.compiler import compile_program
 from ditto_zynq.host.csim import CSimDevice, compare
 from ditto_zynq.host.device import DeviceError
 from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.runtime import FLOWS, Model, load
+from ditto_zynq.host.turns import take_turns
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -56,9 +58,40 @@ def test_every_count_is_predicted(device, flow, seed, batch):
     assert all(sum(int(record[name].sum()) for record in records[0]) for name in ("cycles", "digits", "output_beats"))
 
 
+@pytest.fixture
+def two_parts(monkeypatch):
+    """Batches in two parts, whatever that costs."""
+    monkeypatch.setattr(compiler, "take_turns", lambda cycles, is_linear: (take_turns(cycles, is_linear)[0], 0.0))
+
+
+@pytest.mark.parametrize("flow", ["difference", "defo+"])
+@settings(max_examples=8, **UNHURRIED)
+@given(seed=SEEDS, batch=st.integers(2, 5))
+def test_halves_of_a_batch_take_turns(device, two_parts, flow, seed, batch):
+    """Paired operations: same bits in shared memory, every count of every descriptor predicted."""
+    runs = []
+    for of in (device, EmulatorDevice(device.config)):
+        build, graph = random_unet(seed)
+        runs.append([])
+        for session, expected in run_both(build, graph, of, flow, batch):
+            assert np.array_equal(session.codes(graph.output), expected[graph.output])
+            runs[-1].append(session.counters())
+        paired = session.program.descriptors["flags"] & Flag.PAIRED
+        assert np.any(paired) and {int(d["batch"]) for d in session.program.descriptors} == {batch // 2, -(-batch // 2)}
+    for counted, predicted in zip(*runs, strict=True):
+        for name in counted.dtype.names:
+            assert counted[name].tolist() == predicted[name].tolist(), name
+
+
+@pytest.fixture
+def one_part(monkeypatch):
+    """Batches in one part, whatever it costs."""
+    monkeypatch.setattr(compiler, "take_turns", lambda cycles, is_linear: ([], float("inf")))
+
+
 @settings(max_examples=10, **UNHURRIED)
 @given(seed=SEEDS, batch=st.integers(1, 4), groups=st.sampled_from([2, 4, 8]), conditional=st.booleans())
-def test_channel_groups_overlap_without_harm(device, seed, batch, groups, conditional):
+def test_channel_groups_overlap_without_harm(device, one_part, seed, batch, groups, conditional):
     """A convolution and the GroupNorm after it, interleaved by channel groups: same bits in shared memory, counts predicted."""
     parts = max(part for part in range(1, device.config.channel_groups + 1) if groups % part == 0 and 4 % part == 0)
 

@@ -175,7 +175,7 @@ def build(name: str) -> tuple[Architecture, Graph, dict[str, np.ndarray]]:
     build = _Builder(a)
     sample = build.tensor("sample", (a.size, a.size, PARTS * a.sample_channels))
     if a.context:
-        build.tensor("context", (1, *a.context))
+        build.tensor("context", (a.context[0], 1, a.context[1]))
     x = build.convolution("conv_in", sample, a.channels[0])
     skips = [x]
     for level, channels in enumerate(a.channels):

@@ -111,12 +111,13 @@ def compare_architecture(
 ) -> dict[str, Any]:  # fmt: skip
     """All designs for an architecture (:mod:`.architectures`), with digits as a run of ``artefact`` has them; JSON-ready.
 
-    The row buffers of ``config`` grow to the architecture's needs. ValueError where that does not fit the board.
+    The row buffers of ``config`` grow to the architecture's needs, and its cores become fewer if they no longer fit the board;
+    ValueError where not even one does.
     """
     architecture, graph, tables = build(name)
     row_bytes = max(2 * tensor.shape[2] for tensor in graph.tensors.values() if tensor.kind == VALUE)
     if row_bytes > config.row_bytes:
-        config = replace(config, row_bytes=row_bytes)
+        config = with_rows(config, row_bytes)
     program = lay_out(graph, tables, config, images * architecture.samples)
     last = artefact.graph.steps - 1
     lender = Lender(artefact, config, tuple(sorted({1, max(last // 2, 1), last})), seed)
@@ -128,6 +129,16 @@ def compare_architecture(
         "lent_steps": [transition.step for transition in lender.transitions],
         **_compared(work, tables),
     }
+
+
+def with_rows(config: HardwareConfig, row_bytes: int) -> HardwareConfig:
+    """A configuration with larger row buffers, and as many of its cores as then fit the board."""
+    for cores in range(config.cores, 1, -1):
+        try:
+            return replace(config, cores=cores, row_bytes=row_bytes)
+        except ValueError:
+            continue
+    return replace(config, cores=1, row_bytes=row_bytes)
 
 
 def _compared(work: Work, tables: Tables) -> dict[str, Any]:

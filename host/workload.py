@@ -29,6 +29,7 @@ from .execution import split_heads
 from .runtime import DEFO, DEFO_PLUS, DIFFERENCE, ORIGINAL, SPATIAL, Model
 
 LENT_SAMPLES = 2
+LARGE_PRODUCT = 1 << 24  # probabilities of a sample, of which one head stands for all
 Operands = tuple[np.ndarray, ...]  # codes [B, H, W, C] of a linear operator's one or two operands
 
 
@@ -69,13 +70,18 @@ class Lender:
         self.transitions = tuple(Transition(step, seen[step - 1], seen[step]) for step in steps)
         self._channels: dict[tuple[int, int], np.ndarray] = {}
 
-    def operands(self, graph: Graph, node: LinearNode, transition: Transition) -> tuple[Operands, Operands]:
-        """For ``node`` of another graph: its operands before and now."""
+    def operands(
+        self, graph: Graph, node: LinearNode, transition: Transition, heads: int | None = None
+    ) -> tuple[Operands, Operands]:
+        """For ``node`` of another graph: its operands before and now. Of an attention product only ``heads`` (default: all)."""
         alike = self._alike(graph, node)
         before: list[np.ndarray] = []
         now: list[np.ndarray] = []
         for position, source in enumerate(node.inputs):
             shape = graph.tensors[source].shape
+            if heads is not None and isinstance(node, MatMul):
+                is_probabilities = position == 0 and not node.scores
+                shape = (heads, *shape[1:]) if is_probabilities else (*shape[:2], shape[2] // node.heads * heads)
             lent = self.graph.tensors[alike.inputs[position]].shape
             for codes, result in ((transition.before, before), (transition.now, now)):
                 result.append(self._stretched(codes[alike.name][position].reshape(-1, *lent), shape))
@@ -177,14 +183,21 @@ def _encode(program: Program, lender: Lender, transition: Transition) -> dict[Re
         node = operation.first
         if not isinstance(node, (Convolution, MatMul)):
             continue
-        before, now = lender.operands(program.graph, node, transition)
         if isinstance(node, Convolution):
+            before, now = lender.operands(program.graph, node, transition)
             counted = _count_convolution(program, operation.index, node, before, now)
         else:
-            counted = _count_product(program, operation.index, node, before, now)
+            heads = 1 if _probabilities(program.graph, node) > LARGE_PRODUCT else node.heads
+            before, now = lender.operands(program.graph, node, transition, heads)
+            counted = _count_product(program, operation.index, node, heads, before, now)
         for reference, encoded in counted.items():
-            found[reference][operation.index] = [_repeated(each, operation.samples) for each in encoded]
+            instances = operation.samples * (1 if isinstance(node, Convolution) else node.heads)
+            found[reference][operation.index] = [_repeated(each, instances) for each in encoded]
     return found
+
+
+def _probabilities(graph: Graph, node: MatMul) -> int:
+    return graph.tensors[node.name if node.scores else node.inputs[0]].size
 
 
 def _count_convolution(
@@ -203,12 +216,12 @@ def _count_convolution(
 
 
 def _count_product(
-    program: Program, index: int, node: MatMul, before: Operands, now: Operands
+    program: Program, index: int, node: MatMul, heads: int, before: Operands, now: Operands
 ) -> dict[Reference, list[Encoded]]:
     """Rows of the left operand; with differences also the right one's columns, unless it never changes."""
     d, lanes = program.descriptors[index], program.config.lanes
     chunk, other_chunk = int(d["chunk_channels"]), int(d["other_chunk_channels"])
-    (left, right), (left_before, right_before) = (_rows(node, operands) for operands in (now, before))
+    (left, right), (left_before, right_before) = (_rows(node, heads, operands) for operands in (now, before))
     neighbours = with_neighbours(left[:, :, None], TOKENS, int(d["block_rows"]))[1][:, :, 0]
     differences = [counting.count_rows(left, left_before, lanes, chunk)]
     if node.inputs[1] not in program.flow.constant:
@@ -220,19 +233,19 @@ def _count_product(
     }
 
 
-def _rows(node: MatMul, operands: Operands) -> Operands:
+def _rows(node: MatMul, heads: int, operands: Operands) -> Operands:
     """Rows [B * heads, tokens, inner] of the left operand, and columns of the right one as rows [B * heads, columns, inner]."""
     left, right = operands
     tokens = right.reshape(len(right), -1, right.shape[3])
-    columns = split_heads(tokens, node.heads)  # [B, heads, tokens, depth]
+    columns = split_heads(tokens, heads)  # [B, heads, tokens, depth]
     if node.scores:
-        rows = split_heads(left.reshape(len(left), -1, left.shape[3]), node.heads)
+        rows = split_heads(left.reshape(len(left), -1, left.shape[3]), heads)
     else:
         rows, columns = left, columns.swapaxes(2, 3)
     return tuple(np.ascontiguousarray(x).reshape(-1, *x.shape[2:]) for x in (rows, columns))
 
 
-def _repeated(encoded: Encoded, batch: int) -> Encoded:
-    """What LENT_SAMPLES samples gave, for ``batch`` of them."""
+def _repeated(encoded: Encoded, instances: int) -> Encoded:
+    """What was counted, repeated for as many samples, or samples and heads, as there are."""
     parts = (encoded.classes, encoded.cycles, encoded.used)
-    return Encoded(*(np.resize(part, (len(part) // LENT_SAMPLES * batch, *part.shape[1:])) for part in parts))
+    return Encoded(*(np.resize(part, (instances, *part.shape[1:])) for part in parts))

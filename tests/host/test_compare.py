@@ -54,16 +54,17 @@ def test_the_dense_array_uses_what_fits(board):
         assert all(getattr(used, name) <= USABLE[name] * getattr(there, name) for name in USABLE) == fits
 
 
-@pytest.mark.parametrize("board", ["zcu104", "pynq-z2"])
-def test_defo_is_no_slower_than_either_after_its_warm_up(tiny_model, board):
-    """Over the run it takes at most its two warm-up steps and the cheaper flow, but for 2 %: costs drift, it decides once."""
-    config, totals = default_config(board), {}
+@pytest.mark.parametrize("bandwidth", [1.0, None])
+@pytest.mark.parametrize("board", BOARDS)
+def test_defo_takes_at_most_its_warm_up_and_the_cheaper_flow(tiny_model, board, bandwidth):
+    if bandwidth is not None and bandwidth > BOARDS[board].dram_gb_per_s:
+        return
+    config, totals = replace(default_config(board), dram_gb_per_s=bandwidth), {}
     for flow in ("original", "difference", "defo"):
         record = Model(tiny_model, EmulatorDevice(config)).generate(4, None, 0, 4, flow, progress=False).record
         totals[flow] = record.counters["cycles"].astype(np.int64)
     warm_up = totals["defo"][:WARM_UP].sum()
-    slack = 1.02
-    assert totals["defo"].sum() <= warm_up + slack * min(totals["original"].sum(), totals["difference"].sum())
+    assert totals["defo"].sum() <= warm_up + min(totals["original"].sum(), totals["difference"].sum())
 
 
 def test_the_result(tiny_model):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -114,6 +116,19 @@ def test_channel_groups_overlap_without_harm(device, one_part, seed, batch, grou
         assert np.array_equal(runs[-1][-1][2].codes(graph.output), runs[-1][-1][1][graph.output])
     for (counted, *_), (predicted, *_) in zip(*runs, strict=True):
         assert counted.tolist() == predicted.tolist()
+
+
+def test_all_flows_give_the_same_images(tiny_model, csim_cache):
+    """Hash of the final samples of whole runs, on the C simulation and on the emulator."""
+    devices = (CSimDevice(SHIPPED, cache=csim_cache), EmulatorDevice(SHIPPED, differences=True))
+    digests = {
+        hashlib.sha256(
+            Model(tiny_model, of).generate(3, [0, 1], 3, 3, flow, progress=False).samples.tobytes()
+        ).hexdigest()
+        for of in devices
+        for flow in FLOWS
+    }
+    assert len(digests) == 1
 
 
 @pytest.mark.parametrize("config", [SHIPPED, TINY], ids=["zcu104", "tiny"])

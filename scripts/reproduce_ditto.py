@@ -6,15 +6,16 @@ Writes one page, its figures and the numbers behind them.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-from ditto_zynq.hls.artefact import load
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.host.compare import compare
+from ditto_zynq.hls.artefact import QuantizedModel, load
+from ditto_zynq.hls.config import HardwareConfig, default_config
+from ditto_zynq.host import paper_setting
+from ditto_zynq.host.compare import compare, compare_architecture
 from ditto_zynq.host.plots import draw_classes, draw_designs, draw_similarity
 from ditto_zynq.host.runtime import BUNDLED_MODEL
 from ditto_zynq.host.similarity import Similarity, measure
@@ -31,6 +32,34 @@ class Row:
     why: str = ""
 
 
+GAINS = {  # of the configurations: what fitted before each step, and what fits after it
+    "zcu104": (
+        ("6 cores, whole batches", {"cores": 6, "weight_memory": "uram", "batch_parts": 1}),
+        ("8 cores: sums chained in DSP slices, weights in block RAM too", {"batch_parts": 1}),
+        ("halves of a batch in turns on both units", {}),
+    ),
+    "zcu102": (
+        ("5 cores, whole batches", {"cores": 5, "batch_parts": 1}),
+        ("8 cores: sums chained in DSP slices", {"batch_parts": 1}),
+        ("halves of a batch in turns on both units", {}),
+    ),
+}
+BANDWIDTHS = (100, 300, 1000, 3000)  # GB/s of Ditto's own setting
+
+
+@dataclass(frozen=True)
+class Found:
+    """Everything that the page shows; ``dense`` is the statistics of a model of a dense schedule."""
+
+    similarity: Similarity
+    comparisons: list[dict[str, Any]]
+    single: list[dict[str, Any]]
+    architectures: list[dict[str, Any]]
+    gains: dict[str, list[tuple[str, dict[str, Any]]]]
+    setting: list[dict[str, Any]]
+    dense: dict[str, Any] | None
+
+
 @click.command(help=__doc__)
 @click.argument("model", type=click.Path(path_type=Path), required=False)
 @click.option(
@@ -38,27 +67,63 @@ class Row:
 )
 @click.option("--boards", default="zcu104,zcu102,ultra96v2", show_default=True, help="Boards to compare designs on.")
 @click.option("--batch", default=16, show_default=True, help="Samples of the comparison; similarity takes a quarter.")
-def main(model: Path | None, output: Path, boards: str, batch: int) -> None:
+@click.option(
+    "--dense", type=click.Path(path_type=Path), help="A model quantized for a dense schedule, for its statistics."
+)
+@click.option("--sd15", is_flag=True, help="Also Stable Diffusion 1.5's shapes on zcu102 (four minutes more).")
+def main(model: Path | None, output: Path, boards: str, batch: int, dense: Path | None, sd15: bool) -> None:
     artefact = load(BUNDLED_MODEL if model is None else model)
     configs = [default_config(board) for board in boards.split(",")]
     output.mkdir(parents=True, exist_ok=True)
-    click.echo(f"similarity of operands over {artefact.graph.steps} steps", err=True)
+    found = measure_all(artefact, configs, batch, dense, sd15)
+    draw_similarity(found.similarity, output / "similarity.png")
+    draw_classes(found.similarity, output / "bit-widths.png")
+    draw_designs(found.comparisons, output / "designs.png")
+    numbers = {"rows": [vars(row) for row in rows(found)], **{name: getattr(found, name) for name in NUMBERS}}
+    (output / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    (output / "README.md").write_text(page(found))
+    click.echo(f"{output}/README.md: {len(rows(found))} numbers beside the paper's, 3 figures")
+
+
+NUMBERS = ("comparisons", "single", "architectures", "gains", "setting", "dense")
+
+
+def measure_all(
+    artefact: QuantizedModel, configs: list[HardwareConfig], batch: int, dense: Path | None, sd15: bool
+) -> Found:
+    def progress(text: str) -> None:
+        click.echo(text, err=True)
+
+    progress(f"similarity of operands over {artefact.graph.steps} steps")
     similarity = measure(artefact, configs[0], max(batch // 4, 1))
-    comparisons = []
+    comparisons, single, architectures, gains = [], [], [], {}
     for config in configs:
-        click.echo(f"designs on {config.board}", err=True)
+        progress(f"designs on {config.board}")
         comparisons.append(compare(artefact, config, batch))
-    draw_similarity(similarity, output / "similarity.png")
-    draw_classes(similarity, output / "bit-widths.png")
-    draw_designs(comparisons, output / "designs.png")
-    (output / "numbers.json").write_text(json.dumps({"rows": [vars(row) for row in rows(similarity, comparisons)],
-                                                     "comparisons": comparisons}, indent=1) + "\n")  # fmt: skip
-    (output / "README.md").write_text(page(similarity, comparisons))
-    click.echo(f"{output}/README.md: {len(rows(similarity, comparisons))} numbers beside the paper's, 3 figures")
+        single.append(compare(artefact, config, 1))
+        if config.board in GAINS:
+            progress(f"gains on {config.board}")
+            variants = [(what, replace(config, **fields)) for what, fields in GAINS[config.board]]
+            gains[config.board] = [(what, compare(artefact, each, batch)) for what, each in variants]
+            architectures.append(compare_architecture("cifar10", artefact, config, batch))
+    if sd15:
+        architectures.append(compare_architecture("sd15", artefact, default_config("zcu102"), 1, progress=progress))
+    setting = [
+        paper_setting.compare(artefact, similarity, gb, on_chip, batch)
+        for on_chip in (True, False)
+        for gb in BANDWIDTHS
+    ]
+    statistics = None
+    if dense is not None:
+        progress(f"statistics of {dense}")
+        other = compare(load(dense), configs[0], max(batch // 4, 1))
+        statistics = {"steps": other["steps"], **other["statistics"]}
+    return Found(similarity, comparisons, single, architectures, gains, setting, statistics)
 
 
-def rows(similarity: Similarity, comparisons: list[dict[str, Any]]) -> list[Row]:
+def rows(found: Found) -> list[Row]:
     """The paper's numbers are those of PAPERS' sources: averages over its seven models on its own accelerator."""
+    similarity, comparisons = found.similarity, found.comparisons
     temporal, spatial, original = (similarity.fractions(source) for source in ("temporal", "spatial", "original"))
     cosine = similarity.cosine["temporal"].mean(axis=0)
     cosines = f"{cosine.mean():.3f} ({cosine.min():.3f})"
@@ -68,11 +133,12 @@ def rows(similarity: Similarity, comparisons: list[dict[str, Any]]) -> list[Row]
     against_spatial = 1 - similarity.bit_operations("temporal") / similarity.bit_operations("spatial")
     first = comparisons[0]
     designs = {design["name"]: design for design in first["designs"]}
-    board, found = first["configuration"]["board"], first["statistics"]
+    board, statistics = first["configuration"]["board"], first["statistics"]
     bytes_of = {name: design["dram_bytes_per_image"] for name, design in designs.items()}
     history = "accumulators are kept in 32 bits, operands in 8, both written and read"
     memory_bound = "a small model whose operators the board's memory ports bound, not its multipliers"
     best = max(comparisons, key=_speedup)
+    dram_bound = "of a small model: some 340 products per result, for which the history moves 10 bytes; the paper has 192 MB on chip"
     return [
         Row("temporal cosine similarity, mean (least layer)", "0.983 (0.947)", cosines, "measured"),
         Row(
@@ -114,20 +180,20 @@ def rows(similarity: Similarity, comparisons: list[dict[str, Any]]) -> list[Row]
             "memory accesses of Ditto+",
             "1.36 x",
             f"{bytes_of['ditto+'] / bytes_of['itc']:.2f} x",
-            f"cost model, {board}",
+            f"counted, {board}",
             history,
         ),
         Row(
             "layers sent back to reference zero",
             "14.4 %",
-            f"{found['defo_layers_original']:.1%}",
+            f"{statistics['defo_layers_original']:.1%}",
             f"emulated, {board}",
             memory_bound,
         ),
         Row(
             "decisions of Defo that an oracle shares",
             "92 %",
-            f"{found['defo_oracle_agreement']:.1%}",
+            f"{statistics['defo_oracle_agreement']:.1%}",
             f"emulated, {board}",
         ),
         Row(
@@ -135,7 +201,7 @@ def rows(similarity: Similarity, comparisons: list[dict[str, Any]]) -> list[Row]
             "up to 1.5",
             f"{designs['ditto']['speedup']:.2f}",
             f"emulated, {board}",
-            "the dense array gets all multipliers that fit without digit queues; vector unit and ports are shared by both",
+            dram_bound,
         ),
         Row(
             "the same on the board where it is largest",
@@ -161,7 +227,8 @@ def _three(fractions: np.ndarray) -> str:
     return " / ".join(f"{100 * value:.0f}" for value in fractions) + " %"
 
 
-def page(similarity: Similarity, comparisons: list[dict[str, Any]]) -> str:
+def page(found: Found) -> str:
+    similarity = found.similarity
     lines = [
         "# Ditto's numbers and ours",
         "",
@@ -171,19 +238,73 @@ def page(similarity: Similarity, comparisons: list[dict[str, Any]]) -> str:
         "",
         "| | paper | ours | ours is | why they differ |",
         "|---|---|---|---|---|",
-        *(
-            f"| {row.what} | {row.paper} | {row.ours} | {row.kind} | {row.why} |"
-            for row in rows(similarity, comparisons)
-        ),
+        *(f"| {row.what} | {row.paper} | {row.ours} | {row.kind} | {row.why} |" for row in rows(found)),
         "",
         "![similarity](similarity.png)",
         "![bit widths](bit-widths.png)",
         "![designs](designs.png)",
         "",
-        "Not here: accuracy (the bundled model's is in the repository's README), and Cambricon-D. Diffy and Ditto+ are cost "
-        "models: the engine has no spatial reference yet.",
+        *_dense_lines(found),
+        "## Designs on equal resources of a board",
+        "",
+        "Speedup over the dense array (itc), which gets all the cores that fit without digit queues; ms per image. Cycles are "
+        "emulated; of architectures without weights here *modelled*, with the digits of the model above.",
+        "",
+        *_design_lines(found),
+        "",
+        "## What each step gained",
+        "",
+        *_gain_lines(found),
+        "",
+        "## Ditto's own setting",
+        "",
+        "```",
+        paper_setting.table(found.setting).rstrip(),
+        "```",
+        "",
+        "Not here: accuracy, which is in the repository's README.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _dense_lines(found: Found) -> list[str]:
+    if found.dense is None:
+        return []
+    dense, ours = found.dense, found.comparisons[0]["statistics"]
+    names = {
+        "zero": "zero", "fits_4_bits": "4 bits or zero", "bops_reduction": "bit operations saved against 8 x 8 bits",
+        "defo_oracle_agreement": "decisions of Defo that an oracle shares",
+    }  # fmt: skip
+    return [
+        f"| differences between steps | {found.comparisons[0]['steps']} steps | {dense['steps']} steps, dense schedule |",
+        "|---|---|---|",
+        *(f"| {text} | {ours[name]:.1%} | {dense[name]:.1%} |" for name, text in names.items()),
+        "",
+    ]
+
+
+def _design_lines(found: Found) -> list[str]:
+    names = [design["name"] for design in found.comparisons[0]["designs"]]
+    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    subjects = [*found.comparisons, *found.single, *found.architectures]
+    for data in subjects:
+        subject = data["architecture"]["name"] if "architecture" in data else "model"
+        cells = [f"{design['speedup']:.2f} ({design['ms_per_image']:,.0f} ms)" for design in data["designs"]]
+        images = "image" if data["images"] == 1 else "images"
+        lines.append(
+            f"| {subject}, {data['configuration']['board']}, {data['images']} {images} | " + " | ".join(cells) + " |"
+        )
+    return lines
+
+
+def _gain_lines(found: Found) -> list[str]:
+    lines = ["| | itc ms/image | ditto ms/image | speedup |", "|---|---|---|---|"]
+    for board, steps in found.gains.items():
+        for what, data in steps:
+            designs = {design["name"]: design for design in data["designs"]}
+            itc, ditto = designs["itc"]["ms_per_image"], designs["ditto"]["ms_per_image"]
+            lines.append(f"| {board}: {what} | {itc:.1f} | {ditto:.1f} | {itc / ditto:.2f} |")
+    return lines
 
 
 if __name__ == "__main__":

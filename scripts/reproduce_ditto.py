@@ -58,6 +58,7 @@ class Found:
     gains: dict[str, list[tuple[str, dict[str, Any]]]]
     setting: list[dict[str, Any]]
     dense: dict[str, Any] | None
+    products_per_result: float
 
 
 @click.command(help=__doc__)
@@ -85,7 +86,7 @@ def main(model: Path | None, output: Path, boards: str, batch: int, dense: Path 
     click.echo(f"{output}/README.md: {len(rows(found))} numbers beside the paper's, 3 figures")
 
 
-NUMBERS = ("comparisons", "single", "architectures", "gains", "setting", "dense")
+NUMBERS = ("comparisons", "single", "architectures", "gains", "setting", "dense", "products_per_result")
 
 
 def measure_all(
@@ -118,7 +119,10 @@ def measure_all(
         progress(f"statistics of {dense}")
         other = compare(load(dense), configs[0], max(batch // 4, 1))
         statistics = {"steps": other["steps"], **other["statistics"]}
-    return Found(similarity, comparisons, single, architectures, gains, setting, statistics)
+    graph = artefact.graph
+    results = sum(graph.tensors[node.name].size for node in graph.linear_nodes)
+    ratio = float(similarity.macs.sum() / results)
+    return Found(similarity, comparisons, single, architectures, gains, setting, statistics, ratio)
 
 
 def rows(found: Found) -> list[Row]:
@@ -138,7 +142,10 @@ def rows(found: Found) -> list[Row]:
     history = "accumulators are kept in 32 bits, operands in 8, both written and read"
     memory_bound = "a small model whose operators the board's memory ports bound, not its multipliers"
     best = max(comparisons, key=_speedup)
-    dram_bound = "of a small model: some 340 products per result, for which the history moves 10 bytes; the paper has 192 MB on chip"
+    dram_bound = (
+        f"{found.products_per_result:.0f} products per result, whose history moves 10 bytes: 4 of an accumulator and 1 of an "
+        "operand, read and written; the paper has 192 MB on chip"
+    )
     return [
         Row("temporal cosine similarity, mean (least layer)", "0.983 (0.947)", cosines, "measured"),
         Row(

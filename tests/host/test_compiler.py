@@ -5,7 +5,8 @@ import pytest
 from ditto_zynq.hls.config import default_config
 from ditto_zynq.hls.graph import Concat, Quantize, SiLU
 from ditto_zynq.hls.isa import Flag, Opcode, Region
-from ditto_zynq.host.compiler import DoesNotFit, allocate, compile_program
+from ditto_zynq.host.compiler import DoesNotFit, compile_program
+from ditto_zynq.host.memory_map import allocate
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

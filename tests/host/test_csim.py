@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from ditto_zynq.hls.config import HardwareConfig
 from ditto_zynq.hls.isa import DESCRIPTOR_COUNT, Flag, Region
 from ditto_zynq.hls.plan import CannotPlan
-from ditto_zynq.host import compiler
+from ditto_zynq.host import operations
 from ditto_zynq.host.cli import main
 from ditto_zynq.host.compiler import compile_program
 from ditto_zynq.host.csim import CSimDevice, compare
@@ -63,7 +63,7 @@ def test_every_count_is_predicted(device, flow, seed, batch):
 @pytest.fixture
 def two_parts(monkeypatch):
     """Batches in two parts, whatever that costs."""
-    monkeypatch.setattr(compiler, "take_turns", lambda cycles, is_linear: (take_turns(cycles, is_linear)[0], 0.0))
+    monkeypatch.setattr(operations, "take_turns", lambda cycles, is_linear: (take_turns(cycles, is_linear)[0], 0.0))
 
 
 @pytest.mark.parametrize("flow", ["difference", "defo+"])
@@ -88,7 +88,7 @@ def test_halves_of_a_batch_take_turns(device, two_parts, flow, seed, batch):
 @pytest.fixture
 def one_part(monkeypatch):
     """Batches in one part, whatever it costs."""
-    monkeypatch.setattr(compiler, "take_turns", lambda cycles, is_linear: ([], float("inf")))
+    monkeypatch.setattr(operations, "take_turns", lambda cycles, is_linear: ([], float("inf")))
 
 
 @settings(max_examples=10, **UNHURRIED)

@@ -8,7 +8,7 @@ from ditto_zynq.hls.artefact import QuantizedModel
 from ditto_zynq.hls.config import HardwareConfig, default_config
 from ditto_zynq.hls.isa import CONFIG_HASH, DESCRIPTOR_COUNT, Region
 from ditto_zynq.hls.reference import Reference
-from ditto_zynq.host import compiler
+from ditto_zynq.host import memory_map
 from ditto_zynq.host.compiler import compile_program
 from ditto_zynq.host.device import DeviceError
 from ditto_zynq.host.emulator import EmulatorDevice
@@ -64,10 +64,10 @@ def no_reuse(monkeypatch):
         offsets, total = {}, 0
         for name in intervals:
             offsets[name] = total
-            total = compiler.align(total + sizes[name])
+            total = memory_map.align(total + sizes[name])
         return offsets, total
 
-    monkeypatch.setattr(compiler, "allocate", side_by_side)
+    monkeypatch.setattr(memory_map, "allocate", side_by_side)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

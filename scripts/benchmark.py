@@ -123,7 +123,7 @@ def quantization_seconds() -> float:
 
 def help_seconds() -> float:
     command = [str(Path(sys.executable).parent / "ditto-zynq"), "--help"]
-    return fastest(5, lambda: subprocess.run(command, capture_output=True, check=True))[0]
+    return fastest(5, Action(lambda: subprocess.run(command, capture_output=True, check=True)))[0]
 
 
 @click.command()

@@ -139,7 +139,7 @@ DESCRIPTOR_FIELDS = (
     Field(
         "leader", "<u4", "index of the descriptor whose entry of Defo's table this one shares; its own without FOLLOWS"
     ),
-    Field("reserved", "<u4", "zero"),
+    Field("layer", "<u4", "number of the operation in a step: parts of a batch have the same"),
 )
 
 SCALAR_FIELDS = (

@@ -45,7 +45,7 @@ class DescriptorEncoder:
         source = self.graph.tensors[node.inputs[0]]
         record["opcode"], record["flags"] = self._opcode(operation), self._flags(operation, source, output)
         record["batch"], record["node"], record["leader"] = operation.samples, operation.index, self._leader(operation)
-        record["scalars"] = operation.index * SCALARS.itemsize
+        record["scalars"], record["layer"] = operation.index * SCALARS.itemsize, operation.layer
         first = operation.first_sample
         record["input"], record["input_pitch"] = self._place(source, first)
         record["output"], record["output_pitch"] = self._place(output, first)

@@ -1,13 +1,14 @@
 """The accelerator in software: the same programs, registers and memory as on the board, the same bits, counted work.
 
-A program's descriptors are prepared once (weights packed, views of memory made) and then executed for every step. The
-integer products run on the thread pool of PyTorch or of NumPy's BLAS and nothing else has threads: two pools in a process
-would fight for the cores.
+A program's descriptors are prepared once (weights packed, views of memory made) and then executed for every step, parts of a
+batch together. The integer products run on the thread pool of PyTorch or of NumPy's BLAS and nothing else has threads: two
+pools in a process would fight for the cores.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -48,36 +49,83 @@ class EmulatorDevice(SimulatedDevice):
         self.differences = differences
         self.backend = choose_backend(backend)
         self.observer: Callable[[int, tuple[np.ndarray, ...]], None] | None = None
-        self._prepared: tuple[tuple[int, ...], list[Execution]] | None = None
+        self._prepared: tuple[tuple[int, ...], list[_Layer]] | None = None
         self._model: CycleModel | None = None
 
     def execute(self) -> None:
-        executions = self._prepare()
-        count = len(executions)
+        layers = self._prepare()
+        descriptors = self._descriptors()
+        count = len(descriptors)
         asked = self.region(Region.PARAMETERS).data[: count * SCALARS.itemsize].view(SCALARS)
         records = self.region(Region.COUNTERS).data[: count * COUNTERS.itemsize].view(COUNTERS)
-        linear = np.array([execution.d["opcode"] <= Opcode.MIX for execution in executions]) & (asked["skip"] == 0)
-        leaders = np.array([execution.d["leader"] for execution in executions], np.int64)
+        linear = (descriptors["opcode"] <= Opcode.MIX) & (asked["skip"] == 0)
+        leaders = descriptors["leader"].astype(np.int64)
         taken = defo.decide(records, asked, linear, leaders)
-        encoded: list[list[Encoded]] = []
-        for index, (execution, scalars) in enumerate(zip(executions, taken, strict=True)):
-            if self.observer is not None and linear[index]:
-                self.observer(index, execution.operands)
-            encoded.append([] if scalars["skip"] else execution.run(scalars))
+        encoded: list[list[Encoded]] = [[] for _ in range(count)]
+        for layer in layers:
+            first, scalars = layer.parts[0], taken[layer.parts[0]]
+            if self.observer is not None and linear[first]:
+                self.observer(first, layer.execution.operands)
+            if not scalars["skip"]:
+                counted = layer.execution.run(scalars)
+                for part, of_part in zip(
+                    layer.parts, _split(counted, descriptors["batch"][list(layer.parts)]), strict=True
+                ):
+                    encoded[part] = of_part
         if self.counting:
             assert self._model is not None
             lean = self._model.fill(taken, encoded, records)
             defo.record(records, lean, asked, taken, linear, leaders)
 
-    def _prepare(self) -> list[Execution]:
-        """Executable descriptors; made again when program, weights or addresses have changed."""
-        regions = {region: self.region(region) for region in Region}
+    def _descriptors(self) -> np.ndarray:
         count = self.registers.get(DESCRIPTOR_COUNT, 0)
+        return self.region(Region.PROGRAM).data[: count * DESCRIPTOR.itemsize].view(DESCRIPTOR)
+
+    def _prepare(self) -> list[_Layer]:
+        """Executable layers; made again when program, weights or addresses have changed."""
+        regions = {region: self.region(region) for region in Region}
         fixed = (Region.PROGRAM, Region.WEIGHTS)
-        key = (count, *(regions[r].address for r in Region), *(regions[r].version for r in fixed))
+        descriptors = self._descriptors()
+        key = (len(descriptors), *(regions[r].address for r in Region), *(regions[r].version for r in fixed))
         if self._prepared is None or self._prepared[0] != key:
-            descriptors = regions[Region.PROGRAM].data[: count * DESCRIPTOR.itemsize].view(DESCRIPTOR)
             memory = Memory({region: buffer.storage for region, buffer in regions.items()})
-            self._prepared = (key, [prepare(descriptor, memory, self) for descriptor in descriptors])
+            self._prepared = (key, [self._layer(descriptors, parts, memory) for parts in _parts_of_layers(descriptors)])
             self._model = CycleModel(self.config, descriptors) if self.counting else None
         return self._prepared[1]
+
+    def _layer(self, descriptors: np.ndarray, parts: tuple[int, ...], memory: Memory) -> _Layer:
+        whole = descriptors[parts[0]].copy()
+        whole["batch"] = descriptors["batch"][list(parts)].sum()
+        return _Layer(prepare(whole, memory, self), parts)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """An operation on all samples, and the descriptors of its parts; the others' samples follow the first one's in memory.
+
+    The values do not depend on it that a part runs when the first one does: it only reads what is there by then.
+    """
+
+    execution: Execution
+    parts: tuple[int, ...]
+
+
+def _parts_of_layers(descriptors: np.ndarray) -> list[tuple[int, ...]]:
+    parts: dict[int, list[int]] = {}
+    for index, layer in enumerate(descriptors["layer"].tolist()):
+        parts.setdefault(layer, []).append(index)
+    return [tuple(indices) for indices in parts.values()]
+
+
+def _split(counted: list[Encoded], samples: np.ndarray) -> list[list[Encoded]]:
+    """What was counted of a batch, for each of its parts."""
+    ends = np.cumsum(samples).tolist()
+    result = []
+    for first, end in zip([0, *ends[:-1]], ends, strict=True):
+        part = []
+        for encoded in counted:
+            per_sample = len(encoded.classes) // ends[-1]
+            rows = slice(first * per_sample, end * per_sample)
+            part.append(Encoded(encoded.classes[rows], encoded.cycles[rows], encoded.used[rows]))
+        result.append(part)
+    return result

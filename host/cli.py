@@ -215,11 +215,13 @@ def compare(models: tuple[Path, ...], output: Path | None, batch: int, seed: int
     chosen = None if bandwidths is None else _bandwidths(bandwidths)
     if setting not in ("board", "paper"):
         raise ValueError(f"found setting {setting!r}, expected board or paper")
+    if setting == "paper" and (architecture is not None or plots is not None):
+        raise ValueError("found --setting paper with --architecture or --plots, expected them with --setting board")
     if setting == "paper":
-        results, text = _compare_as_paper(
-            artefacts, chosen or [100, 300, 1000, 3000], batch, seed, _config(board, hardware)
-        )
+        results, text = _compare_as_paper(artefacts, chosen, batch, seed, _config(board, hardware))
     else:
+        if chosen is not None and len(artefacts) > 1:
+            raise ValueError(f"found --bandwidths with {len(artefacts)} models, expected one model to sweep")
         results = list(_compare_on_board(artefacts, chosen, architecture, batch, seed, _config(board, hardware)))
         tables = "\n".join(comparison.table(result) for result in results)
         text = tables if chosen is None else comparison.sweep_table(results)
@@ -250,7 +252,7 @@ def _compare_on_board(
 
 
 def _compare_as_paper(
-    artefacts: dict[str, QuantizedModel], bandwidths: list[float], batch: int, seed: int, config: HardwareConfig
+    artefacts: dict[str, QuantizedModel], bandwidths: list[float] | None, batch: int, seed: int, config: HardwareConfig
 ) -> tuple[list[dict[str, Any]], str]:
     from . import paper_setting
     from .similarity import measure
@@ -262,7 +264,7 @@ def _compare_as_paper(
         found = [
             {"model": Path(name).name, **paper_setting.compare(artefact, similarity, gb, on_chip, batch)}
             for on_chip in (True, False)
-            for gb in bandwidths
+            for gb in bandwidths or paper_setting.BANDWIDTHS
         ]
         texts.append(paper_setting.table(found))
         results += found

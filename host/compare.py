@@ -232,7 +232,7 @@ def sweep_table(results: list[dict[str, Any]]) -> str:
     names = [design["name"] for design in results[0]["designs"]]
     config = results[0]["configuration"]
     lines = [
-        f"{config['board']}: speedup over itc at the same bandwidth. Cycles are emulated.",
+        f"{config['board']}: speedup over itc at the same bandwidth. Cycles are {results[0]['kind']}.",
         f"{'GB/s':>6} {'itc ms/image':>13} " + " ".join(f"{name:>10}" for name in names),
     ]
     for data in results:

@@ -84,7 +84,7 @@ def compile_program(graph: Graph, tables: Tables, config: HardwareConfig, batch:
 
 
 def lay_out(graph: Graph, tables: Tables, config: HardwareConfig, batch: int) -> Program:
-    """The program without its packed weights, for the cost models: nothing of the tables is read but their shapes."""
+    """The program without its packed weights, for the cost models: of the weights only the shapes are looked at."""
     if batch < 1:
         raise ValueError(f"found a batch of {batch}, expected at least 1")
     layers, flow = fuse(graph), analyse(graph, tables)

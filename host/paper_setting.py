@@ -1,4 +1,4 @@
-"""Ditto's own setting (HPCA 2025, table III): five accelerators of equal area at 1 GHz, with 192 MB of SRAM.
+"""Ditto's own setting (HPCA 2025, table III): four accelerators of equal area at 1 GHz, with 192 MB of SRAM.
 
 What the paper's simulator does is known from secondary sources only, so this is its model as far as it can be told: a PE is a
 multiplier, of 4 x 8 bits or of 8 x 8; equal numbers of lanes per PE; zeros are skipped where a design can; vector operations
@@ -19,9 +19,8 @@ from .similarity import Similarity
 
 CLOCK_GHZ = 1.0
 SRAM_BYTES = 192 << 20
-KEPT_RESULT_BYTES = (
-    2  # of an accumulator that is kept: not in any source; 16 bits come nearest to the paper's 2.75 x traffic
-)
+BANDWIDTHS = (100.0, 300.0, 1000.0, 3000.0)  # GB/s; the paper's is not known
+KEPT_RESULT_BYTES = 2  # of an accumulator that is kept: not in any source, an assumption
 
 
 Work = tuple[np.ndarray, np.ndarray]
@@ -74,9 +73,8 @@ def layers_of(graph: Graph, similarity: Similarity) -> Layers:
     for source in ("temporal", "spatial"):
         _, narrow, wide = np.moveaxis(similarity.classes[source], -1, 0)
         slots[source] = narrow + 2 * wide
-    slots["temporal"] = slots["temporal"] * np.where(
-        attention, 2, 1
-    )  # two sub-operations, the other operand as this one
+    sub_operations = np.where(attention, 2, 1)  # the other operand is taken to be as this one
+    slots["temporal"] = slots["temporal"] * sub_operations
     return Layers(
         similarity.macs, np.array(weights), np.array(operands), np.array(results), attention, slots["temporal"],
         slots["spatial"], similarity.classes["temporal"][..., 2],

@@ -150,6 +150,7 @@ def draw_designs(comparisons: list[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(11, 3.4))
     axes = figure.subplots(1, 3)
     names = [design["name"] for design in comparisons[0]["designs"]]
+    kinds = " or ".join(sorted({data["kind"] for data in comparisons}))
     width = 0.8 / len(comparisons)
     for index, data in enumerate(comparisons):
         designs, baseline = data["designs"], data["designs"][0]
@@ -161,7 +162,7 @@ def draw_designs(comparisons: list[dict[str, Any]], path: Path) -> None:
         label = f"{data.get('model', '')} {data['configuration']['board']}".strip()
         for axis, values in zip(axes, series, strict=True):
             axis.bar(np.arange(len(names)) + index * width, values, width, label=label)
-    for axis, title in zip(axes, ("speedup (emulated)", "DRAM bytes (counted)", "energy (estimated)"), strict=True):
+    for axis, title in zip(axes, (f"speedup ({kinds})", "DRAM bytes", "energy (estimated)"), strict=True):
         axis.axhline(1, color="black", lw=0.6)
         axis.set_xticks(np.arange(len(names)) + 0.4 - width / 2, names, rotation=40, ha="right", fontsize=8)
         axis.set_title(f"{title}, itc = 1", fontsize=9)
@@ -177,6 +178,8 @@ def draw_sweep(results: list[dict[str, Any]], path: Path) -> None:
     for index, design in enumerate(results[0]["designs"]):
         speedups = [data["designs"][index]["speedup"] for data in results]
         axis.plot(bandwidths, speedups, marker="o", ms=3, label=design["name"])
-    axis.set(xlabel="DRAM bandwidth (GB/s)", ylabel="speedup over itc (emulated)", xscale="log", ylim=(0, None))
+    axis.set(
+        xlabel="DRAM bandwidth (GB/s)", ylabel=f"speedup over itc ({results[0]['kind']})", xscale="log", ylim=(0, None)
+    )
     axis.legend(fontsize=7)
     save(figure, path)

@@ -232,7 +232,7 @@ class Session:
         self.device.write_register(CONTROL, START)
         self.device.wait(DEADLINE_S)
         self.buffers[Region.ACTIVATIONS].invalidate()
-        self._last = _LastStep(step, flow, context)
+        self._last = _LastStep(step, flow, None if context is None else context.copy())
         return decode_output(self._tensor(graph.output), self.artefact.scales[graph.output][group], graph.output_parts)
 
     def _check_history(self, step: int, flow: str, context: np.ndarray | None) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-WINDOW = 12  # operations that the first half may be ahead: more changed nothing on the models here
+WINDOW = 12  # operations that the first half may be ahead
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,6 @@ GAINS = {  # of the configurations: what fitted before each step, and what fits 
         ("halves of a batch in turns on both units", {}),
     ),
 }
-BANDWIDTHS = (100, 300, 1000, 3000)  # GB/s of Ditto's own setting
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def measure_all(
     setting = [
         paper_setting.compare(artefact, similarity, gb, on_chip, batch)
         for on_chip in (True, False)
-        for gb in BANDWIDTHS
+        for gb in paper_setting.BANDWIDTHS
     ]
     statistics = None
     if dense is not None:

@@ -57,8 +57,6 @@ def test_the_dense_array_uses_what_fits(board):
 @pytest.mark.parametrize("bandwidth", [1.0, None])
 @pytest.mark.parametrize("board", BOARDS)
 def test_defo_takes_at_most_its_warm_up_and_the_cheaper_flow(tiny_model, board, bandwidth):
-    if bandwidth is not None and bandwidth > BOARDS[board].dram_gb_per_s:
-        return
     config, totals = replace(default_config(board), dram_gb_per_s=bandwidth), {}
     for flow in ("original", "difference", "defo"):
         record = Model(tiny_model, EmulatorDevice(config)).generate(4, None, 0, 4, flow, progress=False).record

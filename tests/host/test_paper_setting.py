@@ -57,5 +57,8 @@ def test_bad_requests(tiny_model, paper_classes, tiny_folder):
         compare(tiny_model, paper_classes, 1, True, batch=1_000_000)
     result = CliRunner().invoke(main, ["compare", str(tiny_folder), "--setting", "papers"])
     assert result.exit_code == 1 and "found setting 'papers', expected board or paper" in result.stderr
+    for ignored in (["--architecture", "sd15"], ["--plots", str(tiny_folder.parent / "figures")]):
+        result = CliRunner().invoke(main, ["compare", str(tiny_folder), "--setting", "paper", *ignored])
+        assert result.exit_code == 1 and "expected them with --setting board" in result.stderr
     result = CliRunner().invoke(main, ["compare", str(tiny_folder), "--setting", "paper", "--batch", "2"])
     assert result.exit_code == 0 and "Ditto's setting (table III)" in result.stdout

@@ -16,14 +16,16 @@ import numpy as np
 from ..hls.artefact import QuantizedModel
 from ..hls.config import HardwareConfig
 from ..hls.graph import VALUE, Tables
-from ..hls.isa import COUNTERS, READ_BEATS, WRITTEN_BEATS, Reference
+from ..hls.isa import COUNTERS, Reference
 from ..hls.resources import largest_dense
 from .architectures import build
 from .compiler import Program, lay_out
 from .cycles import CycleModel
 from .emulator import EmulatorDevice
 from .energy import energy
+from .report import bit_operations
 from .runtime import DEFO, DEFO_PLUS, DIFFERENCE, ORIGINAL, SPATIAL, Model
+from .traffic import dram_beats
 from .workload import Lender, counters_of_flows
 
 BASELINE = "itc"
@@ -39,12 +41,17 @@ WARM_UP = 2  # steps in which Defo tries either reference
 
 @dataclass(frozen=True)
 class Design:
-    """What one accelerator takes for an image: cycles of all steps, and DRAM bytes; ``assumes`` says what it stands for."""
+    """What one accelerator takes for an image: cycles of all steps, and DRAM bytes; ``assumes`` says what it stands for.
+
+    ``floor_cycles_per_image``: of each step the multipliers' cycles with their imbalance, or DRAM's at its peak bandwidth, what
+    is more: what would be left if nothing else took time (a roofline).
+    """
 
     name: str
     assumes: str
     cores: int
     cycles_per_image: float
+    floor_cycles_per_image: float
     vector_cycles_per_image: float
     dram_bytes_per_image: float
     energy_uj_per_image: dict[str, float]
@@ -144,7 +151,7 @@ def with_rows(config: HardwareConfig, row_bytes: int) -> HardwareConfig:
 def _compared(work: Work, tables: Tables) -> dict[str, Any]:
     config = work.program.config
     designs = list(_designs(work, tables))
-    baseline = next(design for design in designs if design.name == BASELINE).cycles_per_image
+    baseline = next(design for design in designs if design.name == BASELINE)
     milliseconds = 1e-3 / config.clock_mhz
     return {
         "configuration": config.to_json(),
@@ -155,7 +162,8 @@ def _compared(work: Work, tables: Tables) -> dict[str, Any]:
             {
                 **asdict(design),
                 "ms_per_image": design.cycles_per_image * milliseconds,
-                "speedup": baseline / design.cycles_per_image,
+                "speedup": baseline.cycles_per_image / design.cycles_per_image,
+                "floor_speedup": baseline.floor_cycles_per_image / design.floor_cycles_per_image,
             }
             for design in designs
         ],
@@ -165,8 +173,7 @@ def _compared(work: Work, tables: Tables) -> dict[str, Any]:
 
 def _designs(work: Work, tables: Tables) -> Iterator[Design]:
     program, config = work.program, work.program.config
-    nodes = set(program.graph.linear_nodes)
-    linear = np.array([layer.first in nodes for layer in program.layers])
+    linear = np.array([layer.is_linear for layer in program.layers])
     constant = np.array([layer.name in program.flow.constant for layer in program.layers])
     for name, cores, sign_mask, assumes in (
         (
@@ -198,13 +205,15 @@ def _design(
     dense_bits: int = 0, readers: int = 1,
 ) -> Design:  # fmt: skip
     """``counters`` [steps, operations]. ``dense_bits``: of a dense array's operands; ``readers`` of a weight."""
-    beats = sum(int(counters[field].sum()) for field in (*READ_BEATS, *WRITTEN_BEATS))
+    bytes_of_steps = dram_beats(counters).sum(axis=1) * config.bus_bytes
+    multiplying = counters["compute_cycles"].sum(axis=1) / cores
+    floor = np.maximum(multiplying, bytes_of_steps * 1000 / config.dram_bytes_per_kilocycle)
     products = int(counters["dense_products" if dense_bits else "products"].sum()) / images
-    dram = beats * config.bus_bytes / images
+    dram = int(bytes_of_steps.sum()) / images
     spent = energy(products, dense_bits or 5, readers, dram)
     return Design(
-        name, assumes, cores, int(counters["cycles"].sum()) / images, int(counters["cycles"][:, ~linear].sum()) / images,
-        dram, {**asdict(spent), "total": spent.total},
+        name, assumes, cores, int(counters["cycles"].sum()) / images, float(floor.sum()) / images,
+        int(counters["cycles"][:, ~linear].sum()) / images, dram, {**asdict(spent), "total": spent.total},
     )  # fmt: skip
 
 
@@ -220,7 +229,7 @@ def statistics(counters: dict[str, np.ndarray]) -> Statistics:
     return Statistics(
         zero=float(np.average(zero, weights=dense)),
         fits_4_bits=float(np.average(zero + narrow, weights=dense)),
-        bops_reduction=float(1 - np.average(1 - zero - narrow / 2, weights=dense)),
+        bops_reduction=1 - bit_operations(later),
         digit_products=float(later["products"].sum() / dense.sum()),
         defo_oracle_agreement=float((settled == cheaper).mean()) if settled.size else 1.0,
         defo_layers_original=float(1 - settled.mean()) if settled.size else 0.0,
@@ -254,13 +263,16 @@ def table(data: dict[str, Any]) -> str:
     lines = [
         f"{_subject(data)}{config['board']} at {config['clock_mhz']} MHz, {data['steps']} steps, batch {data['batch']}. "
         f"Cycles are {data['kind']}, energy is estimated (host/energy.py).",
-        f"{'design':12} {'cores':>5} {'ms/image':>9} {'speedup':>8} {'vector':>7} {'MB/image':>9} {'mJ/image':>9}  what it is",
+        "of floors: the speedup if nothing but multiplying and DRAM's peak bandwidth took time.",
+        f"{'design':12} {'cores':>5} {'ms/image':>9} {'speedup':>8} {'of floors':>9} {'vector':>7} {'MB/image':>9} "
+        f"{'mJ/image':>9}  what it is",
     ]
     for design in data["designs"]:
         vector = design["vector_cycles_per_image"] / design["cycles_per_image"]
         lines.append(
-            f"{design['name']:12} {design['cores']:>5} {design['ms_per_image']:>9.1f} {design['speedup']:>8.2f} {vector:>7.0%} "
-            f"{design['dram_bytes_per_image'] / 1e6:>9.1f} {design['energy_uj_per_image']['total'] / 1e3:>9.2f}  "
+            f"{design['name']:12} {design['cores']:>5} {design['ms_per_image']:>9.1f} {design['speedup']:>8.2f} "
+            f"{design['floor_speedup']:>9.2f} {vector:>7.0%} {design['dram_bytes_per_image'] / 1e6:>9.1f} "
+            f"{design['energy_uj_per_image']['total'] / 1e3:>9.2f}  "
             f"{design['assumes']}"
         )
     found = data["statistics"]

@@ -21,10 +21,8 @@ from ..hls.isa import (
     COUNTERS,
     DEFO,
     DESCRIPTOR,
-    READ_BEATS,
     SCALARS,
     START_CYCLES,
-    WRITTEN_BEATS,
     Flag,
     Opcode,
     Reference,
@@ -33,14 +31,12 @@ from ..hls.plan import Plan
 from ..hls.spatial import Chains, chains_of
 from .counting import Encoded
 from .product_cycles import COLUMNS, PACKED, ROWS, Counts, Product, ProductModel
-from .traffic import Array, beats, merged_beats
+from .traffic import Array, beats, dram_beats, merged_beats
 from .vector_cycles import norm_parts, vector_counts
-
-DENSE = "dense"  # models of products on a dense array
 
 
 def convolution_product(d: Mapping[str, int], scalars: np.void) -> Product:
-    """A CONVOLUTION descriptor as the controller runs it (``Controller::convolve``)."""
+    """A CONVOLUTION descriptor as the controller runs it (``Steps`` in kernels/steps.hpp)."""
     flags = Flag(d["flags"])
     kept, previous = _kept(d, scalars, "state_input", np.zeros(1, np.int64))
     return Product(
@@ -88,7 +84,7 @@ def convolution_chains(d: Mapping[str, int]) -> Chains:
 
 
 def attention_products(d: Mapping[str, int], scalars: np.void) -> list[Product]:
-    """The one or two products of a SCORES or MIX descriptor (``Controller::attend``): the written one first."""
+    """The one or two products of a SCORES or MIX descriptor (``Steps`` in kernels/steps.hpp): the written one first."""
     difference, keeps = scalars["reference"] == Reference.PREVIOUS_STEP, bool(scalars["keep_state"])
     scores, heads = d["opcode"] == Opcode.SCORES, d["groups"]
     both = difference and not Flag(d["flags"]) & Flag.CONSTANT_OTHER
@@ -141,7 +137,7 @@ def attention_products(d: Mapping[str, int], scalars: np.void) -> list[Product]:
 
 
 def keep_other_counts(config: HardwareConfig, d: Mapping[str, int], scalars: np.void) -> Counts:
-    """An attention product without a second half copies its right operand into STATE (``Controller::keep_other``)."""
+    """An attention product without a second half copies its right operand into STATE (a step of its own in kernels/steps.hpp)."""
     scores, heads, bus = d["opcode"] == Opcode.SCORES, d["groups"], config.bus_bytes
     tokens = d["output_channels"] if scores else d["channels"]
     width = d["channels"] // heads if scores else d["output_channels"] // heads
@@ -186,7 +182,7 @@ class CycleModel:
             for index, d in enumerate(self.descriptors)
             if d["channel_groups"] > 1
         }
-        self._models: dict[tuple[int | str, ...], list[ProductModel]] = {}
+        self._models: dict[tuple[int, ...], list[ProductModel]] = {}
         self._vector: dict[int, Counts] = {}
 
     def fill(self, scalars: np.ndarray, encoded: list[list[Encoded]], records: np.ndarray) -> Array:
@@ -204,14 +200,18 @@ class CycleModel:
         return lean["cycles"].astype(np.int64)
 
     def _fill(
-        self, scalars: np.ndarray, encoded: list[list[Encoded]], records: np.ndarray, kind: str | None = None
+        self,
+        scalars: np.ndarray,
+        encoded: list[list[Encoded]],
+        records: np.ndarray,
+        dense: Mapping[int, list[ProductModel]] | None = None,
     ) -> None:
         rows: list[list[int]] = []
         for index, d in enumerate(self.descriptors):
             if scalars[index]["skip"]:
                 counts: Counts = {}
             elif encoded[index]:
-                models = self._models[index, kind] if kind else self._product_models(index, d, scalars[index])
+                models = dense[index] if dense else self._product_models(index, d, scalars[index])
                 counts = self._linear(index, d, scalars[index], models, encoded[index])
             else:
                 counts = self._vector_counts(index, d)
@@ -232,6 +232,7 @@ class CycleModel:
         take the codes themselves. It is not exact, and only its costs are modelled.
         """
         records, scalars = np.zeros(len(self.descriptors), COUNTERS), np.zeros(len(self.descriptors), SCALARS)
+        dense: dict[int, list[ProductModel]] = {}
         for index, d in enumerate(self.descriptors):
             if d["opcode"] > Opcode.MIX:
                 continue
@@ -239,13 +240,13 @@ class CycleModel:
             if sign_mask and d["opcode"] == Opcode.CONVOLUTION:
                 product = replace(models[0].product, add_accumulators=True, keep_accumulators=True)
                 models = [ProductModel(self.config, product, max(d["channel_groups"], 1))]
-            self._models[index, DENSE] = models
-        encoded = [[model.dense() for model in self._models.get((index, DENSE), [])] for index in range(len(records))]
-        self._fill(scalars, encoded, records, DENSE)
+            dense[index] = models
+        encoded = [[model.dense() for model in dense.get(index, [])] for index in range(len(records))]
+        self._fill(scalars, encoded, records, dense)
         return records
 
     def _product_models(self, index: int, d: Mapping[str, int], scalars: np.void) -> list[ProductModel]:
-        key: tuple[int | str, ...] = (index, *(int(scalars[name]) for name in ("reference", "keep_state", "parity")))
+        key = (index, *(int(scalars[name]) for name in ("reference", "keep_state", "parity")))
         if key not in self._models:
             attention = d["opcode"] != Opcode.CONVOLUTION
             products = attention_products(d, scalars) if attention else [convolution_product(d, scalars)]
@@ -256,7 +257,7 @@ class CycleModel:
     def _total_cycles(self, records: np.ndarray, fetch: Array) -> Array:
         """With the fetching of descriptors and DRAM's bandwidth, which operations that overlap share."""
         cycles = records["cycles"].astype(np.int64) + fetch
-        traffic = np.sum([records[name] for name in (*READ_BEATS, *WRITTEN_BEATS)], axis=0).astype(np.int64)
+        traffic = dram_beats(records)
         last = np.zeros_like(cycles)
         for index, d in enumerate(self.descriptors):
             if d["channel_groups"] > 1:

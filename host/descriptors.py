@@ -31,6 +31,8 @@ from .parameters import ParameterLayout
 
 @dataclass(frozen=True)
 class DescriptorEncoder:
+    """Fills descriptors of a program whose tensors, weights, parameters and kept operands have their places."""
+
     graph: Graph
     placements: dict[str, Placement]
     weight_offsets: dict[str, int]
@@ -43,8 +45,10 @@ class DescriptorEncoder:
     def encode(self, operation: Operation, record: np.void) -> None:
         node, output = operation.first, self.graph.tensors[operation.name]
         source = self.graph.tensors[node.inputs[0]]
+        leader = self._leader(operation)
         record["opcode"], record["flags"] = self._opcode(operation), self._flags(operation, source, output)
-        record["batch"], record["node"], record["leader"] = operation.samples, operation.index, self._leader(operation)
+        record["flags"] |= Flag.FOLLOWS if leader != operation.index else Flag(0)
+        record["batch"], record["node"], record["leader"] = operation.samples, operation.index, leader
         record["scalars"], record["layer"] = operation.index * SCALARS.itemsize, operation.layer
         first = operation.first_sample
         record["input"], record["input_pitch"] = self._place(source, first)
@@ -141,8 +145,6 @@ class DescriptorEncoder:
                 flags |= Flag.CONDITIONAL
         first = operation.first
         flags |= Flag.PAIRED if operation.paired else Flag(0)
-        if self._leader(operation) != operation.index:
-            flags |= Flag.FOLLOWS
         if first.name in self.flow.leaders:
             flags |= Flag.SHARES_OPERAND
         if isinstance(first, MatMul) and first.inputs[1] in self.flow.constant:

@@ -199,7 +199,7 @@ def chains_of_convolution(graph: Graph, node: Convolution) -> Chains:
 def check_rows(graph: Graph, operations: tuple[Operation, ...], config: HardwareConfig) -> None:
     """CannotPlan where a pixel of a vector operation, or a row of softmax, does not fit the vector unit's row buffer."""
     for operation in operations:
-        if isinstance(operation.first, (Convolution, MatMul)):
+        if operation.is_linear:
             continue
         for name in operation.first.inputs:
             needed = graph.tensors[name].shape[2] * 2

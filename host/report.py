@@ -9,9 +9,10 @@ import numpy as np
 
 from ..hls.boards import Board
 from ..hls.config import HardwareConfig, default_config
-from ..hls.isa import COUNTER_NAMES, COUNTERS, READ_BEATS, WRITTEN_BEATS
+from ..hls.isa import COUNTER_NAMES, COUNTERS
 from ..hls.resources import available, estimate, parts
 from .runtime import Record
+from .traffic import dram_beats
 
 
 def profile_json(record: Record, config: HardwareConfig) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def profile_json(record: Record, config: HardwareConfig) -> dict[str, Any]:
                 "module": module,
                 **{counter: [int(value) for value in record.counters[:, index][counter]] for counter in COUNTER_NAMES},
                 "stall_cycles": _stalls(record.counters[:, index], config).tolist(),
-                "dram_bytes": _dram_bytes(record.counters[:, index], config).tolist(),
+                "dram_bytes": (dram_beats(record.counters[:, index]) * config.bus_bytes).tolist(),
                 "reference": record.counters[:, index]["reference"].tolist(),
             }
             for index, (name, module) in enumerate(zip(record.names, record.modules, strict=True))
@@ -46,14 +47,14 @@ def profile_json(record: Record, config: HardwareConfig) -> dict[str, Any]:
 def bops_saved(counters: np.ndarray) -> dict[str, float]:
     """Both definitions, of steps after the first, weighted by multiplications: zeros cost nothing, 4 bits half of 8."""
     linear = counters["elements"].sum(axis=0) > 0
-    spent = [_bit_operations(part[:, linear]) for part in (counters[:1], counters[1:])]
+    spent = [bit_operations(part[:, linear]) for part in (counters[:1], counters[1:])]
     if len(counters) < 2 or not spent[0]:
         return {}
     return {"against_8x8": 1 - spent[1], "against_codes_with_zeros_and_4_bits": 1 - spent[1] / spent[0]}
 
 
-def _bit_operations(counters: np.ndarray) -> float:
-    """Per 8 x 8 product."""
+def bit_operations(counters: np.ndarray) -> float:
+    """Of counter records of linear operators, per 8 x 8 product, weighted by products: zeros cost nothing, 4 bits half."""
     if not counters.size:
         return 0.0
     elements = np.maximum(counters["elements"].astype(np.float64), 1)
@@ -65,11 +66,6 @@ def _stalls(counters: np.ndarray, config: HardwareConfig) -> np.ndarray:
     """[steps]: cycles in which the multipliers of a linear operator wait for operands, results or the slowest core."""
     busy = -(-np.maximum(counters["compute_cycles"], counters["tap_cycles"]).astype(np.int64) // config.cores)
     return np.where(counters["elements"] > 0, np.maximum(counters["cycles"].astype(np.int64) - busy, 0), 0)
-
-
-def _dram_bytes(counters: np.ndarray, config: HardwareConfig) -> np.ndarray:
-    beats = np.sum([counters[name] for name in (*READ_BEATS, *WRITTEN_BEATS)], axis=0).astype(np.int64)
-    return np.asarray(beats * config.bus_bytes)
 
 
 def summary_text(record: Record, config: HardwareConfig) -> str:
@@ -97,7 +93,7 @@ def _row(name: str, row: np.void, cycles: int, config: HardwareConfig) -> str:
         zero = f"{row['zeros'] / elements:.1%}"
         low = f"{(row['zeros'] + row['narrow']) / elements:.1%}"
         dense = f"{row['products'] / row['dense_products']:.2f}"
-    megabytes = sum(int(row[beats]) for beats in (*READ_BEATS, *WRITTEN_BEATS)) * config.bus_bytes / 1e6
+    megabytes = int(dram_beats(row)) * config.bus_bytes / 1e6
     share = row["cycles"] / max(cycles, 1)
     bound = busiest_unit(row, config)
     return f"{name[-44:]:44} {int(row['cycles']):>12,} {share:>6.1%} {bound:>8} {zero:>6} {low:>8} {dense:>10} {megabytes:>8.1f}"

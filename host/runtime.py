@@ -35,6 +35,13 @@ from .schedulers import Scheduler, load_scheduler, standard_normal
 ORIGINAL, DIFFERENCE, SPATIAL, DEFO, DEFO_PLUS = "original", "difference", "spatial", "defo", "defo+"
 FLOWS = (ORIGINAL, DIFFERENCE, SPATIAL, DEFO, DEFO_PLUS)
 KEEPS_NOTHING = (ORIGINAL, SPATIAL)
+_REFERENCES = {
+    ORIGINAL: Reference.ZERO,
+    DIFFERENCE: Reference.PREVIOUS_STEP,
+    SPATIAL: Reference.NEIGHBOUR,
+    DEFO: Reference.DEFO,
+    DEFO_PLUS: Reference.DEFO_PLUS,
+}
 DEADLINE_S = 600.0
 
 
@@ -312,12 +319,11 @@ def load(
 
 def reference_of(flow: str, step: int) -> Reference:
     """What all linear operators are asked to refer to. Defo tries each reference for a step, then decides itself."""
-    if flow in (ORIGINAL, SPATIAL):
-        return Reference.ZERO if flow == ORIGINAL else Reference.NEIGHBOUR
-    if flow == DIFFERENCE:
-        return Reference.PREVIOUS_STEP if step else Reference.ZERO
-    tried = CANDIDATES[Reference.DEFO if flow == DEFO else Reference.DEFO_PLUS]
-    return tried[step] if step < len(tried) else Reference.DEFO if flow == DEFO else Reference.DEFO_PLUS
+    if flow == DIFFERENCE and step == 0:
+        return Reference.ZERO
+    asked = _REFERENCES[flow]
+    tried = CANDIDATES.get(asked, ())
+    return tried[step] if step < len(tried) else asked
 
 
 BUNDLED_MODEL = Path(__file__).parent / "models" / "fashion-mnist"

@@ -72,7 +72,7 @@ def measure(artefact: QuantizedModel, config: HardwareConfig, batch: int = 4, se
         raise ValueError(
             f"found a schedule of {graph.steps} step, expected at least 2: a difference needs a previous step"
         )
-    device = EmulatorDevice(config.modelled(batch_parts=1), counting=False)  # whole batches in turn
+    device = EmulatorDevice(config, counting=False)
     collector = _Collector(graph)
     device.observer = collector.observe
     model = Model(artefact, device)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..hls.isa import READ_BEATS, WRITTEN_BEATS
+
 Array = np.ndarray
+
+
+def dram_beats(records: np.ndarray | np.void) -> Array:
+    """int64, of all ports, for each of the counter records."""
+    return np.asarray(sum(records[name].astype(np.int64) for name in (*READ_BEATS, *WRITTEN_BEATS)))
 
 
 def beats(offset: Array, length: Array | int, bus: int) -> Array:

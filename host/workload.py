@@ -53,7 +53,7 @@ class Lender:
             )
         self.graph, self.random = artefact.graph, np.random.default_rng(seed)
         seen: dict[int, dict[str, Operands]] = {step: {} for last in steps for step in (last - 1, last)}
-        device = EmulatorDevice(config.modelled(batch_parts=1), counting=False)  # whole batches in turn
+        device = EmulatorDevice(config, counting=False)
         model = Model(artefact, device)
         names = [operation.first.name for operation in model.session(LENT_SAMPLES).program.operations]
         first = self.graph.linear_nodes[0].name
@@ -129,7 +129,7 @@ def counters_of_flows(
             first = _records(program, model, Reference.ZERO, encoded, True)
     lent = np.array([transition.step for transition in lender.transitions])
     nearest = [int(np.abs(lent - step).argmin()) for step in range(steps)]
-    linear = np.array([operation.first in graph.linear_nodes for operation in program.operations])
+    linear = np.array([operation.is_linear for operation in program.operations])
 
     def like(step: int, reference: Reference) -> np.ndarray:
         return tried[nearest[step]][reference]
@@ -179,21 +179,28 @@ def _encode(program: Program, lender: Lender, transition: Transition) -> dict[Re
     found: dict[Reference, list[list[Encoded]]] = {
         reference: [[] for _ in program.operations] for reference in CANDIDATES[Reference.DEFO_PLUS]
     }
+    counted: dict[int, dict[Reference, list[Encoded]]] = {}  # of each layer: its parts have equal plans
     for operation in program.operations:
         node = operation.first
         if not isinstance(node, (Convolution, MatMul)):
             continue
-        if isinstance(node, Convolution):
-            before, now = lender.operands(program.graph, node, transition)
-            counted = _count_convolution(program, operation.index, node, before, now)
-        else:
-            heads = 1 if _probabilities(program.graph, node) > LARGE_PRODUCT else node.heads
-            before, now = lender.operands(program.graph, node, transition, heads)
-            counted = _count_product(program, operation.index, node, heads, before, now)
-        for reference, encoded in counted.items():
+        if operation.layer not in counted:
+            counted[operation.layer] = _count(program, operation.index, node, lender, transition)
+        for reference, encoded in counted[operation.layer].items():
             instances = operation.samples * (1 if isinstance(node, Convolution) else node.heads)
             found[reference][operation.index] = [_repeated(each, instances) for each in encoded]
     return found
+
+
+def _count(
+    program: Program, index: int, node: LinearNode, lender: Lender, transition: Transition
+) -> dict[Reference, list[Encoded]]:
+    if isinstance(node, Convolution):
+        before, now = lender.operands(program.graph, node, transition)
+        return _count_convolution(program, index, node, before, now)
+    heads = 1 if _probabilities(program.graph, node) > LARGE_PRODUCT else node.heads
+    before, now = lender.operands(program.graph, node, transition, heads)
+    return _count_product(program, index, node, heads, before, now)
 
 
 def _probabilities(graph: Graph, node: MatMul) -> int:

@@ -33,6 +33,27 @@ def tiny_unet():
 
 
 @pytest.fixture(scope="session")
+def cifar10_unet():
+    """The 35.7 M-parameter U-Net of DDPM on CIFAR-10 (Ho et al. 2020), with random weights."""
+    import torch
+    from diffusers import UNet2DModel
+
+    torch.manual_seed(0)
+    return UNet2DModel(
+        sample_size=32,
+        block_out_channels=(128, 256, 256, 256),
+        layers_per_block=2,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+        downsample_padding=0,
+        flip_sin_to_cos=False,
+        freq_shift=1,
+        norm_eps=1e-6,
+        attention_head_dim=None,
+    ).eval()
+
+
+@pytest.fixture(scope="session")
 def tiny_model(tiny_unet) -> QuantizedModel:
     """``tiny_unet`` quantized for 6 DDIM steps in 3 groups."""
     from ditto_zynq.quant.calibrate import Options

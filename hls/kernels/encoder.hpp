@@ -6,6 +6,7 @@
 #pragma once
 
 #include "arithmetic.hpp"
+#include "isa.hpp"
 #include "memory.hpp"
 
 namespace ditto {
@@ -103,9 +104,6 @@ struct Neighbours {
     }
 };
 
-// What the codes of a run refer to.
-enum RunReference { NOTHING, THE_STEP_BEFORE, THE_PIXEL_BEFORE };
-
 template <class C>
 struct Encoder {
     typedef Arithmetic<C> A;
@@ -113,7 +111,7 @@ struct Encoder {
 
     // A run of `pixels` of `channels` codes each, into the slots from `place` on, in rows of `width`. `outside`: no codes come,
     // all are 0. Neighbours are `distance` columns apart.
-    static void encode(words& current, words& previous, RunReference reference, bool outside, int pixels, int channels,
+    static void encode(words& current, words& previous, Reference reference, bool outside, int pixels, int channels,
                        const Place<C>& place, int width, int distance, Neighbours<C>& neighbours, DigitLists<C>& lists,
                        EncodeCounters& counters) {
         static_assert(C::lanes <= C::bus_bytes, "the lanes' codes of a cycle come from one word or from two");
@@ -134,7 +132,7 @@ struct Encoder {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
                 const int rest = channels - word * C::lanes, count = rest < C::lanes ? rest : C::lanes;
                 if (!outside) now.need(current, count);
-                if (reference == THE_STEP_BEFORE) before.need(previous, count);
+                if (reference == PREVIOUS_STEP) before.need(previous, count);
                 typename A::code codes[C::lanes], references[C::lanes];
 #pragma HLS ARRAY_PARTITION variable = codes complete
 #pragma HLS ARRAY_PARTITION variable = references complete
@@ -142,9 +140,9 @@ struct Encoder {
 #pragma HLS UNROLL
                     const bool inside = lane < count;
                     codes[lane] = inside && !outside ? typename A::code(now.byte(lane)) : typename A::code(0);
-                    references[lane] = inside && reference == THE_STEP_BEFORE ? typename A::code(before.byte(lane)) : typename A::code(0);
+                    references[lane] = inside && reference == PREVIOUS_STEP ? typename A::code(before.byte(lane)) : typename A::code(0);
                 }
-                if (reference == THE_PIXEL_BEFORE) {
+                if (reference == NEIGHBOUR) {
                     neighbours.exchange((int(place.row) * distance + phase) * words_of_pixel + word,
                                         int(place.column) + pixel >= distance, codes, references);
                 }

@@ -265,7 +265,7 @@ struct Operand {
         const int rows = p.gathered ? block.rows : block.high - block.low, columns = p.gathered ? 1 : p.width;
         const int runs = rows * (columns / pixels), width = columns + p.extra_columns;
         const int stride = p.stride_width < width ? p.stride_width : width;
-        const RunReference reference = p.difference ? THE_STEP_BEFORE : p.spatial ? THE_PIXEL_BEFORE : NOTHING;
+        const Reference reference = p.difference ? PREVIOUS_STEP : p.spatial ? NEIGHBOUR : ZERO;
         Neighbours<C> neighbours;
 #pragma HLS ARRAY_RESHAPE variable = neighbours.words complete dim = 2
 #pragma HLS ARRAY_PARTITION variable = neighbours.latest complete dim = 0

@@ -79,7 +79,20 @@ def test_the_result(tiny_model):
     found = data["statistics"]
     assert 0 < found["zero"] < found["fits_4_bits"] <= 1 and 0 <= found["defo_oracle_agreement"] <= 1
     assert found["bops_reduction"] == pytest.approx(found["zero"] + (found["fits_4_bits"] - found["zero"]) / 2)
+    assert all(design["floor_cycles_per_image"] <= design["cycles_per_image"] for design in designs.values())
     json.dumps(data)
+
+
+def test_the_floor_is_memory_or_multipliers(tiny_model):
+    """All of a slow DRAM's time, or all that the dense array multiplies: 6 steps of 2 images on all cores."""
+    slow, fast = (compare(tiny_model, replace(CONFIG, dram_gb_per_s=gb), batch=2)["designs"][0] for gb in (0.1, None))
+    of_bytes = slow["dram_bytes_per_image"] * 1000 / replace(CONFIG, dram_gb_per_s=0.1).dram_bytes_per_kilocycle
+    assert slow["floor_cycles_per_image"] == pytest.approx(of_bytes)
+    config = CONFIG.modelled(cores=fast["cores"])
+    program = compile_program(tiny_model.graph, tiny_model.tables, config, 2)
+    multiplying = CycleModel(config, program.descriptors).dense()["compute_cycles"].sum() / fast["cores"]
+    in_memory = fast["dram_bytes_per_image"] * 1000 / CONFIG.dram_bytes_per_kilocycle
+    assert fast["floor_cycles_per_image"] == pytest.approx(max(6 * multiplying / 2, in_memory))
 
 
 def test_spatial_differences_by_hand():

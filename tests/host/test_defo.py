@@ -89,7 +89,7 @@ def test_a_run_settles_on_the_cheaper_reference(tiny_model):
     for step in range(tiny_model.graph.steps):
         session.run_step(sample + step, step, labels, "defo")
         steps.append(session.counters())
-    linear = np.array([op.first in tiny_model.graph.linear_nodes for op in session.program.operations])
+    linear = np.array([op.is_linear for op in session.program.operations])
     table = steps[-1][linear]
     assert np.all(table["original_cycles"] < table["keeping_cycles"]), "what keeping costs is no cost of reference zero"
     expected = np.where(table["difference_cycles"] < table["original_cycles"], PREVIOUS, ZERO)

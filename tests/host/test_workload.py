@@ -25,23 +25,13 @@ CONFIG = default_config("zcu104")
 
 
 @pytest.fixture(scope="module")
-def cifar10_graph():
+def cifar10_graph(cifar10_unet):
     """Traced by the quantizer from diffusers' model (its weights do not matter)."""
-    from diffusers import UNet2DModel
     from ditto_zynq.quant.calibrate import Options
     from ditto_zynq.quant.quantize import Schedule, quantize_unet
 
-    unet = UNet2DModel(
-        sample_size=32,
-        block_out_channels=(128, 256, 256, 256),
-        layers_per_block=2,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-        downsample_padding=0,
-        attention_head_dim=None,
-    )
     options = Options(1, 0.0, False, 0)
-    return quantize_unet(unet.eval(), SCHEDULER_CONFIG, Schedule("ddim", 2, 0.0, 1), options).graph
+    return quantize_unet(cifar10_unet, SCHEDULER_CONFIG, Schedule("ddim", 2, 0.0, 1), options).graph
 
 
 def signature(graph) -> Counter:

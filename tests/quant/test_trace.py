@@ -61,22 +61,10 @@ def test_traced_graph_equals_the_module(variant):
         assert torch.allclose(found, expected, atol=2e-5), f"step {step}: {(found - expected).abs().max():.2g}"
 
 
-def test_the_architecture_of_ddpm_for_cifar10_traces_whole():
-    unet = UNet2DModel(
-        sample_size=32,
-        block_out_channels=(128, 256, 256, 256),
-        layers_per_block=2,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-        downsample_padding=0,
-        flip_sin_to_cos=False,
-        freq_shift=1,
-        norm_eps=1e-6,
-        attention_head_dim=None,
-    )
-    assert sum(parameter.numel() for parameter in unet.parameters()) == pytest.approx(35.7e6, rel=0.01)
-    graph = trace(unet, (3, 32, 32), [500], [0]).graph
-    modules = {name for name, module in unet.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))}
+def test_the_architecture_of_ddpm_for_cifar10_traces_whole(cifar10_unet):
+    assert sum(parameter.numel() for parameter in cifar10_unet.parameters()) == pytest.approx(35.7e6, rel=0.01)
+    graph = trace(cifar10_unet, (3, 32, 32), [500], [0]).graph
+    modules = {name for name, module in cifar10_unet.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))}
     lowered = {node.module for node in graph.nodes if isinstance(node, Convolution)}
     conditioning = {name for name in modules if "time_emb" in name}
     assert lowered == modules - conditioning, "every layer that sees the sample is in the graph, and no other"

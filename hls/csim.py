@@ -101,7 +101,11 @@ class CSimulation:
         self._run = getattr(library, f"ditto_run_{types}")
         self._run.restype = ctypes.c_uint32
 
-    def run(self, addresses: list[int], sizes: list[int], descriptors: int) -> int:
-        """Run a program on regions at host ``addresses``, in the order of Region; 0, or 1 + the index of a bad descriptor."""
+    def run(self, addresses: list[int], sizes: list[int], descriptors: int, progress: ctypes.c_uint32) -> int:
+        """Run a program on regions at host ``addresses``, in the order of Region; 0, or 1 + the index of a bad descriptor.
+
+        ``progress`` gets 1 + the index of each descriptor that starts.
+        """
         pointers = (ctypes.c_void_p * len(addresses))(*addresses)
-        return int(self._run(pointers, (ctypes.c_uint64 * len(sizes))(*sizes), ctypes.c_uint32(descriptors)))
+        lengths = (ctypes.c_uint64 * len(sizes))(*sizes)
+        return int(self._run(pointers, lengths, ctypes.c_uint32(descriptors), ctypes.byref(progress)))

@@ -258,6 +258,7 @@ START, DONE, IDLE = 1, 2, 4
 CONFIG_HASH = 0x10  # read-only: first 32 bits of the hardware configuration's hash
 DESCRIPTOR_COUNT = 0x20
 ERROR = 0x28  # read-only: 0, or 1 + index of the descriptor that was refused
+PROGRESS = 0x30  # read-only: 1 + index of the descriptor that runs, or ran last
 BASE_ADDRESS = 0x40  # 64-bit base of pointer i at BASE_ADDRESS + 12 * i, as HLS lays out 64-bit arguments
 
 
@@ -269,4 +270,10 @@ def base_registers(region: Region) -> list[int]:
 def registers() -> dict[str, int]:
     """Offsets of the top function's arguments."""
     bases = {pointer.name: BASE_ADDRESS + 12 * index for index, pointer in enumerate(POINTERS)}
-    return {"config_hash": CONFIG_HASH, "descriptor_count": DESCRIPTOR_COUNT, "error": ERROR, **bases}
+    return {
+        "config_hash": CONFIG_HASH,
+        "descriptor_count": DESCRIPTOR_COUNT,
+        "error": ERROR,
+        "progress": PROGRESS,
+        **bases,
+    }

@@ -24,7 +24,8 @@ from .cycles import CycleModel
 from .emulator import EmulatorDevice
 from .energy import energy
 from .report import bit_operations
-from .runtime import DEFO, DEFO_PLUS, DIFFERENCE, ORIGINAL, SPATIAL, Model
+from .runtime import Model
+from .session import DEFO, DEFO_PLUS, DIFFERENCE, ORIGINAL, SPATIAL
 from .traffic import dram_beats
 from .workload import Lender, counters_of_flows
 

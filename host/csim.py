@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from ..hls.config import HardwareConfig
 from ..hls.csim import CSimulation, check_types
-from ..hls.isa import DESCRIPTOR_COUNT, ERROR, Region
+from ..hls.isa import DESCRIPTOR_COUNT, ERROR, PROGRESS, Region
 from .device import DeviceError
 from .schedulers import standard_normal
 from .simulated import SimulatedDevice
@@ -44,10 +45,12 @@ class CSimDevice(SimulatedDevice):
         buffers = [self.region(region) for region in Region]
         addresses = [buffer.storage.ctypes.data for buffer in buffers]
         sizes = [buffer.data.size for buffer in buffers]
-        error = self.simulation.run(addresses, sizes, self.registers.get(DESCRIPTOR_COUNT, 0))
+        progress = ctypes.c_uint32()
+        try:
+            error = self.simulation.run(addresses, sizes, self.registers.get(DESCRIPTOR_COUNT, 0), progress)
+        finally:
+            self.registers[PROGRESS] = progress.value
         self.registers[ERROR] = error
-        if error:
-            raise DeviceError(f"descriptor {error - 1}: its opcode is unknown")
 
 
 def compare(simulated: Model, emulated: Model, steps: int, batch: int, seed: int) -> Iterator[str]:

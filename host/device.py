@@ -10,7 +10,19 @@ from ..hls.config import HardwareConfig
 
 
 class DeviceError(RuntimeError):
-    """The device refused a program, failed or did not finish in time."""
+    """The device refused a program, has too little memory, or failed."""
+
+
+class DeviceTimeout(DeviceError):
+    """The accelerator did not finish in time; ``registers``: what its registers held then."""
+
+    def __init__(self, message: str, registers: dict[str, int]):
+        super().__init__(message)
+        self.registers = registers
+
+
+class DeviceLost(DeviceError):
+    """What the accelerator was given is gone: the board was switched off and on, or got another bitstream."""
 
 
 class Buffer(Protocol):
@@ -22,11 +34,11 @@ class Buffer(Protocol):
     @property
     def address(self) -> int: ...
 
-    def flush(self) -> None:
-        """Make what the host wrote visible to the accelerator."""
+    def flush(self, start: int = 0, stop: int | None = None) -> None:
+        """Make what the host wrote to bytes [start, stop) visible to the accelerator."""
 
-    def invalidate(self) -> None:
-        """Make what the accelerator wrote visible to the host."""
+    def invalidate(self, start: int = 0, stop: int | None = None) -> None:
+        """Make what the accelerator wrote to bytes [start, stop) visible to the host."""
 
     def free(self) -> None:
         """Give the memory back."""
@@ -39,14 +51,25 @@ class Device(Protocol):
     config: HardwareConfig
     counting: bool  # whether it fills counter records
 
-    def allocate(self, nbytes: int) -> Buffer: ...
+    def allocate(self, nbytes: int) -> Buffer:
+        """DeviceError, with what is free, where there is not as much memory."""
 
-    def write_register(self, offset: int, value: int) -> None: ...
+    def write_register(self, offset: int, value: int) -> None:
+        """START in CONTROL runs the program once."""
 
     def read_register(self, offset: int) -> int: ...
 
-    def start(self) -> None:
-        """Run the program once."""
-
     def wait(self, deadline_s: float) -> None:
-        """Return when the program has ended; DeviceError with a diagnosis after ``deadline_s`` seconds."""
+        """Return when the program has ended; DeviceTimeout after ``deadline_s`` seconds."""
+
+    def stop(self) -> None:
+        """Make the accelerator idle, whatever it does: its memory may be given back after that."""
+
+    def reload(self) -> None:
+        """Configure the accelerator again, after it was lost. Buffers are gone too."""
+
+    def free_memory(self) -> int | None:
+        """Bytes of contiguous memory that are free; None where nobody knows."""
+
+    def close(self) -> None:
+        """Leave the device to others."""

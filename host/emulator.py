@@ -17,6 +17,8 @@ from ..hls.isa import (
     COUNTERS,
     DESCRIPTOR,
     DESCRIPTOR_COUNT,
+    ERROR,
+    PROGRESS,
     SCALARS,
     Opcode,
     Region,
@@ -24,7 +26,7 @@ from ..hls.isa import (
 from . import defo
 from .counting import Encoded
 from .cycles import CycleModel
-from .execution import Execution, Memory, prepare
+from .execution import EXECUTIONS, Execution, Memory
 from .products import choose_backend
 from .simulated import SimulatedDevice
 
@@ -49,12 +51,16 @@ class EmulatorDevice(SimulatedDevice):
         self.differences = differences
         self.backend = choose_backend(backend)
         self.observer: Callable[[int, tuple[np.ndarray, ...]], None] | None = None
-        self._prepared: tuple[tuple[int, ...], list[_Layer]] | None = None
+        self._prepared: tuple[tuple[int, ...], list[_Layer], Memory] | None = None
         self._model: CycleModel | None = None
 
     def execute(self) -> None:
-        layers = self._prepare()
         descriptors = self._descriptors()
+        unknown = np.flatnonzero(~np.isin(descriptors["opcode"], list(EXECUTIONS)))
+        if unknown.size:
+            self.registers[ERROR] = int(unknown[0]) + 1
+            return
+        layers = self._prepare()
         count = len(descriptors)
         asked = self.region(Region.PARAMETERS).data[: count * SCALARS.itemsize].view(SCALARS)
         records = self.region(Region.COUNTERS).data[: count * COUNTERS.itemsize].view(COUNTERS)
@@ -64,6 +70,7 @@ class EmulatorDevice(SimulatedDevice):
         encoded: list[list[Encoded]] = [[] for _ in range(count)]
         for layer in layers:
             first, scalars = layer.parts[0], taken[layer.parts[0]]
+            self.registers[PROGRESS] = first + 1
             if self.observer is not None and linear[first]:
                 self.observer(first, layer.execution.operands)
             if not scalars["skip"]:
@@ -82,21 +89,25 @@ class EmulatorDevice(SimulatedDevice):
         return self.region(Region.PROGRAM).data[: count * DESCRIPTOR.itemsize].view(DESCRIPTOR)
 
     def _prepare(self) -> list[_Layer]:
-        """Executable layers; made again when program, weights or addresses have changed."""
+        """Executable layers; made again when program, weights or addresses have changed. Parameter blocks come in turns."""
         regions = {region: self.region(region) for region in Region}
-        fixed = (Region.PROGRAM, Region.WEIGHTS)
+        fixed, moving = (Region.PROGRAM, Region.WEIGHTS), Region.PARAMETERS
         descriptors = self._descriptors()
-        key = (len(descriptors), *(regions[r].address for r in Region), *(regions[r].version for r in fixed))
+        addresses = (regions[region].address for region in Region if region != moving)
+        key = (len(descriptors), *addresses, *(regions[region].version for region in fixed))
         if self._prepared is None or self._prepared[0] != key:
             memory = Memory({region: buffer.storage for region, buffer in regions.items()})
-            self._prepared = (key, [self._layer(descriptors, parts, memory) for parts in _parts_of_layers(descriptors)])
+            layers = [self._layer(descriptors, parts, memory) for parts in _parts_of_layers(descriptors)]
+            self._prepared = (key, layers, memory)
             self._model = CycleModel(self.config, descriptors) if self.counting else None
-        return self._prepared[1]
+        _, layers, memory = self._prepared
+        memory.regions[moving] = regions[moving].storage
+        return layers
 
     def _layer(self, descriptors: np.ndarray, parts: tuple[int, ...], memory: Memory) -> _Layer:
         whole = descriptors[parts[0]].copy()
         whole["batch"] = descriptors["batch"][list(parts)].sum()
-        return _Layer(prepare(whole, memory, self), parts)
+        return _Layer(EXECUTIONS[int(whole["opcode"])](whole, memory, self), parts)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """How the emulator executes one descriptor. One class per kind of operation.
 
-``prepare`` decodes a descriptor once into views of device memory; ``run`` reads the step's scalars and vectors from the
+A descriptor is decoded once into views of device memory; ``run`` reads the step's scalars and vectors from the
 parameter block, computes, and returns what it counted.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +29,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Memory:
-    """Device memory by region: uint8 arrays of the region's bytes and SLACK more."""
+    """Device memory by region: uint8 arrays of the region's bytes and SLACK more. PARAMETERS may move between two runs."""
 
-    regions: Mapping[Region, np.ndarray]
+    regions: dict[Region, np.ndarray]
 
     def view(self, region: Region, offset: int, dtype: Any, shape: tuple[int, ...], unused: int = 0) -> np.ndarray:
         """A typed view; DeviceError where it leaves the region. The last ``unused`` elements may lie behind it."""
@@ -55,15 +54,6 @@ class Slice:
     def dense(self) -> np.ndarray:
         """[B, P, C], a copy where the tensor is part of a wider buffer."""
         return np.ascontiguousarray(self.buffer[:, :, : self.channels])
-
-
-def prepare(descriptor: np.void, memory: Memory, device: EmulatorDevice) -> Execution:
-    """Decode a descriptor; DeviceError for one that is none."""
-    opcode = int(descriptor["opcode"])
-    execution = EXECUTIONS.get(opcode)
-    if execution is None:
-        raise DeviceError(f"descriptor {int(descriptor['node'])}: opcode {opcode} is unknown")
-    return execution(descriptor, memory, device)
 
 
 class Execution:

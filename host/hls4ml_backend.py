@@ -21,12 +21,13 @@ from ..hls.artefact import QuantizedModel
 from ..hls.build import run_tools, write_project
 from ..hls.config import HardwareConfig, default_config
 from ..hls.csim import build_library, default_cache
+from ..hls.isa import Reference
 from .compiler import compile_program
 from .csim import CSimDevice
 from .device import Device
 from .emulator import EmulatorDevice
 from .hls4ml_graph import INPUT, Translation, translate
-from .runtime import ORIGINAL, Session
+from .session import ORIGINAL, Session
 
 NAME = "Ditto"
 LARGEST_BATCH = 64
@@ -51,7 +52,9 @@ class DittoWriter(Writer):
         program = compile_program(translation.graph, translation.tables, config, batch=1)
         program.descriptors.tofile(folder / "program" / "descriptors.bin")
         program.weights.tofile(folder / "program" / "weights.bin")
-        program.parameters.block(0, np.zeros(1, np.int64), {}, False).tofile(folder / "program" / "parameters.bin")
+        program.parameters.block(0, np.zeros(1, np.int64), Reference.ZERO, False).tofile(
+            folder / "program" / "parameters.bin"
+        )
         tensors = {INPUT: program.placements[INPUT], "output": program.placements[translation.graph.output]}
         memory = {
             "configuration": config.digest,
@@ -150,5 +153,5 @@ def _run(translation: Translation, device: Device, samples: np.ndarray) -> np.nd
             codes.transpose(0, 3, 1, 2).astype(np.float64), 0, np.zeros(count, np.int64), ORIGINAL
         )
     finally:
-        session.free()
+        session.close()
     return output.transpose(0, 2, 3, 1).reshape(count, -1)[:, translation.output_layout]

@@ -121,8 +121,9 @@ class Run:
         start = 0
         while start < count and self._path(start).is_file():
             with np.load(self._path(start), allow_pickle=False) as arrays:
-                samples, counted = arrays["samples"], list(arrays.get("counters", []))
-            record = model.session(len(samples)).record(counted) if counted else None
+                samples, counters = arrays["samples"], arrays.get("counters")
+            layers = model.session(len(samples)).program.layers
+            record = None if counters is None else Record.of_layers(layers, counters, len(samples))
             batches.append(Batch(samples, record))
             start += len(samples)
         return batches

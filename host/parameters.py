@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,42 +71,70 @@ class ParameterLayout:
         return ParameterLayout(graph, tables, operations, batch, vectors, shared_size, stride, flow)
 
     def block(
-        self, step: int, labels: np.ndarray, references: Mapping[str, Reference], keep_state: bool,
-        continues: bool = False,
-    ) -> np.ndarray:  # fmt: skip
-        """The bytes of one step. ``labels`` int [batch]; ``references`` of linear nodes (default: zero), ``keep_state`` whether
-        the next step may refer to this one, ``continues`` whether the one before has run, so that what never changes is there."""
-        group = self.graph.group_of_step[step]
+        self, step: int, labels: np.ndarray, reference: Reference, keep_state: bool, continues: bool = False
+    ) -> np.ndarray:
+        """The bytes of one step, uint8 [size]. ``labels`` int [batch]; ``reference`` of all linear operators, ``keep_state``
+        whether the next step may refer to this one, ``continues`` whether the one before has run, so that what never changes is
+        there."""
+        group_of_step = self.graph.group_of_step
         block = np.zeros(self.size, np.uint8)
+        block[: self.shared_size] = self._shared(group_of_step[step])
         scalars = block[: len(self.operations) * SCALARS.itemsize].view(SCALARS)
-        for operation in self.operations:
-            self._fill_scalars(operation, step, references, keep_state, scalars[operation.index])
-            scalars[operation.index]["skip"] = continues and operation.name in self.flow.constant
-        for name, offset in self.vectors.items():
-            table = self.tables[name]
-            if offset < self.shared_size:
-                raw = np.ascontiguousarray(table[group]).view(np.uint8)
-                block[offset : offset + raw.size] = raw
-            else:
-                rows = np.ascontiguousarray(table[step][labels]).view(np.uint8)  # [batch, bytes]
-                samples = block[self.shared_size :].reshape(self.batch, self.sample_stride)
-                start = offset - self.shared_size
-                samples[:, start : start + rows.shape[1]] = rows
+        scalars["reference"][self._varying] = reference
+        scalars["keep_state"][self._varying] = keep_state
+        scalars["parity"][self._varying] = step % 2
+        scalars["rescaled"][self._varying] = step > 0 and group_of_step[step] != group_of_step[step - 1]
+        scalars["skip"][self._constant] = continues
+        if self.sample_stride:
+            block[self.shared_size :].reshape(self.batch, -1)[...] = self._of_labels(step)[labels]
         return block
 
-    def _fill_scalars(
-        self, operation: Operation, step: int, references: Mapping[str, Reference], keep_state: bool, record: np.void
-    ) -> None:
-        group = self.graph.group_of_step[step]
+    @functools.cached_property
+    def _constant(self) -> np.ndarray:
+        """bool [operations]: those whose result never changes."""
+        return np.array([operation.name in self.flow.constant for operation in self.operations])
 
+    @functools.cached_property
+    def _varying(self) -> np.ndarray:
+        """bool [operations]: linear ones with a result that changes from step to step."""
+        return np.array([operation.is_linear for operation in self.operations]) & ~self._constant
+
+    @functools.cached_property
+    def _parts(self) -> dict[tuple[str, int], np.ndarray]:
+        """What has been put together: blocks of step groups, and rows of steps."""
+        return {}
+
+    def _shared(self, group: int) -> np.ndarray:
+        """What the steps of a group have in common, uint8 [shared_size]."""
+        if ("group", group) not in self._parts:
+            block = np.zeros(self.shared_size, np.uint8)
+            scalars = block[: len(self.operations) * SCALARS.itemsize].view(SCALARS)
+            for operation in self.operations:
+                self._fill_scalars(operation, group, scalars[operation.index])
+            for name, offset in self.vectors.items():
+                if offset < self.shared_size:
+                    raw = np.ascontiguousarray(self.tables[name][group]).view(np.uint8)
+                    block[offset : offset + raw.size] = raw
+            self._parts["group", group] = block
+        return self._parts["group", group]
+
+    def _of_labels(self, step: int) -> np.ndarray:
+        """The conditional vectors of a step, uint8 [labels, sample_stride]."""
+        if ("step", step) not in self._parts:
+            rows = np.zeros((self.graph.labels, self.sample_stride), np.uint8)
+            for name, offset in self.vectors.items():
+                if offset >= self.shared_size:
+                    raw = np.ascontiguousarray(self.tables[name][step]).view(np.uint8)  # [labels, bytes]
+                    start = offset - self.shared_size
+                    rows[:, start : start + raw.shape[1]] = raw
+            self._parts["step", step] = rows
+        return self._parts["step", step]
+
+    def _fill_scalars(self, operation: Operation, group: int, record: np.void) -> None:
         def table(node: Node, name: str) -> np.ndarray:
             return self.tables[f"{node.name}.{name}"][group]
 
         node = operation.first
-        if isinstance(node, (Convolution, MatMul)) and node.name not in self.flow.constant:
-            record["reference"] = references.get(node.name, Reference.ZERO)
-            record["keep_state"], record["parity"] = keep_state, step % 2
-            record["rescaled"] = step > 0 and group != self.graph.group_of_step[step - 1]
         if isinstance(node, (Convolution, MatMul, Add, AveragePool, Softmax)):
             record["shift"] = table(node, "shift")
         if isinstance(node, (MatMul, AveragePool, Softmax)):

@@ -4,45 +4,25 @@ from __future__ import annotations
 
 import functools
 import operator
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ..hls.arithmetic import CODE_RANGE, decode_output, encode_input
 from ..hls.artefact import QuantizedModel
 from ..hls.artefact import load as load_artefact
 from ..hls.config import HardwareConfig, default_config
-from ..hls.isa import (
-    CONFIG_HASH,
-    CONTROL,
-    COUNTER_NAMES,
-    COUNTERS,
-    DEFO_FIELDS,
-    DESCRIPTOR_COUNT,
-    START,
-    Reference,
-    Region,
-    base_registers,
-)
+from ..hls.isa import COUNTER_NAMES
 from .compiler import Program, compile_program
-from .defo import CANDIDATES
-from .device import Buffer, Device, DeviceError
+from .device import Device, DeviceLost
 from .emulator import EmulatorDevice
+from .operations import Operation
 from .schedulers import Scheduler, load_scheduler, standard_normal
-
-ORIGINAL, DIFFERENCE, SPATIAL, DEFO, DEFO_PLUS = "original", "difference", "spatial", "defo", "defo+"
-FLOWS = (ORIGINAL, DIFFERENCE, SPATIAL, DEFO, DEFO_PLUS)
-KEEPS_NOTHING = (ORIGINAL, SPATIAL)
-_REFERENCES = {
-    ORIGINAL: Reference.ZERO,
-    DIFFERENCE: Reference.PREVIOUS_STEP,
-    SPATIAL: Reference.NEIGHBOUR,
-    DEFO: Reference.DEFO,
-    DEFO_PLUS: Reference.DEFO_PLUS,
-}
-DEADLINE_S = 600.0
+from .session import DIFFERENCE, FLOWS, ORIGINAL, Session
+from .traffic import dram_beats
 
 
 @dataclass(frozen=True)
@@ -70,6 +50,18 @@ class Record:
             total[name] += other.counters[name]
         return Record(self.names, self.modules, total, self.samples + other.samples)
 
+    @staticmethod
+    def of(program: Program, counted: list[np.ndarray]) -> Record:
+        """The counter records of all steps of a batch, summed over its parts, with the names of the layers."""
+        return Record.of_layers(program.layers, program.by_layer(np.stack(counted)), program.batch)
+
+    @staticmethod
+    def of_layers(layers: Sequence[Operation], counters: np.ndarray, samples: int) -> Record:
+        """Counter records [steps, layers] with the names of the layers."""
+        return Record(
+            tuple(layer.name for layer in layers), tuple(layer.first.module for layer in layers), counters, samples
+        )
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -80,11 +72,16 @@ class Batch:
 
 
 class Model:
-    """A quantized model on a device. Values do not depend on device, batch or flow: equal seeds give equal images."""
+    """A quantized model on a device. Values do not depend on device, batch or flow: equal seeds give equal images.
 
-    def __init__(self, artefact: QuantizedModel, device: Device):
+    ``deadline_s``: how long a step may take. Whatever ends a run early (an error, Ctrl-C) leaves the accelerator idle and no
+    memory taken; ``close``, or leaving a ``with`` block, gives the device to others.
+    """
+
+    def __init__(self, artefact: QuantizedModel, device: Device, deadline_s: float = 600.0):
         self.artefact = artefact
         self.device = device
+        self.deadline_s = deadline_s
         quantization = artefact.quantization
         self.scheduler: Scheduler = load_scheduler(
             artefact.scheduler, quantization["scheduler"], artefact.graph.steps, quantization.get("eta", 0.0)
@@ -109,13 +106,43 @@ class Model:
         records = [part.record for part in batches if part.record is not None]
         return Images(to_images(samples), samples, chosen, functools.reduce(operator.add, records) if records else None)
 
-    def evaluate(self, sample: np.ndarray, timestep: int, labels: Sequence[int] | None = None) -> np.ndarray:
+    def execute(self, sample: np.ndarray, timestep: int, labels: Sequence[int] | None = None) -> np.ndarray:
         """The model's output for samples float64 [B, C, H, W] at one timestep of its schedule, without history.
 
         Raises ValueError, listing the schedule's timesteps, for any other one.
         """
         step = self.scheduler.index_of(timestep)
         return self.session(len(sample)).run_step(sample, step, self.labels_of(len(sample), labels), ORIGINAL)
+
+    def throughput_test(self, batch: int = 16, flow: str = DIFFERENCE) -> dict[str, Any]:
+        """One batch through the whole schedule, by the names that FINN's drivers have for it (finn, ``throughput_test``).
+
+        ``runtime[ms]`` is wall time, so of a device without a board it is the simulation's. Where the device counts, the
+        accelerator's own time and traffic follow, by its counters (``kind`` says of what they are).
+        """
+        program = self.session(batch).program  # compiled and loaded before the clock starts
+        start = time.perf_counter()
+        record = self.denoise(np.arange(batch), self.labels_of(batch, None), 0, flow).record
+        seconds = time.perf_counter() - start
+        result: dict[str, Any] = {
+            "device": self.device.name,
+            "batch_size": batch,
+            "steps": len(self.scheduler),
+            "runtime[ms]": seconds * 1e3,
+            "throughput[images/s]": batch / seconds,
+            "fclk[mhz]": program.config.clock_mhz,
+        }
+        if record is not None:
+            cycles = int(record.counters["cycles"].sum())
+            accelerator_s = cycles / (program.config.clock_mhz * 1e6)
+            moved = int(dram_beats(record.counters).sum()) * program.config.bus_bytes
+            result |= {
+                "kind": "emulated",
+                "accelerator[ms]": accelerator_s * 1e3,
+                "accelerator throughput[images/s]": batch / accelerator_s,
+                "DRAM bandwidth[MB/s]": moved / accelerator_s / 1e6,
+            }
+        return result
 
     def labels_of(self, count: int, labels: Sequence[int] | None) -> np.ndarray:
         """int64 [count]; ValueError for a label that the model does not know."""
@@ -154,7 +181,35 @@ class Model:
         flow: str = DIFFERENCE,
         advance: Callable[[], object] = lambda: None,
     ) -> Batch:
-        """Denoise the samples with these indices, all in one batch."""
+        """Denoise the samples with these indices, all in one batch.
+
+        A board that loses its configuration on the way (it was switched off and on) is configured again, once, and the batch
+        starts anew: its images are the same.
+        """
+        advanced = 0
+
+        def once_each() -> None:
+            nonlocal advanced
+            advanced += 1
+            if advanced > done_before:
+                advance()
+
+        done_before = 0
+        try:
+            try:
+                return self._denoise(indices, labels, seed, flow, once_each)
+            except DeviceLost:
+                self._end_session()
+                self.device.reload()
+                done_before, advanced = advanced, 0
+                return self._denoise(indices, labels, seed, flow, once_each)
+        except BaseException:
+            self._end_session()
+            raise
+
+    def _denoise(
+        self, indices: np.ndarray, labels: np.ndarray, seed: int, flow: str, advance: Callable[[], object]
+    ) -> Batch:
         session = self.session(len(indices))
         shape = self.artefact.graph.sample_shape
 
@@ -170,135 +225,31 @@ class Model:
             step_noise = noise(step + 1) if self.scheduler.needs_noise(step) else None
             sample = self.scheduler.step(output, step, sample, step_noise)
             advance()
-        return Batch(sample, session.record(counted) if counted else None)
+        return Batch(sample, Record.of(session.program, counted) if counted else None)
 
     def session(self, batch: int) -> Session:
         """The program for this batch size, loaded on the device; the last one is kept."""
         if self._session is None or self._session.program.batch != batch:
-            if self._session is not None:
-                self._session.free()
+            self._end_session()
             program = compile_program(self.artefact.graph, self.artefact.tables, self.device.config, batch)
-            self._session = Session(program, self.artefact, self.device)
+            self._session = Session(program, self.artefact, self.device, self.deadline_s)
         return self._session
 
+    def _end_session(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
 
-@dataclass(frozen=True)
-class _LastStep:
-    """What the kept operands and the constant tensors in a session's memory are of."""
+    def close(self) -> None:
+        """Leave the accelerator idle, its memory free, and the device to others."""
+        self._end_session()
+        self.device.close()
 
-    step: int
-    flow: str
-    context: np.ndarray | None
+    def __enter__(self) -> Model:
+        return self
 
-
-def _equal(one: np.ndarray | None, other: np.ndarray | None) -> bool:
-    return one is other or (one is not None and other is not None and np.array_equal(one, other))
-
-
-class Session:
-    """One program on a device: its buffers, and the loop's side of a step."""
-
-    def __init__(self, program: Program, artefact: QuantizedModel, device: Device):
-        found = device.read_register(CONFIG_HASH)
-        if found != program.config.register_hash:
-            raise DeviceError(
-                f"the device has configuration {found:#010x}, the program is for {program.config.register_hash:#010x}; "
-                "compile for the device's configuration"
-            )
-        self.program, self.artefact, self.device = program, artefact, device
-        self._last: _LastStep | None = None
-        self.buffers: dict[Region, Buffer] = {region: device.allocate(size) for region, size in program.sizes.items()}
-        self._write(Region.PROGRAM, program.descriptors.view(np.uint8))
-        self._write(Region.WEIGHTS, program.weights)
-        for region, buffer in self.buffers.items():
-            for register in base_registers(region):
-                device.write_register(register, buffer.address & 0xFFFFFFFF)
-                device.write_register(register + 4, buffer.address >> 32)
-        device.write_register(DESCRIPTOR_COUNT, len(program.descriptors))
-
-    def run_step(
-        self, sample: np.ndarray, step: int, labels: np.ndarray, flow: str, context: np.ndarray | None = None
-    ) -> np.ndarray:
-        """One model evaluation: sample float64 [B, C, H, W] -> output float64 [B, C, H, W].
-
-        ``context`` float64 [B, H, W, C], for a model that has one. What a flow refers to must have run: ValueError for a step
-        with history whose previous step was not the last one of this session, with the same context.
-        """
-        graph = self.program.graph
-        continues = self._check_history(step, flow, context)
-        group = graph.group_of_step[step]
-        scale = self.artefact.scales[graph.input][group]
-        self._tensor(graph.input)[...] = encode_input(sample, scale, graph.input_parts)
-        if graph.context is not None and not continues:
-            self._tensor(graph.context)[...] = self._context_codes(context)
-        self.buffers[Region.ACTIVATIONS].flush()
-
-        keeps = flow not in KEEPS_NOTHING and step + 1 < graph.steps
-        references = dict.fromkeys((node.name for node in graph.linear_nodes), reference_of(flow, step))
-        self._write(Region.PARAMETERS, self.program.parameters.block(step, labels, references, keeps, continues))
-        self.device.write_register(CONTROL, START)
-        self.device.wait(DEADLINE_S)
-        self.buffers[Region.ACTIVATIONS].invalidate()
-        self._last = _LastStep(step, flow, None if context is None else context.copy())
-        return decode_output(self._tensor(graph.output), self.artefact.scales[graph.output][group], graph.output_parts)
-
-    def _check_history(self, step: int, flow: str, context: np.ndarray | None) -> bool:
-        """Whether this step continues the run of the last one."""
-        last, self._last = self._last, None  # a step that fails leaves no history
-        continues = last is not None and last.step + 1 == step and _equal(last.context, context)
-        needed = step > 0 and flow not in KEEPS_NOTHING
-        if needed and not (continues and last is not None and last.flow == flow):
-            found = "no step has run" if last is None else f"the last one was step {last.step} of flow {last.flow}"
-            raise ValueError(
-                f"step {step} of flow {flow} refers to step {step - 1}, but {found} (with the same context); run all "
-                f"steps from 0 in order, or use flow {ORIGINAL}"
-            )
-        return continues
-
-    def _context_codes(self, context: np.ndarray | None) -> np.ndarray:
-        name = self.program.graph.context
-        assert name is not None
-        shape = (self.program.batch, *self.program.graph.tensors[name].shape)
-        if context is None or context.shape != shape:
-            found = None if context is None else context.shape
-            raise ValueError(f"found a context of shape {found}, expected {shape}")
-        return np.clip(np.rint(context / self.artefact.scales[name][0]), *CODE_RANGE)
-
-    def counters(self) -> np.ndarray:
-        """Counter records of the last step, one per descriptor (a copy). Followers show their leader's entry of Defo's table."""
-        self.buffers[Region.COUNTERS].invalidate()
-        count = len(self.program.operations)
-        records = self.buffers[Region.COUNTERS].data[: count * COUNTERS.itemsize].view(COUNTERS).copy()
-        for field in DEFO_FIELDS:
-            records[field.name] = records[field.name][self.program.leaders]
-        return records
-
-    def record(self, counted: list[np.ndarray]) -> Record:
-        """The counter records of all steps of this batch, summed over its parts, with the names of the layers."""
-        layers = self.program.layers
-        names, modules = tuple(layer.name for layer in layers), tuple(layer.first.module for layer in layers)
-        return Record(names, modules, self.program.by_layer(np.stack(counted)), self.program.batch)
-
-    def codes(self, name: str) -> np.ndarray:
-        """A copy of a tensor that is in memory after the step, [B, H, W, C]; others may have overwritten it."""
-        return self._tensor(name).copy()
-
-    def _tensor(self, name: str) -> np.ndarray:
-        tensor, placement = self.program.graph.tensors[name], self.program.placements[name]
-        height, width, channels = tensor.shape
-        item, pitch = tensor.dtype.itemsize, placement.pitch
-        memory = self.buffers[Region.ACTIVATIONS].data[placement.offset :]
-        strides = (height * width * pitch * item, width * pitch * item, pitch * item, item)
-        shape = (self.program.batch, height, width, channels)
-        return np.ndarray(shape, tensor.dtype, memory, 0, strides)
-
-    def _write(self, region: Region, data: np.ndarray) -> None:
-        self.buffers[region].data[: data.size] = data
-        self.buffers[region].flush()
-
-    def free(self) -> None:
-        for buffer in self.buffers.values():
-            buffer.free()
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def load(
@@ -315,15 +266,6 @@ def load(
     if device is None:
         device = EmulatorDevice(config or default_config("zcu104"), counting=counting)
     return Model(artefact, device)
-
-
-def reference_of(flow: str, step: int) -> Reference:
-    """What all linear operators are asked to refer to. Defo tries each reference for a step, then decides itself."""
-    if flow == DIFFERENCE and step == 0:
-        return Reference.ZERO
-    asked = _REFERENCES[flow]
-    tried = CANDIDATES.get(asked, ())
-    return tried[step] if step < len(tried) else asked
 
 
 BUNDLED_MODEL = Path(__file__).parent / "models" / "fashion-mnist"

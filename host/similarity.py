@@ -13,7 +13,8 @@ from ..hls.artefact import QuantizedModel
 from ..hls.config import HardwareConfig
 from ..hls.graph import Convolution, Graph, LinearNode
 from .emulator import EmulatorDevice
-from .runtime import ORIGINAL, Model
+from .runtime import Model
+from .session import ORIGINAL
 
 SOURCES = ("original", "temporal", "spatial")
 

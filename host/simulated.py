@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..hls.boards import find_board
 from ..hls.config import HardwareConfig
 from ..hls.isa import (
     BASE_ADDRESS,
@@ -15,12 +16,14 @@ from ..hls.isa import (
     DONE,
     ERROR,
     IDLE,
+    PROGRESS,
     START,
     Region,
     base_registers,
 )
 from .device import DeviceError
 
+READ_ONLY = (CONFIG_HASH, ERROR, PROGRESS, CONTROL)
 PAGE = 4096
 SLACK = 1 << 18  # bytes that follow each buffer, so that the last pixel of a slice can be viewed at full pitch
 
@@ -37,10 +40,10 @@ class SimulatedBuffer:
     def data(self) -> np.ndarray:
         return self.storage[:-SLACK]
 
-    def flush(self) -> None:
+    def flush(self, start: int = 0, stop: int | None = None) -> None:
         self.version += 1
 
-    def invalidate(self) -> None:
+    def invalidate(self, start: int = 0, stop: int | None = None) -> None:
         pass
 
     def free(self) -> None:
@@ -67,14 +70,14 @@ class SimulatedDevice(ABC):
     def write_register(self, offset: int, value: int) -> None:
         if offset == CONTROL and value & START:
             self.start()
-        elif offset not in (CONFIG_HASH, ERROR, CONTROL):
+        elif offset not in READ_ONLY:
             self.registers[offset] = value
 
     def read_register(self, offset: int) -> int:
         return self.registers.get(offset, 0)
 
     def start(self) -> None:
-        self.registers[ERROR] = 0
+        self.registers[ERROR] = self.registers[PROGRESS] = 0
         self.execute()
         self.registers[CONTROL] = DONE | IDLE
 
@@ -84,6 +87,20 @@ class SimulatedDevice(ABC):
     def wait(self, deadline_s: float) -> None:
         if not self.registers[CONTROL] & DONE:
             raise DeviceError(f"the {self.name} was not started; waited {deadline_s:g} s for nothing")
+
+    def stop(self) -> None:
+        self.registers[CONTROL] = IDLE  # whoever started it waited for it
+
+    def reload(self) -> None:
+        self.registers = {CONFIG_HASH: self.config.register_hash, CONTROL: IDLE}
+        self.buffers = []
+
+    def free_memory(self) -> int | None:
+        """As much as the configuration's board has, less what is taken."""
+        return (find_board(self.config.board).cma_mib << 20) - sum(buffer.data.size for buffer in self.buffers)
+
+    def close(self) -> None:
+        self.buffers = []
 
     def region(self, region: Region) -> SimulatedBuffer:
         addresses = {

@@ -26,7 +26,8 @@ from .cycles import CycleModel, convolution_chains
 from .defo import CANDIDATES
 from .emulator import EmulatorDevice
 from .execution import split_heads
-from .runtime import DEFO, DEFO_PLUS, DIFFERENCE, ORIGINAL, SPATIAL, Model
+from .runtime import Model
+from .session import DEFO, DEFO_PLUS, DIFFERENCE, ORIGINAL, SPATIAL
 
 LENT_SAMPLES = 2
 LARGE_PRODUCT = 1 << 24  # probabilities of a sample, of which one head stands for all

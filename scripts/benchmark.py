@@ -21,7 +21,8 @@ from diffusers import UNet2DModel
 from ditto_zynq.hls.artefact import QuantizedModel, load
 from ditto_zynq.hls.config import HardwareConfig
 from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.runtime import BUNDLED_MODEL, DIFFERENCE, ORIGINAL, Model
+from ditto_zynq.host.runtime import BUNDLED_MODEL, Model
+from ditto_zynq.host.session import DIFFERENCE, ORIGINAL
 from ditto_zynq.quant.calibrate import Options
 from ditto_zynq.quant.quantize import Schedule, quantize, quantize_unet
 

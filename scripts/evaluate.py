@@ -12,8 +12,9 @@ import click
 import numpy as np
 import torch
 from ditto_zynq.host.output import write_atomically, write_text
-from ditto_zynq.host.runtime import ORIGINAL, load, to_images
+from ditto_zynq.host.runtime import load, to_images
 from ditto_zynq.host.schedulers import Scheduler, load_scheduler, standard_normal
+from ditto_zynq.host.session import ORIGINAL
 from ditto_zynq.quant.calibrate import Options
 from ditto_zynq.quant.fashion_mnist import CLASSES, load_split
 from ditto_zynq.quant.quality import Judge, psnr

@@ -13,14 +13,16 @@ struct Controller {
     typedef typename C::template uint<8> byte;
 
     // Runs `count` descriptors; returns 0, or 1 + the index of one that is none. `values` and `values_out` are ACTIVATIONS again,
-    // for the vector unit, `affine` is PARAMETERS; `sums` and `sums_out` are STATE, for accumulators.
+    // for the vector unit, `affine` is PARAMETERS; `sums` and `sums_out` are STATE, for accumulators. `progress`: 1 + the index of
+    // the descriptor that runs, for a host that asks what hangs.
     static uint32_t run(const word* program, const word* weights, const word* parameters, const word* affine,
                         const word* activations, word* activations_out, const word* values, word* values_out,
                         const word* state, word* state_out, const word* sums, word* sums_out, word* counters, uint32_t count,
-                        LinearBuffers<C>& buffers) {
+                        volatile uint32_t* progress, LinearBuffers<C>& buffers) {
     run_descriptors:
         for (uint32_t i = 0; i < count; ++i) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 256
+            *progress = i + 1;
             Descriptor d, next = {};
             Scalars s, next_scalars = {};
             Counters record = {}, next_record = {};

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ditto_zynq.hls.config import default_config
 from ditto_zynq.hls.graph import Concat, Quantize, SiLU
-from ditto_zynq.hls.isa import Flag, Opcode, Region
+from ditto_zynq.hls.isa import Flag, Opcode, Reference, Region
 from ditto_zynq.host.compiler import DoesNotFit, compile_program
 from ditto_zynq.host.memory_map import allocate
 from hypothesis import HealthCheck, given, settings
@@ -79,7 +79,7 @@ def test_parameter_blocks_follow_step_and_label():
     table = build.tables[f"{node.name}.bias"]
     offset, stride = program.parameters.vectors[f"{node.name}.bias"], program.parameters.sample_stride
     for step in range(graph.steps):
-        block = program.parameters.block(step, labels, {}, False)
+        block = program.parameters.block(step, labels, Reference.ZERO, False)
         for sample, label in enumerate(labels):
             start = offset + sample * stride
             found = block[start : start + table[0, 0].nbytes].view(np.int32)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from ditto_zynq.hls.config import HardwareConfig
-from ditto_zynq.hls.isa import DESCRIPTOR_COUNT, Flag, Region
+from ditto_zynq.hls.isa import DESCRIPTOR_COUNT, ERROR, PROGRESS, Flag, Region
 from ditto_zynq.hls.plan import CannotPlan
 from ditto_zynq.host import operations
 from ditto_zynq.host.cli import main
@@ -16,7 +16,8 @@ from ditto_zynq.host.compiler import compile_program
 from ditto_zynq.host.csim import CSimDevice, compare
 from ditto_zynq.host.device import DeviceError
 from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.runtime import FLOWS, Model, load
+from ditto_zynq.host.runtime import Model, load
+from ditto_zynq.host.session import FLOWS
 from ditto_zynq.host.turns import take_turns
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -207,7 +208,8 @@ def test_a_difference_is_found(tiny_model, csim_cache):
 
 
 def test_what_the_device_refuses(csim_cache):
-    build, graph = random_unet(3)
+    build = GraphBuilder(0)
+    graph = build.graph(build.convolution(build.input((4, 6, 20)), 40, (3, 3), padding=(1, 1, 1, 1)))
     device = CSimDevice(SHIPPED, cache=csim_cache)
     other = compile_program(graph, build.tables, HardwareConfig(cores=4), 1)
     session = session_of(build, graph, 1, device)
@@ -215,8 +217,12 @@ def test_what_the_device_refuses(csim_cache):
         type(session)(other, session.artefact, device)
     session.buffers[Region.PROGRAM].data[:] = 255
     device.write_register(DESCRIPTOR_COUNT, 1)
-    with pytest.raises(DeviceError, match="descriptor 0: its opcode is unknown"):
-        device.start()
+    sample = np.zeros((1, *session.artefact.graph.sample_shape))
+    device.start()
+    assert device.read_register(ERROR) == device.read_register(PROGRESS) == 1
+    device.write_register(DESCRIPTOR_COUNT, len(session.program.descriptors))
+    with pytest.raises(DeviceError, match=r"step 0: csim refused descriptor 0 "):
+        session.run_step(sample, 0, np.zeros(1, np.int64), "original")
 
 
 def test_the_command(tiny_folder, monkeypatch, csim_cache):

@@ -10,7 +10,8 @@ from ditto_zynq.hls.config import default_config
 from ditto_zynq.hls.isa import COUNTERS, SCALARS, Reference
 from ditto_zynq.host import defo
 from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.runtime import FLOWS, Model
+from ditto_zynq.host.runtime import Model
+from ditto_zynq.host.session import FLOWS
 
 LINEAR = np.array([True, True, True, True, False])
 EACH = np.arange(5)  # everyone leads itself

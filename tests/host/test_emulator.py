@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from ditto_zynq.hls.artefact import QuantizedModel
 from ditto_zynq.hls.config import HardwareConfig, default_config
-from ditto_zynq.hls.isa import CONFIG_HASH, DESCRIPTOR_COUNT, Region
+from ditto_zynq.hls.isa import CONFIG_HASH, DESCRIPTOR, ERROR, Region
 from ditto_zynq.hls.reference import Reference
 from ditto_zynq.host import memory_map
 from ditto_zynq.host.compiler import compile_program
 from ditto_zynq.host.device import DeviceError
 from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.products import vnni_is_exact
-from ditto_zynq.host.runtime import DEFO, DEFO_PLUS, DIFFERENCE, FLOWS, Session, reference_of
+from ditto_zynq.host.session import DEFO, DEFO_PLUS, DIFFERENCE, FLOWS, Session, reference_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -156,12 +156,19 @@ def test_registers():
         device.start()
 
 
-def test_a_descriptor_outside_its_region_is_refused():
-    build, graph = random_unet(1)
+def test_a_damaged_program_is_refused():
+    build = GraphBuilder(0)
+    graph = build.graph(build.convolution(build.input((4, 6, 20)), 40, (3, 3), padding=(1, 1, 1, 1)))
     device = EmulatorDevice(CONFIG)
     session = session_of(build, graph, 1, device)
-    session.buffers[Region.PROGRAM].data[:] = 255
+    session.buffers[Region.PROGRAM].data.view(DESCRIPTOR)["input"][0] = 1 << 30
     session.buffers[Region.PROGRAM].flush()
-    device.write_register(DESCRIPTOR_COUNT, 1)
-    with pytest.raises(DeviceError):
+    with pytest.raises(DeviceError, match=r"a descriptor reaches byte \d+ of ACTIVATIONS"):
         device.start()
+    session.buffers[Region.PROGRAM].data.view(DESCRIPTOR)["opcode"][0] = 99
+    session.buffers[Region.PROGRAM].flush()
+    device.start()
+    assert device.read_register(ERROR) == 1
+    sample = np.zeros((1, *session.artefact.graph.sample_shape))
+    with pytest.raises(DeviceError, match=r"step 0: emulator refused descriptor 0 \(.*ditto-zynq build --board zcu104"):
+        session.run_step(sample, 0, np.zeros(1, np.int64), "original")

@@ -14,8 +14,9 @@ from ditto_zynq.hls.reference import Reference
 from ditto_zynq.host import load
 from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.products import vnni_is_exact
-from ditto_zynq.host.runtime import FLOWS, Model, reference_of
+from ditto_zynq.host.runtime import Model
 from ditto_zynq.host.schedulers import standard_normal
+from ditto_zynq.host.session import FLOWS, reference_of
 
 BACKENDS = ["float32", "numpy"] + (["vnni"] if vnni_is_exact() else [])
 
@@ -112,10 +113,10 @@ def test_single_evaluations_follow_the_schedule(tiny_folder):
     model = load(tiny_folder)
     sample = standard_normal(0, 0, 0, (2, 3, 8, 8))
     session_output = model.session(2).run_step(sample, 2, np.array([1, 2]), "original")
-    assert np.array_equal(model.evaluate(sample, model.artefact.timesteps[2], [1, 2]), session_output)
+    assert np.array_equal(model.execute(sample, model.artefact.timesteps[2], [1, 2]), session_output)
     known = ", ".join(map(str, model.artefact.timesteps))
     with pytest.raises(ValueError, match=f"found timestep 999, expected one of the schedule: {known}"):
-        model.evaluate(sample, 999)
+        model.execute(sample, 999)
 
 
 def test_a_history_that_is_not_there_is_refused(tiny_folder):

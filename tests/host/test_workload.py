@@ -15,7 +15,8 @@ from ditto_zynq.host.architectures import ARCHITECTURES, build
 from ditto_zynq.host.compare import compare_architecture, table
 from ditto_zynq.host.compiler import lay_out
 from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.runtime import DIFFERENCE, ORIGINAL, SPATIAL, Model
+from ditto_zynq.host.runtime import Model
+from ditto_zynq.host.session import DIFFERENCE, ORIGINAL, SPATIAL
 from ditto_zynq.host.similarity import multiplications
 from ditto_zynq.host.workload import Lender, counters_of_flows
 

@@ -9,18 +9,12 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .boards import find_board
+from . import bitstreams
 from .config import HardwareConfig
 from .generate import KERNELS, environment, generate
-from .isa import PORTS
+from .handoff import VLNV, bitstream_name, design_context
 from .resources import parts
 
-VENDOR, LIBRARY, IP, VERSION = (
-    "ditto-zynq",
-    "accelerator",
-    "ditto_top",
-    "1.0",
-)  # VLNV, which the board's driver binds to
 REPORT = Path("hls/solution/syn/report/csynth.xml")
 
 
@@ -32,33 +26,17 @@ class BuildFailed(RuntimeError):
     """A tool ended with an error; the message names its log."""
 
 
-def bitstream_name(config: HardwareConfig) -> str:
-    return f"ditto-{config.board}-{config.digest[:8]}"
-
-
 def write_project(config: HardwareConfig, folder: Path) -> list[Path]:
     """Sources, ``run_hls.tcl``, ``run_vivado.tcl`` and ``manifest.json`` in ``folder``; returns their paths.
 
     The sources need no vendor header beyond those that Vitis HLS has.
     """
-    board = find_board(config.board)
     source = folder / "src"
     paths = [path for path in generate(config, source) if path.name != "csim.cpp"]
     (source / "csim.cpp").unlink()
     for header in sorted(KERNELS.glob("*.hpp")):
         paths.append(Path(shutil.copy(header, source)))
-    context = {
-        "config": config,
-        "board": board,
-        "name": bitstream_name(config),
-        "period_ns": 1e3 / config.clock_mhz,
-        "ports": PORTS,
-        "zynq_ultrascale": board.zynq_ultrascale,
-        "vendor": VENDOR,
-        "library": LIBRARY,
-        "ip": IP,
-        "version": VERSION,
-    }
+    context = design_context(config) | {"period_ns": 1e3 / config.clock_mhz}
     for name in ("run_hls.tcl", "run_vivado.tcl"):
         paths.append(folder / name)
         paths[-1].write_text(environment().get_template(f"{name}.j2").render(context))
@@ -73,7 +51,7 @@ def write_manifest(config: HardwareConfig, folder: Path, built: bool, report: Sy
         "name": bitstream_name(config),
         "configuration": config.to_json(),
         "digest": config.digest,
-        "vlnv": f"{VENDOR}:{LIBRARY}:{IP}:{VERSION}",
+        "vlnv": VLNV,
         "built": built,
         "estimated": {part: asdict(used) for part, used in parts(config).items()},
         "synthesis": None if report is None else asdict(report),
@@ -150,7 +128,5 @@ def run_tools(config: HardwareConfig, folder: Path) -> SynthesisReport:
 
 def publish(config: HardwareConfig, folder: Path, target: Path) -> list[Path]:
     """Copy bitstream, hardware handoff and manifest to ``target`` under the configuration's name."""
-    name = bitstream_name(config)
-    target.mkdir(parents=True, exist_ok=True)
-    pairs = {f"{name}.bit": f"{name}.bit", f"{name}.hwh": f"{name}.hwh", "manifest.json": f"{name}.json"}
-    return [Path(shutil.copy(folder / source, target / copy)) for source, copy in pairs.items()]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    return bitstreams.publish(folder, config, manifest, target)

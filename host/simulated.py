@@ -13,6 +13,7 @@ from ..hls.isa import (
     BASE_ADDRESS,
     CONFIG_HASH,
     CONTROL,
+    DESCRIPTOR_COUNT,
     DONE,
     ERROR,
     IDLE,
@@ -78,7 +79,8 @@ class SimulatedDevice(ABC):
 
     def start(self) -> None:
         self.registers[ERROR] = self.registers[PROGRESS] = 0
-        self.execute()
+        if self.registers.get(DESCRIPTOR_COUNT, 0):
+            self.execute()
         self.registers[CONTROL] = DONE | IDLE
 
     @abstractmethod

@@ -70,7 +70,7 @@ def test_projects_are_complete_and_well_formed(board, tmp_path):
     assert {"create_project", "create_bd_design", "assign_bd_address", "validate_bd_design", "launch_runs"} <= set(
         calls
     )
-    assert calls.count("connect_bd_intf_net") == 2 * 5, "control and four memory ports"
+    assert calls.count("connect_bd_intf_net") == 1 + 3 + 2 * 4, "control of three cells and four memory ports"
 
 
 def test_reports_are_parsed(tmp_path):

@@ -1,0 +1,239 @@
+"""A board that real pynq drives and that is not there: registers, memory and the accelerator of an emulated ``pynq.Device``.
+
+The accelerator is one of the devices without a board (:mod:`.emulator`, :mod:`.csim`), run by a thread of its own. Memory behaves
+as on a Zynq without coherent ports: host and accelerator see what the other wrote only after a flush or an invalidation.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import struct
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pynq
+from pynq.metadata.runtime_metadata_parser import RuntimeMetadataParser
+from pynqmetadata.frontends import Metadata
+
+from ..hls import bitstreams
+from ..hls.bitstreams import Bitstream
+from ..hls.boards import find_board
+from ..hls.config import HardwareConfig
+from ..hls.handoff import (
+    ACCELERATOR,
+    RESET,
+    VLNV,
+    bitstream_name,
+    cells,
+    handoff,
+)
+from ..hls.isa import CONFIG_HASH, CONTROL, DONE, IDLE, START
+from .simulated import SimulatedBuffer, SimulatedDevice
+
+READY = 8
+PLL_60 = 60 << 8 | 0x10000  # feedback divider 60, output halved: 33.333 MHz x 60 / 2 = 1,000 MHz (UG1087)
+ZYNQ_PLL_20 = 20 << 12  # 50 MHz x 20 (UG585)
+PS_REGISTERS = {0xFF5E_0020: PLL_60, 0xFF5E_0030: PLL_60, 0xFD1A_002C: PLL_60}
+PS_REGISTERS |= dict.fromkeys((0xF800_0100, 0xF800_0104, 0xF800_0108), ZYNQ_PLL_20)
+
+
+class EmulatedBoard(pynq.Device):
+    """A board whose programmable logic is ``fabric``. ``cma_bytes``: contiguous memory (default: as the configuration's board).
+
+    ``run`` is one run of the accelerator; a subclass that does something else shows what the driver makes of it.
+    """
+
+    def __init__(self, fabric: SimulatedDevice, cma_bytes: int | None = None, name: str | None = None):
+        board = find_board(fabric.config.board)
+        self.name = name or f"emulated-{board.name}-{os.getpid()}"
+        super().__init__(self.name)
+        self.capabilities = {"REGISTER_RW": True}
+        self.arch = "aarch64" if board.zynq_ultrascale else "armv7l"
+        self.fabric = fabric
+        self.cma_bytes = (board.cma_mib << 20) if cma_bytes is None else cma_bytes
+        self.default_memory = _Memory(self)
+        self.processing_system: dict[int, int] = dict(PS_REGISTERS)
+        self._accelerator, self._reset = (
+            next(cell for cell in cells(fabric.config) if cell.name == name) for name in (ACCELERATOR, RESET)
+        )
+        self._is_configured = False
+        self._worker = _Worker()
+        self._has_run = False
+
+    # ------------------------------------------------------------------------------------------------- pynq's side
+
+    def get_bitfile_metadata(self, bitfile_name: str, partial: bool = False) -> RuntimeMetadataParser:
+        path = Path(bitfile_name).with_suffix(".hwh")
+        if not path.is_file():
+            raise FileNotFoundError(f"found no {path}, which belongs to {bitfile_name}")
+        parser = RuntimeMetadataParser(Metadata(input=path))
+        parser.refresh_hierarchy_dict()
+        return parser
+
+    def download(self, bitstream: Any, parser: Any = None) -> None:
+        self.configure()
+        super().post_download(bitstream, parser, self.name)
+
+    def get_memory(self, description: Any) -> _Memory:
+        return self.default_memory
+
+    def read_registers(self, address: int, length: int) -> bytes:
+        return b"".join(struct.pack("<I", self.read_word(address + offset)) for offset in range(0, length, 4))
+
+    def write_registers(self, address: int, data: bytes) -> None:
+        for offset, (value,) in enumerate(struct.iter_unpack("<I", bytes(data))):
+            self.write_word(address + 4 * offset, value)
+
+    def read_file(self, path: str) -> bytes:
+        """What of Linux's files the driver looks at."""
+        if path == "/proc/meminfo":
+            return f"CmaTotal: {self.cma_bytes >> 10} kB\nCmaFree: {self.default_memory.free_bytes >> 10} kB\n".encode()
+        raise FileNotFoundError(path)
+
+    def flush(self, bo: Allocation, offset: int, virtual_address: int, nbytes: int) -> None:
+        bo.simulated.data[offset : offset + nbytes] = bo.host[offset : offset + nbytes]
+        bo.simulated.flush()
+
+    def invalidate(self, bo: Allocation, offset: int, virtual_address: int, nbytes: int) -> None:
+        bo.host[offset : offset + nbytes] = bo.simulated.data[offset : offset + nbytes]
+
+    # ------------------------------------------------------------------------------------------------- the board's side
+
+    def configure(self) -> None:
+        """A bitstream was loaded: registers are as after a reset, and memory stays."""
+        self._reset_accelerator()
+        self._is_configured = True
+
+    def power_cycle(self) -> None:
+        """Everything is lost: configuration, registers and the contents of memory."""
+        self._reset_accelerator()
+        self._is_configured = False
+        for buffer in self.fabric.buffers:
+            buffer.data[:] = 0xA5
+            buffer.flush()
+
+    def _reset_accelerator(self) -> None:
+        if self._worker.is_busy:
+            self._worker = _Worker()  # whatever the old one does is nothing to the board
+        self._has_run = False
+
+    def read_word(self, address: int) -> int:
+        offset = address - self._accelerator.address
+        if not 0 <= offset <= self._accelerator.last_address - self._accelerator.address:
+            return self.processing_system.get(address, 0)
+        if not self._is_configured:
+            return 0
+        if offset == CONTROL:
+            return START if self._worker.is_busy else IDLE | (DONE | READY if self._has_run else 0)
+        if offset == CONFIG_HASH and not self._has_run:
+            return 0  # the accelerator writes it when it runs
+        return self.fabric.read_register(offset)
+
+    def write_word(self, address: int, value: int) -> None:
+        offset = address - self._accelerator.address
+        if address == self._reset.address and value & 1:
+            self._reset_accelerator()
+        elif not 0 <= offset <= self._accelerator.last_address - self._accelerator.address:
+            self.processing_system[address] = value
+        elif self._is_configured and offset == CONTROL and value & START:
+            if not self._worker.is_busy:
+                self._has_run = True
+                self._worker.start(self.run)
+        elif self._is_configured and offset != CONTROL:
+            self.fabric.write_register(offset, value)
+
+    def run(self) -> None:
+        """One run of the program that registers and memory hold."""
+        self.fabric.start()
+
+
+class _Worker:
+    """A thread that runs the accelerator, always the same one: libraries keep thread pools per thread.
+
+    A run that raises never finishes, as a real accelerator that meets a bus error; Python prints what it raised.
+    """
+
+    def __init__(self) -> None:
+        self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.is_busy = False
+        threading.Thread(target=self._loop, daemon=True).start()
+
+    def start(self, run: Callable[[], None]) -> None:
+        self.is_busy = True
+        self._work.put(run)
+
+    def _loop(self) -> None:
+        while True:
+            self._work.get()()
+            self.is_busy = False
+
+
+class Allocation:
+    """A buffer as host and accelerator see it."""
+
+    def __init__(self, simulated: SimulatedBuffer):
+        self.simulated = simulated
+        self.host = np.zeros(simulated.data.size, np.uint8)
+
+
+class _Memory:
+    """Contiguous memory: allocates pynq's own buffers and takes them back."""
+
+    def __init__(self, board: EmulatedBoard):
+        self._board = board
+        self.allocations: dict[int, Allocation] = {}
+
+    @property
+    def free_bytes(self) -> int:
+        return self._board.cma_bytes - sum(each.host.size for each in self.allocations.values())
+
+    def reserve(self, nbytes: int) -> Allocation:
+        if nbytes > self.free_bytes:
+            raise RuntimeError("Failed to allocate Memory!")  # as pynq says it
+        allocation = Allocation(self._board.fabric.allocate(nbytes))
+        self.allocations[allocation.simulated.address] = allocation
+        return allocation
+
+    def allocate(self, shape: Any, dtype: Any = "u4", **_: Any) -> pynq.buffer.PynqBuffer:
+        allocation = self.reserve(int(np.prod(shape)) * np.dtype(dtype).itemsize)
+        address = allocation.simulated.address
+        buffer = pynq.buffer.PynqBuffer(
+            shape, dtype, device=self._board, device_address=address, bo=allocation, buffer=allocation.host.data
+        )
+        buffer.memory = buffer.return_to = self  # pynq gives the pointer back with the buffer
+        buffer.pointer = address
+        buffer.freed = True  # it is not mapped memory: pynq 4.0.0 would unmap it when it is freed twice
+        return buffer
+
+    def return_pointer(self, address: int) -> None:
+        allocation = self.allocations.pop(address, None)
+        if allocation is not None:
+            allocation.simulated.free()
+
+
+def placeholder_bitstream(config: HardwareConfig, folder: Path) -> Bitstream:
+    """A .bit that configures nothing but emulated boards, with the .hwh of ``config``'s design and a manifest that says so."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = bitstream_name(config)
+    (folder / f"{name}.bit").write_bytes(_bit_file(f"{name};emulated only", find_board(config.board).part))
+    (folder / f"{name}.hwh").write_text(handoff(config))
+    manifest: Mapping[str, Any] = {
+        "name": name, "digest": config.digest, "vlnv": VLNV, "built": False, "kind": "placeholder for emulated boards",
+    }  # fmt: skip
+    target = folder / "placeholder"
+    bitstreams.publish(folder, config, manifest, target)
+    return bitstreams.find_bitstream(config, target)
+
+
+def _bit_file(design: str, part: str) -> bytes:
+    """A .bit file's header fields and an empty configuration."""
+    header = struct.pack(">h", 9) + bytes.fromhex("0ff00ff00ff00ff000") + struct.pack(">h", 1)
+    for key, text in zip("abcd", (design, part, "2000/01/01", "00:00:00"), strict=True):
+        content = text.encode() + b"\0"
+        header += key.encode() + struct.pack(">h", len(content)) + content
+    payload = b"\xff" * 64
+    return header + b"e" + struct.pack(">i", len(payload)) + payload

@@ -30,7 +30,7 @@ from ..hls.handoff import (
     VLNV,
 )
 from ..hls.isa import CONFIG_HASH, CONTROL, DESCRIPTOR_COUNT, IDLE, START, registers
-from .device import DeviceError, DeviceTimeout
+from .device import DeviceError, DeviceLost, DeviceTimeout
 from .lock import BoardLock
 
 try:
@@ -104,7 +104,7 @@ class BoardDevice:
         self.counting = counting
         self.interrupts = interrupts
         self._pynq_device = pynq.Device.active_device if device is None else device
-        self.name = str(self._pynq_device.name)
+        self.name = _name_of(self._pynq_device)
         self._lock = BoardLock(self.name, locks)
         try:
             pynq.Device.active_device = self._pynq_device  # pynq looks interrupts up there
@@ -123,11 +123,16 @@ class BoardDevice:
             self._reset_gpio = getattr(self._overlay, RESET)
         if not self._ip.is_idle:
             raise DeviceError(f"{self.name} is not idle after it was configured; switch the board off and on")
+        self._start_up()
+
+    def _start_up(self) -> None:
+        """After a reset: an accelerator that is not the expected one is refused before it gets a program.
+
+        It says what it is when it runs; its first program is empty and touches no memory.
+        """
         if self.interrupts:
             self._enable_interrupts()
-        self.write_register(
-            DESCRIPTOR_COUNT, 0
-        )  # an empty program: the accelerator says what it is, and touches no memory
+        self.write_register(DESCRIPTOR_COUNT, 0)
         self.write_register(CONTROL, START)
         self.wait(GRACE_S)
         found, expected = self.read_register(CONFIG_HASH), self.config.register_hash
@@ -176,11 +181,20 @@ class BoardDevice:
     def _poll(self, deadline_s: float) -> bool:
         end, pause = time.monotonic() + deadline_s, SHORTEST_PAUSE_S
         while not self._ip.is_idle:
+            self._check_presence()
             if time.monotonic() > end:
                 return False
             time.sleep(pause)
             pause = min(1.5 * pause, LONGEST_PAUSE_S)
         return True
+
+    def _check_presence(self) -> None:
+        """DeviceLost where there is no accelerator any more: it is neither idle nor running, and does not say what it is."""
+        if self._ip.read(CONTROL) == 0 and self._ip.read(CONFIG_HASH) != self.config.register_hash:
+            raise DeviceLost(
+                f"{self.name} lost its configuration while it ran: it was switched off and on, or another program has "
+                "configured it; run the same command again"
+            )
 
     def _enable_interrupts(self) -> None:
         if getattr(self._ip, "interrupt", None) is None:
@@ -204,12 +218,15 @@ class BoardDevice:
 
     def stop(self) -> None:
         """Wait a little for a running step, then reset the accelerator, then configure it again."""
-        if self._poll(GRACE_S):
-            return
+        with contextlib.suppress(DeviceLost):
+            if self._poll(GRACE_S):
+                return
         self._reset_gpio.write(0, 1)
         self._reset_gpio.write(0, 0)
-        if not self._ip.is_idle:
-            self._overlay.download()
+        if self._ip.is_idle:
+            self._start_up()
+        else:
+            self.reload()
 
     def free_memory(self) -> int | None:
         """Linux's count of free contiguous memory, on the board."""
@@ -219,6 +236,12 @@ class BoardDevice:
 
     def close(self) -> None:
         self._lock.release()
+
+
+def _name_of(device: Any) -> str:
+    """Of the board, with its address where it is a remote one. The lock of a remote board binds this machine's processes only."""
+    address = getattr(device, "ip_addr", None)
+    return f"{device.name} at {address}:{device.port}" if address else str(device.name)
 
 
 def _meminfo(device: Any) -> str:

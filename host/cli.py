@@ -21,6 +21,15 @@ BOARD = click.option("--board", default="zcu104", show_default=True, help="Board
 HARDWARE = click.option(
     "--hardware", type=click.Path(path_type=Path), help="Hardware configuration (JSON) instead of --board."
 )
+DEVICE = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="auto, board, remote:HOST[:PORT], emulator, csim, or pynq-emulator, pynq-csim: these behind PYNQ's driver.",
+)
+BITSTREAMS = click.option(
+    "--bitstreams", type=click.Path(path_type=Path), help="Folder of built bitstreams (default: the shipped one)."
+)
 BACKEND = click.option(
     "--backend", help="Integer product of the emulator: vnni, float32 or numpy (default: fastest exact)."
 )
@@ -68,6 +77,9 @@ EXTRAS = {
     "scipy": "quant",
     "numba": "fast",
     "matplotlib": "plots",
+    "pynq": "board",
+    "pynqmetadata": "board",
+    "grpc": "board",
 }
 
 
@@ -91,7 +103,9 @@ def main() -> None:
 @click.option("--labels", help="Class labels to take in turn, such as 0-9 or 3,5 (default: all that the model knows).")
 @click.option("--seed", default=0, show_default=True, help="Equal seeds give equal images on every device.")
 @click.option("--batch", default=16, show_default=True, help="Samples that advance together.")
-@click.option("--device", default="auto", show_default=True, help="auto, emulator, csim or board.")
+@DEVICE
+@BITSTREAMS
+@click.option("--deadline", default=600.0, show_default=True, help="Seconds that a step may take.")
 @click.option(
     "--flow",
     default="difference",
@@ -112,6 +126,8 @@ def generate(
     seed: int,
     batch: int,
     device: str,
+    bitstreams: Path | None,
+    deadline: float,
     flow: str,
     summary: Path | None,
     quiet: bool,
@@ -124,19 +140,20 @@ def generate(
     Interrupted, it keeps the finished batches beside OUTPUT; the same command goes on from there.
     """
     from . import output as out
+    from .device import DeviceError
     from .report import summary_text
 
     out.check_output(output)
-    loaded = _load(model, device, board, hardware, backend, counting=summary is not None)
-    chosen = loaded.labels_of(count, _labels(labels))
-    counted = f"{loaded.device.config.digest} {flow}" if summary is not None else ""
-    run = out.Run(output, loaded.artefact.digest, seed, chosen, batch, flow, counted)
-    click.echo(f"device: {loaded.device.name} ({loaded.device.config.board} configuration)", err=True)
-    try:
-        samples, record = run.collect(loaded, progress=not quiet)
-    except KeyboardInterrupt:
-        click.echo(f"interrupted: {run.done} of {count} images are kept; run the same command to go on", err=True)
-        raise
+    with _load(model, device, board, hardware, backend, summary is not None, bitstreams, deadline) as loaded:
+        chosen = loaded.labels_of(count, _labels(labels))
+        counted = f"{loaded.device.config.digest} {flow}" if summary is not None else ""
+        run = out.Run(output, loaded.artefact.digest, seed, chosen, batch, flow, counted)
+        click.echo(f"device: {loaded.device.name} ({loaded.device.config.board} configuration)", err=True)
+        try:
+            samples, record = run.collect(loaded, progress=not quiet)
+        except (KeyboardInterrupt, DeviceError):
+            click.echo(f"interrupted: {run.done} of {count} images are kept; run the same command to go on", err=True)
+            raise
     out.write_images(output, samples, chosen)
     run.discard()
     click.echo(f"{count} images: {output}")
@@ -373,6 +390,81 @@ def build(output: Path, publish: Path | None, project_only: bool, board: str, ha
 
 
 @main.command()
+@DEVICE
+@BITSTREAMS
+@click.option("--batch", default=16, show_default=True, help="Samples of the throughput test.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
+@BOARD
+@HARDWARE
+@BACKEND
+@reporting_errors
+def selftest(device: str, bitstreams: Path | None, batch: int, as_json: bool, board: str, hardware: Path | None,
+             backend: str | None) -> None:  # fmt: skip
+    """Check a device: registers, memory, every kind of layer, a denoising step, throughput. Exit code 1 where one fails."""
+    from dataclasses import asdict
+
+    from .devices import open_device
+    from .selftest import selftest as run
+
+    opened = open_device(device, _config(board, hardware), True, backend, bitstreams, _announce)
+    try:
+        _announce(f"device: {opened.name} ({opened.config.board} configuration)")
+        checks = []
+        for check in run(opened, batch):
+            checks.append(check)
+            if not as_json:
+                click.echo(f"{'pass' if check.passed else 'FAIL'}  {check.name}: {check.detail}")
+    finally:
+        opened.close()
+    failed = [check.name for check in checks if not check.passed]
+    if as_json:
+        click.echo(json.dumps({"device": opened.name, "checks": [asdict(check) for check in checks]}))
+    if failed:
+        raise InLine(f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}")
+
+
+@main.command()
+@click.option("--port", default=7967, show_default=True, help="TCP port; pynq's own is 7967, 0 takes a free one.")
+@click.option("--address", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--accelerator", default="emulator", show_default=True, help="What runs programs: emulator or csim.")
+@click.option(
+    "--bitstreams",
+    type=click.Path(path_type=Path),
+    default=Path("runs/serve"),
+    show_default=True,
+    help="Folder for the placeholder bitstream that clients load.",
+)
+@BOARD
+@HARDWARE
+@BACKEND
+@reporting_errors
+def serve(port: int, address: str, accelerator: str, bitstreams: Path, board: str, hardware: Path | None,
+          backend: str | None) -> None:  # fmt: skip
+    """Serve an emulated board over PYNQ's gRPC protocol, for any remote client; Ctrl-C ends it.
+
+    Nothing is asked of clients: whoever reaches the address drives the board.
+    """
+    from .devices import fabric_of
+    from .emulated_board import EmulatedBoard, placeholder_bitstream
+    from .remote_board import serve as start
+
+    config = _config(board, hardware)
+    emulated = EmulatedBoard(fabric_of(accelerator, config, True, backend, _announce))
+    bitstream = placeholder_bitstream(config, bitstreams)
+    try:
+        server, bound = start(emulated, port, address)
+    except OSError as error:
+        raise InLine(str(error)) from error
+    click.echo(f"{emulated.name} at {address}:{bound}; bitstream {bitstream.path}")
+    click.echo(f"use it:  ditto-zynq generate --device remote:{address}:{bound} --bitstreams {bitstream.path.parent}")
+    click.echo(f"test it: python -m pynq.remote.selftest --ip {address} --port {bound} --bitstream {bitstream.path}")
+    try:
+        server.wait_for_termination()
+    finally:
+        server.stop(0)
+
+
+@main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @reporting_errors
 def boards(as_json: bool) -> None:
@@ -384,21 +476,18 @@ def boards(as_json: bool) -> None:
 
 
 def _load(
-    model: Path | None, device: str, board: str, hardware: Path | None, backend: str | None, counting: bool
-) -> Model:
-    from .emulator import EmulatorDevice
-    from .runtime import load
+    model: Path | None, device: str, board: str, hardware: Path | None, backend: str | None, counting: bool,
+    bitstreams: Path | None = None, deadline_s: float = 600.0,
+) -> Model:  # fmt: skip
+    from ..hls.artefact import load as load_artefact
+    from .devices import open_device
+    from .runtime import BUNDLED_MODEL, Model
 
-    config = _config(board, hardware)
-    if device == "board":
-        raise ValueError(f"no bitstream has been built for {config.board} yet; use --device emulator")
-    if device == "csim":
-        from .csim import CSimDevice
-
-        return load(model, CSimDevice(config, announce=_announce))
-    if device not in ("auto", "emulator"):
-        raise ValueError(f"found device {device!r}, expected auto, emulator, csim or board")
-    return load(model, EmulatorDevice(config, counting=counting, backend=backend))
+    if deadline_s <= 0:
+        raise ValueError(f"found a deadline of {deadline_s:g} s, expected more than 0")
+    artefact = load_artefact(BUNDLED_MODEL if model is None else model)
+    opened = open_device(device, _config(board, hardware), counting, backend, bitstreams, _announce)
+    return Model(artefact, opened, deadline_s)
 
 
 def _announce(text: str) -> None:

@@ -4,8 +4,7 @@ import json
 
 import pytest
 from ditto_zynq.hls.graph import Graph
-
-from tests.random_graphs import GraphBuilder, random_unet
+from ditto_zynq.hls.random_graphs import GraphBuilder, random_unet
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -7,11 +7,10 @@ import pytest
 import torch
 from ditto_zynq.hls import isa, reference
 from ditto_zynq.hls.graph import Convolution
+from ditto_zynq.hls.random_graphs import GraphBuilder, random_unet
 from ditto_zynq.hls.reference import Reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from tests.random_graphs import GraphBuilder, random_unet
 
 
 @settings(max_examples=60, deadline=None)

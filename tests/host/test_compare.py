@@ -12,6 +12,7 @@ from ditto_zynq.hls.arithmetic import count_digits
 from ditto_zynq.hls.boards import BOARDS
 from ditto_zynq.hls.config import default_config
 from ditto_zynq.hls.isa import Opcode
+from ditto_zynq.hls.random_graphs import GraphBuilder, random_unet
 from ditto_zynq.hls.reference import Reference
 from ditto_zynq.hls.resources import USABLE, Resources, available, dense_parts, largest_dense
 from ditto_zynq.host.cli import main
@@ -23,7 +24,6 @@ from ditto_zynq.host.energy import energy
 from ditto_zynq.host.runtime import BUNDLED_MODEL, Model
 
 from tests.host.test_emulator import session_of
-from tests.random_graphs import GraphBuilder, random_unet
 
 CONFIG = default_config("zcu104")
 

@@ -5,12 +5,11 @@ import pytest
 from ditto_zynq.hls.config import default_config
 from ditto_zynq.hls.graph import Concat, Quantize, SiLU
 from ditto_zynq.hls.isa import Flag, Opcode, Reference, Region
+from ditto_zynq.hls.random_graphs import GraphBuilder, random_unet
 from ditto_zynq.host.compiler import DoesNotFit, compile_program
 from ditto_zynq.host.memory_map import allocate
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from tests.random_graphs import GraphBuilder, random_unet
 
 CONFIG = default_config("zcu104")
 

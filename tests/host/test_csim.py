@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from ditto_zynq.hls.config import HardwareConfig
 from ditto_zynq.hls.isa import DESCRIPTOR_COUNT, ERROR, PROGRESS, Flag, Region
 from ditto_zynq.hls.plan import CannotPlan
+from ditto_zynq.hls.random_graphs import GraphBuilder, random_unet
 from ditto_zynq.host import operations
 from ditto_zynq.host.cli import main
 from ditto_zynq.host.compiler import compile_program
@@ -24,7 +25,6 @@ from hypothesis import strategies as st
 
 from tests.hls.configs import CONFIGS, SHIPPED, TINY
 from tests.host.test_emulator import assert_equal_everywhere, no_reuse, run_both, session_of  # noqa: F401
-from tests.random_graphs import GraphBuilder, random_unet
 
 pytestmark = pytest.mark.hls
 SEEDS = st.integers(0, 2**32 - 1)

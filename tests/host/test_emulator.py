@@ -7,6 +7,7 @@ import pytest
 from ditto_zynq.hls.artefact import QuantizedModel
 from ditto_zynq.hls.config import HardwareConfig, default_config
 from ditto_zynq.hls.isa import CONFIG_HASH, DESCRIPTOR, ERROR, Region
+from ditto_zynq.hls.random_graphs import GraphBuilder, random_unet
 from ditto_zynq.hls.reference import Reference
 from ditto_zynq.host import memory_map
 from ditto_zynq.host.compiler import compile_program
@@ -16,8 +17,6 @@ from ditto_zynq.host.products import vnni_is_exact
 from ditto_zynq.host.session import DEFO, DEFO_PLUS, DIFFERENCE, FLOWS, Session, reference_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from tests.random_graphs import GraphBuilder, random_unet
 
 CONFIG = default_config("zcu104")
 BACKENDS = ["float32", "numpy"] + (["vnni"] if vnni_is_exact() else [])

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from ditto_zynq.hls.config import default_config
 from ditto_zynq.hls.isa import Flag, Opcode
+from ditto_zynq.hls.random_graphs import GraphBuilder
 from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.flow import analyse
 
 from tests.host.test_emulator import run_both, session_of
-from tests.random_graphs import GraphBuilder
 
 CONFIG = default_config("zcu104")
 

@@ -7,11 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 from ditto_zynq.hls.config import default_config
+from ditto_zynq.hls.random_graphs import GraphBuilder
 from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.runtime import Model
 from ditto_zynq.host.similarity import SOURCES, _Collector, measure, multiplications
-
-from tests.random_graphs import GraphBuilder
 
 CONFIG = default_config("zcu104")
 

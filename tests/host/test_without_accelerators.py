@@ -9,7 +9,7 @@ from tests.test_dependencies import run_without
 PROGRAM = """
 import hashlib, numpy as np
 from tests.host.test_emulator import CONFIG, run_both
-from tests.random_graphs import random_unet
+from ditto_zynq.hls.random_graphs import random_unet
 from ditto_zynq.host import vector
 from ditto_zynq.host.emulator import EmulatorDevice
 digest = hashlib.sha256()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 from ditto_zynq.hls.arithmetic import decode_output, encode_input
+from ditto_zynq.hls.random_graphs import GraphBuilder
 from ditto_zynq.quant.calibrate import FLOAT, QUANTIZED, Options, QuantizedUNet, calibrate
 from ditto_zynq.quant.fine_parts import add_fine_ends
 from ditto_zynq.quant.trace import FloatModel, trace
@@ -14,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import SCHEDULER_CONFIG
-from tests.random_graphs import GraphBuilder
 
 TIMESTEPS = [800, 400, 0]
 

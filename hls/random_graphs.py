@@ -1,4 +1,4 @@
-"""Random integer graphs with random tables, over the whole legal range: what the fuzz tests run on every implementation."""
+"""Random integer graphs with random tables, over the whole legal range: what selftests and fuzz tests run on every device."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from ditto_zynq.hls.graph import (
+
+from .graph import (
     CODE,
     GELU,
     VALUE,

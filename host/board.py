@@ -46,6 +46,19 @@ GRACE_S = 2.0  # that a running step has to end by itself before it is reset
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 2e-5, 2e-4  # between two looks at the control register
 
 
+@contextlib.contextmanager
+def answering(name: str) -> Iterator[None]:
+    """DeviceError where a board over the network does not answer."""
+    try:
+        yield
+    except RpcError as error:
+        reason = error.details() if hasattr(error, "details") else error
+        raise DeviceError(
+            f"{name} does not answer ({reason}); see that it is on and reachable, then run the same command again (finished "
+            "images are kept)"
+        ) from error
+
+
 class DittoAccelerator(pynq.DefaultIP):
     """pynq's driver of the accelerator, bound to its VLNV: ``overlay.ditto_top_0``."""
 
@@ -64,24 +77,27 @@ class DittoAccelerator(pynq.DefaultIP):
 class BoardBuffer:
     """Contiguous memory of a pynq device."""
 
-    def __init__(self, memory: Any):
-        self._memory = memory
+    def __init__(self, memory: Any, board: str):
+        self._memory, self._board = memory, board
         self._is_remote = not isinstance(memory, pynq.buffer.PynqBuffer)
         self.data: np.ndarray = np.asarray(memory)
         self.address = int(memory.device_address)
 
     def flush(self, start: int = 0, stop: int | None = None) -> None:
-        self._part(start, stop).flush()
+        with answering(self._board):
+            self._part(start, stop).flush()
 
     def invalidate(self, start: int = 0, stop: int | None = None) -> None:
-        self._part(start, stop).invalidate()
+        with answering(self._board):
+            self._part(start, stop).invalidate()
 
     def _part(self, start: int, stop: int | None) -> Any:
         """pynq 4.0.0 sends a slice of a remote buffer to the buffer's first bytes, so that one moves whole."""
         return self._memory if self._is_remote else self._memory[start:stop]
 
     def free(self) -> None:
-        self._memory.freebuffer()
+        with answering(self._board):
+            self._memory.freebuffer()
 
 
 class BoardDevice:
@@ -145,7 +161,7 @@ class BoardDevice:
 
     def allocate(self, nbytes: int) -> BoardBuffer:
         try:
-            return BoardBuffer(pynq.allocate((nbytes,), np.uint8, target=self._pynq_device))
+            return BoardBuffer(pynq.allocate((nbytes,), np.uint8, target=self._pynq_device), self.name)
         except _NO_MEMORY as error:
             free = self.free_memory()
             known = "an unknown amount" if free is None else f"{free / 2**20:.1f} MiB"
@@ -155,25 +171,15 @@ class BoardDevice:
             ) from error
 
     def write_register(self, offset: int, value: int) -> None:
-        with self._answering():
+        with answering(self.name):
             self._ip.write(offset, int(value))
 
     def read_register(self, offset: int) -> int:
-        with self._answering():
+        with answering(self.name):
             return int(self._ip.read(offset))
 
-    @contextlib.contextmanager
-    def _answering(self) -> Iterator[None]:
-        try:
-            yield
-        except RpcError as error:
-            raise DeviceError(
-                f"{self.name} does not answer any more ({error}); see that it is on and reachable, then run the same command "
-                "again (finished images are kept)"
-            ) from error
-
     def wait(self, deadline_s: float) -> None:
-        with self._answering():
+        with answering(self.name):
             finished = self._wait_for_interrupt(deadline_s) if self.interrupts else self._poll(deadline_s)
         if not finished:
             raise DeviceTimeout(f"{self.name} did not finish in {deadline_s:g} s", self._ip.contents())
@@ -218,15 +224,16 @@ class BoardDevice:
 
     def stop(self) -> None:
         """Wait a little for a running step, then reset the accelerator, then configure it again."""
-        with contextlib.suppress(DeviceLost):
-            if self._poll(GRACE_S):
-                return
-        self._reset_gpio.write(0, 1)
-        self._reset_gpio.write(0, 0)
-        if self._ip.is_idle:
-            self._start_up()
-        else:
-            self.reload()
+        with answering(self.name):
+            with contextlib.suppress(DeviceLost):
+                if self._poll(GRACE_S):
+                    return
+            self._reset_gpio.write(0, 1)
+            self._reset_gpio.write(0, 0)
+            if self._ip.is_idle:
+                self._start_up()
+            else:
+                self.reload()
 
     def free_memory(self) -> int | None:
         """Linux's count of free contiguous memory, on the board."""
@@ -236,6 +243,20 @@ class BoardDevice:
 
     def close(self) -> None:
         self._lock.release()
+
+
+def connect(host: str, port: int | None = None) -> pynq.Device:
+    """A board that serves PYNQ's gRPC protocol (pynq 4), by default at pynq's own port. DeviceError where none answers."""
+    try:
+        from pynq.pl_server.remote_device import PYNQ_PORT, RemoteDevice
+    except ImportError as error:
+        raise DeviceError(f"this pynq knows no remote boards ({error}); run: pip install 'pynq>=4'") from error
+    name = f"{host}:{port or PYNQ_PORT}"
+    try:
+        with answering(name):
+            return RemoteDevice(0, host, port or PYNQ_PORT)
+    except RuntimeError as error:  # DeviceError is one too
+        raise DeviceError(f"no board answers at {name} ({error})") from error
 
 
 def _name_of(device: Any) -> str:

@@ -103,17 +103,9 @@ def _remote(address: str, config: HardwareConfig, bitstreams: Path | None) -> De
     if not host or (port and not port.isdigit()):
         raise ValueError(f"found device 'remote:{address}', expected remote:HOST or remote:HOST:PORT")
     bitstream = find_bitstream(config, bitstreams)
-    from .board import BoardDevice
+    from .board import BoardDevice, connect
 
-    try:
-        from pynq.pl_server.remote_device import PYNQ_PORT, RemoteDevice
-    except ImportError as error:
-        raise DeviceError(f"this pynq knows no remote boards ({error}); run: pip install 'pynq>=4'") from error
-    try:
-        device = RemoteDevice(0, host, int(port or PYNQ_PORT))
-    except RuntimeError as error:
-        raise DeviceError(f"no board answers at {host}:{port or PYNQ_PORT} ({error})") from error
-    return BoardDevice(bitstream, device)
+    return BoardDevice(bitstream, connect(host, int(port) if port else None))
 
 
 def _behind_pynq(fabric: SimulatedDevice) -> Device:

@@ -292,11 +292,12 @@ class Session:
 
     def close(self) -> None:
         """Give all memory back, once the accelerator is idle."""
-        if self.buffers:
-            self.device.stop()
-        for buffer in [*self.buffers.values(), *(block.buffer for block in self._blocks[1:])]:
-            buffer.free()
+        buffers = [*self.buffers.values(), *(block.buffer for block in self._blocks[1:])]
         self.buffers, self._blocks = {}, []
+        if buffers:
+            self.device.stop()
+        for buffer in buffers:
+            buffer.free()
 
 
 def check_configuration(program: Program, device: Device) -> None:

@@ -47,7 +47,13 @@ def run_without(packages: tuple[str, ...], code: str) -> str:
 
 def test_the_runtime_imports_without_heavy_packages():
     names = [f"ditto_zynq.{p.parent.name}.{p.stem}" for p in MODULES if p.parent.name in ("hls", "host")]
-    accelerators = ("__init__", ".kernels", ".hls4ml_backend", ".plots")  # numba's, hls4ml's and matplotlib's
+    accelerators = (
+        "__init__",
+        ".kernels",
+        ".hls4ml_backend",
+        ".plots",
+        "board",
+    )  # numba's, hls4ml's, matplotlib's, pynq's
     wanted = [name for name in names if not name.endswith(accelerators)]
     run_without(HEAVY, "\n".join(f"import {name}" for name in wanted))
 

@@ -1,0 +1,173 @@
+"""PYNQ's gRPC protocol, served: AMD's own test passes, and what pynq 4.0.0 does wrong is known and worked around."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from ditto_zynq.hls.config import default_config
+from ditto_zynq.host.board import BoardDevice
+from ditto_zynq.host.cli import main
+from ditto_zynq.host.device import DeviceError
+from ditto_zynq.host.emulated_board import EmulatedBoard, placeholder_bitstream
+from ditto_zynq.host.emulator import EmulatorDevice
+from ditto_zynq.host.remote_board import serve
+from ditto_zynq.host.runtime import Model
+from PIL import Image
+from pynq.pl_server.remote_device import RemoteDevice
+
+CONFIG = default_config("zcu104")
+
+
+@pytest.fixture
+def served():
+    board = EmulatedBoard(EmulatorDevice(CONFIG, counting=False))
+    server, port = serve(board, 0)
+    yield board, port, server
+    server.stop(0)
+
+
+def connect(port: int, folder: Path) -> BoardDevice:
+    bitstream = placeholder_bitstream(CONFIG, folder)
+    return BoardDevice(bitstream, RemoteDevice(0, "127.0.0.1", port), counting=False, cache=folder, locks=folder)
+
+
+@pytest.mark.parametrize("with_overlay", [False, True])
+def test_amds_selftest_passes(served, tmp_path, with_overlay):
+    _, port, _ = served
+    overlay = ["--bitstream", str(placeholder_bitstream(CONFIG, tmp_path).path)] if with_overlay else []
+    command = [sys.executable, "-m", "pynq.remote.selftest", "--ip", "127.0.0.1", "--port", str(port), *overlay]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert ("11 passed, 0 failed, 0 skipped" if with_overlay else ", 0 failed") in result.stdout
+
+
+def test_an_unmodified_client_moves_memory(served):
+    """Whole buffers; a slice is written to the buffer's start (pynq 4.0.0), which is why the driver never moves one."""
+    board, port, _ = served
+    device = RemoteDevice(0, "127.0.0.1", port)
+    buffer = device.allocate((1024,), np.uint8)
+    buffer[:] = np.arange(1024) % 256
+    buffer.flush()
+    (simulated,) = board.fabric.buffers
+    assert np.array_equal(simulated.data, np.arange(1024) % 256)
+    buffer[512:520] = 255
+    buffer[512:520].flush()
+    assert (simulated.data[:8] == 255).all() and simulated.data[512] == 0, (
+        "pynq may have been mended: see host/board.py"
+    )
+    buffer.freebuffer()
+    assert not board.default_memory.allocations
+
+
+def test_a_second_bitstream_of_the_same_name_arrives(served, tmp_path):
+    """pynq 4.0.0 does not send a .bin whose name is there already; the driver names files by their content."""
+    _, port, _ = served
+    device = connect(port, tmp_path / "one")
+    first = Path(device._overlay.bitfile_name).name
+    device.close()
+    bitstream = placeholder_bitstream(CONFIG, tmp_path / "two")
+    bitstream.path.write_bytes(bitstream.path.read_bytes().replace(b"emulated only", b"emulated ONLY"))
+    from ditto_zynq.hls.bitstreams import Bitstream, sha256_of
+
+    changed = Bitstream(CONFIG, bitstream.path, sha256_of(bitstream.path))
+    remote = RemoteDevice(0, "127.0.0.1", port)
+    again = BoardDevice(changed, remote, counting=False, cache=tmp_path / "two", locks=tmp_path)
+    second = Path(again._overlay.bitfile_name).name
+    assert first != second and all(
+        remote.exists_file(f"/lib/firmware/{Path(n).stem}.bin").exists for n in (first, second)
+    )
+
+
+def test_what_a_killed_client_left_is_freed_by_the_next(served, tmp_path, tiny_model):
+    board, port, _ = served
+    device = connect(port, tmp_path)
+    model = Model(tiny_model, device)
+    model.session(1)
+    assert board.default_memory.allocations
+    device.close()  # and nothing else: the buffers stay
+    connect(port, tmp_path)
+    assert not board.default_memory.allocations
+
+
+def test_too_much_memory_and_a_board_that_goes_away(served, tmp_path, tiny_model):
+    _, port, server = served
+    device = connect(port, tmp_path)
+    with pytest.raises(DeviceError, match=r"found 512\.0 MiB of contiguous memory free .*expected 600\.0 MiB"):
+        device.allocate(600 << 20)
+    model = Model(tiny_model, device)
+    model.session(1)
+    server.stop(0).wait()
+    with pytest.raises(DeviceError, match=r"at 127\.0\.0\.1:\d+ does not answer .*run the same command"):
+        model.generate(1, batch=1, progress=False)
+
+
+def test_the_commands(tmp_path, tiny_folder, tiny_model):
+    """serve in a process of its own; generate and selftest over the network; the same images."""
+    command = [
+        sys.executable,
+        "-m",
+        "ditto_zynq.host.cli",
+        "serve",
+        "--port",
+        "0",
+        "--bitstreams",
+        str(tmp_path / "bits"),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        address = process.stdout.readline().split("; ")[0].split(" at ")[1]
+        bits = str(tmp_path / "bits" / "placeholder")
+        options = ["-n", "2", "--batch", "2", "--seed", "3", "--quiet"]
+        for kind, name in ((f"remote:{address}", "remote.png"), ("emulator", "here.png")):
+            arguments = [
+                "generate",
+                str(tiny_folder),
+                "-o",
+                str(tmp_path / name),
+                "--device",
+                kind,
+                "--bitstreams",
+                bits,
+            ]
+            result = CliRunner().invoke(main, [*arguments, *options])
+            assert result.exit_code == 0, result.output
+        images = [np.array(Image.open(tmp_path / name)) for name in ("remote.png", "here.png")]
+        assert np.array_equal(*images)
+        taken = CliRunner().invoke(
+            main, ["serve", "--port", address.split(":")[1], "--bitstreams", str(tmp_path / "b")]
+        )
+        assert taken.exit_code == 1 and "is taken; give another --port" in taken.stderr
+    finally:
+        process.terminate()
+        process.wait()
+    result = CliRunner().invoke(main, ["selftest", "--device", f"remote:{address}", "--bitstreams", bits])
+    assert result.exit_code == 1 and f"no board answers at {address}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("fpga", "found device 'fpga', expected auto, board, remote:HOST"),
+        ("remote:", "found device 'remote:', expected remote:HOST or remote:HOST:PORT"),
+        ("remote:host:x", "expected remote:HOST or remote:HOST:PORT"),
+        ("board", "no bitstream has been built for zcu104"),
+    ],
+)
+def test_bad_devices(device, message):
+    for command in (["generate", "-o", "x.png"], ["selftest"]):
+        result = CliRunner().invoke(main, [*command, "--device", device])
+        assert result.exit_code == 1 and message in result.stderr
+
+
+def test_selftest_reports_and_fails(tmp_path, monkeypatch):
+    result = CliRunner().invoke(main, ["selftest", "--batch", "1", "--device", "pynq-emulator"])
+    assert result.exit_code == 0 and result.stdout.count("pass  ") == 8, result.output
+    monkeypatch.setattr("ditto_zynq.host.selftest.FIRST_STEP", "00000000")
+    result = CliRunner().invoke(main, ["selftest", "--batch", "1", "--device", "emulator", "--json"])
+    assert result.exit_code == 1 and "1 of 8 checks failed: denoising step" in result.stderr
+    assert '"passed": false, "detail": "found hash b7deaf7c, expected 00000000' in result.stdout

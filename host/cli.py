@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ import click
 if TYPE_CHECKING:
     from ..hls.artefact import QuantizedModel
     from ..hls.config import HardwareConfig
-    from .runtime import Model
+    from .output import Run
+    from .runtime import Batch, Images, Model
 
 MODEL = click.argument("model", type=click.Path(path_type=Path), required=False)
 BOARD = click.option("--board", default="zcu104", show_default=True, help="Board whose configuration is emulated.")
@@ -80,6 +81,7 @@ EXTRAS = {
     "pynq": "board",
     "pynqmetadata": "board",
     "grpc": "board",
+    "distributed": "fleet",
 }
 
 
@@ -105,6 +107,8 @@ def main() -> None:
 @click.option("--batch", default=16, show_default=True, help="Samples that advance together.")
 @DEVICE
 @BITSTREAMS
+@click.option("--workers", type=int, help="Denoise on that many local processes (Dask), each with its own device.")
+@click.option("--cluster", help="Denoise on the workers of this Dask scheduler, such as tcp://HOST:8786.")
 @click.option("--deadline", default=600.0, show_default=True, help="Seconds that a step may take.")
 @click.option(
     "--flow",
@@ -127,6 +131,8 @@ def generate(
     batch: int,
     device: str,
     bitstreams: Path | None,
+    workers: int | None,
+    cluster: str | None,
     deadline: float,
     flow: str,
     summary: Path | None,
@@ -139,27 +145,66 @@ def generate(
 
     Interrupted, it keeps the finished batches beside OUTPUT; the same command goes on from there.
     """
+    from ..hls.artefact import load as load_artefact
     from . import output as out
     from .device import DeviceError
     from .report import summary_text
+    from .runtime import BUNDLED_MODEL, check_run, labels_of
 
     out.check_output(output)
-    with _load(model, device, board, hardware, backend, summary is not None, bitstreams, deadline) as loaded:
-        chosen = loaded.labels_of(count, _labels(labels))
-        counted = f"{loaded.device.config.digest} {flow}" if summary is not None else ""
-        run = out.Run(output, loaded.artefact.digest, seed, chosen, batch, flow, counted)
-        click.echo(f"device: {loaded.device.name} ({loaded.device.config.board} configuration)", err=True)
-        try:
-            samples, record = run.collect(loaded, progress=not quiet)
-        except (KeyboardInterrupt, DeviceError):
-            click.echo(f"interrupted: {run.done} of {count} images are kept; run the same command to go on", err=True)
-            raise
-    out.write_images(output, samples, chosen)
+    check_run(count, batch, flow)
+    if workers is not None and cluster is not None:
+        raise ValueError("found --workers and --cluster, expected one of them")
+    config, counting = _config(board, hardware), summary is not None
+    artefact = load_artefact(BUNDLED_MODEL if model is None else model)
+    chosen = labels_of(artefact, count, _labels(labels))
+    run = out.Run(output, artefact.digest, seed, chosen, batch, flow, f"{config.digest} {flow}" if counting else "")
+    try:
+        if workers is None and cluster is None:
+            with _load(model, device, board, hardware, backend, counting, bitstreams, deadline) as loaded:
+                _announce(f"device: {loaded.device.name} ({config.board} configuration)")
+                images = run.collect(lambda starts: loaded.batches(count, chosen, seed, batch, flow, not quiet, starts))
+        else:
+            job = {"device": device, "seed": seed, "flow": flow, "counting": counting, "backend": backend}
+            images = _collect_from_fleet(run, workers, cluster, not quiet, config, model, bitstreams, job)
+    except (KeyboardInterrupt, DeviceError):
+        _announce(f"interrupted: {run.done} of {count} images are kept; run the same command to go on")
+        raise
+    out.write_images(output, images.samples, chosen)
     run.discard()
     click.echo(f"{count} images: {output}")
-    if summary is not None and record is not None:
-        out.write_text(summary, summary_text(record, loaded.device.config))
+    if summary is not None and images.record is not None:
+        out.write_text(summary, summary_text(images.record, config))
         click.echo(f"cycles of each layer (emulated): {summary}")
+
+
+def _collect_from_fleet(
+    run: Run, workers: int | None, cluster: str | None, progress: bool, config: HardwareConfig, model: Path | None,
+    bitstreams: Path | None, options: dict[str, Any],
+) -> Images:  # fmt: skip
+    from distributed import Client
+    from tqdm import tqdm
+
+    from . import fleet
+    from .runtime import BUNDLED_MODEL
+
+    if workers is not None and workers < 1:
+        raise ValueError(f"found {workers} workers, expected at least 1")
+    absolute = None if bitstreams is None else bitstreams.resolve()
+    job = fleet.Job(config, (model or BUNDLED_MODEL).resolve(), bitstreams=absolute, **options)
+    opened = fleet.connection(cluster) if cluster is not None else fleet.cluster_of(workers or 1)
+    with opened as address, Client(address) as client:
+        _announce(
+            f"workers: {len(client.scheduler_info()['workers'])}, device {job.device} ({config.board} configuration)"
+        )
+        with tqdm(total=len(run.labels), unit="image", desc="denoise", disable=not progress) as bar:
+
+            def batches(starts: Sequence[int]) -> Iterator[Batch]:
+                for batch in fleet.batches(client, job, run.labels, run.batch, starts):
+                    bar.update(len(batch.samples))
+                    yield batch
+
+            return run.collect(batches)
 
 
 @main.command()

@@ -8,20 +8,16 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import operator
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import numpy as np
 
-from .runtime import Batch, Record, to_images
-
-if TYPE_CHECKING:
-    from .runtime import Model
+from .runtime import Batch, Images, Record, to_images
 
 FORMATS = (".png", ".npz")
 MAGNIFICATION = 3
@@ -89,44 +85,44 @@ class Run:
     counted: str = ""  # what counters depend on besides: configuration and flow; empty where nothing is counted
     done: int = 0
 
-    @property
+    @functools.cached_property
     def folder(self) -> Path:
         """Named by everything that the samples depend on: another command never finds these batches."""
         identity = json.dumps([self.digest, self.seed, self.labels.tolist(), self.batch, self.counted])
         name = hashlib.sha256(identity.encode()).hexdigest()[:12]
         return self.output.with_name(f"{self.output.name}.partial-{name}")
 
-    def collect(self, model: Model, progress: bool) -> tuple[np.ndarray, Record | None]:
-        """All samples float64 [N, C, H, W] and what was counted; batches that are on disk are not computed again."""
-        count = len(self.labels)
-        batches = self._finished(model, count)
-        self.done = sum(len(batch.samples) for batch in batches)
-        for batch in model.batches(count, self.labels, self.seed, self.batch, self.flow, progress, self.done):
+    def collect(self, batches: Callable[[Sequence[int]], Iterable[Batch]]) -> Images:
+        """All images; ``batches`` makes those that begin with the samples it is given, and others are on disk already."""
+        kept = self._kept()
+        self.done = sum(len(batch.samples) for batch in kept.values())
+        missing = [start for start in range(0, len(self.labels), self.batch) if start not in kept]
+        for batch in batches(missing) if missing else ():
             self._keep(batch)
-            batches.append(batch)
+            kept[batch.first] = batch
             self.done += len(batch.samples)
-        records = [batch.record for batch in batches if batch.record is not None]
-        samples = np.concatenate([batch.samples for batch in batches])
-        return samples, functools.reduce(operator.add, records) if records else None
+        return Images.of(kept.values(), self.labels)
 
     def _keep(self, batch: Batch) -> None:
         self.folder.mkdir(exist_ok=True)
         arrays = {"samples": batch.samples}
         if batch.record is not None:
-            arrays["counters"] = batch.record.counters
-        write_atomically(self._path(self.done), lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+            names, modules = np.array(batch.record.names), np.array(batch.record.modules)
+            arrays |= {"counters": batch.record.counters, "names": names, "modules": modules}
+        write_atomically(self._path(batch.first), lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
 
-    def _finished(self, model: Model, count: int) -> list[Batch]:
-        batches: list[Batch] = []
-        start = 0
-        while start < count and self._path(start).is_file():
-            with np.load(self._path(start), allow_pickle=False) as arrays:
-                samples, counters = arrays["samples"], arrays.get("counters")
-            layers = model.session(len(samples)).program.layers
-            record = None if counters is None else Record.of_layers(layers, counters, len(samples))
-            batches.append(Batch(samples, record))
-            start += len(samples)
-        return batches
+    def _kept(self) -> dict[int, Batch]:
+        """By their first samples."""
+        kept = {}
+        for start in range(0, len(self.labels), self.batch):
+            if self._path(start).is_file():
+                with np.load(self._path(start), allow_pickle=False) as arrays:
+                    record = None
+                    if "counters" in arrays:
+                        names, modules = (tuple(arrays[name].tolist()) for name in ("names", "modules"))
+                        record = Record(names, modules, arrays["counters"], len(arrays["samples"]))
+                    kept[start] = Batch(start, arrays["samples"], record)
+        return kept
 
     def _path(self, start: int) -> Path:
         return self.folder / f"{start:08d}.npz"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from ..hls.isa import COUNTER_NAMES
 from .compiler import Program, compile_program
 from .device import Device, DeviceLost
 from .emulator import EmulatorDevice
-from .operations import Operation
 from .schedulers import Scheduler, load_scheduler, standard_normal
 from .session import DIFFERENCE, FLOWS, ORIGINAL, Session
 from .traffic import dram_beats
@@ -33,6 +32,14 @@ class Images:
     samples: np.ndarray
     labels: np.ndarray
     record: Record | None = None
+
+    @staticmethod
+    def of(batches: Iterable[Batch], labels: np.ndarray) -> Images:
+        """Put together from batches in any order."""
+        ordered = sorted(batches, key=lambda batch: batch.first)
+        samples = np.concatenate([batch.samples for batch in ordered])
+        records = [batch.record for batch in ordered if batch.record is not None]
+        return Images(to_images(samples), samples, labels, functools.reduce(operator.add, records) if records else None)
 
 
 @dataclass(frozen=True)
@@ -53,20 +60,34 @@ class Record:
     @staticmethod
     def of(program: Program, counted: list[np.ndarray]) -> Record:
         """The counter records of all steps of a batch, summed over its parts, with the names of the layers."""
-        return Record.of_layers(program.layers, program.by_layer(np.stack(counted)), program.batch)
+        layers = program.layers
+        names, modules = tuple(layer.name for layer in layers), tuple(layer.first.module for layer in layers)
+        return Record(names, modules, program.by_layer(np.stack(counted)), program.batch)
 
-    @staticmethod
-    def of_layers(layers: Sequence[Operation], counters: np.ndarray, samples: int) -> Record:
-        """Counter records [steps, layers] with the names of the layers."""
-        return Record(
-            tuple(layer.name for layer in layers), tuple(layer.first.module for layer in layers), counters, samples
-        )
+
+def check_run(count: int, batch: int, flow: str) -> None:
+    """ValueError where there is nothing to generate, or for an unknown flow."""
+    if flow not in FLOWS:
+        raise ValueError(f"found execution flow {flow!r}, expected one of {', '.join(FLOWS)}")
+    if count < 1 or batch < 1:
+        raise ValueError(f"found {count} images in batches of {batch}, expected at least 1 of each")
+
+
+def labels_of(artefact: QuantizedModel, count: int, labels: Sequence[int] | None) -> np.ndarray:
+    """int64 [count], taken in turn (default: all that the model knows); ValueError for a label that it does not know."""
+    known = artefact.graph.labels
+    given = np.asarray(range(known) if labels is None else labels, np.int64)
+    wrong = given[(given < 0) | (given >= known)]
+    if wrong.size:
+        raise ValueError(f"found label {wrong[0]}, expected 0 to {known - 1}")
+    return np.resize(given, count)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples float64 [B, C, H, W] that advanced together, and what the device counted for them, if it counts."""
+    """Samples [first, first + B) float64 [B, C, H, W] that advanced together, and what the device counted, if it counts."""
 
+    first: int
     samples: np.ndarray
     record: Record | None
 
@@ -101,10 +122,7 @@ class Model:
     ) -> Images:
         """Generate ``count`` images. ``labels`` are taken in turn (default: all that the model knows)."""
         chosen = self.labels_of(count, labels)
-        batches = list(self.batches(count, chosen, seed, batch, flow, progress))
-        samples = np.concatenate([part.samples for part in batches])
-        records = [part.record for part in batches if part.record is not None]
-        return Images(to_images(samples), samples, chosen, functools.reduce(operator.add, records) if records else None)
+        return Images.of(self.batches(count, chosen, seed, batch, flow, progress), chosen)
 
     def execute(self, sample: np.ndarray, timestep: int, labels: Sequence[int] | None = None) -> np.ndarray:
         """The model's output for samples float64 [B, C, H, W] at one timestep of its schedule, without history.
@@ -145,13 +163,8 @@ class Model:
         return result
 
     def labels_of(self, count: int, labels: Sequence[int] | None) -> np.ndarray:
-        """int64 [count]; ValueError for a label that the model does not know."""
-        known = self.artefact.graph.labels
-        given = np.asarray(range(known) if labels is None else labels, np.int64)
-        wrong = given[(given < 0) | (given >= known)]
-        if wrong.size:
-            raise ValueError(f"found label {wrong[0]}, expected 0 to {known - 1}")
-        return np.resize(given, count)
+        """int64 [count]; see :func:`labels_of`."""
+        return labels_of(self.artefact, count, labels)
 
     def batches(
         self,
@@ -161,15 +174,13 @@ class Model:
         batch: int,
         flow: str,
         progress: bool = True,
-        first: int = 0,
+        starts: Sequence[int] | None = None,
     ) -> Iterator[Batch]:
-        """Batches of at most ``batch`` samples, from sample ``first`` on."""
-        if flow not in FLOWS:
-            raise ValueError(f"found execution flow {flow!r}, expected one of {', '.join(FLOWS)}")
-        if count < 1 or batch < 1:
-            raise ValueError(f"found {count} images in batches of {batch}, expected at least 1 of each")
-        with _progress(progress, -(-(count - first) // batch) * len(self.scheduler)) as advance:
-            for start in range(first, count, batch):
+        """Batches of at most ``batch`` samples; ``starts``: only those that begin with these samples (default: all)."""
+        check_run(count, batch, flow)
+        chosen = range(0, count, batch) if starts is None else starts
+        with _progress(progress, len(chosen) * len(self.scheduler)) as advance:
+            for start in chosen:
                 indices = np.arange(start, min(start + batch, count))
                 yield self.denoise(indices, labels[indices], seed, flow, advance)
 
@@ -225,7 +236,7 @@ class Model:
             step_noise = noise(step + 1) if self.scheduler.needs_noise(step) else None
             sample = self.scheduler.step(output, step, sample, step_noise)
             advance()
-        return Batch(sample, Record.of(session.program, counted) if counted else None)
+        return Batch(int(indices[0]), sample, Record.of(session.program, counted) if counted else None)
 
     def session(self, batch: int) -> Session:
         """The program for this batch size, loaded on the device; the last one is kept."""

@@ -316,7 +316,7 @@ def test_ctrl_c_leaves_the_accelerator_idle(tmp_path, tiny_model, expected):
     device = opened(board, tmp_path)
     model = Model(tiny_model, device)
     with pytest.raises(KeyboardInterrupt):
-        run.collect(model, progress=False)
+        run.collect(lambda starts: model.batches(3, run.labels, 5, 2, "difference", False, starts))
     assert run.done == 2 and not board.default_memory.allocations and device.read_register(CONTROL) & IDLE
 
 
@@ -324,24 +324,28 @@ def test_failed_runs_are_resumed(tmp_path, tiny_model, monkeypatch):
     """Finished batches are kept, with their counters, and the same command gives the same remaining images."""
     monkeypatch.setattr("ditto_zynq.host.board.GRACE_S", 0.1)
 
+    def collect(run: Run, device, deadline_s: float = 600):
+        model = Model(tiny_model, device, deadline_s)
+        return run.collect(lambda starts: model.batches(3, run.labels, 5, 2, "difference", False, starts))
+
     def run() -> Run:
         return Run(tmp_path / "images.png", "model", 5, np.array([0, 1, 2]), 2, "difference", "counted")
 
-    whole, record = Run(tmp_path / "x.png", "m", 5, np.array([0, 1, 2]), 2, "difference", "").collect(
-        Model(tiny_model, EmulatorDevice(CONFIG)), progress=False
-    )
+    whole = Model(tiny_model, EmulatorDevice(CONFIG)).generate(3, None, 5, 2, progress=False)
     board = FaultyBoard(9, never_finish)
     board.fabric.counting = True
     device = opened(board, tmp_path)
     first = run()
     with pytest.raises(DeviceTimeout):
-        first.collect(Model(tiny_model, device, deadline_s=0.3), progress=False)
+        collect(first, device, 0.3)
     assert first.done == 2
     runs = board.runs
-    samples, resumed = run().collect(Model(tiny_model, device), progress=False)
+    resumed = collect(run(), device)
     assert board.runs == runs + 6, "only the last batch ran again"
-    assert np.array_equal(samples, whole)
-    assert np.array_equal(resumed.counters, record.counters) and resumed.samples == 3
+    assert np.array_equal(resumed.samples, whole.samples)
+    assert np.array_equal(resumed.record.counters, whole.record.counters) and resumed.record == replace(
+        whole.record, counters=resumed.record.counters
+    )
 
 
 # ----------------------------------------------------------------------------------------------------- processes

@@ -1,0 +1,125 @@
+"""Several boards, or several processes: generation and design-space exploration over Dask workers.
+
+A worker holds one device; a board is the worker resource ``board``. Work is cut into batches whose samples depend on nothing
+but seed and index, so results are the same whatever the workers are, and what a lost worker had is done by another one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from distributed import Client, LocalCluster, as_completed, get_worker
+
+from ..hls.artefact import load as load_artefact
+from ..hls.config import HardwareConfig
+from .compare import compare
+from .device import DeviceError
+from .devices import open_device
+from .runtime import BUNDLED_MODEL, Batch, Images, Model, check_run, labels_of
+from .session import DIFFERENCE
+
+BOARD = "board"  # the worker resource: one batch at a time on each
+RETRIES = 3  # of a batch whose worker was lost
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all batches of a run share. ``model``: its folder, which all workers can read; ``device``: see :mod:`.devices`."""
+
+    config: HardwareConfig
+    model: Path = BUNDLED_MODEL
+    device: str = "auto"
+    seed: int = 0
+    flow: str = DIFFERENCE
+    counting: bool = False
+    backend: str | None = None
+    bitstreams: Path | None = None
+
+
+@contextlib.contextmanager
+def cluster_of(workers: int) -> Iterator[str]:
+    """``workers`` processes on this machine, each with a device of its own; the address of their scheduler."""
+    with LocalCluster(
+        n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, resources={BOARD: 1}
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+@contextlib.contextmanager
+def connection(address: str) -> Iterator[str]:
+    """A scheduler that runs already, whose workers were started with ``--resources "board=1"``. DeviceError without any."""
+    try:
+        with Client(address, timeout="10s") as client:
+            workers = client.scheduler_info()["workers"]
+    except (OSError, TimeoutError, ValueError) as error:
+        raise DeviceError(
+            f"no Dask scheduler answers at {address} ({error}); start one with: dask scheduler"
+        ) from error
+    if not any(worker["resources"].get(BOARD) for worker in workers.values()):
+        raise DeviceError(
+            f"found {len(workers)} workers at {address}, none with a board; start one beside each with: dask worker {address} "
+            f'--nthreads 1 --resources "{BOARD}=1"'
+        )
+    yield address
+
+
+def batches(
+    client: Client, job: Job, labels: np.ndarray, batch: int, starts: Iterable[int] | None = None
+) -> Iterator[Batch]:
+    """Batches of ``batch`` samples with ``labels``, as they get ready; ``starts``: only those that begin with these samples.
+
+    What a worker raises is raised; distributed's KilledWorker where the workers of one batch were lost again and again.
+    """
+    check_run(len(labels), batch, job.flow)
+    tasks = [
+        client.submit(
+            _denoise, job, start, labels[start : start + batch], pure=False, retries=RETRIES, resources={BOARD: 1}
+        )
+        for start in (range(0, len(labels), batch) if starts is None else starts)
+    ]
+    try:
+        for task in as_completed(tasks):
+            yield task.result()
+    finally:
+        client.cancel(tasks)
+
+
+def generate(client: Client, job: Job, count: int, labels: Sequence[int] | None = None, batch: int = 16) -> Images:
+    """``count`` images by the workers of ``client``; the same as :meth:`.runtime.Model.generate` makes."""
+    chosen = labels_of(load_artefact(job.model), count, labels)
+    return Images.of(batches(client, job, chosen, batch), chosen)
+
+
+def explore(
+    client: Client, configs: Sequence[HardwareConfig], batch: int = 16, model: Path = BUNDLED_MODEL
+) -> list[dict[str, Any]]:
+    """The comparison (:func:`.compare.compare`) of every configuration, in their order."""
+    tasks = [client.submit(_compare, model, config, batch, pure=False, retries=RETRIES) for config in configs]
+    return list(client.gather(tasks))
+
+
+def _denoise(job: Job, start: int, labels: np.ndarray) -> Batch:
+    indices = np.arange(start, start + len(labels))
+    return _model_of(job).denoise(indices, labels, job.seed, job.flow)
+
+
+def _model_of(job: Job) -> Model:
+    """This worker's model on its device; kept from batch to batch."""
+    worker = get_worker()
+    kept: dict[Job, Model] = worker.__dict__.setdefault("ditto_models", {})
+    if job not in kept:
+        for model in kept.values():
+            model.close()
+        kept.clear()
+        device = open_device(job.device, job.config, job.counting, job.backend, job.bitstreams)
+        kept[job] = Model(load_artefact(job.model), device)
+    return kept[job]
+
+
+def _compare(model: Path, config: HardwareConfig, batch: int) -> dict[str, Any]:
+    return compare(load_artefact(model), config, batch)

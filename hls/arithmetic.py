@@ -80,9 +80,8 @@ def encode_input(sample: np.ndarray, scale: float, parts: int) -> np.ndarray:
 
 def decode_output(values: np.ndarray, scale: float, parts: int) -> np.ndarray:
     """Values int16 [B, H, W, parts * C] -> the model's output float64 [B, C, H, W], the sum of its parts."""
-    batch, height, width, channels = values.shape
-    total = values.reshape(batch, height, width, parts, channels // parts).sum(axis=3, dtype=np.int64)
-    return total.transpose(0, 3, 1, 2) * scale
+    total = sum(part.astype(np.int64) for part in np.split(values, parts, axis=3))
+    return np.asarray(total).transpose(0, 3, 1, 2) * scale
 
 
 def split_digits(d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

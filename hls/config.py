@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
@@ -153,7 +154,7 @@ class HardwareConfig:
         except (OSError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is no readable hardware configuration ({error})") from error
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of the configuration; its first 32 bits are in the accelerator's CONFIG_HASH register."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()

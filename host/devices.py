@@ -44,7 +44,7 @@ def open_device(
     if kind not in ("emulator", "csim", "pynq-emulator", "pynq-csim"):
         raise ValueError(f"found device {kind!r}, expected {KINDS}")
     fabric = fabric_of(kind.removeprefix("pynq-"), config, counting, backend, announce)
-    return _behind_pynq(fabric) if kind.startswith("pynq-") else fabric
+    return put_behind_pynq(fabric) if kind.startswith("pynq-") else fabric
 
 
 def fabric_of(
@@ -108,7 +108,8 @@ def _remote(address: str, config: HardwareConfig, bitstreams: Path | None) -> De
     return BoardDevice(bitstream, connect(host, int(port) if port else None))
 
 
-def _behind_pynq(fabric: SimulatedDevice) -> Device:
+def put_behind_pynq(fabric: SimulatedDevice) -> Device:
+    """A board whose programmable logic is ``fabric``, driven by real pynq."""
     from .board import BoardDevice
     from .emulated_board import EmulatedBoard, placeholder_bitstream
 

@@ -20,6 +20,7 @@ import torch
 from diffusers import UNet2DModel
 from ditto_zynq.hls.artefact import QuantizedModel, load
 from ditto_zynq.hls.config import HardwareConfig
+from ditto_zynq.host.devices import put_behind_pynq
 from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.runtime import BUNDLED_MODEL, Model
 from ditto_zynq.host.session import DIFFERENCE, ORIGINAL
@@ -115,6 +116,38 @@ def cifar10_unet() -> UNet2DModel:
     ).eval()
 
 
+def driver_overhead(artefact: QuantizedModel, batch: int, runs: int, behind_pynq: bool) -> float:
+    """Of a whole denoising run, the part in which the emulated accelerator does not compute: the least of ``runs``."""
+    fabric = EmulatorDevice(HardwareConfig(), counting=False)
+    execute, computing = fabric.execute, 0.0
+
+    def timed() -> None:
+        nonlocal computing
+        start = time.perf_counter()
+        execute()
+        computing += time.perf_counter() - start
+
+    fabric.execute = timed  # type: ignore[method-assign]
+    labels, least = np.arange(batch) % artefact.graph.labels, 1.0
+    with Model(artefact, put_behind_pynq(fabric) if behind_pynq else fabric) as model:
+        for run in range(runs + 1):
+            start, computing = time.perf_counter(), 0.0
+            model.denoise(np.arange(batch), labels, 0)
+            if run:  # the first run compiles and warms up
+                least = min(least, 1 - computing / (time.perf_counter() - start))
+    return least
+
+
+def import_seconds() -> float:
+    program = (
+        "import time; start = time.perf_counter(); import ditto_zynq.host.runtime; print(time.perf_counter() - start)"
+    )
+    return min(
+        float(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout)
+        for _ in range(5)
+    )
+
+
 def quantization_seconds() -> float:
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
@@ -146,6 +179,12 @@ def main(runs: int, quick: bool, path: Path | None) -> None:
         results["cifar10_ddpm"] = compare("CIFAR-10 DDPM (35.7 M parameters)", large, artefact, 8, runs)
         results["quantization_s"] = quantization_seconds()
         print(f"quantization, step-wise, 50 steps, 16 trajectories: {results['quantization_s']:.0f} s")
+    for behind_pynq, name in ((False, "the emulator"), (True, "the emulator behind pynq")):
+        overhead = driver_overhead(load(BUNDLED_MODEL), 16, runs, behind_pynq)
+        results["pynq_driver_overhead" if behind_pynq else "driver_overhead"] = overhead
+        print(f"host's part of a denoising run, bundled model, batch 16, {name}: {overhead:.1%}", flush=True)
+    results["import_s"] = import_seconds()
+    print(f"import of the runtime: {results['import_s']:.2f} s")
     results["help_s"] = help_seconds()
     print(f"ditto-zynq --help: {results['help_s']:.2f} s")
     if path is not None:

@@ -132,7 +132,14 @@ class BoardDevice:
 
     def reload(self) -> None:
         """Configure the programmable logic; the accelerator is idle after it, with the configuration it was built for."""
-        self._overlay.download()
+        try:
+            with answering(self.name):
+                self._overlay.download()
+        except PermissionError as error:
+            raise DeviceError(
+                f"pynq cannot write {error.filename}: it keeps state in its own folder; install it where you may write, in a "
+                "virtual environment for example"
+            ) from error
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pynq warns of interrupts that it cannot have; then they are None
             self._ip: DittoAccelerator = getattr(self._overlay, ACCELERATOR)
@@ -277,6 +284,8 @@ def _overlay(bitfile: Path, device: pynq.Device, config: HardwareConfig) -> pynq
     _forget_clocks()
     try:
         overlay = pynq.Overlay(str(bitfile), download=False, device=device)
+    except ImportError as error:
+        raise DeviceError(f"pynq is not installed whole ({error}); run: pip install 'ditto-zynq[board]'") from error
     except Exception as error:  # whatever pynq's parser raises
         raise DeviceError(
             f"pynq cannot read {bitfile.with_suffix('.hwh')} ({type(error).__name__}: {error}); copy it again from where "

@@ -76,6 +76,33 @@ def test_a_fresh_environment(version, wheel, tmp_path, tiny_folder, expected):
     assert np.array_equal(np.load(tmp_path / "images.npz")["samples"], expected)
 
 
+@pytest.mark.slow
+def test_pynq_3_1(wheel, tmp_path):
+    """The driver's selftest with the pynq of older board images."""
+    python = interpreter("3.11")
+    if python is None:
+        pytest.skip("no Python 3.11 on this machine")
+    pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("pynq==")]
+    (tmp_path / "constraints.txt").write_text("\n".join([*pins, "pynq==3.1.2"]))
+    run(python, "-m", "venv", tmp_path / "venv")
+    python = tmp_path / "venv" / "bin" / "python"
+    run(
+        python,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "-c",
+        tmp_path / "constraints.txt",
+        f"{wheel}[board]",
+        "jinja2",
+        "setuptools<81",
+    )
+    assert "pynq==3.1.2" in run(python, "-m", "pip", "freeze")
+    command = ("-m", "ditto_zynq.host.cli", "selftest", "--device", "pynq-emulator", "--batch", 1)
+    assert run(python, *command, cwd=tmp_path).count("pass  ") == 8
+
+
 def debian_arm64(folder: Path) -> Path:
     """The files of Debian's Python 3.11 for arm64, fetched by an apt with lists of its own; nothing is installed."""
     for name in ("lists/partial", "cache/archives/partial", "state", "packages"):

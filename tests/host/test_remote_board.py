@@ -83,6 +83,35 @@ def test_a_second_bitstream_of_the_same_name_arrives(served, tmp_path):
     )
 
 
+def test_pynqs_metadata_cache(served, tmp_path, monkeypatch):
+    """pynq 4.0.0 pickles what it parsed into its own folder. Another design is not taken for it, and a folder that cannot be
+    written is named; the emulated board of this process writes nothing there."""
+    import pynq.pl_server
+
+    cache = Path(pynq.pl_server.__file__).parent / "_current_metadata.pkl"
+    cache.unlink(missing_ok=True)
+    in_process = EmulatedBoard(EmulatorDevice(CONFIG, counting=False))
+    BoardDevice(placeholder_bitstream(CONFIG, tmp_path / "here"), in_process, cache=tmp_path, locks=tmp_path).close()
+    assert not cache.exists()
+    _, port, _ = served
+    connect(port, tmp_path / "one").close()
+    assert cache.exists()
+    other = default_config("kv260")
+    server, second = serve(EmulatedBoard(EmulatorDevice(other, counting=False)), 0)
+    remote = RemoteDevice(0, "127.0.0.1", second)
+    bitstream = placeholder_bitstream(other, tmp_path / "other")
+    BoardDevice(bitstream, remote, cache=tmp_path / "other", locks=tmp_path).close()
+    server.stop(0)
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", str(cache))
+
+    cache.unlink()
+    monkeypatch.setattr("pynq.pl_server.remote_device.pickle.dump", refuse)
+    with pytest.raises(DeviceError, match=r"pynq cannot write .*_current_metadata\.pkl: .*where you may write"):
+        connect(port, tmp_path / "two")
+
+
 def test_what_a_killed_client_left_is_freed_by_the_next(served, tmp_path, tiny_model):
     board, port, _ = served
     device = connect(port, tmp_path)

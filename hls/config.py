@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
@@ -154,7 +153,7 @@ class HardwareConfig:
         except (OSError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is no readable hardware configuration ({error})") from error
 
-    @functools.cached_property
+    @property
     def digest(self) -> str:
         """SHA-256 of the configuration; its first 32 bits are in the accelerator's CONFIG_HASH register."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()

@@ -12,7 +12,7 @@ from typing import Any
 from .boards import find_board
 from .config import HardwareConfig
 from .generate import environment
-from .isa import CONFIG_HASH, CONTROL, DESCRIPTOR_COUNT, ERROR, POINTERS, PORTS, PROGRESS, registers
+from .isa import CONFIG_HASH, CONTROL, ERROR, POINTERS, PORTS, PROGRESS, registers
 
 VENDOR, LIBRARY, IP, VERSION = "ditto-zynq", "accelerator", "ditto_top", "1.0"
 VLNV = f"{VENDOR}:{LIBRARY}:{IP}:{VERSION}"  # which the board's driver binds to
@@ -59,7 +59,6 @@ def cells(config: HardwareConfig) -> tuple[Cell, ...]:
             words += [(f"{name}_1", offset, (), "write-only"), (f"{name}_2", offset + 4, (), "write-only")]
         else:
             words.append((name, offset, (), "read-only" if offset in READ_ONLY else "read-write"))
-    assert DESCRIPTOR_COUNT in registers().values()
     return (
         Cell(ACCELERATOR, VLNV, "s_axi_control", base, tuple(words)),
         Cell(
@@ -82,7 +81,6 @@ def cells(config: HardwareConfig) -> tuple[Cell, ...]:
 def design_context(config: HardwareConfig) -> dict[str, Any]:
     """What the templates of the block design and of its handoff are filled with."""
     board = find_board(config.board)
-    device, package, speed = board.part.split("-")[0], board.part.split("-")[1] if "-" in board.part else "", "-1"
     return {
         "config": config,
         "board": board,
@@ -98,9 +96,6 @@ def design_context(config: HardwareConfig) -> dict[str, Any]:
         "interrupts": INTERRUPTS,
         "reset": RESET,
         "address_range": ADDRESS_RANGE,
-        "device": device.removeprefix("xc"),
-        "package": package,
-        "speed": speed,
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import time
 import warnings
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 import pynq
 
-from ..hls.bitstreams import Bitstream
+from ..hls.bitstreams import SUFFIXES, Bitstream
 from ..hls.config import HardwareConfig
 from ..hls.handoff import (
     ACCELERATOR,
@@ -210,7 +211,10 @@ class BoardDevice:
             )
 
     def _enable_interrupts(self) -> None:
-        if getattr(self._ip, "interrupt", None) is None:
+        is_remote = self._pynq_device.has_capability(
+            "REMOTE"
+        )  # pynq may have made one that raises when it is waited for
+        if is_remote or getattr(self._ip, "interrupt", None) is None:
             raise DeviceError(
                 f"pynq offers no interrupts on {self.name} (it never does on remote boards); poll instead"
             )
@@ -315,6 +319,8 @@ def _by_content(bitstream: Bitstream, cache: Path | None) -> Path:
     folder = (cache or Path.home() / ".cache" / "ditto-zynq") / "bitstreams"
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{bitstream.path.stem}-{bitstream.sha256[:8]}.bit"
-    for suffix in (".bit", ".hwh"):
-        shutil.copyfile(bitstream.path.with_suffix(suffix), target.with_suffix(suffix))
+    for suffix in SUFFIXES:
+        temporary = target.with_suffix(f"{suffix}.{os.getpid()}")  # other processes may read the target now
+        shutil.copyfile(bitstream.path.with_suffix(suffix), temporary)
+        temporary.replace(target.with_suffix(suffix))
     return target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import sys
@@ -153,8 +154,6 @@ def generate(
 
     out.check_output(output)
     check_run(count, batch, flow)
-    if workers is not None and cluster is not None:
-        raise ValueError("found --workers and --cluster, expected one of them")
     config, counting = _config(board, hardware), summary is not None
     artefact = load_artefact(BUNDLED_MODEL if model is None else model)
     chosen = labels_of(artefact, count, _labels(labels))
@@ -178,6 +177,17 @@ def generate(
         click.echo(f"cycles of each layer (emulated): {summary}")
 
 
+def _fleet(workers: int | None, cluster: str | None) -> contextlib.AbstractContextManager[str]:
+    """The address of a scheduler: that of ``cluster``, or of ``workers`` new processes."""
+    from . import fleet
+
+    if workers is not None and cluster is not None:
+        raise ValueError("found --workers and --cluster, expected one of them")
+    if workers is not None and workers < 1:
+        raise ValueError(f"found {workers} workers, expected at least 1")
+    return fleet.connection(cluster) if cluster is not None else fleet.cluster_of(workers or 1)
+
+
 def _collect_from_fleet(
     run: Run, workers: int | None, cluster: str | None, progress: bool, config: HardwareConfig, model: Path | None,
     bitstreams: Path | None, options: dict[str, Any],
@@ -188,12 +198,9 @@ def _collect_from_fleet(
     from . import fleet
     from .runtime import BUNDLED_MODEL
 
-    if workers is not None and workers < 1:
-        raise ValueError(f"found {workers} workers, expected at least 1")
     absolute = None if bitstreams is None else bitstreams.resolve()
     job = fleet.Job(config, (model or BUNDLED_MODEL).resolve(), bitstreams=absolute, **options)
-    opened = fleet.connection(cluster) if cluster is not None else fleet.cluster_of(workers or 1)
-    with opened as address, Client(address) as client:
+    with _fleet(workers, cluster) as address, Client(address) as client:
         _announce(
             f"workers: {len(client.scheduler_info()['workers'])}, device {job.device} ({config.board} configuration)"
         )
@@ -432,6 +439,65 @@ def build(output: Path, publish: Path | None, project_only: bool, board: str, ha
         click.echo(f"{name}: {used} of {report.available.get(name, 0)} (Vitis HLS's estimate)")
     if publish is not None:
         click.echo(f"published: {', '.join(str(path) for path in builder.publish(config, output, publish))}")
+
+
+@main.command()
+@MODEL
+@click.option(
+    "--vary",
+    multiple=True,
+    help="A field and its values, such as cores=4,6,8; also lanes, oc_tile, channel_groups, dram_gb_per_s. May be repeated.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write all comparisons as JSON.")
+@click.option("--batch", default=16, show_default=True, help="Images that advance together.")
+@click.option("--workers", type=int, help="Compare on that many local processes (Dask).")
+@click.option("--cluster", help="Compare on the workers of this Dask scheduler.")
+@BOARD
+@HARDWARE
+@reporting_errors
+def explore(model: Path | None, vary: tuple[str, ...], output: Path | None, batch: int, workers: int | None,
+            cluster: str | None, board: str, hardware: Path | None) -> None:  # fmt: skip
+    """Compare configurations of a board that differ in the fields to --vary: time, resources, and which are worth having."""
+    from . import explore as exploration
+    from . import output as out
+
+    choices = dict(_choices(text) for text in vary or ("cores=2,4,6,8",))
+    configs, refused = exploration.candidates(_config(board, hardware), choices)
+    found = _compare_all(configs, batch, model, workers, cluster)
+    rows = exploration.summary(found)
+    if output is not None:
+        out.write_text(output, json.dumps({"rows": rows, "refused": refused, "comparisons": found}, indent=1) + "\n")
+    click.echo(exploration.table(rows, refused), nl=False)
+
+
+def _compare_all(
+    configs: list[HardwareConfig], batch: int, model: Path | None, workers: int | None, cluster: str | None
+) -> list[dict[str, Any]]:
+    from ..hls.artefact import load as load_artefact
+    from . import compare as comparison
+    from .runtime import BUNDLED_MODEL
+
+    path = (model or BUNDLED_MODEL).resolve()
+    artefact = load_artefact(path)
+    if workers is None and cluster is None:
+        from tqdm import tqdm
+
+        return [comparison.compare(artefact, config, batch) for config in tqdm(configs, unit="configuration")]
+    from distributed import Client
+
+    from . import fleet
+
+    with _fleet(workers, cluster) as address, Client(address) as client:
+        return fleet.explore(client, configs, batch, path)
+
+
+def _choices(text: str) -> tuple[str, list[Any]]:
+    """``"cores=4,8"`` -> ("cores", [4, 8])."""
+    name, _, values = text.partition("=")
+    try:
+        return name, [float(value) if "." in value else int(value) for value in values.split(",")]
+    except ValueError:
+        raise ValueError(f"found {text!r} to vary, expected a field and numbers such as cores=4,6,8") from None
 
 
 @main.command()

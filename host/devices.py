@@ -116,4 +116,4 @@ def put_behind_pynq(fabric: SimulatedDevice) -> Device:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bitstream = placeholder_bitstream(fabric.config, folder)
-        return BoardDevice(bitstream, EmulatedBoard(fabric), counting=fabric.counting, cache=folder, locks=None)
+        return BoardDevice(bitstream, EmulatedBoard(fabric), counting=fabric.counting, cache=folder, locks=folder)

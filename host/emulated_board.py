@@ -10,6 +10,7 @@ import os
 import queue
 import struct
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,10 @@ class EmulatedBoard(pynq.Device):
         self.default_memory = _Memory(self)
         self.processing_system: dict[int, int] = dict(PS_REGISTERS)
         self._accelerator, self._reset = (
-            next(cell for cell in cells(fabric.config) if cell.name == name) for name in (ACCELERATOR, RESET)
+            next(cell for cell in cells(fabric.config) if cell.name == wanted) for wanted in (ACCELERATOR, RESET)
         )
         self._is_configured = False
-        self._worker = _Worker()
+        self._worker = self._new_worker()
         self._has_run = False
 
     # ------------------------------------------------------------------------------------------------- pynq's side
@@ -118,8 +119,16 @@ class EmulatedBoard(pynq.Device):
 
     def _reset_accelerator(self) -> None:
         if self._worker.is_busy:
-            self._worker = _Worker()  # whatever the old one does is nothing to the board
+            self._worker.stop()  # whatever it does until then is nothing to the board
+            self._worker = self._new_worker()
+        self.fabric.reset()
         self._has_run = False
+
+    def _new_worker(self) -> _Worker:
+        """One that ends with the board."""
+        worker = _Worker()
+        weakref.finalize(self, worker.stop)
+        return worker
 
     def read_word(self, address: int) -> int:
         offset = address - self._accelerator.address
@@ -158,7 +167,7 @@ class _Worker:
     """
 
     def __init__(self) -> None:
-        self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self.is_busy = False
         threading.Thread(target=self._loop, daemon=True).start()
 
@@ -166,9 +175,14 @@ class _Worker:
         self.is_busy = True
         self._work.put(run)
 
+    def stop(self) -> None:
+        """End the thread, after the run that it is in."""
+        self._work.put(None)
+
     def _loop(self) -> None:
-        while True:
-            self._work.get()()
+        while (run := self._work.get()) is not None:
+            run()
+            del run  # it holds the board
             self.is_busy = False
 
 

@@ -197,25 +197,17 @@ class Model:
         A board that loses its configuration on the way (it was switched off and on) is configured again, once, and the batch
         starts anew: its images are the same.
         """
-        advanced = 0
-
-        def once_each() -> None:
-            nonlocal advanced
-            advanced += 1
-            if advanced > done_before:
-                advance()
-
-        done_before = 0
+        each_step = _OnceEach(advance)
         try:
             try:
-                return self._denoise(indices, labels, seed, flow, once_each)
+                return self._denoise(indices, labels, seed, flow, each_step)
             except DeviceLost:
-                self._end_session()
+                self.release()
                 self.device.reload()
-                done_before, advanced = advanced, 0
-                return self._denoise(indices, labels, seed, flow, once_each)
+                each_step.restart()
+                return self._denoise(indices, labels, seed, flow, each_step)
         except BaseException:
-            self._end_session()
+            self.release()
             raise
 
     def _denoise(
@@ -241,19 +233,20 @@ class Model:
     def session(self, batch: int) -> Session:
         """The program for this batch size, loaded on the device; the last one is kept."""
         if self._session is None or self._session.program.batch != batch:
-            self._end_session()
+            self.release()
             program = compile_program(self.artefact.graph, self.artefact.tables, self.device.config, batch)
             self._session = Session(program, self.artefact, self.device, self.deadline_s)
         return self._session
 
-    def _end_session(self) -> None:
+    def release(self) -> None:
+        """Leave the accelerator idle and its memory free; the next run loads the program again."""
         session, self._session = self._session, None
         if session is not None:
             session.close()
 
     def close(self) -> None:
-        """Leave the accelerator idle, its memory free, and the device to others."""
-        self._end_session()
+        """Release everything, and leave the device to others."""
+        self.release()
         self.device.close()
 
     def __enter__(self) -> Model:
@@ -286,6 +279,22 @@ def to_images(samples: np.ndarray) -> np.ndarray:
     """float64 [N, C, H, W] in [-1, 1] -> uint8 [N, H, W] (one channel) or [N, H, W, C], rounded as diffusers does."""
     images = np.rint(np.clip(samples / 2 + 0.5, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
     return images[..., 0] if images.shape[-1] == 1 else images
+
+
+class _OnceEach:
+    """Reports every step of a batch once, though the batch may start anew."""
+
+    def __init__(self, report: Callable[[], object]):
+        self._report, self._steps, self._reported = report, 0, 0
+
+    def __call__(self) -> None:
+        self._steps += 1
+        if self._steps > self._reported:
+            self._reported = self._steps
+            self._report()
+
+    def restart(self) -> None:
+        self._steps = 0
 
 
 class _progress:

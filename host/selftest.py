@@ -135,13 +135,13 @@ def _unit_scales(graph: Graph) -> dict[str, np.ndarray]:
 
 def _denoising_step(device: Device) -> tuple[bool, str]:
     model = Model(load_artefact(BUNDLED_MODEL), device)
-    session = model.session(1)
     try:
+        session = model.session(1)
         sample = standard_normal(0, 0, 0, model.artefact.graph.sample_shape)[None]
         session.run_step(sample, 0, np.zeros(1, np.int64), DIFFERENCE)
         found = hashlib.sha256(session.codes(model.artefact.graph.output).tobytes()).hexdigest()[: len(FIRST_STEP)]
     finally:
-        session.close()
+        model.release()
     if found != FIRST_STEP:
         return False, f"found hash {found}, expected {FIRST_STEP}: not the bits that every other device computes"
     return True, f"the bundled model's first step has hash {found}, as stored"
@@ -152,7 +152,7 @@ def _throughput(device: Device, batch: int) -> tuple[bool, str]:
     try:
         figures = model.throughput_test(batch)
     finally:
-        model.session(batch).close()
+        model.release()
     return True, ", ".join(
         f"{name} {value:.1f}" if isinstance(value, float) else f"{name} {value}" for name, value in figures.items()
     )

@@ -96,6 +96,7 @@ class Session:
     def __init__(self, program: Program, artefact: QuantizedModel, device: Device, deadline_s: float = 600.0):
         self.program, self.artefact, self.device, self.deadline_s = program, artefact, device, deadline_s
         check_configuration(program, device)
+        self._written = {CONFIG_HASH: program.config.register_hash, DESCRIPTOR_COUNT: len(program.descriptors)}
         self._last: _LastStep | None = None
         self.buffers: dict[Region, Buffer] = {}
         self._blocks: list[_Block] = []
@@ -191,8 +192,7 @@ class Session:
 
     def _check_device(self) -> None:
         """DeviceLost where the accelerator's registers are not those that this session wrote."""
-        wanted = {CONFIG_HASH: self.program.config.register_hash, DESCRIPTOR_COUNT: len(self.program.descriptors)}
-        for register, expected in wanted.items():
+        for register, expected in self._written.items():
             found = self.device.read_register(register)
             if found != expected:
                 raise DeviceLost(

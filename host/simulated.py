@@ -58,7 +58,8 @@ class SimulatedDevice(ABC):
         self.name = name
         self.config = config
         self.counting = counting
-        self.registers: dict[int, int] = {CONFIG_HASH: config.register_hash, CONTROL: IDLE}
+        self.registers: dict[int, int] = {}
+        self.reset()
         self.buffers: list[SimulatedBuffer] = []
         self._next_address = 0x1000_0000
 
@@ -93,8 +94,12 @@ class SimulatedDevice(ABC):
     def stop(self) -> None:
         self.registers[CONTROL] = IDLE  # whoever started it waited for it
 
-    def reload(self) -> None:
+    def reset(self) -> None:
+        """Registers as they are before anything ran; memory stays."""
         self.registers = {CONFIG_HASH: self.config.register_hash, CONTROL: IDLE}
+
+    def reload(self) -> None:
+        self.reset()
         self.buffers = []
 
     def free_memory(self) -> int | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
+from ditto_zynq.hls.config import HardwareConfig
 from ditto_zynq.host.output import write_atomically, write_text
 from ditto_zynq.host.runtime import load, to_images
 from ditto_zynq.host.schedulers import Scheduler, load_scheduler, standard_normal
@@ -54,6 +55,20 @@ def in_batches(folder: Path, count: int, batch: int, make: Callable[[range], np.
     return np.concatenate(parts)
 
 
+def fill_from_fleet(cluster: str, model: Path, folder: Path, labels: np.ndarray, seed: int, batch: int) -> None:
+    """The files of :func:`in_batches` that are not there yet, by the workers of a Dask scheduler."""
+    from distributed import Client
+    from ditto_zynq.host import fleet
+
+    folder.mkdir(parents=True, exist_ok=True)
+    job = fleet.Job(HardwareConfig(), model.resolve(), seed=seed, flow=ORIGINAL)
+    missing = [first for first in range(0, len(labels), batch) if not (folder / f"{first}.npy").is_file()]
+    with fleet.connection(cluster) as address, Client(address) as client:
+        for part in tqdm(fleet.batches(client, job, labels, batch, missing), total=len(missing), desc=folder.name):
+            samples = part.samples.astype(np.float32)
+            write_atomically(folder / f"{part.first}.npy", lambda file: np.save(file, samples))  # noqa: B023
+
+
 def digest(model: Path) -> str:
     """Identifies the float model by its files."""
     files = [path for path in sorted(model.rglob("*")) if path.suffix in {".json", ".safetensors"}]
@@ -78,8 +93,11 @@ def same_settings(out: Path, settings: dict[str, object]) -> None:
 @click.option("--steps", default=50, show_default=True)
 @click.option("--seed", default=1234, show_default=True)
 @click.option("--batch", default=50, show_default=True)
+@click.option("--cluster", help="Generate the quantized models' samples on the workers of this Dask scheduler.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/evaluate"), show_default=True)
-def main(model: Path, samples: int, groups: str, kind: str, steps: int, seed: int, batch: int, out: Path) -> None:
+def main(
+    model: Path, samples: int, groups: str, kind: str, steps: int, seed: int, batch: int, cluster: str | None, out: Path
+) -> None:
     """Generate SAMPLES images with the float model and with each quantization of it, and compare. Resumable."""
     out.mkdir(parents=True, exist_ok=True)
     same_settings(
@@ -105,6 +123,8 @@ def main(model: Path, samples: int, groups: str, kind: str, steps: int, seed: in
         if not (folder / "manifest.json").is_file():
             quantize(model, folder, Schedule(kind, steps, groups=count), Options())
         quantized_model = load(folder)
+        if cluster is not None:
+            fill_from_fleet(cluster, folder, out / f"samples-{count}", labels, seed, batch)
         quantized = in_batches(
             out / f"samples-{count}",
             samples,

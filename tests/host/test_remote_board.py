@@ -123,6 +123,15 @@ def test_what_a_killed_client_left_is_freed_by_the_next(served, tmp_path, tiny_m
     assert not board.default_memory.allocations
 
 
+def test_remote_boards_have_no_interrupts(served, tmp_path):
+    _, port, _ = served
+    with pytest.raises(DeviceError, match=r"pynq offers no interrupts on .*poll instead"):
+        BoardDevice(
+            placeholder_bitstream(CONFIG, tmp_path), RemoteDevice(0, "127.0.0.1", port), interrupts=True, cache=tmp_path,
+            locks=tmp_path,
+        )  # fmt: skip
+
+
 def test_too_much_memory_and_a_board_that_goes_away(served, tmp_path, tiny_model):
     _, port, server = served
     device = connect(port, tmp_path)

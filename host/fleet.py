@@ -54,7 +54,7 @@ def cluster_of(workers: int) -> Iterator[str]:
 def connection(address: str) -> Iterator[str]:
     """A scheduler that runs already, whose workers were started with ``--resources "board=1"``. DeviceError without any."""
     try:
-        with Client(address, timeout="10s") as client:
+        with Client(address, timeout="5s") as client:
             workers = client.scheduler_info()["workers"]
     except (OSError, TimeoutError, ValueError) as error:
         raise DeviceError(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ditto_zynq.hls.artefact import QuantizedModel
 from ditto_zynq.hls.config import HardwareConfig, default_config
-from ditto_zynq.hls.isa import CONFIG_HASH, DESCRIPTOR, ERROR, Region
+from ditto_zynq.hls.isa import CONFIG_HASH, CONTROL, DESCRIPTOR, DESCRIPTOR_COUNT, DONE, ERROR, Region
 from ditto_zynq.hls.random_graphs import GraphBuilder, random_unet
 from ditto_zynq.hls.reference import Reference
 from ditto_zynq.host import memory_map
@@ -151,6 +151,9 @@ def test_registers():
     assert device.read_register(CONFIG_HASH) == CONFIG.register_hash, "the configuration hash is read-only"
     with pytest.raises(DeviceError, match="was not started"):
         device.wait(1.0)
+    device.start()
+    assert device.read_register(CONTROL) & DONE, "an empty program touches no memory"
+    device.write_register(DESCRIPTOR_COUNT, 1)
     with pytest.raises(DeviceError, match="no buffer was allocated"):
         device.start()
 

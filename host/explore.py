@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ FIELDS = ("cores", "lanes", "oc_tile", "channel_groups", "dram_gb_per_s")
 RESOURCES = ("lut", "dsp", "bram18", "uram")
 
 
-def candidates(base: HardwareConfig, choices: dict[str, Sequence[Any]]) -> tuple[list[HardwareConfig], dict[str, str]]:
+def candidates(base: HardwareConfig, choices: Mapping[str, Sequence[Any]]) -> tuple[list[HardwareConfig], dict[str, str]]:
     """``base`` with every combination of ``choices`` (of FIELDS), and by name why the others are none.
 
     ValueError for a field that is not to be varied, or where nothing fits.

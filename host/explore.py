@@ -15,7 +15,9 @@ FIELDS = ("cores", "lanes", "oc_tile", "channel_groups", "dram_gb_per_s")
 RESOURCES = ("lut", "dsp", "bram18", "uram")
 
 
-def candidates(base: HardwareConfig, choices: Mapping[str, Sequence[Any]]) -> tuple[list[HardwareConfig], dict[str, str]]:
+def candidates(
+    base: HardwareConfig, choices: Mapping[str, Sequence[Any]]
+) -> tuple[list[HardwareConfig], dict[str, str]]:
     """``base`` with every combination of ``choices`` (of FIELDS), and by name why the others are none.
 
     ValueError for a field that is not to be varied, or where nothing fits.

@@ -97,6 +97,7 @@ class BoardBuffer:
         return self._memory if self._is_remote else self._memory[start:stop]
 
     def free(self) -> None:
+        self.data = np.zeros(0, np.uint8)  # the memory is unmapped now
         with answering(self._board):
             self._memory.freebuffer()
 
@@ -188,32 +189,26 @@ class BoardDevice:
 
     def wait(self, deadline_s: float) -> None:
         with answering(self.name):
-            finished = self._wait_for_interrupt(deadline_s) if self.interrupts else self._poll(deadline_s)
-        if not finished:
-            raise DeviceTimeout(f"{self.name} did not finish in {deadline_s:g} s", self._ip.contents())
+            if not (self._wait_for_interrupt(deadline_s) if self.interrupts else self._poll(deadline_s)):
+                raise DeviceTimeout(f"{self.name} did not finish in {deadline_s:g} s", self._ip.contents())
 
     def _poll(self, deadline_s: float) -> bool:
         end, pause = time.monotonic() + deadline_s, SHORTEST_PAUSE_S
-        while not self._ip.is_idle:
-            self._check_presence()
+        while not (control := self._ip.read(CONTROL)) & IDLE:
+            if control == 0 and self._ip.read(CONFIG_HASH) != self.config.register_hash:  # neither idle nor running
+                raise DeviceLost(
+                    f"{self.name} lost its configuration while it ran: it was switched off and on, or another program has "
+                    "configured it; run the same command again"
+                )
             if time.monotonic() > end:
                 return False
             time.sleep(pause)
             pause = min(1.5 * pause, LONGEST_PAUSE_S)
         return True
 
-    def _check_presence(self) -> None:
-        """DeviceLost where there is no accelerator any more: it is neither idle nor running, and does not say what it is."""
-        if self._ip.read(CONTROL) == 0 and self._ip.read(CONFIG_HASH) != self.config.register_hash:
-            raise DeviceLost(
-                f"{self.name} lost its configuration while it ran: it was switched off and on, or another program has "
-                "configured it; run the same command again"
-            )
-
     def _enable_interrupts(self) -> None:
-        is_remote = self._pynq_device.has_capability(
-            "REMOTE"
-        )  # pynq may have made one that raises when it is waited for
+        # Of a remote board pynq may have made one that raises when it is waited for.
+        is_remote = self._pynq_device.has_capability("REMOTE")
         if is_remote or getattr(self._ip, "interrupt", None) is None:
             raise DeviceError(
                 f"pynq offers no interrupts on {self.name} (it never does on remote boards); poll instead"

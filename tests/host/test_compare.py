@@ -92,6 +92,7 @@ def test_the_floor_is_memory_or_multipliers(tiny_model):
     program = compile_program(tiny_model.graph, tiny_model.tables, config, 2)
     multiplying = CycleModel(config, program.descriptors).dense()["compute_cycles"].sum() / fast["cores"]
     in_memory = fast["dram_bytes_per_image"] * 1000 / CONFIG.dram_bytes_per_kilocycle
+    assert fast["multiplying_cycles_per_image"] == pytest.approx(6 * multiplying / 2)
     assert fast["floor_cycles_per_image"] == pytest.approx(max(6 * multiplying / 2, in_memory))
 
 

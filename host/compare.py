@@ -216,7 +216,8 @@ def _design(
     spent = energy(products, dense_bits or 5, readers, dram)
     return Design(
         name, assumes, cores, int(counters["cycles"].sum()) / images, float(multiplying.sum()) / images,
-        float(floor.sum()) / images, int(counters["cycles"][:, ~linear].sum()) / images, dram, {**asdict(spent), "total": spent.total},
+        float(floor.sum()) / images, int(counters["cycles"][:, ~linear].sum()) / images,
+        dram, {**asdict(spent), "total": spent.total},
     )  # fmt: skip
 
 
@@ -266,7 +267,7 @@ def table(data: dict[str, Any]) -> str:
     lines = [
         f"{_subject(data)}{config['board']} at {config['clock_mhz']} MHz, {data['steps']} steps, batch {data['batch']}. "
         f"Cycles are {data['kind']}, energy is estimated (host/energy.py).",
-        "of floors: the speedup if nothing but multiplying and DRAM's peak bandwidth took time; multiply: if only multiplying did.",
+        "of floors: the speedup if nothing but multiplying and DRAM's peak bandwidth took time; multiply: only multiplying.",
         f"{'design':12} {'cores':>5} {'ms/image':>9} {'speedup':>8} {'of floors':>9} {'multiply':>8} {'vector':>7} "
         f"{'MB/image':>9} {'mJ/image':>9}  what it is",
     ]

@@ -243,7 +243,8 @@ class BoardDevice:
 
     def free_memory(self) -> int | None:
         """Linux's count of free contiguous memory, on the board."""
-        text = _meminfo(self._pynq_device)
+        with answering(self.name):
+            text = _meminfo(self._pynq_device)
         lines = [line.split() for line in text.splitlines() if line.startswith("CmaFree:")]
         return int(lines[0][1]) << 10 if lines else None
 

@@ -154,6 +154,8 @@ def generate(
 
     out.check_output(output)
     check_run(count, batch, flow)
+    if deadline <= 0:
+        raise ValueError(f"found a deadline of {deadline:g} s, expected more than 0")
     config, counting = _config(board, hardware), summary is not None
     artefact = load_artefact(BUNDLED_MODEL if model is None else model)
     chosen = labels_of(artefact, count, _labels(labels))
@@ -164,7 +166,14 @@ def generate(
                 _announce(f"device: {loaded.device.name} ({config.board} configuration)")
                 images = run.collect(lambda starts: loaded.batches(count, chosen, seed, batch, flow, not quiet, starts))
         else:
-            job = {"device": device, "seed": seed, "flow": flow, "counting": counting, "backend": backend}
+            job = {
+                "deadline_s": deadline,
+                "device": device,
+                "seed": seed,
+                "flow": flow,
+                "counting": counting,
+                "backend": backend,
+            }
             images = _collect_from_fleet(run, workers, cluster, not quiet, config, model, bitstreams, job)
     except (KeyboardInterrupt, DeviceError):
         _announce(f"interrupted: {run.done} of {count} images are kept; run the same command to go on")
@@ -594,8 +603,6 @@ def _load(
     from .devices import open_device
     from .runtime import BUNDLED_MODEL, Model
 
-    if deadline_s <= 0:
-        raise ValueError(f"found a deadline of {deadline_s:g} s, expected more than 0")
     artefact = load_artefact(BUNDLED_MODEL if model is None else model)
     opened = open_device(device, _config(board, hardware), counting, backend, bitstreams, _announce)
     return Model(artefact, opened, deadline_s)

@@ -43,6 +43,11 @@ class Program:
     flow: StaticFlow
 
     @property
+    def memory_bytes(self) -> int:
+        """Of all regions, with a second parameter block: the host fills one while the accelerator reads the other."""
+        return sum(self.sizes.values()) + self.sizes[Region.PARAMETERS]
+
+    @property
     def leaders(self) -> np.ndarray:
         """Index of the operation whose entry of Defo's table each operation shares, int64 [operations]."""
         return self.descriptors["leader"].astype(np.int64)
@@ -69,15 +74,15 @@ class Program:
 def compile_program(graph: Graph, tables: Tables, config: HardwareConfig, batch: int) -> Program:
     """Compile for ``batch`` samples in lockstep. Raises DoesNotFit where the board's contiguous memory is too small."""
     program = lay_out(graph, tables, config, batch)
-    sizes, available = program.sizes, find_board(config.board).cma_mib << 20
-    if sum(sizes.values()) > available:
+    needed, available = program.memory_bytes, find_board(config.board).cma_mib << 20
+    if needed > available:
         fitting = bisect.bisect_right(
             range(1, batch),
             available,
-            key=lambda less: sum(lay_out(graph, tables, config, less).sizes.values()),
+            key=lambda less: lay_out(graph, tables, config, less).memory_bytes,
         )
         raise DoesNotFit(
-            f"a batch of {batch} needs {sum(sizes.values()) / 2**20:.0f} MiB, but {config.board} has {available >> 20} MiB of "
+            f"a batch of {batch} needs {needed / 2**20:.0f} MiB, but {config.board} has {available >> 20} MiB of "
             "contiguous memory" + (f"; use a batch of at most {fitting}" if fitting else "; use another board")
         )
     return dataclasses.replace(program, weights=_pack_weights(program, tables))

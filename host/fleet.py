@@ -24,7 +24,7 @@ from .runtime import BUNDLED_MODEL, Batch, Images, Model, check_run, labels_of
 from .session import DIFFERENCE
 
 BOARD = "board"  # the worker resource: one batch at a time on each
-RETRIES = 3  # of a batch whose worker was lost
+RETRIES = 3  # of a batch that failed; what a lost worker had runs again in any case
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Job:
     counting: bool = False
     backend: str | None = None
     bitstreams: Path | None = None
+    deadline_s: float = 600.0
 
 
 @contextlib.contextmanager
@@ -117,7 +118,7 @@ def _model_of(job: Job) -> Model:
             model.close()
         kept.clear()
         device = open_device(job.device, job.config, job.counting, job.backend, job.bitstreams)
-        kept[job] = Model(load_artefact(job.model), device)
+        kept[job] = Model(load_artefact(job.model), device, job.deadline_s)
     return kept[job]
 
 

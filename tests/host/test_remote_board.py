@@ -142,6 +142,8 @@ def test_too_much_memory_and_a_board_that_goes_away(served, tmp_path, tiny_model
     server.stop(0).wait()
     with pytest.raises(DeviceError, match=r"at 127\.0\.0\.1:\d+ does not answer .*run the same command"):
         model.generate(1, batch=1, progress=False)
+    with pytest.raises(DeviceError, match="does not answer"):
+        device.allocate(16)
 
 
 def test_the_commands(tmp_path, tiny_folder, tiny_model):

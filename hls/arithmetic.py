@@ -66,11 +66,11 @@ def quantize_in_two_parts(x: np.ndarray, multiplier: int, shift: int) -> np.ndar
 
 
 def encode_input(sample: np.ndarray, scale: float, parts: int) -> np.ndarray:
-    """The host's rounding: sample float64 [B, C, H, W] -> codes int8 [B, H, W, parts * C].
+    """The host's rounding: sample float64 [B, H, W, C] -> codes int8 [B, H, W, parts * C].
 
     ``parts`` 2 appends the codes of the rounding residue, in 16ths of a step.
     """
-    steps = sample.transpose(0, 2, 3, 1) / scale
+    steps = sample / scale
     codes = np.clip(np.rint(steps), *CODE_RANGE)
     if parts == 2:
         residue = np.clip(np.rint((steps - codes) * FINE_STEPS), *CODE_RANGE)
@@ -79,9 +79,9 @@ def encode_input(sample: np.ndarray, scale: float, parts: int) -> np.ndarray:
 
 
 def decode_output(values: np.ndarray, scale: float, parts: int) -> np.ndarray:
-    """Values int16 [B, H, W, parts * C] -> the model's output float64 [B, C, H, W], the sum of its parts."""
+    """Values int16 [B, H, W, parts * C] -> the model's output float64 [B, H, W, C], the sum of its parts."""
     total = sum(part.astype(np.int64) for part in np.split(values, parts, axis=3))
-    return np.asarray(total).transpose(0, 3, 1, 2) * scale
+    return np.asarray(total) * scale
 
 
 def split_digits(d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,9 @@ from typing import Any, Union
 
 import numpy as np
 
+from .arithmetic import decode_output, encode_input
+from .layout import Layout, Part, from_stored, sample_layout, shape_of, to_stored
+
 CODE, VALUE = "code", "value"
 DTYPES: dict[str, np.dtype[Any]] = {CODE: np.dtype(np.int8), VALUE: np.dtype(np.int16)}
 Tables = Mapping[str, np.ndarray]
@@ -60,19 +63,25 @@ class Convolution(Node):
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)  # top, bottom, left, right; padded with code 0
     conditional: bool = False  # the bias is [steps, labels, channels]
     relu: bool = False  # the result is saturated at 0 too
+    gated: bool = False  # the multiplier is [steps, labels, channels] (adaLN-Zero: Peebles & Xie 2023, section 3.2)
 
 
 @dataclass(frozen=True)
 class MatMul(Node):
     """Attention product per head. Tables: multiplier, shift.
 
-    ``scores``: inputs Q, K of (tokens, channels) -> (heads, queries, keys);
-    otherwise inputs P of (heads, queries, keys) and V -> the (height, width) of the queries' image x channels.
+    ``scores``: inputs Q, K of (tokens, channels) -> (windows * heads, queries, keys);
+    otherwise inputs P of (windows * heads, queries, keys) and V -> the (height, width) of the queries' image x channels.
+
+    Tokens come in ``windows``, each of which attends to itself alone: token t of window i is pixel ``i * tokens + t``, or, if
+    ``interleaved``, ``t * windows + i`` (of stored frames the first is attention within, the second between frames).
     """
 
     heads: int = 1
     scores: bool = True
     image: tuple[int, int] = (1, 1)
+    windows: int = 1
+    interleaved: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,11 @@ class Quantize(Node):
 @dataclass(frozen=True)
 class Add(Node):
     """Sum of two values of different scales. Tables: multiplier [groups, 2], shift."""
+
+
+@dataclass(frozen=True)
+class Multiply(Node):
+    """Product of two values, element by element (GEGLU: Shazeer 2020). Tables: multiplier, shift."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +167,7 @@ NODE_TYPES: dict[str, type[Node]] = {
         MatMul,
         Quantize,
         Add,
+        Multiply,
         GroupNorm,
         LayerNorm,
         SiLU,
@@ -171,8 +186,10 @@ class Graph:
     """A model for one schedule. ``group_of_step[i]`` is the step group of step i; ``labels`` counts class labels (1: none).
 
     With two ``input_parts`` the input's second half of channels are the rounding residues of the first half; with two
-    ``output_parts`` the output is the sum of its halves (:func:`.arithmetic.encode_input`, :func:`.arithmetic.decode_output`).
+    ``output_parts`` the output is the sum of its halves (:meth:`encode`, :meth:`decode`).
     ``context`` is a second input, codes that stay the same for all steps of a run (a prompt's tokens), with one scale.
+    ``constants`` are values that are the same in all runs (position embeddings): tables "<name>.value", int16 of the tensor's shape.
+    ``input_layout`` and ``output_layout`` say how the host's sample and the model's output are stored (default: images).
     """
 
     tensors: Mapping[str, Tensor]
@@ -184,12 +201,36 @@ class Graph:
     input_parts: int = 1
     output_parts: int = 1
     context: str | None = None
+    constants: tuple[str, ...] = ()
+    input_layout: Layout | None = None
+    output_layout: Layout | None = None
 
     @property
-    def sample_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of the sample that the host denoises."""
+    def sample_axes(self) -> Layout:
+        """Of the sample that the host denoises."""
         height, width, channels = self.tensors[self.input].shape
-        return channels // self.input_parts, height, width
+        return self.input_layout or sample_layout((height, width, channels // self.input_parts))
+
+    @property
+    def output_axes(self) -> Layout:
+        """Of the model's output."""
+        height, width, channels = self.tensors[self.output].shape
+        return self.output_layout or sample_layout((height, width, channels // self.output_parts))
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Of the sample that the host denoises: (channels, height, width), or (channels, frames, height, width)."""
+        return shape_of(self.sample_axes)
+
+    def encode(self, sample: np.ndarray, scale: float) -> np.ndarray:
+        """The host's rounding: a sample float64 [B, *sample_shape] -> codes int8 [B, H, W, C] of the graph's input."""
+        height, width, channels = self.tensors[self.input].shape
+        stored = to_stored(sample, self.sample_axes, (height, width, channels // self.input_parts))
+        return encode_input(stored, scale, self.input_parts)
+
+    def decode(self, values: np.ndarray, scale: float) -> np.ndarray:
+        """Values int16 [B, H, W, C] of the graph's output -> the model's output float64 [B, axes of ``output_axes``]."""
+        return from_stored(decode_output(values, scale, self.output_parts), self.output_axes)
 
     @property
     def steps(self) -> int:
@@ -212,6 +253,9 @@ class Graph:
             "input_parts": self.input_parts,
             "output_parts": self.output_parts,
             "context": self.context,
+            "constants": list(self.constants),
+            "input_layout": _layout_to_json(self.input_layout),
+            "output_layout": _layout_to_json(self.output_layout),
             "tensors": [dataclasses.asdict(tensor) for tensor in self.tensors.values()],
             "nodes": [{"op": type(node).__name__, **dataclasses.asdict(node)} for node in self.nodes],
         }
@@ -232,11 +276,22 @@ class Graph:
                 data["input_parts"],
                 data["output_parts"],
                 data.get("context"),
+                tuple(data.get("constants", ())),
+                _layout_from_json(data.get("input_layout")),
+                _layout_from_json(data.get("output_layout")),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"the integer graph is not readable ({error}); quantize the model again") from error
         check_graph(graph)
         return graph
+
+
+def _layout_to_json(layout: Layout | None) -> list[Any] | None:
+    return None if layout is None else [[dataclasses.astuple(part) for part in axis] for axis in layout]
+
+
+def _layout_from_json(data: list[Any] | None) -> Layout | None:
+    return None if data is None else tuple(tuple(Part(*part) for part in axis) for axis in data)
 
 
 def _tuples(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -265,6 +320,10 @@ def check_graph(graph: Graph) -> None:
         if graph.context not in graph.tensors or graph.tensors[graph.context].kind != CODE:
             raise ValueError(f"context {graph.context!r} is no tensor of codes in the graph's list")
         known.add(graph.context)
+    for name in graph.constants:
+        if name not in graph.tensors or graph.tensors[name].kind != VALUE:
+            raise ValueError(f"constant {name!r} is no tensor of values in the graph's list")
+        known.add(name)
     for node in graph.nodes:
         missing = [name for name in (*node.inputs, node.name) if name not in graph.tensors]
         if missing:
@@ -283,6 +342,22 @@ def check_graph(graph: Graph) -> None:
         _check_kinds(node, [tensor.kind for tensor in inputs], output.kind)
     if graph.output not in known:
         raise ValueError(f"output {graph.output!r} is never computed")
+    for name, layout, parts in (
+        (graph.input, graph.sample_axes, graph.input_parts),
+        (graph.output, graph.output_axes, graph.output_parts),
+    ):
+        if math.prod(shape_of(layout)) * parts != graph.tensors[name].size:
+            raise ValueError(f"{name}: a layout of {shape_of(layout)} is not {graph.tensors[name].shape} in {parts} parts")
+
+
+def constant_tensors(graph: Graph) -> frozenset[str]:
+    """What is the same in every step of a run as far as the graph says: context, constants, and what is computed from them."""
+    constant = {*graph.constants, *((graph.context,) if graph.context else ())}
+    for node in graph.nodes:
+        by_step = getattr(node, "conditional", False) or getattr(node, "gated", False)
+        if constant.issuperset(node.inputs) and not by_step:
+            constant.add(node.name)
+    return frozenset(constant)
 
 
 def output_shape(node: Node, inputs: list[Tensor], channels: int) -> tuple[int, int, int]:
@@ -320,17 +395,23 @@ def output_shape(node: Node, inputs: list[Tensor], channels: int) -> tuple[int, 
 
 def _matmul_shape(node: MatMul, inputs: list[Tensor]) -> tuple[int, int, int]:
     left, right = inputs
-    keys, depth = right.shape[0] * right.shape[1], right.shape[2]
+    tokens, depth, instances = right.shape[0] * right.shape[1], right.shape[2], node.windows * node.heads
     if depth % node.heads:
         raise ValueError(f"{node.name}: {depth} channels cannot be cut into {node.heads} heads")
+    if tokens % node.windows:
+        raise ValueError(f"{node.name}: {tokens} tokens cannot be cut into {node.windows} windows")
+    keys = tokens // node.windows
     if node.scores:
+        queries = left.shape[0] * left.shape[1]
         if left.shape[2] != depth:
             raise ValueError(f"{node.name}: Q has {left.shape[2]} channels, K {depth}, expected the same")
-        return node.heads, left.shape[0] * left.shape[1], keys
-    if left.shape[0] != node.heads or left.shape[2] != keys:
-        raise ValueError(f"{node.name}: P has shape {left.shape}, expected ({node.heads}, queries, {keys})")
-    if math.prod(node.image) != left.shape[1]:
-        raise ValueError(f"{node.name}: an image of {node.image} does not hold {left.shape[1]} queries")
+        if queries % node.windows:
+            raise ValueError(f"{node.name}: {queries} queries cannot be cut into {node.windows} windows")
+        return instances, queries // node.windows, keys
+    if left.shape[0] != instances or left.shape[2] != keys:
+        raise ValueError(f"{node.name}: P has shape {left.shape}, expected ({instances}, queries, {keys})")
+    if math.prod(node.image) != node.windows * left.shape[1]:
+        raise ValueError(f"{node.name}: an image of {node.image} does not hold {node.windows} x {left.shape[1]} queries")
     return *node.image, depth
 
 
@@ -340,7 +421,7 @@ def _check_kinds(node: Node, inputs: list[str], output: str) -> None:
         raise ValueError(f"{node.name}: found inputs of kind {inputs}, expected codes")
     if isinstance(node, (Quantize, Softmax)) and (inputs, output) != ([VALUE], CODE):
         raise ValueError(f"{node.name}: found {inputs} -> {output}, expected a value -> a code")
-    if isinstance(node, (Add, GroupNorm, LayerNorm, SiLU, GELU, ReLU, AveragePool)) and {*inputs, output} != {VALUE}:
+    if isinstance(node, (Add, Multiply, GroupNorm, LayerNorm, SiLU, GELU, ReLU, AveragePool)) and {*inputs, output} != {VALUE}:
         raise ValueError(f"{node.name}: found {inputs} -> {output}, expected values")
     if isinstance(node, (Upsample, Concat)) and {*inputs} != {output}:
         raise ValueError(f"{node.name}: found {inputs} -> {output}, expected one kind")

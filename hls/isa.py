@@ -25,6 +25,7 @@ class Opcode(IntEnum):
     AVERAGE_POOL = 8
     UPSAMPLE = 9
     LAYER_NORM = 10
+    MULTIPLY = 11  # of two values, element by element
 
 
 class Flag(IntFlag):
@@ -46,6 +47,8 @@ class Flag(IntFlag):
     FOLLOWS = 2048  # takes the reference that its leader takes, another descriptor before it: see host/flow.py
     SHARES_OPERAND = 4096  # another convolution keeps the operand for this one
     PAIRED = 8192  # of the linear unit's work: the next descriptor, the vector unit's, runs at the same time
+    GATED = 16384  # the multipliers of CONVOLUTION are per sample
+    INTERLEAVED = 32768  # token t of window i of SCORES or MIX is pixel t * windows + i, else i * tokens + t
 
 
 class Region(IntEnum):
@@ -81,17 +84,18 @@ class Field:
 DESCRIPTOR_FIELDS = (
     Field("opcode", "<u2", "what to run"),
     Field("flags", "<u2", "modifiers"),
-    Field("batch", "<u4", "samples"),
+    Field("batch", "<u2", "samples"),
+    Field("windows", "<u2", "of SCORES and MIX: sets of tokens that attend to themselves alone"),
     Field("input", "<u4", "ACTIVATIONS: first operand"),
-    Field("other", "<u4", "ACTIVATIONS: second operand of ADD, SCORES, MIX"),
+    Field("other", "<u4", "ACTIVATIONS: second operand of ADD, MULTIPLY, SCORES, MIX"),
     Field("output", "<u4", "ACTIVATIONS: result"),
     Field("input_pitch", "<u4", "elements from one pixel of the first operand to the next"),
     Field("other_pitch", "<u4", "the same of the second operand"),
     Field("output_pitch", "<u4", "the same of the result"),
-    Field("height", "<u2", "of the first operand (heads of MIX)"),
+    Field("height", "<u2", "of the first operand (windows x heads of MIX)"),
     Field("width", "<u2", "of the first operand (queries of MIX)"),
     Field("channels", "<u2", "of the first operand (keys of MIX and SOFTMAX)"),
-    Field("output_height", "<u2", "of the result (heads of SCORES)"),
+    Field("output_height", "<u2", "of the result (windows x heads of SCORES)"),
     Field("output_width", "<u2", "of the result (queries of SCORES)"),
     Field("output_channels", "<u2", "of the result (keys of SCORES)"),
     Field("kernel_height", "u1", "taps"),
@@ -117,7 +121,7 @@ DESCRIPTOR_FIELDS = (
     Field(
         "vector1",
         "<u4",
-        "PARAMETERS: int32 multiplier per output channel, or int64 offset (per sample where CONDITIONAL)",
+        "PARAMETERS: int32 multiplier per output channel (per sample where GATED), or int64 offset (where CONDITIONAL)",
     ),
     Field("sample_stride", "<u4", "bytes between the conditional parameters of two samples"),
     Field("state_input", "<u4", "STATE: first operands of the two last steps, of even and of odd ones"),
@@ -145,7 +149,7 @@ DESCRIPTOR_FIELDS = (
 SCALAR_FIELDS = (
     Field("reference", "<i4", "of a linear operator in this step: see Reference"),
     Field("shift", "<i4", "of the requantizer, the sum, the pool or softmax's exponent"),
-    Field("multiplier0", "<i4", "of the requantizer, of ADD's first operand, the pool or softmax's exponent"),
+    Field("multiplier0", "<i4", "of the requantizer, of ADD's first operand, MULTIPLY, the pool or softmax's exponent"),
     Field("multiplier1", "<i4", "of ADD's second operand"),
     Field("gain_bits", "<i4", "of GROUP_NORM"),
     Field("quantize_multiplier", "<i4", "of the fused quantizer"),

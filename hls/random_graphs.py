@@ -19,6 +19,7 @@ from .graph import (
     GroupNorm,
     LayerNorm,
     MatMul,
+    Multiply,
     Node,
     Quantize,
     ReLU,
@@ -74,8 +75,9 @@ class GraphBuilder:
         conditional: bool = False,
         extreme: bool = False,
         relu: bool = False,
+        gated: bool = False,
     ) -> str:
-        node = Convolution(self._name(), "m", (source,), kernel, stride, padding, conditional, relu)
+        node = Convolution(self._name(), "m", (source,), kernel, stride, padding, conditional, relu, gated)
         depth = self.tensors[source].shape[2]
         weight = self.random.integers(-127, 128, (channels, *kernel, depth))
         if extreme:
@@ -83,11 +85,11 @@ class GraphBuilder:
         rows = (self.steps, self.labels, channels) if conditional else (self.groups, channels)
         reach = 60 * 60 * np.sqrt(weight[0].size)
         self._set(node, weight=weight.astype(np.int8), bias=self._integers(-reach, reach, rows, np.int32))
-        self._requantizer(node, reach, kind, (self.groups, channels))
+        self._requantizer(node, reach, kind, (self.steps, self.labels, channels) if gated else (self.groups, channels))
         return self._add(node, kind, channels)
 
-    def scores(self, q: str, k: str, heads: int) -> str:
-        node = MatMul(self._name(), "m", (q, k), heads=heads)
+    def scores(self, q: str, k: str, heads: int, windows: int = 1, interleaved: bool = False) -> str:
+        node = MatMul(self._name(), "m", (q, k), heads=heads, windows=windows, interleaved=interleaved)
         self._requantizer(node, 60 * 60 * np.sqrt(self.tensors[q].shape[2] / heads), VALUE, (self.groups,))
         return self._add(node, VALUE)
 
@@ -100,11 +102,14 @@ class GraphBuilder:
         self._set(node, reciprocal_scale=np.rint(2.0**38 / scale).astype(np.int64))
         return self._add(node, CODE)
 
-    def mix(self, p: str, v: str, heads: int, kind: str = CODE, image: tuple[int, int] | None = None) -> str:
+    def mix(
+        self, p: str, v: str, heads: int, kind: str = CODE, image: tuple[int, int] | None = None,
+        windows: int = 1, interleaved: bool = False,
+    ) -> str:  # fmt: skip
         height, width, _ = self.tensors[v].shape
-        queries = self.tensors[p].shape[1]
+        queries = self.tensors[p].shape[1] * windows
         image = image or ((height, width) if height * width == queries else (1, queries))
-        node = MatMul(self._name(), "m", (p, v), heads=heads, scores=False, image=image)
+        node = MatMul(self._name(), "m", (p, v), heads, False, image, windows, interleaved)
         self._requantizer(node, 30 * 60 * np.sqrt(self.tensors[p].shape[2]), kind, (self.groups,))
         return self._add(node, kind)
 
@@ -117,6 +122,18 @@ class GraphBuilder:
         node = Add(self._name(), "m", (a, b))
         self._requantizer(node, 2**15, VALUE, (self.groups, 2))
         return self._add(node, VALUE)
+
+    def multiply(self, a: str, b: str) -> str:
+        node = Multiply(self._name(), "m", (a, b))
+        self._requantizer(node, 2**26, VALUE, (self.groups,))
+        return self._add(node, VALUE)
+
+    def constant(self, shape: Shape) -> str:
+        """Values that are the same in all runs."""
+        name = f"constant{len(self.nodes)}"
+        self.tensors[name] = Tensor(name, VALUE, shape)
+        self.tables[f"{name}.value"] = self.random.integers(-(2**15), 2**15, shape).astype(np.int16)
+        return name
 
     def group_norm(self, source: str, norm_groups: int, conditional: bool = False) -> str:
         return self._normalize(GroupNorm(self._name(), "m", (source,), norm_groups, conditional))
@@ -157,7 +174,11 @@ class GraphBuilder:
     def graph(self, output: str) -> Graph:
         group_of_step = tuple(step * self.groups // self.steps for step in range(self.steps))
         context = "context" if "context" in self.tensors else None
-        graph = Graph(self.tensors, tuple(self.nodes), "sample", output, group_of_step, self.labels, context=context)
+        constants = tuple(name for name in self.tensors if name.startswith("constant"))
+        graph = Graph(
+            self.tensors, tuple(self.nodes), "sample", output, group_of_step, self.labels, context=context,
+            constants=constants,
+        )  # fmt: skip
         check_graph(graph)
         return graph
 
@@ -229,6 +250,8 @@ def random_unet(seed: int) -> tuple[GraphBuilder, Graph]:
 
     if random.random() < 0.5:
         attended = _cross_attention(build, attended, heads, per_head, width)
+    if random.random() < 0.5:
+        attended = _transformer_block(build, attended, heads, per_head, width)
 
     joined = build.concat(attended, down) if random.random() < 0.5 else build.concat(attended, pooled)
     merged = build.convolution(build.quantize(joined), width, (1, 1), relu=bool(random.random() < 0.5))
@@ -239,6 +262,23 @@ def random_unet(seed: int) -> tuple[GraphBuilder, Graph]:
     last = build.quantize(build.silu(build.group_norm(skip, norm_groups)), fine=bool(random.random() < 0.5))
     output = build.convolution(last, int(random.integers(1, 4)), (3, 3), padding=(1, 1, 1, 1))
     return build, build.graph(output)
+
+
+def _transformer_block(build: GraphBuilder, source: str, heads: int, per_head: int, width: int) -> str:
+    """Positions, attention in windows, GEGLU, and gates that depend on step and label."""
+    random = build.random
+    height, columns, _ = build.tensors[source].shape
+    windows = (int(random.choice([1, height, columns])), bool(random.random() < 0.5))
+    tokens = build.add(source, build.constant(build.tensors[source].shape))
+    code = build.quantize(build.layer_norm(tokens, conditional=True))
+    q, k, v = (build.convolution(code, heads * per_head, kind=CODE) for _ in range(3))
+    probabilities = build.softmax(build.scores(q, k, heads, *windows))
+    mixed = build.mix(probabilities, v, heads, CODE, (height, columns), *windows)
+    tokens = build.add(build.convolution(mixed, width, gated=True, conditional=bool(random.random() < 0.5)), tokens)
+    code = build.quantize(build.layer_norm(tokens))
+    hidden, gate = (build.convolution(code, 2 * width + 1) for _ in range(2))
+    product = build.quantize(build.multiply(hidden, build.gelu(gate)), fine=bool(random.random() < 0.5))
+    return build.add(build.convolution(product, width, gated=True, conditional=True), tokens)
 
 
 def _cross_attention(build: GraphBuilder, source: str, heads: int, per_head: int, width: int) -> str:

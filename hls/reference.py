@@ -33,6 +33,7 @@ from .graph import (
     GroupNorm,
     LayerNorm,
     MatMul,
+    Multiply,
     Node,
     Quantize,
     ReLU,
@@ -63,21 +64,38 @@ def convolve(
     return accumulators
 
 
-def attention_scores(q: np.ndarray, k: np.ndarray, heads: int) -> np.ndarray:
-    """Q [B, H, W, C] times K transposed, per head -> [B, heads, queries, keys]."""
-    return _split_heads(q, heads) @ _split_heads(k, heads).swapaxes(2, 3)
+def attention_scores(q: np.ndarray, k: np.ndarray, heads: int, windows: int = 1, interleaved: bool = False) -> np.ndarray:
+    """Q [B, H, W, C] times K transposed, per window and head -> [B, windows * heads, queries, keys]."""
+    return split_heads(q, heads, windows, interleaved) @ split_heads(k, heads, windows, interleaved).swapaxes(2, 3)
 
 
-def attention_mix(p: np.ndarray, v: np.ndarray, heads: int) -> np.ndarray:
-    """P [B, heads, queries, keys] times V [B, H, W, C] -> [B, queries, C]."""
-    mixed = np.asarray(p, np.int64) @ _split_heads(v, heads)
-    return mixed.transpose(0, 2, 1, 3).reshape(len(p), p.shape[2], v.shape[3])
+def attention_mix(p: np.ndarray, v: np.ndarray, heads: int, windows: int = 1, interleaved: bool = False) -> np.ndarray:
+    """P [B, windows * heads, queries, keys] times V [B, H, W, C] -> [B, windows * queries, C]."""
+    mixed = np.asarray(p, np.int64) @ split_heads(v, heads, windows, interleaved)
+    return join_heads(mixed, heads, windows, interleaved)
 
 
-def _split_heads(x: np.ndarray, heads: int) -> np.ndarray:
-    batch, height, width, channels = x.shape
-    x = np.asarray(x, np.int64).reshape(batch, height * width, heads, channels // heads)
-    return x.transpose(0, 2, 1, 3)
+def split_heads(x: np.ndarray, heads: int, windows: int = 1, interleaved: bool = False) -> np.ndarray:
+    """[B, H, W, C] -> [B, windows * heads, tokens of a window, C / heads]."""
+    batch, channels = len(x), x.shape[3]
+    tokens = x.shape[1] * x.shape[2] // windows
+    x = np.asarray(x, np.int64).reshape(batch, *((tokens, windows) if interleaved else (windows, tokens)), heads, -1)
+    x = x.swapaxes(1, 2) if interleaved else x
+    return x.transpose(0, 1, 3, 2, 4).reshape(batch, windows * heads, tokens, channels // heads)
+
+
+def join_heads(x: np.ndarray, heads: int, windows: int = 1, interleaved: bool = False) -> np.ndarray:
+    """The inverse: [B, windows * heads, tokens, depth] -> [B, windows * tokens, heads * depth]."""
+    batch, _, tokens, depth = x.shape
+    x = x.reshape(batch, windows, heads, tokens, depth).transpose(0, 1, 3, 2, 4)
+    x = x.swapaxes(1, 2) if interleaved else x
+    return x.reshape(batch, windows * tokens, heads * depth)
+
+
+def multiply(x: np.ndarray, y: np.ndarray, multiplier: int, shift: int) -> np.ndarray:
+    """Product of values, times ``multiplier / 2**shift``, rounded once."""
+    product = np.asarray(x, np.int64) * np.asarray(y, np.int64)
+    return requantize(product, multiplier, shift, VALUE_RANGE)
 
 
 def interpolate(table: np.ndarray, position: np.ndarray, step_bits: int) -> np.ndarray:
@@ -245,6 +263,9 @@ class Reference:
         tensors = {self.graph.input: np.asarray(codes, np.int64)}
         if self.graph.context is not None:
             tensors[self.graph.context] = np.asarray(context, np.int64)
+        for name in self.graph.constants:
+            value = np.asarray(self.tables[f"{name}.value"], np.int64)
+            tensors[name] = np.broadcast_to(value, (len(codes), *value.shape))
         for node in self.graph.nodes:
             chosen = (
                 references if isinstance(references, isa.Reference) else references.get(node.name, isa.Reference.ZERO)
@@ -275,7 +296,10 @@ class Reference:
                 accumulators = accumulators + (bias[:, None, None] if node.conditional else bias)
             low, high = LIMITS[self.graph.tensors[node.name].kind]
             limits = (0 if isinstance(node, Convolution) and node.relu else low, high)
-            return requantize(accumulators, row("multiplier"), row("shift"), limits)
+            multiplier = row("multiplier", isinstance(node, Convolution) and node.gated)
+            if multiplier.ndim == 2:  # per sample
+                multiplier = multiplier[:, None, None]
+            return requantize(accumulators, multiplier, row("shift"), limits)
         if isinstance(node, Quantize) and node.fine:
             return quantize_in_two_parts(x, scalar("multiplier"), scalar("shift"))
         if isinstance(node, Quantize):
@@ -284,6 +308,8 @@ class Reference:
             weights = row("multiplier").astype(np.int64)
             total = sum(operand * weight for operand, weight in zip(operands, weights, strict=True))
             return saturate(round_shift(np.asarray(total), row("shift")), VALUE_RANGE)
+        if isinstance(node, Multiply):
+            return multiply(operands[0], operands[1], scalar("multiplier"), scalar("shift"))
         if isinstance(node, (GroupNorm, LayerNorm)):
             gain, offset = row("gain", node.conditional), row("offset", node.conditional)
             gain, offset = np.broadcast_to(gain, (len(x), x.shape[3])), np.broadcast_to(offset, (len(x), x.shape[3]))
@@ -337,14 +363,13 @@ class Reference:
 
     def _accumulate_in_chains(self, node: Node, operands: tuple[np.ndarray, ...]) -> np.ndarray:
         """Every output pixel of a row from the one before it, every token from the one before it (:mod:`.spatial`)."""
-        if isinstance(node, MatMul) and not node.scores:
-            rows = np.diff(operands[0], axis=2, prepend=0)  # [B, heads, queries, keys]
-            tokens = self._multiply(node, (rows, operands[1])).reshape(len(rows), rows.shape[2], -1)
-            return tokens.cumsum(axis=1).reshape(len(rows), *node.image, -1)
         if isinstance(node, MatMul):
-            tokens = operands[0].reshape(len(operands[0]), 1, -1, operands[0].shape[3])
-            differences = np.diff(tokens, axis=2, prepend=0)
-            return self._multiply(node, (differences, operands[1])).cumsum(axis=2)
+            windows = (node.heads, node.windows, node.interleaved)
+            left = split_heads(operands[0], *windows) if node.scores else operands[0]
+            right = split_heads(operands[1], *windows)
+            differences = np.diff(left, axis=2, prepend=0)  # [B, windows * heads, queries, ...]
+            sums = (differences @ (right.swapaxes(2, 3) if node.scores else right)).cumsum(axis=2)
+            return sums if node.scores else join_heads(sums, *windows).reshape(len(sums), *node.image, -1)
         assert isinstance(node, Convolution)
         (codes,), weight = operands, self.tables[f"{node.name}.weight"]
         top, bottom, left, right = node.padding
@@ -360,7 +385,8 @@ class Reference:
         if isinstance(node, Convolution):
             return convolve(operands[0], self.tables[f"{node.name}.weight"], node.stride, node.padding)
         assert isinstance(node, MatMul)
+        windows = (node.heads, node.windows, node.interleaved)
         if node.scores:
-            return attention_scores(operands[0], operands[1], node.heads)
-        mixed = attention_mix(operands[0], operands[1], node.heads)
+            return attention_scores(operands[0], operands[1], *windows)
+        mixed = attention_mix(operands[0], operands[1], *windows)
         return mixed.reshape(len(mixed), *node.image, -1)

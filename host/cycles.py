@@ -72,6 +72,7 @@ def convolution_product(d: Mapping[str, int], scalars: np.void) -> Product:
         bias=d["vector0"],
         bias_stride=d["sample_stride"] if flags & Flag.CONDITIONAL else 0,
         multipliers=d["vector1"],
+        multiplier_stride=d["sample_stride"] if flags & Flag.GATED else 0,
         chains=convolution_chains(d) if scalars["reference"] == Reference.NEIGHBOUR else None,
     )
 
@@ -88,46 +89,51 @@ def attention_products(d: Mapping[str, int], scalars: np.void) -> list[Product]:
     difference, keeps = scalars["reference"] == Reference.PREVIOUS_STEP, bool(scalars["keep_state"])
     scores, heads = d["opcode"] == Opcode.SCORES, d["groups"]
     both = difference and not Flag(d["flags"]) & Flag.CONSTANT_OTHER
-    sample, head = (index.ravel() for index in np.indices((d["batch"], heads)))
+    window, head = (index.ravel() for index in np.indices((d["batch"] * d["windows"], heads)))  # windows of all samples
+    step = _token_pixels(d)
     if scores:
         rows, inner, columns = d["output_width"], d["channels"] // heads, d["output_channels"]
-        left, left_kept = sample * rows * d["input_pitch"] + head * inner, sample * rows * d["channels"] + head * inner
+        left = _first_pixel(d, window, rows) * d["input_pitch"] + head * inner
+        left_pitch, left_kept = step * d["input_pitch"], window * rows * d["channels"] + head * inner
         left_kept_pitch, tokens, width = d["channels"], columns, inner
     else:
         rows, inner, columns = d["width"], d["channels"], d["output_channels"] // heads
-        row = (sample * heads + head) * rows
+        row = (window * heads + head) * rows
         left, left_kept, left_kept_pitch, tokens, width = row * d["input_pitch"], row * inner, inner, inner, columns
-    right, right_kept = sample * tokens * d["other_pitch"] + head * width, (sample * tokens * heads + head) * width
+        left_pitch = d["input_pitch"]
+    right = _first_pixel(d, window, tokens) * d["other_pitch"] + head * width
+    right_pitch, right_kept = step * d["other_pitch"], (window * tokens * heads + head) * width
     right_kept_pitch = width * heads
     left_new, left_old = _kept(d, scalars, "state_input", left_kept)
     right_new, right_old = _kept(d, scalars, "state_other", right_kept)
     code_output = bool(Flag(d["flags"]) & Flag.CODE_OUTPUT)
     output_bytes = 1 if code_output else 2
     if scores:
-        output = d["output"] + 2 * (sample * heads + head) * rows * d["output_pitch"]
+        output, output_pitch = d["output"] + 2 * (window * heads + head) * rows * d["output_pitch"], d["output_pitch"]
     else:
-        output = d["output"] + (sample * rows * d["output_pitch"] + head * columns) * output_bytes
-    accumulators = d["state_accumulators"] + 4 * (sample * heads + head) * rows * columns
+        output = d["output"] + (_first_pixel(d, window, rows) * d["output_pitch"] + head * columns) * output_bytes
+        output_pitch = step * d["output_pitch"]
+    accumulators = d["state_accumulators"] + 4 * (window * heads + head) * rows * columns
     first = Product(
         _plan(d, "", Flag.RESIDENT, segment=1),
         1, rows, 1, inner, rows, 1, columns, (1, 1), (1, 1), 0,
-        input=d["input"] + left, input_pitch=d["input_pitch"], kept=left_new, previous=left_old, kept_pitch=left_kept_pitch,
+        input=d["input"] + left, input_pitch=left_pitch, kept=left_new, previous=left_old, kept_pitch=left_kept_pitch,
         difference=difference, keep_input=keeps,
         layout=ROWS if scores else COLUMNS,
         weights=right_old if both else d["other"] + right,
-        weight_pitch=right_kept_pitch if both else d["other_pitch"],
+        weight_pitch=right_kept_pitch if both else right_pitch,
         accumulators=accumulators, accumulator_pixel=columns, accumulator_channel=1, add_accumulators=difference,
         keep_accumulators=keeps,
-        output=output, output_pitch=d["output_pitch"], output_bytes=output_bytes,
+        output=output, output_pitch=output_pitch, output_bytes=output_bytes,
     )  # fmt: skip
     if not both:
         return [first]
     second = Product(
         _plan(d, "other_", Flag.OTHER_RESIDENT, segment=1),
         1, columns, 1, inner, columns, 1, rows, (1, 1), (1, 1), 0,
-        input=d["other"] + right, input_pitch=d["other_pitch"], kept=right_new, previous=right_old, kept_pitch=right_kept_pitch,
+        input=d["other"] + right, input_pitch=right_pitch, kept=right_new, previous=right_old, kept_pitch=right_kept_pitch,
         difference=True, keep_input=keeps,
-        layout=ROWS, weights=d["input"] + left, weight_pitch=d["input_pitch"],
+        layout=ROWS, weights=d["input"] + left, weight_pitch=left_pitch,
         accumulators=accumulators, accumulator_pixel=1, accumulator_channel=columns, add_accumulators=True,
         keep_accumulators=True,
         output=output, output_pitch=0, output_bytes=output_bytes,
@@ -136,19 +142,32 @@ def attention_products(d: Mapping[str, int], scalars: np.void) -> list[Product]:
     return [first, second]
 
 
+def _first_pixel(d: Mapping[str, int], window: Array, tokens: int) -> Array:
+    """Of the tokens of each window, of all samples, the first one's pixel (``first_pixel`` of kernels/steps.hpp)."""
+    if not Flag(d["flags"]) & Flag.INTERLEAVED:
+        return window * tokens
+    return window // d["windows"] * (tokens * d["windows"]) + window % d["windows"]
+
+
+def _token_pixels(d: Mapping[str, int]) -> int:
+    """From one token of a window to the next."""
+    return d["windows"] if Flag(d["flags"]) & Flag.INTERLEAVED else 1
+
+
 def keep_other_counts(config: HardwareConfig, d: Mapping[str, int], scalars: np.void) -> Counts:
     """An attention product without a second half copies its right operand into STATE (a step of its own in kernels/steps.hpp)."""
     scores, heads, bus = d["opcode"] == Opcode.SCORES, d["groups"], config.bus_bytes
     tokens = d["output_channels"] if scores else d["channels"]
     width = d["channels"] // heads if scores else d["output_channels"] // heads
-    sample, token, head = np.indices((d["batch"], tokens, heads))
-    read = beats(d["other"] + (sample * tokens + token) * d["other_pitch"] + head * width, width, bus).sum()
-    kept, _ = _kept(d, scalars, "state_other", ((sample * tokens + token) * heads + head) * width)
-    written = beats(kept, width, bus).sum()
+    window, token, head = np.indices((d["batch"] * d["windows"], tokens, heads))
+    pixel = _first_pixel(d, window, tokens) + token * _token_pixels(d)
+    read = beats(d["other"] + pixel * d["other_pitch"] + head * width, width, bus).sum(axis=1)  # [windows, heads]
+    kept, _ = _kept(d, scalars, "state_other", ((window * tokens + token) * heads + head) * width)
+    written = beats(kept, width, bus).sum(axis=1)
     return {
-        "cycles": int(max(read, written)),
-        "input_beats": int(read),
-        "kept_beats": int(written),
+        "cycles": int(np.maximum(read, written).sum()),
+        "input_beats": int(read.sum()),
+        "kept_beats": int(written.sum()),
         "merged_beats": int(merged_beats(kept, width, bus).sum()),
     }
 

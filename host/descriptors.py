@@ -16,6 +16,8 @@ from ..hls.graph import (
     GroupNorm,
     LayerNorm,
     MatMul,
+    Multiply,
+    Node,
     Quantize,
     SiLU,
     Softmax,
@@ -63,7 +65,7 @@ class DescriptorEncoder:
         if isinstance(node, Convolution):
             self._encode_convolution(node, record)
         elif isinstance(node, MatMul):
-            record["groups"] = node.heads
+            record["groups"], record["windows"] = node.heads, node.windows
         elif isinstance(node, (GroupNorm, LayerNorm)):
             record["groups"] = node.groups if isinstance(node, GroupNorm) else 1
             record["vector0"] = self.parameters.vectors[f"{node.name}.gain"]
@@ -73,10 +75,8 @@ class DescriptorEncoder:
         for fused in operation.nodes:
             if isinstance(fused, (SiLU, GELU)):
                 record["activation_bits"] = fused.fraction_bits
-        if getattr(node, "conditional", False):
-            of_samples = ("vector0",) if isinstance(node, Convolution) else ("vector0", "vector1")
-            for name in of_samples:
-                record[name] += first * self.parameters.sample_stride
+        for name in _vectors_of_samples(node):
+            record[name] += first * self.parameters.sample_stride
 
     def _leader(self, operation: Operation) -> int:
         """The same operation, or that of its leader, of the batch's first samples."""
@@ -126,6 +126,7 @@ class DescriptorEncoder:
             GroupNorm: Opcode.GROUP_NORM,
             LayerNorm: Opcode.LAYER_NORM,
             Add: Opcode.ADD,
+            Multiply: Opcode.MULTIPLY,
             **dict.fromkeys(ACTIVATIONS, Opcode.ACTIVATE),
             Quantize: Opcode.ACTIVATE,
             Softmax: Opcode.SOFTMAX,
@@ -143,6 +144,10 @@ class DescriptorEncoder:
                 flags |= Flag.QUANTIZE | (Flag.FINE if node.fine else Flag(0))
             if getattr(node, "conditional", False):
                 flags |= Flag.CONDITIONAL
+            if getattr(node, "gated", False):
+                flags |= Flag.GATED
+            if getattr(node, "interleaved", False):
+                flags |= Flag.INTERLEAVED
         first = operation.first
         flags |= Flag.PAIRED if operation.paired else Flag(0)
         if first.name in self.flow.leaders:
@@ -151,3 +156,11 @@ class DescriptorEncoder:
             flags |= Flag.CONSTANT_OTHER
         flags |= Flag.CODE_OUTPUT if output.kind == CODE else Flag(0)
         return flags | (Flag.CODE_INPUT if source.kind == CODE else Flag(0))
+
+
+def _vectors_of_samples(node: Node) -> tuple[str, ...]:
+    """Descriptor fields that point at what is different for every sample."""
+    conditional = getattr(node, "conditional", False)
+    if isinstance(node, Convolution):
+        return ("vector0",) * conditional + ("vector1",) * node.gated
+    return ("vector0", "vector1") if conditional else ()

@@ -180,7 +180,7 @@ class ConvolutionExecution(_Linear):
                 self.accumulators[...] = accumulators
         channels = self.d["output_channels"]
         bias = self.vector("vector0", np.int32, channels, bool(self.flags & Flag.CONDITIONAL))
-        multiplier = self.vector("vector1", np.int32, channels, False)[0]
+        multiplier = self.vector("vector1", np.int32, channels, bool(self.flags & Flag.GATED))
         self.requantize(accumulators, bias, multiplier, scalars)
         return counts
 
@@ -208,22 +208,24 @@ class ConvolutionExecution(_Linear):
 
 
 class ScoresExecution(_Linear):
-    """SCORES: Q, K codes [B, tokens, C] -> logits [B, heads, queries, keys]."""
+    """SCORES: Q, K codes [B, tokens, C] -> logits [B, windows * heads, queries, keys]."""
 
     def set_up(self) -> None:
         d = self.d
-        self.heads, self.queries, self.keys = d["groups"], d["output_width"], d["output_channels"]
-        self.other = self.slice_of("other", self.keys, d["channels"], True)
-        self.kept_input = self.kept("state_input", (self.queries, d["channels"]))
-        self.kept_other = self._kept_other((self.keys, d["channels"]))
-        self.accumulators = self.state(self.d["state_accumulators"], np.int32, (self.heads, self.queries, self.keys))
+        self.windows, self.heads, self.queries, self.keys = d["windows"], d["groups"], d["output_width"], d["output_channels"]
+        self.other = self.slice_of("other", self.windows * self.keys, d["channels"], True)
+        self.kept_input = self.kept("state_input", (self.windows * self.queries, d["channels"]))
+        self.kept_other = self._kept_other((self.windows * self.keys, d["channels"]))
+        shape = (self.windows * self.heads, self.queries, self.keys)
+        self.accumulators = self.state(self.d["state_accumulators"], np.int32, shape)
 
     @property
     def operands(self) -> tuple[np.ndarray, ...]:
         return self.input.dense, self.other.dense
 
     def run(self, scalars: np.void) -> list[Encoded]:
-        left, right = self._left(self.input.dense), self._right(self.other.dense)
+        left_codes, right_codes = self._left_codes(), self._by_window(self.other.dense)
+        left, right = self._left(left_codes), self._right(right_codes)
         temporal = scalars["reference"] == Reference.PREVIOUS_STEP
         spatial = scalars["reference"] == Reference.NEIGHBOUR
         kept_input, previous_input = self.kept_input.of(scalars)
@@ -239,13 +241,23 @@ class ScoresExecution(_Linear):
         else:
             accumulators = attention_product(left, right, self.device.backend)
         if scalars["keep_state"]:
-            kept_input[...] = self.input.dense.reshape(kept_input.shape)
+            kept_input[...] = left_codes.reshape(kept_input.shape)
             if kept_other is not None:
-                kept_other[...] = self.other.dense
+                kept_other[...] = right_codes
             if self.device.differences:
                 self.accumulators[...] = accumulators
         self._finish(accumulators, scalars)
         return counts
+
+    def _left_codes(self) -> np.ndarray:
+        """The first operand, window by window."""
+        return self._by_window(self.input.dense)
+
+    def _by_window(self, codes: np.ndarray) -> np.ndarray:
+        """Pixels [B, tokens, C] in the order of their windows."""
+        if not self.flags & Flag.INTERLEAVED:
+            return codes
+        return _swapped(codes, self.windows)
 
     def _kept_other(self, shape: tuple[int, ...]) -> KeptOperand | None:
         """Of the second operand, unless it never changes."""
@@ -263,20 +275,20 @@ class ScoresExecution(_Linear):
         return first + attention_product(left, right.astype(np.int16) - right_before, backend)
 
     def _finish(self, accumulators: np.ndarray, scalars: np.void) -> None:
-        rows = accumulators.reshape(len(accumulators), self.heads * self.queries, self.keys)
+        rows = accumulators.reshape(len(accumulators), -1, self.keys)
         self._requantize_rows(rows, scalars)
 
     def _requantize_rows(self, rows: np.ndarray, scalars: np.void) -> None:
         bias = np.zeros((1, rows.shape[2]), np.int32)
-        self.requantize(rows, bias, np.array([scalars["multiplier0"]], np.int32), scalars)
+        self.requantize(rows, bias, np.array([[scalars["multiplier0"]]], np.int32), scalars)
 
     def _left(self, codes: np.ndarray) -> np.ndarray:
-        """[B, tokens, C] -> [B, heads, tokens, depth]."""
-        return split_heads(codes, self.heads)
+        """[B, tokens, C], window by window -> [B, windows * heads, tokens of a window, depth]."""
+        return split_heads(codes, self.heads, self.windows)
 
     def _right(self, codes: np.ndarray) -> np.ndarray:
-        """[B, tokens, C] -> [B, heads, depth, tokens]."""
-        return np.ascontiguousarray(split_heads(codes, self.heads).swapaxes(2, 3))
+        """[B, tokens, C], window by window -> [B, windows * heads, depth, tokens of a window]."""
+        return np.ascontiguousarray(split_heads(codes, self.heads, self.windows).swapaxes(2, 3))
 
     def _count(
         self, left: np.ndarray, right: np.ndarray, left_before: np.ndarray | None, right_before: np.ndarray | None,
@@ -291,7 +303,7 @@ class ScoresExecution(_Linear):
         return counted
 
     def _tokens_before(self, rows: np.ndarray) -> np.ndarray:
-        """Of each token of a block, [B, heads, tokens, C], the one before it; nothing before a block's first."""
+        """Of each token of a block, [B, windows * heads, tokens, C], the one before it; nothing before a block's first."""
         tokens = rows.reshape(-1, rows.shape[2], 1, rows.shape[3])
         return with_neighbours(tokens, TOKENS, self.d["block_rows"])[1].reshape(rows.shape)
 
@@ -303,27 +315,33 @@ class ScoresExecution(_Linear):
 
 
 class MixExecution(ScoresExecution):
-    """MIX: P codes [B, heads, queries, keys], V codes [B, keys, C] -> [B, queries, C]."""
+    """MIX: P codes [B, windows * heads, queries, keys], V codes [B, tokens, C] -> [B, queries of all windows, C]."""
 
     def set_up(self) -> None:
         d = self.d
-        self.heads, self.queries, self.keys = d["groups"], d["width"], d["channels"]
+        self.windows, self.heads, self.queries, self.keys = d["windows"], d["groups"], d["width"], d["channels"]
         self.depth = d["output_channels"]
-        self.other = self.slice_of("other", self.keys, self.depth, True)
-        self.kept_input = self.kept("state_input", (self.heads, self.queries, self.keys))
-        self.kept_other = self._kept_other((self.keys, self.depth))
-        shape = (self.heads, self.queries, self.depth // self.heads)
+        self.other = self.slice_of("other", self.windows * self.keys, self.depth, True)
+        self.kept_input = self.kept("state_input", (self.windows * self.heads, self.queries, self.keys))
+        self.kept_other = self._kept_other((self.windows * self.keys, self.depth))
+        shape = (self.windows * self.heads, self.queries, self.depth // self.heads)
         self.accumulators = self.state(self.d["state_accumulators"], np.int32, shape)
 
+    def _left_codes(self) -> np.ndarray:
+        return self.input.dense
+
     def _left(self, codes: np.ndarray) -> np.ndarray:
-        return codes.reshape(-1, self.heads, self.queries, self.keys)
+        return codes.reshape(-1, self.windows * self.heads, self.queries, self.keys)
 
     def _right(self, codes: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(split_heads(codes, self.heads))
+        return np.ascontiguousarray(split_heads(codes, self.heads, self.windows))
 
     def _finish(self, accumulators: np.ndarray, scalars: np.void) -> None:
-        rows = accumulators.transpose(0, 2, 1, 3).reshape(len(accumulators), self.queries, self.depth)
-        self._requantize_rows(np.ascontiguousarray(rows), scalars)
+        """Back to pixels: windows and heads lie beside each other."""
+        batch = len(accumulators)
+        tokens = accumulators.reshape(batch, self.windows, self.heads, self.queries, -1).transpose(0, 1, 3, 2, 4)
+        tokens = tokens.swapaxes(1, 2) if self.flags & Flag.INTERLEAVED else tokens
+        self._requantize_rows(np.ascontiguousarray(tokens.reshape(batch, -1, self.depth)), scalars)
 
 
 class NormExecution(Execution):
@@ -356,23 +374,39 @@ class NormExecution(Execution):
         return []
 
 
-class AddExecution(Execution):
-    """ADD of two values."""
+class _PairExecution(Execution):
+    """An operation on two values, and what is fused to it."""
 
     def set_up(self) -> None:
         self.other = self.slice_of("other", self.d["height"] * self.d["width"], self.d["channels"], False)
 
     def run(self, scalars: np.void) -> list[Encoded]:
-        multipliers = (int(scalars["multiplier0"]), int(scalars["multiplier1"]))
-        vector.add(
-            self.input.buffer,
-            self.other.buffer,
-            self.d["channels"],
-            multipliers,
-            int(scalars["shift"]),
-            self.output.buffer,
-        )
+        channels, quantizes = self.d["channels"], bool(self.flags & Flag.QUANTIZE)
+        target = np.empty((*self.input.buffer.shape[:2], channels), np.int16) if quantizes else self.output.buffer
+        self.combine(scalars, target)
+        if quantizes:
+            vector.quantize(target, channels, self.quantizer(scalars), self.output.buffer)
         return []
+
+    def combine(self, scalars: np.void, target: np.ndarray) -> None:
+        raise NotImplementedError
+
+
+class AddExecution(_PairExecution):
+    """ADD of two values, with a fused quantizer."""
+
+    def combine(self, scalars: np.void, target: np.ndarray) -> None:
+        multipliers = (int(scalars["multiplier0"]), int(scalars["multiplier1"]))
+        operands = (self.input.buffer, self.other.buffer)
+        vector.add(*operands, self.d["channels"], multipliers, int(scalars["shift"]), target)
+
+
+class MultiplyExecution(_PairExecution):
+    """MULTIPLY of two values, with a fused quantizer."""
+
+    def combine(self, scalars: np.void, target: np.ndarray) -> None:
+        operands = (self.input.buffer, self.other.buffer)
+        vector.multiply(*operands, self.d["channels"], int(scalars["multiplier0"]), int(scalars["shift"]), target)
 
 
 class ActivateExecution(Execution):
@@ -414,7 +448,7 @@ class AveragePoolExecution(Execution):
         windows = image.reshape(-1, rows, size, columns, size, d["channels"])
         total = windows.sum(axis=(2, 4), dtype=np.int32).reshape(len(image), -1, d["channels"])
         bias = np.zeros((1, d["channels"]), np.int32)
-        multiplier = np.array([scalars["multiplier0"]], np.int32)
+        multiplier = np.array([[scalars["multiplier0"]]], np.int32)
         vector.requantize_rows(total, bias, multiplier, int(scalars["shift"]), self.output.buffer)
         return []
 
@@ -437,6 +471,7 @@ EXECUTIONS: dict[int, type[Execution]] = {
     Opcode.GROUP_NORM: NormExecution,
     Opcode.LAYER_NORM: NormExecution,
     Opcode.ADD: AddExecution,
+    Opcode.MULTIPLY: MultiplyExecution,
     Opcode.ACTIVATE: ActivateExecution,
     Opcode.SOFTMAX: SoftmaxExecution,
     Opcode.AVERAGE_POOL: AveragePoolExecution,
@@ -444,7 +479,14 @@ EXECUTIONS: dict[int, type[Execution]] = {
 }
 
 
-def split_heads(codes: np.ndarray, heads: int) -> np.ndarray:
-    """[B, tokens, C] -> [B, heads, tokens, C / heads]."""
+def split_heads(codes: np.ndarray, heads: int, windows: int = 1) -> np.ndarray:
+    """[B, tokens, C], window by window -> [B, windows * heads, tokens of a window, C / heads]."""
     batch, tokens, channels = codes.shape
-    return codes.reshape(batch, tokens, heads, channels // heads).transpose(0, 2, 1, 3)
+    split = codes.reshape(batch, windows, tokens // windows, heads, channels // heads).transpose(0, 1, 3, 2, 4)
+    return split.reshape(batch, windows * heads, tokens // windows, channels // heads)
+
+
+def _swapped(pixels: np.ndarray, windows: int) -> np.ndarray:
+    """Pixels [B, tokens * windows, C] of interleaved windows, window by window."""
+    batch, count, channels = pixels.shape
+    return pixels.reshape(batch, count // windows, windows, channels).swapaxes(1, 2).reshape(pixels.shape)

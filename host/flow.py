@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..hls.graph import Convolution, Graph, Node, Tables
+from ..hls.graph import Convolution, Graph, Node, Tables, constant_tensors
 
 WEIGHT = "weight"  # the only table that has no axis of step groups
 
 
 @dataclass(frozen=True)
 class StaticFlow:
-    """``constant``: tensors that are the same in every step of a run, the context and what is computed from it alone.
+    """``constant``: tensors that are the same in every step of a run: context, constants, what is computed from these alone.
 
     ``leaders``: of each convolution that reads the same operand as one before it, that one: it keeps the operand for both, one
     difference serves both, and both take the same reference.
@@ -30,9 +30,10 @@ class StaticFlow:
 
 
 def analyse(graph: Graph, tables: Tables) -> StaticFlow:
-    constant = {graph.context} if graph.context else set()
+    constant = {*graph.constants, *((graph.context,) if graph.context else ())}
+    by_graph = constant_tensors(graph)
     for node in graph.nodes:
-        if constant.issuperset(node.inputs) and not _varies(node, tables):
+        if node.name in by_graph and constant.issuperset(node.inputs) and not _varies(node, tables):
             constant.add(node.name)
     first_reader: dict[str, str] = {}
     leaders = {}
@@ -45,8 +46,6 @@ def analyse(graph: Graph, tables: Tables) -> StaticFlow:
 
 
 def _varies(node: Node, tables: Tables) -> bool:
-    """Whether a node's tables depend on the step."""
-    if getattr(node, "conditional", False):
-        return True
+    """Whether a node's tables depend on the step group."""
     own = [name for name in tables if name.rpartition(".")[0] == node.name and not name.endswith(f".{WEIGHT}")]
     return any(np.any(tables[name] != tables[name][:1]) for name in own)

@@ -26,13 +26,14 @@ compiled = njit(nogil=True, cache=True, boundscheck=False)
 
 @compiled
 def requantize_rows(acc, bias, multiplier, shift, low, high, out):
-    """``acc`` [B, P, O] float32 or int32 exact integers; ``bias`` int32 [1 or B, O]; ``multiplier`` int32 [1 or O]."""
+    """``acc`` [B, P, O] float32 or int32 exact integers; ``bias`` int32 [1 or B, O]; ``multiplier`` int32 [1 or B, 1 or O]."""
     batch, pixels, channels = acc.shape
     half = (np.int64(1) << shift) >> 1
     wide = np.empty(channels, np.int64)
-    for c in range(channels):
-        wide[c] = multiplier[c] if multiplier.size > 1 else multiplier[0]
     for b in range(batch):
+        if b == 0 or multiplier.shape[0] > 1:
+            for c in range(channels):
+                wide[c] = multiplier[b, c if multiplier.shape[1] > 1 else 0]
         row = bias[b if bias.shape[0] > 1 else 0]
         for p in range(pixels):
             source = acc[b, p]
@@ -77,6 +78,17 @@ def add(a, b, channels, first, second, shift, out):
             left, right, target = a[n, p], b[n, p], out[n, p]
             for c in range(channels):
                 v = (np.int64(left[c]) * first + np.int64(right[c]) * second + half) >> shift
+                target[c] = min(max(v, -32768), 32767)
+
+
+@compiled
+def multiply(a, b, channels, multiplier, shift, out):
+    half = (np.int64(1) << shift) >> 1
+    for n in range(a.shape[0]):
+        for p in range(a.shape[1]):
+            left, right, target = a[n, p], b[n, p], out[n, p]
+            for c in range(channels):
+                v = (np.int64(left[c]) * np.int64(right[c]) * multiplier + half) >> shift
                 target[c] = min(max(v, -32768), 32767)
 
 

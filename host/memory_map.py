@@ -50,7 +50,7 @@ class Homes:
 def find_homes(graph: Graph, layers: tuple[Operation, ...]) -> Homes:
     """Parts of a concatenation become slices of its buffer."""
     stored = {graph.input} | {operation.name for operation in layers}
-    stored |= {graph.context} if graph.context else set()
+    stored |= {*graph.constants, *((graph.context,) if graph.context else ())}
     home = {name: (name, 0) for name in stored}
     widths = {name: graph.tensors[name].shape[2] for name in stored}
     for node in graph.nodes:

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from ..hls.config import HardwareConfig
 from ..hls.graph import (
     GELU,
+    Add,
     Concat,
     Convolution,
     Graph,
     GroupNorm,
     LayerNorm,
     MatMul,
+    Multiply,
     Node,
     Quantize,
     ReLU,
@@ -88,7 +90,7 @@ def fuse(graph: Graph) -> tuple[Operation, ...]:
 def _may_follow(chain: list[Node], node: Node) -> bool:
     if type(node) in ACTIVATIONS:
         return isinstance(chain[-1], (GroupNorm, LayerNorm))
-    return isinstance(node, Quantize) and isinstance(chain[-1], (GroupNorm, LayerNorm, *ACTIVATIONS))
+    return isinstance(node, Quantize) and isinstance(chain[-1], (GroupNorm, LayerNorm, Add, Multiply, *ACTIVATIONS))
 
 
 def overlapping(
@@ -157,7 +159,7 @@ def _estimated_cycles(
     node = layer.first
     if isinstance(node, (Convolution, MatMul)):
         shape, plan = _product_shapes(graph, node, homes, samples)[0], plans[node.name][0]
-        instances = 1 if isinstance(node, Convolution) else samples * node.heads
+        instances = 1 if isinstance(node, Convolution) else samples * node.windows * node.heads
         return instances * estimated_cycles(config, shape, plan)
     read = sum(graph.tensors[name].size * graph.tensors[name].dtype.itemsize for name in node.inputs)
     result = graph.tensors[layer.name]
@@ -166,7 +168,7 @@ def _estimated_cycles(
 
 
 def _product_shapes(graph: Graph, node: Convolution | MatMul, homes: Homes, batch: int) -> tuple[ProductShape, ...]:
-    """What a linear node multiplies: one product, or the two of an attention product with differences, per sample and head."""
+    """What a linear node multiplies: one product, or the two of an attention product with differences, per sample, window and head."""
     source, output = graph.tensors[node.inputs[0]], graph.tensors[node.name]
     if isinstance(node, Convolution):
         dense = homes.pitch(source.name) == source.shape[2]

@@ -15,6 +15,7 @@ from ..hls.graph import (
     GroupNorm,
     LayerNorm,
     MatMul,
+    Multiply,
     Node,
     Quantize,
     Softmax,
@@ -56,7 +57,7 @@ class ParameterLayout:
             node = operation.first
             if isinstance(node, Convolution):
                 (conditional if node.conditional else shared).append(f"{node.name}.bias")
-                shared.append(f"{node.name}.multiplier")
+                (conditional if node.gated else shared).append(f"{node.name}.multiplier")
             elif isinstance(node, (GroupNorm, LayerNorm)):
                 (conditional if node.conditional else shared).extend((f"{node.name}.gain", f"{node.name}.offset"))
         vectors: dict[str, int] = {}
@@ -135,9 +136,9 @@ class ParameterLayout:
             return self.tables[f"{node.name}.{name}"][group]
 
         node = operation.first
-        if isinstance(node, (Convolution, MatMul, Add, AveragePool, Softmax)):
+        if isinstance(node, (Convolution, MatMul, Add, Multiply, AveragePool, Softmax)):
             record["shift"] = table(node, "shift")
-        if isinstance(node, (MatMul, AveragePool, Softmax)):
+        if isinstance(node, (MatMul, Multiply, AveragePool, Softmax)):
             record["multiplier0"] = table(node, "multiplier")
         if isinstance(node, Add):
             record["multiplier0"], record["multiplier1"] = table(node, "multiplier")

@@ -21,7 +21,7 @@ Counts = dict[str, int]
 class Product:
     """A linear operator as the kernels run it (``Product`` of ``linear.hpp``), for all its ``instances`` at once.
 
-    A convolution is one instance with many samples, an attention product one instance per sample and head. Addresses are
+    A convolution is one instance with many samples, an attention product one instance per sample, window and head. Addresses are
     int64 [instances]; the others are shared.
     """
 
@@ -59,6 +59,7 @@ class Product:
     bias: int | None = None
     bias_stride: int = 0
     multipliers: int | None = None
+    multiplier_stride: int = 0
     chains: Chains | None = None  # of spatial differences
 
     @property
@@ -240,7 +241,8 @@ class ProductModel:
                 p.bias + np.arange(p.samples)[:, None] * p.bias_stride + channels, 4 * self.tile_outputs, bus
             )
         if p.multipliers is not None:
-            total += beats(p.multipliers + channels, 4 * self.tile_outputs, bus)
+            of_samples = p.multipliers + np.arange(p.samples)[:, None] * p.multiplier_stride
+            total += beats(of_samples + channels, 4 * self.tile_outputs, bus)
         return total
 
     # ------------------------------------------------------------------------------------------------- counts

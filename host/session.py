@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..hls.arithmetic import CODE_RANGE, decode_output, encode_input
+from ..hls.arithmetic import CODE_RANGE
 from ..hls.artefact import QuantizedModel
 from ..hls.isa import (
     CONFIG_HASH,
@@ -114,6 +114,8 @@ class Session:
         self._blocks = [_Block(self.buffers[Region.PARAMETERS]), _Block(second)]
         self._write(Region.PROGRAM, program.descriptors.view(np.uint8))
         self._write(Region.WEIGHTS, program.weights)
+        for name in program.graph.constants:
+            self._put(name, self.artefact.tables[f"{name}.value"])
         self.buffers[Region.COUNTERS].data[:] = 0  # Defo's table: nothing is known yet
         self.buffers[Region.COUNTERS].flush()
         for region, buffer in self.buffers.items():
@@ -138,7 +140,7 @@ class Session:
         continues = self._check_history(step, flow, context)
         self._check_device()
         group = graph.group_of_step[step]
-        self._put(graph.input, encode_input(sample, self.artefact.scales[graph.input][group], graph.input_parts))
+        self._put(graph.input, graph.encode(sample, self.artefact.scales[graph.input][group]))
         if graph.context is not None and not continues:
             self._put(graph.context, self._context_codes(context))
         block = self._block_for(_Request(step, flow, np.asarray(labels).tobytes(), continues), labels)
@@ -150,7 +152,7 @@ class Session:
         self._wait(step)
         self._last = _LastStep(step, flow, None if context is None else context.copy())
         output = self._get(graph.output)
-        return decode_output(output, self.artefact.scales[graph.output][group], graph.output_parts)
+        return graph.decode(output, self.artefact.scales[graph.output][group])
 
     # ------------------------------------------------------------------------------------------------- parameter blocks
 

@@ -48,14 +48,17 @@ def _lookup(activation: Activation) -> np.ndarray:
 def requantize_rows(
     acc: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, shift: int, out: np.ndarray, relu: bool = False
 ) -> None:
-    """Accumulators [B, P, O] (exact integers, int32 or float32) plus bias int32 [1 or B, O] -> int8 or int16 ``out``."""
+    """Accumulators [B, P, O] (exact integers, int32 or float32) plus bias int32 [1 or B, O] -> int8 or int16 ``out``.
+
+    ``multiplier`` int32 [1 or B, 1 or O].
+    """
     low, high = limits_of(out.dtype)
     low = 0 if relu else low
     if ACCELERATED:
         _kernels().requantize_rows(acc, bias, multiplier, shift, low, high, out)
     else:
         total = acc.astype(np.int64) + bias[:, None]
-        out[:, :, : acc.shape[2]] = requantize(total, multiplier, shift, (low, high))
+        out[:, :, : acc.shape[2]] = requantize(total, multiplier[:, None], shift, (low, high))
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,13 @@ def group_norm(
     if quantizer is not None:
         y = quantizer(y)
     out[:, :, : y.shape[2]] = y
+
+
+def multiply(a: np.ndarray, b: np.ndarray, channels: int, multiplier: int, shift: int, out: np.ndarray) -> None:
+    if ACCELERATED:
+        _kernels().multiply(a, b, channels, multiplier, shift, out)
+    else:
+        out[:, :, :channels] = reference.multiply(a[:, :, :channels], b[:, :, :channels], multiplier, shift)
 
 
 def softmax(x: np.ndarray, multiplier: int, shift: int, reciprocal_scale: int, out: np.ndarray) -> None:

@@ -28,7 +28,7 @@ def vector_counts(config: HardwareConfig, d: Mapping[str, int]) -> Counts:
     written = _row_beats(d["output"], d["output_pitch"] * result_bytes, channels * result_bytes, outputs, bus)
     if flags & Flag.FINE:
         written += _row_beats(d["output"] + channels, d["output_pitch"], channels, outputs, bus)
-    if opcode == Opcode.ADD:
+    if opcode in (Opcode.ADD, Opcode.MULTIPLY):
         read += _row_beats(d["other"], d["other_pitch"] * 2, channels * 2, pixels, bus)
     counts = {"input_beats": int(read[0]), "output_beats": int(written[0]), "merged_beats": int(written[1])}
     if opcode == Opcode.UPSAMPLE:

@@ -23,7 +23,7 @@ from ..hls.graph import (
     Softmax,
     Upsample,
 )
-from .layout import BATCH, CHANNEL, HEIGHT, WIDTH, image_layout, permute, reshape, shape_of
+from ..hls.layout import BATCH, CHANNEL, HEIGHT, WIDTH, image_layout, permute, reshape, shape_of
 from .traced import INPUT, Builder, Traced, argument, module_path, pair
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from torch import fx, nn
 from ..hls.graph import CODE, VALUE, Graph, Node, Tensor
 from .conditioning import fold_conditioning
 from .insert_quantizers import insert_quantizers
-from .layout import image_layout
+from ..hls.layout import image_layout
 from .operators import HANDLERS, LAYOUT_HANDLERS
 from .traced import INPUT, NO_PADDING, Builder, Traced, UnsupportedOperator, module_path, operator_name
 

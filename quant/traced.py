@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 from ..hls.graph import Node, Tensor, output_shape
-from .layout import Layout
+from ..hls.layout import Layout
 
 INPUT = "sample"
 Padding = tuple[int, int, int, int]

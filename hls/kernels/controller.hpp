@@ -94,7 +94,7 @@ struct Controller {
         count_t beats = 0;
         M::load(program, index * DESCRIPTOR_BYTES, DESCRIPTOR_BYTES, raw, beats);
         d = unpack_descriptor<C>(raw);
-        if (d.opcode < CONVOLUTION || d.opcode > LAYER_NORM) return false;
+        if (d.opcode < CONVOLUTION || d.opcode > MULTIPLY) return false;
         M::load(parameters, d.scalars, SCALARS_BYTES, raw_scalars, beats);
         s = unpack_scalars<C>(raw_scalars);
         record.parameter_beats += beats;

@@ -16,7 +16,7 @@ enum WeightLayout {
     COLUMNS = 2,  // codes (oc, k) at k * pitch + oc: attention's values
 };
 
-// A convolution over `samples`, or an attention product of one sample and head. Addresses are bytes from the base of a
+// A convolution over `samples`, or an attention product of one sample, window and head. Addresses are bytes from the base of a
 // region; an operand pixel's codes are contiguous.
 struct Product {
     dimension_t samples, height, width, channels;
@@ -40,7 +40,7 @@ struct Product {
     bool add_accumulators, keep_accumulators;
 
     bool finish;  // requantize and write the result
-    bool shared_multiplier, has_bias, conditional_bias, code_output, relu;
+    bool shared_multiplier, has_bias, conditional_bias, conditional_multipliers, code_output, relu;
     address_t output, bias, multipliers, bias_stride;
     int output_pitch, multiplier, shift;
 

@@ -134,8 +134,9 @@ struct Result {
                 const Block& block = blocks[core];
                 if (block.rows == 0) continue;
                 const address_t of_sample = p.conditional_bias ? block.sample * p.bias_stride : 0;
+                const address_t of_gates = p.conditional_multipliers ? block.sample * p.bias_stride : 0;
                 if (p.has_bias) M::read(parameters, p.bias + of_sample + 4 * channel, bytes, constants, beats);
-                if (!p.shared_multiplier) M::read(parameters, p.multipliers + 4 * channel, bytes, constants, beats);
+                if (!p.shared_multiplier) M::read(parameters, p.multipliers + of_gates + 4 * channel, bytes, constants, beats);
             }
         }
     }

@@ -22,10 +22,11 @@ struct Steps {
     typedef Tiling<C> T;
 
     // A convolution that overlaps with the GroupNorm after it (Diff-Acc's channel groups) takes a step for each group and one
-    // for the last group's normalization; an attention product one for each sample and head and, with differences, two.
+    // for the last group's normalization; an attention product one for each sample, window and head and, with
+    // differences, two.
     static int count(const Descriptor& d, const Scalars& s, bool overlapped) {
         if (overlapped) return int(d.channel_groups) + 1;
-        if (d.opcode == SCORES || d.opcode == MIX) return int(d.batch * d.groups) * (two_products(d, s) ? 2 : 1);
+        if (d.opcode == SCORES || d.opcode == MIX) return int(d.batch * d.windows * d.groups) * (two_products(d, s) ? 2 : 1);
         return 1;
     }
 
@@ -78,12 +79,12 @@ struct Steps {
     static void set_attention_step(Step& step, const Descriptor& d, const Scalars& s, int index) {
         const bool both = two_products(d, s);
         const int instance = both ? index / 2 : index;
-        const int sample = instance / int(d.groups), head = instance % int(d.groups);
+        const int window = instance / int(d.groups), head = instance % int(d.groups);  // of all samples
         step.linear = true;
-        step.product = both && index % 2 == 0 ? second_product(d, s, sample, head) : first_product(d, s, sample, head);
+        step.product = both && index % 2 == 0 ? second_product(d, s, window, head) : first_product(d, s, window, head);
         step.end_tile = T::tiles(step.product);
         step.copy = !both && s.keep_state && !(d.flags & FLAG_CONSTANT_OTHER);  // else a second product keeps the right operand
-        if (step.copy) step.rows = right_rows(d, s, sample, head);
+        if (step.copy) step.rows = right_rows(d, s, window, head);
     }
 
     // ------------------------------------------------------------------------------------------------- vector unit
@@ -111,6 +112,7 @@ struct Steps {
         VectorOperation op = {};
         op.kind = pass_kind(d.opcode);
         op.add = d.opcode == ADD;
+        op.multiply = d.opcode == MULTIPLY;
         op.normalize = d.opcode == GROUP_NORM || d.opcode == LAYER_NORM;
         op.samples = d.batch;
         op.height = d.height;
@@ -183,6 +185,7 @@ struct Steps {
         p.has_bias = true;
         p.conditional_bias = d.flags & FLAG_CONDITIONAL;
         p.bias = d.vector0;
+        p.conditional_multipliers = d.flags & FLAG_GATED;
         p.multipliers = d.vector1;
         p.bias_stride = d.sample_stride;
         p.output = d.output;
@@ -233,16 +236,25 @@ struct Steps {
         return {int(d.width), int(d.channels), int(d.output_channels / d.groups)};
     }
 
-    // Where the codes of one sample and head begin, and how far it is from token to token; `kept` in STATE.
-    static void left_place(const Descriptor& d, int sample, int head, address_t& first, int& pitch, address_t& kept, int& kept_pitch) {
+    // Where the tokens of one window begin, in pixels, and how far it is from one to the next.
+    static address_t first_pixel(const Descriptor& d, int window, int tokens) {
+        if (!(d.flags & FLAG_INTERLEAVED)) return address_t(window) * tokens;
+        const address_t sample = window / int(d.windows), column = window % int(d.windows);
+        return sample * tokens * d.windows + column;
+    }
+
+    static int token_pixels(const Descriptor& d) { return d.flags & FLAG_INTERLEAVED ? int(d.windows) : 1; }
+
+    // Where the codes of one window and head begin, and how far it is from token to token; `kept` in STATE, window by window.
+    static void left_place(const Descriptor& d, int window, int head, address_t& first, int& pitch, address_t& kept, int& kept_pitch) {
         const Sizes n = sizes_of(d);
         if (d.opcode == SCORES) {
-            first = d.input + address_t(sample) * n.rows * d.input_pitch + head * n.inner;
-            kept = address_t(sample) * n.rows * d.channels + head * n.inner;
-            pitch = d.input_pitch;
+            first = d.input + first_pixel(d, window, n.rows) * d.input_pitch + head * n.inner;
+            kept = address_t(window) * n.rows * d.channels + head * n.inner;
+            pitch = token_pixels(d) * int(d.input_pitch);
             kept_pitch = d.channels;
         } else {
-            const address_t row = (address_t(sample) * d.groups + head) * n.rows;
+            const address_t row = (address_t(window) * d.groups + head) * n.rows;
             first = d.input + row * d.input_pitch;
             kept = row * n.inner;
             pitch = d.input_pitch;
@@ -250,16 +262,16 @@ struct Steps {
         }
     }
 
-    static void right_place(const Descriptor& d, int sample, int head, address_t& first, int& pitch, address_t& kept, int& kept_pitch) {
+    static void right_place(const Descriptor& d, int window, int head, address_t& first, int& pitch, address_t& kept, int& kept_pitch) {
         const Sizes n = sizes_of(d);
         const int tokens = d.opcode == SCORES ? n.columns : n.inner, width = d.opcode == SCORES ? n.inner : n.columns;
-        first = d.other + address_t(sample) * tokens * d.other_pitch + head * width;
-        pitch = d.other_pitch;
+        first = d.other + first_pixel(d, window, tokens) * d.other_pitch + head * width;
+        pitch = token_pixels(d) * int(d.other_pitch);
         kept_pitch = width * d.groups;
-        kept = address_t(sample) * tokens * kept_pitch + head * width;
+        kept = address_t(window) * tokens * kept_pitch + head * width;
     }
 
-    static void set_attention(Product& p, const Descriptor& d, int rows, int inner, int columns, int sample, int head) {
+    static void set_attention(Product& p, const Descriptor& d, int rows, int inner, int columns, int window, int head) {
         const Sizes n = sizes_of(d);
         p.samples = 1;
         p.height = p.output_height = rows;
@@ -267,23 +279,23 @@ struct Steps {
         p.channels = inner;
         p.outputs = columns;
         p.kernel_height = p.kernel_width = p.stride_height = p.stride_width = 1;
-        p.accumulators = d.state_accumulators + 4 * (address_t(sample) * d.groups + head) * n.rows * n.columns;
+        p.accumulators = d.state_accumulators + 4 * (address_t(window) * d.groups + head) * n.rows * n.columns;
         p.shared_multiplier = true;
     }
 
     // left . right, or d(left) . right_prev: requantized and written.
-    static Product first_product(const Descriptor& d, const Scalars& s, int sample, int head) {
+    static Product first_product(const Descriptor& d, const Scalars& s, int window, int head) {
         const Sizes n = sizes_of(d);
         Product p = {};
-        set_attention(p, d, n.rows, n.inner, n.columns, sample, head);
+        set_attention(p, d, n.rows, n.inner, n.columns, window, head);
         set_common(p, d, s);
         p.segment_pixels = 1;
         address_t kept, right, right_kept;
         int right_pitch, right_kept_pitch;
-        left_place(d, sample, head, p.input, p.input_pitch, kept, p.kept_pitch);
+        left_place(d, window, head, p.input, p.input_pitch, kept, p.kept_pitch);
         set_reference(p, s, d.state_input + kept, d.state_input_span);
         set_neighbour(p, d, s);
-        right_place(d, sample, head, right, right_pitch, right_kept, right_kept_pitch);
+        right_place(d, window, head, right, right_pitch, right_kept, right_kept_pitch);
         p.layout = d.opcode == SCORES ? ROWS : COLUMNS;
         p.weights_in_state = two_products(d, s);
         p.weights = p.weights_in_state ? d.state_other + (s.parity ? 0 : d.state_other_span) + right_kept : right;
@@ -291,19 +303,19 @@ struct Steps {
         p.accumulator_pixel = n.columns;
         p.accumulator_channel = 1;
         if (d.opcode == SCORES) {
-            p.output = d.output + 2 * (address_t(sample) * d.groups + head) * n.rows * d.output_pitch;
+            p.output = d.output + 2 * (address_t(window) * d.groups + head) * n.rows * d.output_pitch;
         } else {
-            p.output = d.output + (address_t(sample) * n.rows * d.output_pitch + head * n.columns) * (p.code_output ? 1 : 2);
+            p.output = d.output + (first_pixel(d, window, n.rows) * d.output_pitch + head * n.columns) * (p.code_output ? 1 : 2);
         }
-        p.output_pitch = d.output_pitch;
+        p.output_pitch = d.opcode == MIX ? token_pixels(d) * int(d.output_pitch) : int(d.output_pitch);
         return p;
     }
 
     // left . d(right), transposed: the right operand is encoded, the left one stands as weights. Kept, not written.
-    static Product second_product(const Descriptor& d, const Scalars& s, int sample, int head) {
+    static Product second_product(const Descriptor& d, const Scalars& s, int window, int head) {
         const Sizes n = sizes_of(d);
         Product p = {};
-        set_attention(p, d, n.columns, n.inner, n.rows, sample, head);
+        set_attention(p, d, n.columns, n.inner, n.rows, window, head);
         set_common(p, d, s);
         p.finish = false;
         p.keep_accumulators = true;
@@ -315,20 +327,20 @@ struct Steps {
         p.gathered = d.opcode == MIX;
         address_t kept, left_kept;
         int left_kept_pitch;
-        right_place(d, sample, head, p.input, p.input_pitch, kept, p.kept_pitch);
+        right_place(d, window, head, p.input, p.input_pitch, kept, p.kept_pitch);
         set_reference(p, s, d.state_other + kept, d.state_other_span);
-        left_place(d, sample, head, p.weights, p.weight_pitch, left_kept, left_kept_pitch);
+        left_place(d, window, head, p.weights, p.weight_pitch, left_kept, left_kept_pitch);
         p.layout = ROWS;
         p.accumulator_pixel = 1;
         p.accumulator_channel = n.columns;
         return p;
     }
 
-    static CopiedRows right_rows(const Descriptor& d, const Scalars& s, int sample, int head) {
+    static CopiedRows right_rows(const Descriptor& d, const Scalars& s, int window, int head) {
         const Sizes n = sizes_of(d);
         address_t first, kept;
         int pitch, kept_pitch;
-        right_place(d, sample, head, first, pitch, kept, kept_pitch);
+        right_place(d, window, head, first, pitch, kept, kept_pitch);
         CopiedRows rows = {};
         rows.count = d.opcode == SCORES ? n.columns : n.inner;
         rows.bytes = d.opcode == SCORES ? n.inner : n.columns;

@@ -14,7 +14,7 @@ namespace ditto {
 
 enum Activation { NO_ACTIVATION = 0, SILU = 1, GELU = 2, RELU = 3 };
 
-// What a pass computes. LINE: x * a + b per channel, or x * a + y * c of two operands, or x.
+// What a pass computes. LINE: x * a + b per channel, or x * a + y * c or x * y * a of two operands, or x.
 enum PassKind { LINE = 0, SUMS = 1, SOFTMAX_ROWS = 2, POOL = 3, COPIES = 4 };
 
 // What follows an operator on its way to memory.
@@ -31,7 +31,7 @@ struct VectorCounters {
 // A vector operator's operands. Addresses are bytes in ACTIVATIONS, pitches elements from pixel to pixel.
 struct VectorOperation {
     PassKind kind;
-    bool add, normalize;
+    bool add, multiply, normalize;
     dimension_t samples, height, width, channels;
     dimension_t output_height, output_width, factor;  // of upsampling and pooling
     address_t input, other, output;
@@ -153,7 +153,7 @@ struct Vector {
                 const int pixel = pass.kind == POOL ? window_pixel(op, pass.first_pixel + i, member) : pass.first_pixel + i;
                 M::read(values, op.input + (address_t(pixel) * op.input_pitch + pass.channel) * size, pass.channels * size, left,
                         beats);
-                if (op.add) M::read(values, op.other + 2 * address_t(pixel) * op.other_pitch, 2 * pass.channels, right, beats);
+                if (op.add || op.multiply) M::read(values, op.other + 2 * address_t(pixel) * op.other_pitch, 2 * pass.channels, right, beats);
             }
         }
     }
@@ -298,7 +298,7 @@ struct Vector {
         }
     }
 
-    // A normalized value, a sum of two values of different scales (ADD), or a value as it is; then what follows.
+    // A normalized value, a sum of two values of different scales (ADD), their product, or a value as it is; then what follows.
     static void line_rows(words& left, words& right, const VectorOperation& op, const Pass& pass, const NormBuffers<C>& buffers,
                           words& results, words& residues, count_t& vectors) {
         const int of_row = vectors_of(pass.channels), shift = op.normalize ? int(tables::NORM_SLOPE_BITS) : op.shift;
@@ -312,7 +312,7 @@ struct Vector {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
                 const word first = left.read();
                 word second = first;
-                if (op.add) second = right.read();
+                if (op.add || op.multiply) second = right.read();
                 wide result[C::vector_width];
 #pragma HLS ARRAY_PARTITION variable = result complete
                 for (int i = 0; i < C::vector_width; ++i) {
@@ -321,8 +321,11 @@ struct Vector {
                     const wide x = value_of(first, i), slope = op.normalize ? wide(buffers.slopes[c]) : wide(op.multiplier0);
                     const wide summand = op.normalize ? wide(buffers.intercepts[c])
                                                       : A::template multiply<16, 32>(value_of(second, i), op.multiplier1);
-                    const wide line = A::round_shift(A::template multiply<16, 36>(x, slope) + summand, shift);
-                    result[i] = activate(op.normalize || op.add ? wide(A::to_value(line)) : x, op.finish);
+                    const wide product = A::template multiply<16, 16>(x, value_of(second, i));
+                    const wide line = op.multiply ? A::template multiply<32, 32>(product, slope)
+                                                  : wide(A::template multiply<16, 36>(x, slope) + summand);
+                    const bool computed = op.normalize || op.add || op.multiply;
+                    result[i] = activate(computed ? wide(A::to_value(A::round_shift(line, shift))) : x, op.finish);
                 }
                 outlet.write(result, op.finish, op.code_output, k, k == of_row - 1, results, residues);
                 ++vectors;

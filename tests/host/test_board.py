@@ -92,7 +92,6 @@ def test_the_stored_hash_is_the_references():
     """Of the bundled model's first step, which the selftest compares with, by plain NumPy in int64."""
     import hashlib
 
-    from ditto_zynq.hls.arithmetic import encode_input
     from ditto_zynq.hls.artefact import load
     from ditto_zynq.hls.reference import Reference
     from ditto_zynq.host.runtime import BUNDLED_MODEL
@@ -100,7 +99,7 @@ def test_the_stored_hash_is_the_references():
 
     model = load(BUNDLED_MODEL)
     sample = standard_normal(0, 0, 0, model.graph.sample_shape)[None]
-    codes = encode_input(sample, model.scales[model.graph.input][0], model.graph.input_parts)
+    codes = model.graph.encode(sample, model.scales[model.graph.input][0])
     result = Reference(model.graph, model.tables).step(codes.astype(np.int8), 0, np.zeros(1, np.int64))
     output = result[model.graph.output].astype(model.graph.tensors[model.graph.output].dtype)
     assert hashlib.sha256(output.tobytes()).hexdigest().startswith(FIRST_STEP)

@@ -60,9 +60,9 @@ def multiplier_of(random: np.random.Generator, shift: int, reach: float, shape: 
 
 
 @FUZZ
-@given(seed=SEED, shape=SHAPE, shift=SHIFT, kind=KINDS, conditional=st.booleans(), single=st.booleans())
+@given(seed=SEED, shape=SHAPE, shift=SHIFT, kind=KINDS, conditional=st.booleans(), single=st.booleans(), gated=st.booleans())
 @pytest.mark.parametrize("accumulators", [np.int32, np.float32])
-def test_requantize_rows(accumulators, seed, shape, shift, kind, conditional, single):
+def test_requantize_rows(accumulators, seed, shape, shift, kind, conditional, single, gated):
     random = np.random.default_rng(seed)
     batch, _, channels = shape
     reach = 2**24 if accumulators is np.float32 else 2**30
@@ -70,11 +70,12 @@ def test_requantize_rows(accumulators, seed, shape, shift, kind, conditional, si
         random.choice([-reach, reach, 0, 1, -1], shape) if seed % 3 == 0 else random.integers(-reach, reach + 1, shape)
     )
     bias = random.integers(-(2**30), 2**30, (batch if conditional else 1, channels)).astype(np.int32)
-    multiplier = multiplier_of(random, shift, kind[1][1] / 2**30, (1 if single else channels,))
+    rows = batch if gated else 1
+    multiplier = multiplier_of(random, shift, kind[1][1] / 2**30, (rows, 1 if single else channels))
     out = target(random, shape, kind[0])
     vector.requantize_rows(acc.astype(accumulators), bias, multiplier, shift, out)
     total = acc.astype(np.int64) + bias[:, None].astype(np.int64)
-    assert_written(out, requantize(total, multiplier, shift, kind[1]))
+    assert_written(out, requantize(total, multiplier[:, None], shift, kind[1]))
 
 
 def two_parts(x: np.ndarray, multiplier: int, shift: int) -> np.ndarray:

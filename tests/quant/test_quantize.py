@@ -8,7 +8,6 @@ import pytest
 import torch
 from brevitas.graph.calibrate import calibration_mode
 from diffusers import DDIMScheduler
-from ditto_zynq.hls.arithmetic import decode_output, encode_input
 from ditto_zynq.hls.graph import CODE, VALUE, Convolution, GroupNorm, Quantize, SiLU
 from ditto_zynq.hls.reference import Reference
 from ditto_zynq.quant import calibrate as calibration
@@ -103,11 +102,11 @@ def test_the_integer_graph_follows_the_fake_quantized_model(calibrated):
     labels = trajectories.labels
     for step, sample in enumerate(trajectories.samples):
         group = integer.graph.group_of_step[step]
-        codes = encode_input(sample.numpy(), integer.scales["sample"][group], parts=2)
+        codes = integer.graph.encode(sample.numpy(), integer.scales["sample"][group])
         tensors = reference.step(codes, step, labels.numpy())
         with torch.no_grad():
             expected = model(sample, step, labels).numpy()
-        found = decode_output(tensors[integer.graph.output], integer.scales[integer.graph.output][group], parts=2)
+        found = integer.graph.decode(tensors[integer.graph.output], integer.scales[integer.graph.output][group])
         assert np.abs(found - expected).mean() < 0.04 * expected.std()
 
 
@@ -119,11 +118,11 @@ def test_the_integer_model_follows_the_float_one(tiny_unet, calibrated):
     scheduler.set_timesteps(STEPS)
     for step, sample in enumerate(trajectories.samples):
         group = integer.graph.group_of_step[step]
-        codes = encode_input(sample.numpy(), integer.scales["sample"][group], parts=2)
+        codes = integer.graph.encode(sample.numpy(), integer.scales["sample"][group])
         tensors = reference.step(codes, step, trajectories.labels.numpy())
         with torch.no_grad():
             expected = tiny_unet(sample, scheduler.timesteps[step], class_labels=trajectories.labels).sample
-        found = decode_output(tensors[integer.graph.output], integer.scales[integer.graph.output][group], parts=2)
+        found = integer.graph.decode(tensors[integer.graph.output], integer.scales[integer.graph.output][group])
         error = found - expected.numpy()
         assert np.linalg.norm(error) < 0.06 * np.linalg.norm(expected.numpy())
         for name, tensor in integer.graph.tensors.items():

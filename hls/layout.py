@@ -1,7 +1,8 @@
 """Where each axis of a traced tensor comes from: reshapes and transposes as bookkeeping on axes, not as operators.
 
-A traced tensor is stored NHWC, whatever PyTorch's code does with it. Its layout says, for each axis PyTorch sees, which
-stored axis (or which part of one) it is: ``view`` and ``transpose`` change the layout and nothing else.
+A tensor is stored NHWC, whatever PyTorch's code does with it. Its layout says, for each axis PyTorch sees, which stored axis
+(or which part of one) it is: ``view`` and ``transpose`` change the layout and nothing else. The host follows the layouts of a
+model's input and output: frames of a video are stored below each other, patches of an image as channels of one pixel.
 """
 
 from __future__ import annotations
@@ -10,7 +11,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 BATCH, HEIGHT, WIDTH, CHANNEL = "b", "h", "w", "c"
+REPEAT = "r"  # a batch axis along which nothing changes
+STORED = (HEIGHT, WIDTH, CHANNEL)
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,39 @@ def image_layout(batch: int, height: int, width: int, channels: int) -> Layout:
         _axis(Part(axis, size))
         for axis, size in ((BATCH, batch), (CHANNEL, channels), (HEIGHT, height), (WIDTH, width))
     )
+
+
+def sample_layout(shape: tuple[int, int, int]) -> Layout:
+    """(channel, height, width) of one sample that is stored as ``shape`` (height, width, channels)."""
+    return image_layout(1, *shape)[1:]
+
+
+def to_stored(array: np.ndarray, layout: Layout, shape: tuple[int, int, int]) -> np.ndarray:
+    """An array [B, axes of ``layout``] as [B, H, W, C] of ``shape``; the layout is one sample's and covers it."""
+    order = _stored_order(layout)
+    parts = array.reshape(len(array), *(part.size for axis in layout for part in axis))
+    return parts.transpose(0, *(1 + index for index in order)).reshape(len(array), *shape)
+
+
+def from_stored(array: np.ndarray, layout: Layout) -> np.ndarray:
+    """The inverse of :func:`to_stored`."""
+    order = _stored_order(layout)
+    parts = [part for axis in layout for part in axis]
+    stored = array.reshape(len(array), *(parts[index].size for index in order))
+    return stored.transpose(0, *(1 + order.index(index) for index in range(len(parts)))).reshape(
+        len(array), *shape_of(layout)
+    )
+
+
+def _stored_order(layout: Layout) -> list[int]:
+    """Numbers of the layout's parts in the order in which they are stored."""
+    parts = [part for axis in layout for part in axis]
+    return sorted(range(len(parts)), key=lambda index: (STORED.index(parts[index].axis), -parts[index].stride))
+
+
+def without(layout: Layout, *axes: str) -> Layout:
+    """The layout with the parts of some stored axes left out."""
+    return tuple(tuple(part for part in axis if part.axis not in axes) for axis in layout)
 
 
 def _axis(*parts: Part) -> Axis:

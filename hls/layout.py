@@ -8,7 +8,7 @@ model's input and output: frames of a video are stored below each other, patches
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,11 +106,12 @@ def reshape(layout: Layout, shape: Sequence[int]) -> Layout:
             taken.append(part)
         if axis_size(tuple(taken)) != size:
             raise ValueError(f"a view of {shape_of(layout)} as {tuple(shape)} cuts an axis unevenly")
-        axes.append(_merge(taken))
+        axes.append(merge(taken))
     return tuple(axes)
 
 
-def _merge(parts: list[Part]) -> Axis:
+def merge(parts: Iterable[Part]) -> Axis:
+    """Parts of one axis; those that are consecutive steps of one stored axis become one."""
     merged: list[Part] = []
     for part in parts:
         if merged and merged[-1].axis == part.axis and merged[-1].stride == part.stride * part.size:

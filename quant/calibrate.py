@@ -7,6 +7,7 @@ codes in two parts (:mod:`.fine_parts`); the last pass corrects biases.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -20,17 +21,22 @@ from tqdm import tqdm
 from ..hls.arithmetic import CODE_RANGE, FINE_STEPS
 from ..hls.graph import (
     CODE,
+    GELU,
     Add,
     AveragePool,
     Concat,
     Convolution,
     GroupNorm,
+    LayerNorm,
     MatMul,
+    Multiply,
     Node,
+    ReLU,
     SiLU,
     Softmax,
     Upsample,
 )
+from ..hls.layout import from_stored, to_stored
 from .fine_parts import can_be_fine, with_fine_codes, with_fine_inputs
 from .quantizers import (
     RANGE,
@@ -43,6 +49,8 @@ from .quantizers import (
 )
 from .trace import FloatModel
 
+MOVES = (Concat, Upsample)  # nodes that change no value
+ACTIVATIONS: dict[type[Node], Callable[[torch.Tensor], torch.Tensor]] = {SiLU: F.silu, GELU: F.gelu, ReLU: F.relu}
 FLOAT, CALIBRATE, QUANTIZED = "float", "calibrate", "quantized"
 RANKING_STEPS, RANKING_SAMPLES = 8, 8
 
@@ -61,7 +69,7 @@ class Options:
     seed: int = 0
 
 
-class QuantizedUNet(nn.Module):
+class QuantizedNetwork(nn.Module):
     """A traced model in PyTorch, with Brevitas quantizers: float, under calibration, or fake-quantized.
 
     ``weights[name]`` is a convolution's Brevitas layer, ``codes[name]`` and ``values[name]`` the quantizers of 8-bit and
@@ -83,9 +91,8 @@ class QuantizedUNet(nn.Module):
                 weight = self.parameters_[f"{node.name}.weight"]
                 self.weights[_key(node.name)] = weight_quantized_convolution(weight, node.stride)
                 self.correction[node.name] = torch.zeros(self.graph.groups, len(weight))
-        scaled = {node.name for node in self.graph.nodes if not isinstance(node, (Concat, Upsample))} | {
-            self.graph.input
-        }
+        scaled = {node.name for node in self.graph.nodes if not isinstance(node, MOVES)} | {self.graph.input}
+        scaled |= {*self.graph.constants, *((self.graph.context,) if self.graph.context else ())}
         for name in sorted(scaled):
             is_code = self.graph.tensors[name].kind == CODE
             table = self.codes if is_code else self.values
@@ -104,19 +111,39 @@ class QuantizedUNet(nn.Module):
         key = _key(name)
         return self.codes[key] if key in self.codes else self.values[key]  # type: ignore[return-value]
 
-    def forward(self, sample: torch.Tensor, step: int, labels: torch.Tensor) -> torch.Tensor:
-        """sample [B, C, H, W], labels int [B] -> the model's output [B, C, H, W] at step ``step`` of the schedule."""
-        self.calibration.group = self.graph.group_of_step[step]
-        tensors = {self.graph.input: self._pass(self.graph.input, sample)}
-        last_reader = {source: node.name for node in self.graph.nodes for source in node.inputs}
-        for node in self.graph.nodes:
+    def forward(
+        self, sample: torch.Tensor, step: int, labels: torch.Tensor, context: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The model's output [B, ...] at step ``step`` of the schedule, for a sample [B, *sample_shape].
+
+        ``labels`` int [B] are rows of conditional tables; ``context`` [B, tokens, channels] for a model that has one.
+        """
+        graph = self.graph
+        self.calibration.group = graph.group_of_step[step]
+        tensors = {graph.input: self._pass(graph.input, self._stored(sample))}
+        if graph.context is not None:
+            assert context is not None
+            tensors[graph.context] = self._pass(graph.context, context.mT.unsqueeze(3))
+        for name in graph.constants:
+            value = self.parameters_[f"{name}.value"].permute(2, 0, 1)
+            tensors[name] = self._pass(name, value.expand(len(sample), *value.shape))
+        last_reader = {source: node.name for node in graph.nodes for source in node.inputs}
+        for node in graph.nodes:
             result = self._run(node, [tensors[name] for name in node.inputs], step, labels)
             tensors[node.name] = self._pass(node.name, result)
             for source in set(node.inputs):
                 if last_reader[source] == node.name:
                     del tensors[source]
-        output = tensors[self.graph.output]
-        return output if self.graph.output_parts == 1 else torch.stack(output.chunk(2, dim=1)).sum(dim=0)
+        output = tensors[graph.output]
+        if graph.output_parts == 2:
+            output = torch.stack(output.chunk(2, dim=1)).sum(dim=0)
+        return torch.from_numpy(from_stored(output.permute(0, 2, 3, 1).numpy(), graph.output_axes))
+
+    def _stored(self, sample: torch.Tensor) -> torch.Tensor:
+        """A sample [B, *sample_shape] as images [B, C, H, W]."""
+        height, width, channels = self.graph.tensors[self.graph.input].shape
+        shape = (height, width, channels // self.graph.input_parts)
+        return torch.from_numpy(to_stored(sample.numpy(), self.graph.sample_axes, shape)).permute(0, 3, 1, 2)
 
     def make_fine(self, name: str) -> None:
         """Give the codes ``name`` a second part."""
@@ -148,12 +175,16 @@ class QuantizedUNet(nn.Module):
         if isinstance(node, Add):
             first, second = self.parameters_[f"{node.name}.factors"].tolist()
             return inputs[0] * first + inputs[1] * second
-        if isinstance(node, GroupNorm):
+        if isinstance(node, Multiply):
+            return inputs[0] * inputs[1] * float(self.parameters_[f"{node.name}.factor"])
+        if isinstance(node, (GroupNorm, LayerNorm)):
             epsilon = float(self.parameters_[f"{node.name}.epsilon"])
-            gain, offset = (self._row(node, name, step, labels) for name in ("gain", "offset"))
-            return F.group_norm(x, node.groups, eps=epsilon) * gain + offset
-        if isinstance(node, SiLU):
-            return F.silu(x)
+            gain, offset = (self._row(node, name, step, labels, node.conditional) for name in ("gain", "offset"))
+            if isinstance(node, GroupNorm):
+                return F.group_norm(x, node.groups, eps=epsilon) * gain + offset
+            return F.layer_norm(x.movedim(1, 3), x.shape[1:2], eps=epsilon).movedim(3, 1) * gain + offset
+        if type(node) in ACTIVATIONS:
+            return ACTIVATIONS[type(node)](x)
         if isinstance(node, Softmax):
             return x.softmax(dim=-1)
         if isinstance(node, Upsample):
@@ -164,9 +195,9 @@ class QuantizedUNet(nn.Module):
             return torch.cat(inputs, dim=1)
         return x  # Quantize
 
-    def _row(self, node: Convolution | GroupNorm, name: str, step: int, labels: torch.Tensor) -> torch.Tensor:
+    def _row(self, node: Node, name: str, step: int, labels: torch.Tensor, conditional: bool) -> torch.Tensor:
         table = self.parameters_[f"{node.name}.{name}"]
-        return (table[step][labels] if node.conditional else table.unsqueeze(0))[:, :, None, None]
+        return (table[step][labels] if conditional else table.unsqueeze(0))[:, :, None, None]
 
     def _convolve(self, node: Convolution, x: torch.Tensor, step: int, labels: torch.Tensor) -> torch.Tensor:
         top, bottom, left, right = node.padding
@@ -178,45 +209,88 @@ class QuantizedUNet(nn.Module):
         layer = self.weights[_key(node.name)]
         weight = layer.quant_weight().value if self.mode == QUANTIZED else layer.weight  # type: ignore[operator,union-attr]
         y = F.conv2d(x, weight, stride=node.stride, padding=padding)  # type: ignore[arg-type]
-        y = y + self._row(node, "bias", step, labels)
+        y = y + self._row(node, "bias", step, labels, node.conditional)
         if self.mode == QUANTIZED:
             y = y + self.correction[node.name][self.calibration.group][:, None, None]
-        return self.on_convolution(node.name, y) if self.on_convolution else y
+        y = self.on_convolution(node.name, y) if self.on_convolution else y
+        return y * self._row(node, "gate", step, labels, True) if node.gated else y
 
     def _multiply(self, node: MatMul, inputs: list[torch.Tensor]) -> torch.Tensor:
         factor = float(self.parameters_[f"{node.name}.factor"])
-        right = _heads(inputs[1], node.heads)
+        right = _heads(inputs[1], node)
         if node.scores:
-            return _heads(inputs[0], node.heads) @ right.mT * factor
-        mixed = inputs[0] @ right * factor  # [B, heads, queries, depth]
-        return mixed.mT.reshape(len(mixed), -1, *node.image)
+            return _heads(inputs[0], node) @ right.mT * factor
+        mixed = inputs[0] @ right * factor  # [B, windows * heads, queries, depth]
+        batch, _, queries, depth = mixed.shape
+        order = (0, 2, 4, 3, 1) if node.interleaved else (0, 2, 4, 1, 3)
+        pixels = mixed.reshape(batch, node.windows, node.heads, queries, depth).permute(order)
+        return pixels.reshape(batch, -1, *node.image)
 
 
 def _key(name: str) -> str:
     return name.replace(".", "/")  # a ModuleDict's keys hold no dots
 
 
-def _heads(x: torch.Tensor, heads: int) -> torch.Tensor:
-    """[B, C, H, W] -> [B, heads, H * W, C / heads]."""
-    return x.reshape(len(x), heads, x.shape[1] // heads, -1).mT
+def _heads(x: torch.Tensor, node: MatMul) -> torch.Tensor:
+    """[B, C, H, W] -> [B, windows * heads, tokens, C / heads]."""
+    batch, channels, height, width = x.shape
+    depth, tokens = channels // node.heads, height * width // node.windows
+    if node.interleaved:
+        split = x.reshape(batch, node.heads, depth, tokens, node.windows).permute(0, 4, 1, 3, 2)
+    else:
+        split = x.reshape(batch, node.heads, depth, node.windows, tokens).permute(0, 3, 1, 4, 2)
+    return split.reshape(batch, -1, tokens, depth)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the trajectories are of: ``labels`` int [N], rows of conditional tables, and ``context`` [N, tokens, channels].
+
+    With classifier-free guidance (Ho & Salimans 2022) every sample has two branches; ``unguided`` are the labels and the
+    context of the other ones, and ``guidance`` is the scale: unguided + guidance * (guided - unguided).
+    """
+
+    labels: torch.Tensor
+    context: torch.Tensor | None = None
+    guidance: float | None = None
+    unguided: tuple[torch.Tensor, torch.Tensor | None] | None = None
+
+    def branches(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Labels [B] and contexts [B, ...] of all that the model computes; B is N or 2 N."""
+        if self.unguided is None:
+            return self.labels, self.context
+        labels, context = self.unguided
+        both = None if self.context is None or context is None else torch.cat([self.context, context])
+        return torch.cat([self.labels, labels]), both
 
 
 @dataclass(frozen=True)
 class Trajectories:
-    """Model inputs of a few denoising runs: ``samples[step]`` [B, C, H, W] and their labels [B]."""
+    """Model inputs of a few denoising runs: ``samples[step]`` [B, ...], their labels [B] and contexts [B, ...]."""
 
     samples: tuple[torch.Tensor, ...]
     labels: torch.Tensor
+    context: torch.Tensor | None = None
+
+    def run(self, quantized: QuantizedNetwork, step: int, count: int | None = None) -> torch.Tensor:
+        """The model's output for the first ``count`` samples of a step."""
+        context = None if self.context is None else self.context[:count]
+        return quantized(self.samples[step][:count], step, self.labels[:count], context)
 
 
-def calibrate(model: FloatModel, scheduler, options: Options) -> tuple[QuantizedUNet, Trajectories]:
+def calibrate(
+    model: FloatModel, scheduler, options: Options, conditions: Conditions | None = None
+) -> tuple[QuantizedNetwork, Trajectories]:
     """Quantize ``model`` for the schedule that the diffusers ``scheduler`` has been set to.
 
-    Returns the calibrated model, in mode ``quantized``, and the float trajectories it was calibrated on.
+    ``conditions`` (default: all labels in turn, no guidance). Returns the calibrated model, in mode ``quantized``, and the float
+    trajectories it was calibrated on.
     """
-    quantized = QuantizedUNet(model, options)
+    if conditions is None:
+        conditions = Conditions(torch.arange(options.trajectories) % model.graph.labels)
+    quantized = QuantizedNetwork(model, options)
     with torch.no_grad(), tqdm(total=_passes(options) * model.graph.steps, desc="calibrate", unit="step") as progress:
-        trajectories = _collect_ranges(quantized, scheduler, options, progress)
+        trajectories = _collect_ranges(quantized, scheduler, options, conditions, progress)
         if options.norm:
             _search_thresholds(quantized, trajectories, progress)
         if options.fine:
@@ -231,35 +305,47 @@ def _passes(options: Options) -> int:
     return 1 + bool(options.norm) + bool(options.correct_biases)
 
 
-def _collect_ranges(quantized: QuantizedUNet, scheduler, options: Options, progress: tqdm) -> Trajectories:
+def _collect_ranges(
+    quantized: QuantizedNetwork, scheduler, options: Options, conditions: Conditions, progress: tqdm
+) -> Trajectories:
     """Denoise in float from noise, watched by all quantizers."""
-    graph = quantized.graph
     generator = torch.Generator().manual_seed(options.seed)
-    sample = torch.randn((options.trajectories, *graph.sample_shape), generator=generator)
+    sample = torch.randn((len(conditions.labels), *quantized.graph.sample_shape), generator=generator)
     sample = sample * scheduler.init_noise_sigma
-    labels = torch.arange(options.trajectories) % graph.labels
+    labels, context = conditions.branches()
     samples: list[torch.Tensor] = []
     quantized.mode, quantized.calibration.phase = CALIBRATE, RANGE
     with calibration_mode(quantized):
         for step, timestep in enumerate(scheduler.timesteps):
-            samples.append(sample)
-            output = quantized(sample, step, labels)
-            sample = scheduler.step(output, timestep, sample, generator=generator).prev_sample
+            asked = scheduler.scale_model_input(sample, timestep)
+            samples.append(torch.cat([asked, asked]) if conditions.unguided else asked)
+            output = _guided(quantized(samples[-1], step, labels, context), conditions)
+            if not str(getattr(scheduler.config, "variance_type", "")).startswith("learned"):
+                output = output[:, : sample.shape[1]]  # the rest is a variance that this scheduler does not use
+            randomness = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
+            sample = scheduler.step(output, timestep, sample, **randomness).prev_sample
             progress.update()
-    return Trajectories(tuple(samples), labels)
+    return Trajectories(tuple(samples), labels, context)
 
 
-def _search_thresholds(quantized: QuantizedUNet, trajectories: Trajectories, progress: tqdm) -> None:
+def _guided(output: torch.Tensor, conditions: Conditions) -> torch.Tensor:
+    if conditions.unguided is None or conditions.guidance is None:
+        return output
+    guided, unguided = output.chunk(2)
+    return unguided + conditions.guidance * (guided - unguided)
+
+
+def _search_thresholds(quantized: QuantizedNetwork, trajectories: Trajectories, progress: tqdm) -> None:
     quantized.mode, quantized.calibration.phase = CALIBRATE, SEARCH
     with calibration_mode(quantized):
-        for step, sample in enumerate(trajectories.samples):
-            quantized(sample, step, trajectories.labels)
+        for step in range(len(trajectories.samples)):
+            trajectories.run(quantized, step)
             progress.update()
     for quantizer in quantized.codes.values():
         stepwise_scaling(quantizer).choose()  # type: ignore[arg-type]
 
 
-def _make_fine(quantized: QuantizedUNet, trajectories: Trajectories, count: int) -> None:
+def _make_fine(quantized: QuantizedNetwork, trajectories: Trajectories, count: int) -> None:
     """Two-part codes for the tensors that disturb the output most: by its mean absolute error when only they are quantized.
 
     Steps of the schedule's first half decide: an error grows most from there (measured, see the bundled model's card).
@@ -267,13 +353,12 @@ def _make_fine(quantized: QuantizedUNet, trajectories: Trajectories, count: int)
     quantized.mode = FLOAT
     half = (len(trajectories.samples) + 1) // 2
     steps = sorted({half * index // RANKING_STEPS for index in range(RANKING_STEPS)})
-    labels = trajectories.labels[:RANKING_SAMPLES]
-    samples = {step: trajectories.samples[step][:RANKING_SAMPLES] for step in steps}
-    exact = {step: quantized(samples[step], step, labels) for step in steps}
+    exact = {step: trajectories.run(quantized, step, RANKING_SAMPLES) for step in steps}
     disturbance = {}
     names = [name for name in quantized.graph.tensors if can_be_fine(quantized.graph, name)]
     for quantized.single in tqdm(names, desc="rank tensors", unit="tensor", leave=False):
-        errors = [(quantized(samples[step], step, labels) - exact[step]).abs().mean().item() for step in steps]
+        found = {step: trajectories.run(quantized, step, RANKING_SAMPLES) for step in steps}
+        errors = [(found[step] - exact[step]).abs().mean().item() for step in steps]
         disturbance[quantized.single] = sum(errors)
     quantized.single = None
     for name in sorted(names, key=lambda name: -disturbance[name])[:count]:
@@ -297,7 +382,7 @@ class _BiasCorrection:
         return y + error[:, None, None]
 
 
-def _correct_biases(quantized: QuantizedUNet, trajectories: Trajectories, progress: tqdm) -> None:
+def _correct_biases(quantized: QuantizedNetwork, trajectories: Trajectories, progress: tqdm) -> None:
     """Shift every convolution so that its mean per channel and step group is the float one (Nagel et al. 2019, sec. 4.2).
 
     Convolutions are corrected in the order of execution, each with all earlier ones corrected already.
@@ -309,7 +394,7 @@ def _correct_biases(quantized: QuantizedUNet, trajectories: Trajectories, progre
                 (FLOAT, correction.remember),
                 (QUANTIZED, correction.correct),
             ):
-                quantized(trajectories.samples[step], step, trajectories.labels)
+                trajectories.run(quantized, step)
             progress.update()
         for name, errors in correction.errors.items():
             quantized.correction[name][group] = torch.stack(errors).mean(dim=0)

@@ -8,39 +8,94 @@ from collections.abc import Sequence
 import torch
 from torch import fx
 
-from ..hls.graph import Convolution
+from ..hls.graph import Convolution, Node
+from ..hls.layout import BATCH, HEIGHT, REPEAT, WIDTH, Layout, axis_size, shape_of, to_stored, without
 from .traced import Builder
 
 
 def fold_conditioning(
-    builder: Builder, exported: fx.GraphModule, inputs: dict[str, torch.Tensor], timesteps: Sequence[int], labels: int
+    builder: Builder, exported: fx.GraphModule, inputs: dict[str, torch.Tensor], timesteps: Sequence[float], labels: int
 ) -> None:
     """Evaluate all conditioning terms for every step and label and make the tables of their operators conditional."""
     if not builder.conditioning:
         return
-    terms = [term for folded in builder.conditioning.values() for _, term in folded]
-    evaluate = _conditioning_module(exported, terms)
+    terms = [term for folded in builder.conditioning.values() for term in folded]
+    evaluate = conditioning_module(exported, [term.node for term in terms])
     rows: list[list[torch.Tensor]] = []
     for timestep in timesteps:
-        fed = dict(inputs, timestep=torch.full_like(inputs["timestep"], int(timestep)))
+        fed = dict(inputs, timestep=torch.full_like(inputs["timestep"], timestep))
         with torch.no_grad():
             results = evaluate(*(fed[node.name] for node in evaluate.graph.nodes if node.op == "placeholder"))
-        rows.append([result.flatten(1)[:labels] for result in results])
+        rows.append([per_channel(value, term.layout)[:labels] for value, term in zip(results, terms, strict=True)])
     values = dict(zip(terms, (torch.stack(column) for column in zip(*rows, strict=True)), strict=True))
+    shape = (len(timesteps), labels, -1)
     for name, folded in builder.conditioning.items():
         node = builder.nodes[name]
-        names = ("bias",) if isinstance(node, Convolution) else ("gain", "offset")
-        tables = [builder.parameters[f"{name}.{key}"].expand(len(timesteps), labels, -1) for key in names]
-        for operation, term in folded:
-            if operation == "multiply":
-                tables = [table * values[term] for table in tables]
-            else:
-                tables[-1] = tables[-1] + values[term]
-        builder.parameters.update({f"{name}.{key}": table for key, table in zip(names, tables, strict=True)})
-        builder.nodes[name] = dataclasses.replace(node, conditional=True)  # type: ignore[call-arg]
+        terms_of_node = [(term.operation, values[term]) for term in folded]
+        if isinstance(node, Convolution):
+            _fold_into_convolution(builder, node, terms_of_node, shape)
+        else:
+            _fold_into_norm(builder, node, terms_of_node, shape)
 
 
-def _conditioning_module(exported: fx.GraphModule, terms: list[fx.Node]) -> fx.GraphModule:
+def _fold_into_norm(builder: Builder, node: Node, terms: list[tuple[str, torch.Tensor]], shape: tuple[int, ...]) -> None:
+    gain, offset = (builder.parameters[f"{node.name}.{key}"].expand(shape) for key in ("gain", "offset"))
+    for operation, value in terms:
+        if operation == "multiply":
+            gain, offset = gain * value, offset * value
+        else:
+            offset = offset + value
+    builder.parameters.update({f"{node.name}.gain": gain, f"{node.name}.offset": offset})
+    builder.nodes[node.name] = dataclasses.replace(node, conditional=True)  # type: ignore[call-arg]
+
+
+def _fold_into_convolution(
+    builder: Builder, node: Convolution, terms: list[tuple[str, torch.Tensor]], shape: tuple[int, ...]
+) -> None:
+    """Sums go into the bias, products into the multipliers, which come after it."""
+    added = [value for operation, value in terms if operation == "add"]
+    gates = [value for operation, value in terms if operation == "multiply"]
+    if [operation for operation, _ in terms] != ["add"] * len(added) + ["multiply"] * len(gates):
+        raise ValueError(f"{node.name}: conditioning that is added to a gated layer's result is not supported")
+    if added:
+        bias = builder.parameters[f"{node.name}.bias"].expand(shape)
+        builder.parameters[f"{node.name}.bias"] = sum(added, bias)
+    if gates:
+        builder.parameters[f"{node.name}.gate"] = torch.stack(gates).prod(dim=0).expand(shape)
+    builder.nodes[node.name] = dataclasses.replace(node, conditional=bool(added), gated=bool(gates))
+
+
+def per_channel(value: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """A term that is added to, or multiplied by, an activation with ``layout``: [B or 1, C]. ValueError where it differs between
+    pixels of a sample."""
+    return _by_pixel(value, layout, same=(HEIGHT, WIDTH, REPEAT)).flatten(1)
+
+
+def per_pixel(value: torch.Tensor, layout: Layout, shape: tuple[int, int, int]) -> torch.Tensor:
+    """A term that is the same for all samples, as it is stored: [H, W, C]."""
+    one = _by_pixel(value.expand(shape_of(layout)), layout, same=(BATCH, REPEAT))
+    kept = without(layout, BATCH, REPEAT)
+    return torch.from_numpy(to_stored(one.reshape(1, *shape_of(kept)).numpy(), kept, shape)[0])
+
+
+def _by_pixel(value: torch.Tensor, layout: Layout, same: tuple[str, ...]) -> torch.Tensor:
+    """Cut in its parts, without those of the stored axes ``same``, along which it must be the same."""
+    value = value.reshape((1,) * (len(layout) - value.ndim) + tuple(value.shape))
+    sizes, axes = [], []
+    for axis, size in zip(layout, value.shape, strict=True):
+        sizes += [part.size for part in axis] if size != 1 or axis_size(axis) == 1 else [1] * len(axis)
+        axes += [part.axis for part in axis]
+    value = value.reshape(sizes)
+    for dimension in reversed(range(len(axes))):
+        if axes[dimension] in same:
+            first = value.narrow(dimension, 0, 1)
+            if not torch.equal(value, first.expand_as(value)):
+                raise ValueError("found a term of the conditioning that differs between the pixels of a sample")
+            value = first.squeeze(dimension)
+    return value
+
+
+def conditioning_module(exported: fx.GraphModule, terms: list[fx.Node]) -> fx.GraphModule:
     """The part of the exported model that computes ``terms`` from timestep and labels."""
     needed: set[fx.Node] = set()
     pending = list(terms)

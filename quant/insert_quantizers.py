@@ -5,17 +5,16 @@ from __future__ import annotations
 import dataclasses
 
 from ..hls.graph import CODE, VALUE, Convolution, Graph, MatMul, Node, Quantize, Softmax, Tensor, Upsample, check_graph
-from .traced import INPUT, UnsupportedOperator
+from .traced import CONTEXT, INPUT, Builder, UnsupportedOperator
 
 
-def insert_quantizers(
-    nodes: dict[str, Node], tensors: dict[str, Tensor], output: str, group_of_step: tuple[int, ...], labels: int
-) -> Graph:
+def insert_quantizers(builder: Builder, output: str, group_of_step: tuple[int, ...], labels: int) -> Graph:
     """Give every linear operator int8 operands, with one quantizer per tensor however many operators read it.
 
     A linear operator whose result is read by linear operators only writes codes itself; a quantizer moves in front of
     an upsampling, where there is less to quantize.
     """
+    nodes, tensors = builder.nodes, builder.tensors
     readers: dict[str, list[Node]] = {name: [] for name in tensors}
     for node in nodes.values():
         for source in node.inputs:
@@ -29,7 +28,7 @@ def insert_quantizers(
         )
 
     ordered: list[Node] = []
-    kinds = {INPUT: CODE}
+    kinds = {INPUT: CODE, CONTEXT: CODE, **dict.fromkeys(builder.constants, VALUE)}
     codes: dict[str, str] = {}
 
     def as_code(name: str) -> str:
@@ -52,10 +51,14 @@ def insert_quantizers(
         if not isinstance(node, (Convolution, MatMul, Upsample)) and any(
             kinds[source] == CODE for source in node.inputs
         ):
-            raise UnsupportedOperator(f"{type(node).__name__} {node.name} reads the sample or codes directly")
+            raise UnsupportedOperator(f"{type(node).__name__} {node.name} reads the sample, the context or codes directly")
         kinds[node.name] = CODE if writes_code else VALUE
         tensors[node.name] = dataclasses.replace(tensors[node.name], kind=kinds[node.name])
         ordered.append(node)
-    graph = Graph(tensors, tuple(ordered), INPUT, output, group_of_step, labels)
+    context = CONTEXT if CONTEXT in tensors else None
+    constants = tuple(builder.constants)
+    graph = Graph(
+        tensors, tuple(ordered), INPUT, output, group_of_step, labels, context=context, constants=constants
+    )  # fmt: skip
     check_graph(graph)
     return graph

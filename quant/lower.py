@@ -11,24 +11,27 @@ import numpy as np
 
 from ..hls.arithmetic import ACCUMULATOR_RANGE, to_multiplier
 from ..hls.graph import (
+    GELU,
     VALUE,
     Add,
     AveragePool,
-    Concat,
     Convolution,
     Graph,
     GroupNorm,
+    LayerNorm,
     MatMul,
+    Multiply,
     Node,
     Quantize,
+    ReLU,
     SiLU,
     Softmax,
-    Upsample,
     check_graph,
+    constant_tensors,
 )
 from ..hls.reference import SLOPE_BITS, SOFTMAX_BITS
 from ..hls.tables import EXP_FRACTION_BITS, SILU_FRACTION_BITS
-from .calibrate import QuantizedUNet
+from .calibrate import MOVES, QuantizedNetwork
 from .traced import UnsupportedOperator
 
 HEADROOM = 1.125  # of int16 ranges over the largest magnitude seen in calibration
@@ -45,17 +48,19 @@ class IntegerModel:
     scales: dict[str, np.ndarray]
 
 
-def lower(model: QuantizedUNet) -> IntegerModel:
+def lower(model: QuantizedNetwork) -> IntegerModel:
     """Raises UnsupportedOperator where a layer does not fit the integers of the contract."""
     graph, scales = _assign_scales(model)
     lowering = _Lowering(model, graph, scales)
+    for name in graph.constants:
+        lowering.constant(name)
     for node in graph.nodes:
         lowering.node(node)
     check_graph(graph)
     return IntegerModel(graph, lowering.tables, scales)
 
 
-def _assign_scales(model: QuantizedUNet) -> tuple[Graph, dict[str, np.ndarray]]:
+def _assign_scales(model: QuantizedNetwork) -> tuple[Graph, dict[str, np.ndarray]]:
     """Scales of all tensors: calibrated for codes; for values, common to what a concatenation or upsampling ties."""
     graph = model.graph
     tied = _tied_tensors(graph)
@@ -71,21 +76,23 @@ def _assign_scales(model: QuantizedUNet) -> tuple[Graph, dict[str, np.ndarray]]:
     }
     nodes = []
     for node in graph.nodes:
-        if isinstance(node, SiLU):
+        if isinstance(node, (SiLU, GELU)):
             pair = (node.inputs[0], node.name)
             reach = HEADROOM * max(float(largest[tied[name]].max()) for name in pair)
-            node = dataclasses.replace(node, fraction_bits=_silu_fraction_bits(node, reach))
+            node = dataclasses.replace(node, fraction_bits=_fraction_bits(node, reach))
             for name in pair:
                 if sum(root == tied[name] for root in tied.values()) > 1:
                     raise UnsupportedOperator(
-                        f"{name}: a tensor around a SiLU cannot share its scale with a concatenation"
+                        f"{name}: a tensor around an activation cannot share its scale with a concatenation"
                     )
                 scales[name] = np.full(graph.groups, 2.0**-node.fraction_bits)
         nodes.append(node)
+    for name in constant_tensors(graph):  # measured once per step, so equal but for the rounding of sums
+        scales[name] = np.full(graph.groups, scales[name].max())
     return dataclasses.replace(graph, nodes=tuple(nodes)), scales
 
 
-def _silu_fraction_bits(node: SiLU, reach: float) -> int:
+def _fraction_bits(node: SiLU | GELU, reach: float) -> int:
     bits = min(SILU_FRACTION_BITS, math.floor(math.log2(2**15 / reach)))
     if bits < 1:
         raise UnsupportedOperator(
@@ -104,15 +111,16 @@ def _tied_tensors(graph: Graph) -> dict[str, str]:
         return name
 
     for node in graph.nodes:
-        if isinstance(node, (Concat, Upsample)) and graph.tensors[node.name].kind == VALUE:
+        if isinstance(node, (*MOVES, ReLU)) and graph.tensors[node.name].kind == VALUE:
             for source in node.inputs:
                 parent[find(source)] = find(node.name)
     return {name: find(name) for name in graph.tensors}
 
 
 class _Lowering:
-    def __init__(self, model: QuantizedUNet, graph: Graph, scales: dict[str, np.ndarray]):
+    def __init__(self, model: QuantizedNetwork, graph: Graph, scales: dict[str, np.ndarray]):
         self.model, self.graph, self.scales = model, graph, scales
+        self.unchanging = constant_tensors(graph)
         self.tables: dict[str, np.ndarray] = {}
 
     def node(self, node: Node) -> None:
@@ -126,13 +134,20 @@ class _Lowering:
         elif isinstance(node, Add):
             operands = np.stack([self.scales[name] for name in node.inputs], axis=1)
             self._multiplier(node, operands * self._parameter(node, "factors") / self.scales[node.name][:, None])
+        elif isinstance(node, Multiply):
+            left, right = (self.scales[name] for name in node.inputs)
+            self._multiplier(node, left * right * self._parameter(node, "factor") / self.scales[node.name])
         elif isinstance(node, AveragePool):
             self._multiplier(node, self.scales[node.inputs[0]] / node.size**2 / self.scales[node.name])
         elif isinstance(node, Softmax):
             self._multiplier(node, self.scales[node.inputs[0]] * math.log2(math.e) * 2**EXP_FRACTION_BITS)
             self._set(node, "reciprocal_scale", np.rint(2.0**SOFTMAX_BITS / self.scales[node.name]), np.int64)
-        elif isinstance(node, GroupNorm):
-            self._group_norm(node)
+        elif isinstance(node, (GroupNorm, LayerNorm)):
+            self._norm(node)
+
+    def constant(self, name: str) -> None:
+        value = self.model.parameters_[f"{name}.value"].double().numpy()
+        self.tables[f"{name}.value"] = np.rint(value / self.scales[name][0]).astype(np.int16)  # within HEADROOM
 
     def _parameter(self, node: Node, name: str) -> np.ndarray:
         return self.model.parameters_[f"{node.name}.{name}"].double().numpy()
@@ -151,7 +166,17 @@ class _Lowering:
         self._set(node, "multiplier", np.stack([mantissa for mantissa, _ in rows]), np.int32)
         self._set(node, "shift", np.array([shift for _, shift in rows]), np.int32)
 
-    def _per_row(self, node: Convolution | GroupNorm, per_group: np.ndarray) -> np.ndarray:
+    def _gates(self, node: Convolution, factors: np.ndarray) -> None:
+        """Multipliers [steps, labels, C] with one shift per group; ``factors`` [groups, C] without the gates."""
+        of_step = np.array(self.graph.group_of_step)
+        gated = self._parameter(node, "gate") * factors[of_step][:, None]
+        multiplier, shift = np.zeros(gated.shape, np.int32), np.zeros(self.graph.groups, np.int32)
+        for group in range(self.graph.groups):
+            multiplier[of_step == group], shift[group] = to_multiplier(gated[of_step == group])
+        self._set(node, "multiplier", multiplier, np.int32)
+        self._set(node, "shift", shift, np.int32)
+
+    def _per_row(self, node: Convolution | GroupNorm | LayerNorm, per_group: np.ndarray) -> np.ndarray:
         """A [groups, ...] array in the rows of the node's tables: [groups, 1 or C] or [steps, 1, 1 or C]."""
         per_group = per_group.reshape(self.graph.groups, -1)
         return per_group[list(self.graph.group_of_step)][:, None] if node.conditional else per_group
@@ -163,18 +188,25 @@ class _Lowering:
         self._set(node, "weight", weight.transpose(0, 2, 3, 1), np.int8)
         input_scale, output_scale = self.scales[node.inputs[0]], self.scales[node.name]
         accumulator_scale = input_scale[:, None] * quantized.scale.detach().double().numpy().reshape(-1)
-        bias = self._parameter(node, "bias") + self._per_row(node, self.model.correction[node.name].double().numpy())
+        correction = self.model.correction[node.name].double().numpy()
+        if node.name in self.unchanging:
+            correction = np.broadcast_to(correction[:1], correction.shape)
+        bias = self._parameter(node, "bias") + self._per_row(node, correction)
         self._set(node, "bias", np.rint(bias / self._per_row(node, accumulator_scale)), np.int32)
-        self._multiplier(node, accumulator_scale / output_scale[:, None])
+        factors = accumulator_scale / output_scale[:, None]
+        if node.gated:
+            self._gates(node, factors)
+        else:
+            self._multiplier(node, factors)
 
         largest_bias = np.abs(self.tables[f"{node.name}.bias"].astype(np.int64)).max()
         reach = 128 * int(np.abs(weight.astype(np.int64)).sum(axis=(1, 2, 3)).max()) + int(largest_bias)
         if reach > ACCUMULATOR_RANGE[1]:
             raise UnsupportedOperator(f"{node.name}: accumulators may reach {reach}, more than int32 holds")
 
-    def _group_norm(self, node: GroupNorm) -> None:
+    def _norm(self, node: GroupNorm | LayerNorm) -> None:
         height, width, channels = self.graph.tensors[node.name].shape
-        count = height * width * channels // node.groups
+        count = height * width * channels // node.groups if isinstance(node, GroupNorm) else channels
         if count > MAX_NORM_ELEMENTS:
             raise UnsupportedOperator(
                 f"{node.name}: found {count} elements in a norm group, expected at most {MAX_NORM_ELEMENTS}"
@@ -192,7 +224,7 @@ class _Lowering:
         self._set(node, "gain_bits", gain_bits, np.int32)
         self._set(node, "epsilon", np.maximum(1, np.rint(epsilon * (count / input_scale) ** 2)), np.int64)
 
-    def _largest_per_group(self, node: GroupNorm, gain: np.ndarray) -> np.ndarray:
+    def _largest_per_group(self, node: GroupNorm | LayerNorm, gain: np.ndarray) -> np.ndarray:
         largest = np.abs(gain).reshape(len(gain), -1).max(axis=1)
         if node.conditional:
             of_step = np.array(self.graph.group_of_step)

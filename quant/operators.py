@@ -13,18 +13,23 @@ from torch import fx
 from ..hls.graph import (
     CODE,
     VALUE,
+    GELU,
     Add,
     AveragePool,
     Concat,
     Convolution,
     GroupNorm,
+    LayerNorm,
     MatMul,
+    Multiply,
+    Node,
     SiLU,
     Softmax,
     Upsample,
 )
-from ..hls.layout import BATCH, CHANNEL, HEIGHT, WIDTH, image_layout, permute, reshape, shape_of
-from .traced import INPUT, Builder, Traced, argument, module_path, pair
+from ..hls.layout import CHANNEL, HEIGHT, REPEAT, WIDTH, Part, axis_size, image_layout, merge, permute, reshape, shape_of
+from .conditioning import per_pixel
+from .traced import INPUT, Builder, Term, Traced, argument, module_path, pair
 
 if TYPE_CHECKING:
     from .trace import Translator
@@ -32,27 +37,31 @@ if TYPE_CHECKING:
 
 def _convolution(translator: Translator, node: fx.Node) -> Traced:
     source = translator.operand(node.args[0], padded=True)
-    translator.expect_image(source)
+    frames = translator.frames_of(source)
     weight, bias = translator.constant(node.args[1]), translator.constant(argument(node, 2, "bias", None))
     if pair(argument(node, 5, "dilation", 1)) != (1, 1) or argument(node, 6, "groups", 1) != 1:
         raise ValueError("dilated and grouped convolutions are not supported")
     vertical, horizontal = pair(argument(node, 4, "padding", 0))
     top, bottom, left, right = source.padding
     assert weight is not None
+    height = translator.builder.tensors[source.name].shape[0] // frames
+    stride = pair(argument(node, 3, "stride", 1))
+    if frames > 1 and (stride[0] != weight.shape[2] or height % stride[0] or top + bottom + 2 * vertical):
+        raise ValueError("frames of a video are supported by convolutions that cut them into patches only")
     name = translator.builder.add(
         Convolution(
             module_path(node),
             module_path(node),
             (source.name,),
             kernel=(weight.shape[2], weight.shape[3]),
-            stride=pair(argument(node, 3, "stride", 1)),
+            stride=stride,
             padding=(top + vertical, bottom + vertical, left + horizontal, right + horizontal),
         ),
         VALUE,
         weight.shape[0],
     )
     _set_linear_parameters(translator.builder, name, weight, bias)
-    return translator.image(name)
+    return translator.frames(name, frames)
 
 
 def _linear(translator: Translator, node: fx.Node) -> Traced:
@@ -83,11 +92,28 @@ def _group_norm(translator: Translator, node: fx.Node) -> Traced:
     spatial = tuple(part for axis in source.layout[2:] for part in axis)
     if source.layout[:2] != axes[:2] or {part.axis for part in spatial} - {HEIGHT, WIDTH}:
         raise ValueError(f"found axes {source.layout}, expected (batch, channel, pixels)")
-    name = translator.builder.add(GroupNorm(module_path(node), module_path(node), (source.name,), groups=groups), VALUE)
-    gain, offset = (translator.constant(argument(node, 2 + i, key, None)) for i, key in enumerate(("weight", "bias")))
-    translator.builder.parameters[f"{name}.gain"] = torch.ones(channels) if gain is None else gain
-    translator.builder.parameters[f"{name}.offset"] = torch.zeros(channels) if offset is None else offset
-    translator.builder.parameters[f"{name}.epsilon"] = torch.tensor(argument(node, 4, "eps", 1e-5), dtype=torch.float64)
+    norm = GroupNorm(module_path(node), module_path(node), (source.name,), groups=groups)
+    return _normalize(translator, node, source, norm, first_parameter=2)
+
+
+def _layer_norm(translator: Translator, node: fx.Node) -> Traced:
+    source = translator.operand(node.args[0])
+    channels = translator.builder.tensors[source.name].shape[2]
+    if source.layout[-1] != image_layout(1, 1, 1, channels)[1] or list(node.args[1]) != [channels]:  # type: ignore[call-overload, arg-type]
+        raise ValueError(f"found axes {source.layout} normalized over {node.args[1]}, expected all {channels} channels")
+    norm = LayerNorm(module_path(node), module_path(node), (source.name,))
+    return _normalize(translator, node, source, norm, first_parameter=2)
+
+
+def _normalize(translator: Translator, node: fx.Node, source: Traced, norm: Node, first_parameter: int) -> Traced:
+    parameters, channels = translator.builder.parameters, translator.builder.tensors[source.name].shape[2]
+    name = translator.builder.add(norm, VALUE)
+    gain = translator.constant(argument(node, first_parameter, "weight", None))
+    offset = translator.constant(argument(node, first_parameter + 1, "bias", None))
+    parameters[f"{name}.gain"] = torch.ones(channels) if gain is None else gain
+    parameters[f"{name}.offset"] = torch.zeros(channels) if offset is None else offset
+    epsilon = argument(node, first_parameter + 2, "eps", 1e-5)
+    parameters[f"{name}.epsilon"] = torch.tensor(epsilon, dtype=torch.float64)
     return Traced(name, source.layout)
 
 
@@ -97,28 +123,49 @@ def _silu(translator: Translator, node: fx.Node) -> Traced:
     return Traced(name, source.layout)
 
 
+def _gelu(translator: Translator, node: fx.Node) -> Traced:
+    """The one by tanh too: it is never farther from the exact one than 0.0005, a step of the finest table."""
+    source = translator.operand(node.args[0])
+    name = translator.builder.add(GELU(f"{module_path(node)}.gelu", module_path(node), (source.name,)), VALUE)
+    return Traced(name, source.layout)
+
+
 def _add(translator: Translator, node: fx.Node) -> Traced:
     if argument(node, 2, "alpha", 1) != 1:
         raise ValueError("an addition with alpha is not supported")
     left, right = node.args[:2]
     if left in translator.traced and right in translator.traced:
-        a, b = translator.operand(left), translator.operand(right)
-        if a.layout != b.layout:
-            raise ValueError(f"found operands with axes {a.layout} and {b.layout}, expected the same")
-        name = translator.builder.add(Add(f"{module_path(node)}.add", module_path(node), (a.name, b.name)), VALUE)
-        translator.builder.parameters[f"{name}.factors"] = torch.ones(2, dtype=torch.float64)
-        return Traced(name, a.layout)
+        a, b = _alike(translator, left, right)
+        return Traced(_sum(translator, node, a.name, b.name), a.layout)
     return _condition(translator, node, "add")
+
+
+def _sum(translator: Translator, node: fx.Node, first: str, second: str) -> str:
+    path = module_path(node)
+    name = translator.builder.add(Add(f"{path}.add".lstrip("."), path, (first, second)), VALUE)
+    translator.builder.parameters[f"{name}.factors"] = torch.ones(2, dtype=torch.float64)
+    return name
 
 
 def _multiply(translator: Translator, node: fx.Node) -> Traced:
     left, right = node.args[:2]
     if left in translator.traced and right in translator.traced:
-        raise ValueError("a product of two activations outside attention is not supported")
+        a, b = _alike(translator, left, right)
+        path = module_path(node)
+        name = translator.builder.add(Multiply(f"{path}.product".lstrip("."), path, (a.name, b.name)), VALUE)
+        translator.builder.parameters[f"{name}.factor"] = torch.tensor(1.0, dtype=torch.float64)
+        return Traced(name, a.layout)
     if isinstance(left, fx.Node) and isinstance(right, fx.Node):
         return _condition(translator, node, "multiply")
     activation, factor = (left, right) if left in translator.traced else (right, left)
     return _scale(translator, activation, float(factor))  # type: ignore[arg-type]
+
+
+def _alike(translator: Translator, left: Any, right: Any) -> tuple[Traced, Traced]:
+    a, b = translator.operand(left), translator.operand(right)
+    if a.layout != b.layout:
+        raise ValueError(f"found operands with axes {a.layout} and {b.layout}, expected the same")
+    return a, b
 
 
 def _divide(translator: Translator, node: fx.Node) -> Traced:
@@ -132,7 +179,7 @@ def _scale(translator: Translator, activation: Any, factor: float) -> Traced:
     traced = translator.operand(activation)
     if factor != 1.0:
         producer = translator.producer(activation)
-        scaled = {Convolution: ("weight", "bias"), GroupNorm: ("gain", "offset"), Add: ("factors",)}.get(type(producer))
+        scaled = SCALED.get(type(producer))
         if scaled is None or producer.name in translator.builder.conditioning:
             raise ValueError(f"a product with {factor:g} cannot be folded into {producer.name}")
         for parameter in scaled:
@@ -141,26 +188,36 @@ def _scale(translator: Translator, activation: Any, factor: float) -> Traced:
     return traced
 
 
+SCALED: dict[type[Node], tuple[str, ...]] = {  # by a constant: which parameters
+    Convolution: ("weight", "bias"),
+    GroupNorm: ("gain", "offset"),
+    LayerNorm: ("gain", "offset"),
+    Add: ("factors",),
+    Multiply: ("factor",),
+}
+
+
 def _condition(translator: Translator, node: fx.Node, operation: str) -> Traced:
-    """A per-channel term of the conditioning folds into the bias or affine of the operator before it."""
+    """A per-channel term of the conditioning folds into the operator before it; one that is the same in all runs but differs
+    between pixels (position embeddings) is added as a constant."""
     left, right = node.args[:2]
     activation, term = (left, right) if left in translator.traced else (right, left)
     traced = translator.operand(activation)
     assert isinstance(term, fx.Node) and isinstance(activation, fx.Node)
-    channels = translator.builder.tensors[traced.name].shape[2]
-    expected = tuple(
-        size if any(part.axis in (BATCH, CHANNEL) for part in axis) else 1
-        for axis, size in zip(traced.layout, shape_of(traced.layout), strict=True)
-    )
-    if tuple(term.meta["val"].shape) != expected or channels not in expected:
-        raise ValueError(f"found conditioning of shape {tuple(term.meta['val'].shape)}, expected {expected}")
+    shape = translator.builder.tensors[traced.name].shape
+    value = translator.static_value(term)
+    if value is not None and operation == "add":
+        constant = per_pixel(value, traced.layout, shape)
+        return Traced(_sum(translator, node, traced.name, translator.builder.add_constant(module_path(node), constant)), traced.layout)
+    sizes = shape_of(traced.layout)
+    found = (1,) * (len(sizes) - term.meta["val"].ndim) + tuple(term.meta["val"].shape)
+    per_channel = any(axis and axis[0].axis == CHANNEL and size == shape[2] for axis, size in zip(traced.layout, found, strict=False))
+    if not per_channel or any(size not in (1, whole) for size, whole in zip(found, sizes, strict=False)):
+        raise ValueError(f"found conditioning of shape {found}, expected one number per sample and channel of {sizes}")
     producer = translator.producer(activation)
-    foldable = (Convolution, GroupNorm) if operation == "add" else (GroupNorm,)
-    if not isinstance(producer, foldable):
-        raise ValueError(
-            f"conditioning by {operation} folds into {[t.__name__ for t in foldable]}, not {producer.name}"
-        )
-    translator.builder.conditioning.setdefault(producer.name, []).append((operation, term))
+    if not isinstance(producer, (Convolution, GroupNorm, LayerNorm)):
+        raise ValueError(f"conditioning folds into convolutions and norms, not into {producer.name}")
+    translator.builder.conditioning.setdefault(producer.name, []).append(Term(operation, term, traced.layout))
     return traced
 
 
@@ -224,27 +281,97 @@ def _attention(translator: Translator, node: fx.Node) -> Traced:
     if mask is not None or causal:
         raise ValueError("attention with a mask is not supported")
     q, k, v = (translator.operand(operand) for operand in node.args[:3])
-    heads, depth = q.layout[1], q.layout[3]
     head_count, head_size = shape_of(q.layout)[1], shape_of(q.layout)[3]
-    channels = head_count * head_size
-    per_head = reshape((image_layout(1, 1, 1, channels)[1],), (head_count, head_size))
+    per_head = reshape((image_layout(1, 1, 1, head_count * head_size)[1],), (head_count, head_size))
     for operand in (q, k, v):
-        if (operand.layout[1], operand.layout[3]) != (heads, depth) or (heads, depth) != per_head:
+        if (operand.layout[1], operand.layout[3]) != per_head:
             raise ValueError(
                 f"found attention operands with axes {operand.layout}, expected (batch, head, token, channel)"
             )
-    path, builder = module_path(node), translator.builder
+    builder, path = translator.builder, module_path(node)
+    windows, interleaved = _windows(builder, q)
+    of_keys = _windows(builder, k)
+    if _windows(builder, v) != of_keys or k.layout[2] != v.layout[2]:
+        raise ValueError(f"found keys with axes {k.layout} and values with {v.layout}, expected the same")
+    if any(part.axis == REPEAT for part in k.layout[0]):
+        windows, interleaved = 1, False  # all windows attend to the same tokens
+    elif (windows, interleaved) != of_keys:
+        raise ValueError(f"found queries with axes {q.layout} and keys with {k.layout}: other windows")
     scale = argument(node, 6, "scale", None) or node.kwargs.get("scale") or 1 / math.sqrt(head_size)
-    scores = builder.add(MatMul(f"{path}.scores", path, (q.name, k.name), heads=head_count), VALUE)
+    scores = builder.add(
+        MatMul(f"{path}.scores", path, (q.name, k.name), head_count, windows=windows, interleaved=interleaved), VALUE
+    )
     builder.parameters[f"{scores}.factor"] = torch.tensor(scale, dtype=torch.float64)
     probabilities = builder.add(Softmax(f"{path}.softmax", path, (scores,)), CODE)
-    height, width, _ = builder.tensors[q.name].shape
+    image = builder.tensors[q.name].shape[:2]
     mixed = builder.add(
-        MatMul(f"{path}.mix", path, (probabilities, v.name), heads=head_count, scores=False, image=(height, width)),
-        VALUE,
+        MatMul(f"{path}.mix", path, (probabilities, v.name), head_count, False, image, windows, interleaved), VALUE
     )
     builder.parameters[f"{mixed}.factor"] = torch.tensor(1.0, dtype=torch.float64)
     return Traced(mixed, q.layout)
+
+
+def _windows(builder: Builder, operand: Traced) -> tuple[int, bool]:
+    """Of attention's operand: how many sets of tokens attend to themselves alone, and whether these are interleaved."""
+    height, width, _ = builder.tensors[operand.name].shape
+    stored = merge(part for axis in image_layout(1, height, width, 1)[2:] for part in axis)
+    sets = tuple(part for part in operand.layout[0] if part.axis in (HEIGHT, WIDTH))
+    tokens = operand.layout[2]
+    if merge((*sets, *tokens)) == stored:
+        return axis_size(sets), False
+    if merge((*tokens, *sets)) == stored:
+        return axis_size(sets), True
+    raise ValueError(f"found tokens with axes {operand.layout}, expected all pixels, or sets of them, in their order")
+
+
+def _repeat(translator: Translator, node: fx.Node) -> Traced:
+    """A context for every frame of a video."""
+    source = translator.operand(node.args[0])
+    if argument(node, 2, "dim", None) != 0:
+        raise ValueError("repeating is supported along the batch only")
+    return dataclasses.replace(source, layout=((*source.layout[0], Part(REPEAT, node.args[1])), *source.layout[1:]))  # type: ignore[arg-type]
+
+
+def _cut(translator: Translator, node: fx.Node) -> Traced:
+    """A fully connected layer whose result is cut along its channels (GEGLU) is as many layers."""
+    source, activation = translator.operand(node.args[0]), node.args[0]
+    assert isinstance(activation, fx.Node)
+    producer, builder = translator.producer(activation), translator.builder
+    channels = builder.tensors[producer.name].shape[2]
+    sizes = [piece.shape[-1] for piece in node.meta["val"]]
+    dimension = argument(node, 2, "dim", 0) % len(source.layout)
+    if not isinstance(producer, Convolution) or producer.name in builder.conditioning:
+        raise ValueError(f"cutting the result of {producer.name} is not supported, only that of a layer with weights")
+    if dimension != len(source.layout) - 1 or source.layout[-1] != image_layout(1, 1, 1, channels)[1]:
+        raise ValueError(f"found axes {source.layout} cut along axis {dimension}, expected all channels, the last axis")
+    weight, bias = (builder.parameters.pop(f"{producer.name}.{key}") for key in ("weight", "bias"))
+    del builder.nodes[producer.name], builder.tensors[producer.name]
+    pieces, first = [], 0
+    for index, size in enumerate(sizes):
+        name = builder.add(dataclasses.replace(producer, name=f"{producer.name}.{index}"), VALUE, size)
+        part = slice(first, first + size)
+        _set_linear_parameters(builder, name, weight[part], bias[part])
+        pieces.append(Traced(name, (*source.layout[:-1], image_layout(1, 1, 1, size)[1])))
+        first += size
+    translator.pieces[node] = tuple(pieces)
+    return pieces[0]
+
+
+def _piece(translator: Translator, node: fx.Node) -> Traced:
+    source, index = node.args[:2]
+    if source not in translator.pieces:
+        raise ValueError("no such operator in the integer graph")
+    return translator.pieces[source][index]  # type: ignore[index]
+
+
+def _einsum(translator: Translator, node: fx.Node) -> Traced:
+    """One that permutes the axes of one operand (unpatchify)."""
+    equation, operands = str(node.args[0]).replace(" ", ""), list(node.args[1])  # type: ignore[call-overload, arg-type]
+    before, _, after = equation.partition("->")
+    if len(operands) != 1 or sorted(before) != sorted(after) or len(set(before)) != len(before):
+        raise ValueError(f"einsum {equation!r} is not supported, only permutations of axes")
+    source = translator.operand(operands[0])
+    return dataclasses.replace(source, layout=permute(source.layout, [before.index(axis) for axis in after]))
 
 
 def _same(translator: Translator, node: fx.Node) -> Traced:
@@ -280,6 +407,7 @@ LAYOUT_HANDLERS: dict[str, Handler] = {
     "aten.unsqueeze": _view,
     "aten.transpose.int": _transpose,
     "aten.permute": _permute,
+    "aten.einsum": _einsum,
     "aten.to.dtype": _same,
     "aten.to.dtype_layout": _same,
     "aten._to_copy": _same,
@@ -293,6 +421,12 @@ HANDLERS: dict[str, Handler] = LAYOUT_HANDLERS | {
     "aten.conv2d": _convolution,
     "aten.linear": _linear,
     "aten.group_norm": _group_norm,
+    "aten.layer_norm": _layer_norm,
+    "aten.gelu": _gelu,
+    "aten.chunk": _cut,
+    "aten.split.Tensor": _cut,
+    "<built-in function getitem>": _piece,
+    "aten.repeat_interleave.self_int": _repeat,
     "aten.silu": _silu,
     "aten.silu_": _silu,
     "aten.add.Tensor": _add,

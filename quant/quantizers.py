@@ -105,5 +105,5 @@ def weight_quantized_convolution(weight: torch.Tensor, stride: tuple[int, int]) 
     layer = QuantConv2d(
         inputs, outputs, (height, width), stride=stride, bias=False, weight_quant=Int8WeightPerChannelFloat
     )
-    layer.weight.data.copy_(weight)
+    layer.weight = nn.Parameter(weight.contiguous(), requires_grad=False)  # shared, not copied: models can be large
     return layer

@@ -2,11 +2,13 @@
 
 ``torch.export`` gives the aten operators with module paths. What depends on the sample is translated; what depends on
 timestep and label only (time embedding, class embedding) is *conditioning*: it is evaluated when the model is quantized and
-folded into biases and norm affines, so no hardware runs it. Reshapes vanish into layouts (:mod:`.layout`).
+folded into biases and norm affines, so no hardware runs it. Reshapes vanish into layouts (:mod:`ditto_zynq.hls.layout`).
 """
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,81 +18,163 @@ import torch
 from torch import fx, nn
 
 from ..hls.graph import CODE, VALUE, Graph, Node, Tensor
-from .conditioning import fold_conditioning
+from ..hls.layout import BATCH, HEIGHT, Axis, Layout, Part, image_layout, without
+from .conditioning import conditioning_module, fold_conditioning
 from .insert_quantizers import insert_quantizers
-from ..hls.layout import image_layout
 from .operators import HANDLERS, LAYOUT_HANDLERS
-from .traced import INPUT, NO_PADDING, Builder, Traced, UnsupportedOperator, module_path, operator_name
+from .traced import CONTEXT, INPUT, NO_PADDING, Builder, Traced, UnsupportedOperator, module_path, operator_name
 
 
 @dataclass(frozen=True)
 class FloatModel:
     """A traced model. ``graph`` has its quantizers in place; ``parameters`` holds float tensors per node.
 
-    Per operator: Convolution ``weight`` [O, I, kh, kw], ``bias`` [O] or [steps, labels, O]; GroupNorm ``gain``,
-    ``offset`` [C] or [steps, labels, C] and ``epsilon``; Add ``factors`` [2]; MatMul ``factor``.
+    Per operator: Convolution ``weight`` [O, I, kh, kw], ``bias`` [O] or [steps, labels, O], ``gate`` of the same shape where it
+    is gated; GroupNorm and LayerNorm ``gain``, ``offset`` [C] or [steps, labels, C] and ``epsilon``; Add ``factors`` [2]; MatMul
+    and Multiply ``factor``. Per constant ``value`` [H, W, C].
     """
 
     graph: Graph
     parameters: dict[str, torch.Tensor]
 
 
-def trace(
-    model: nn.Module, sample_shape: Sequence[int], timesteps: Sequence[int], group_of_step: Sequence[int]
-) -> FloatModel:
-    """Trace a diffusers U-Net for the given schedule.
+@dataclass(frozen=True)
+class Interface:
+    """What of a diffusers model's ``forward`` takes the sample, a context of tokens and class labels, if it has them."""
 
-    ``sample_shape`` is (channels, height, width); ``timesteps`` the schedule's, one per step. A model with class
-    embeddings is traced for all its labels. Raises UnsupportedOperator, before anything is computed, with operator,
-    module path and shapes of everything that cannot be lowered.
+    sample: str
+    context: str | None
+    labels: str | None
+
+    @staticmethod
+    def of(model: nn.Module) -> Interface:
+        """By the names that all of diffusers' denoisers give their arguments, and their configuration."""
+        config = model.config
+        names = list(inspect.signature(model.forward).parameters)
+        takes_context = "encoder_hidden_states" in names and context_channels(config) is not None
+        takes_labels = "class_labels" in names and known_labels(config) > 1
+        return Interface(
+            names[0], "encoder_hidden_states" if takes_context else None, "class_labels" if takes_labels else None
+        )
+
+
+def context_channels(config: Any) -> int | None:
+    """Channels of a context's tokens; None for a model without one."""
+    channels = getattr(config, "caption_channels", None) or getattr(config, "cross_attention_dim", None)
+    if channels is not None and not isinstance(channels, int):
+        raise UnsupportedOperator(f"found cross_attention_dim {channels}, expected one number for all blocks")
+    return channels
+
+
+def known_labels(config: Any) -> int:
+    """Rows of a model's class embedding; 1 for a model without labels."""
+    if getattr(config, "class_embed_type", None) is not None:
+        raise UnsupportedOperator(f"found class_embed_type {config.class_embed_type!r}, expected an embedding table")
+    if getattr(config, "norm_type", None) == "ada_norm_zero":
+        return int(config.num_embeds_ada_norm) + 1  # and the null label of classifier-free guidance
+    return getattr(config, "num_class_embeds", None) or 1
+
+
+def trace(
+    model: nn.Module,
+    sample_shape: Sequence[int],
+    timesteps: Sequence[float],
+    group_of_step: Sequence[int],
+    labels: Sequence[int] | None = None,
+    context_tokens: int | None = None,
+) -> FloatModel:
+    """Trace a diffusers denoiser for the given schedule.
+
+    ``sample_shape`` is (channels, height, width), of a video (channels, frames, height, width); ``timesteps`` the schedule's,
+    one per step. A model with class embeddings is traced for ``labels`` (default: all), one that attends to a context for
+    ``context_tokens`` tokens. Raises UnsupportedOperator, before anything is computed, with operator, module path and shapes of
+    everything that cannot be lowered.
     """
-    labels = getattr(model.config, "num_class_embeds", None) or 1
-    batch = max(labels, 2)  # torch.export would specialize a batch of 1
+    interface = Interface.of(model)
+    chosen = list(labels or range(known_labels(model.config))) if interface.labels else [0]
+    batch = max(len(chosen), 2)  # torch.export would specialize a batch of 1
+    whole = all(float(timestep).is_integer() for timestep in timesteps)
     inputs: dict[str, torch.Tensor] = {
-        "sample": torch.zeros(batch, *sample_shape),
-        "timestep": torch.zeros(batch, dtype=torch.long),
+        interface.sample: torch.zeros(batch, *sample_shape),
+        "timestep": torch.zeros(batch, dtype=torch.long if whole else torch.float32),
     }
-    if labels > 1:
-        inputs["class_labels"] = torch.arange(batch)
+    if interface.labels:
+        inputs[interface.labels] = torch.tensor((chosen * 2)[:batch])
+    if interface.context:
+        if context_tokens is None:
+            raise ValueError("the model attends to a context; give the number of its tokens")
+        inputs[interface.context] = torch.zeros(batch, context_tokens, context_channels(model.config) or 0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         exported = torch.export.export(model.eval(), (), inputs, strict=False).module()
     assert isinstance(exported, fx.GraphModule)
 
-    translator = Translator(exported, batch)
+    translator = Translator(exported, batch, interface)
     builder, output = translator.run()
-    fold_conditioning(builder, exported, inputs, timesteps, labels)
-    graph = insert_quantizers(builder.nodes, builder.tensors, output, tuple(group_of_step), labels)
-    return FloatModel(graph, builder.parameters)
+    try:
+        fold_conditioning(builder, exported, inputs, timesteps, len(chosen))
+    except ValueError as error:
+        raise UnsupportedOperator(str(error)) from error
+    graph = insert_quantizers(builder, output.name, tuple(group_of_step), len(chosen))
+    if without(output.layout[:1], BATCH) != ((),):
+        raise UnsupportedOperator(f"found an output with axes {output.layout}, expected the batch first")
+    return FloatModel(with_layouts(graph, translator.sample_layout, output.layout[1:]), builder.parameters)
+
+
+def with_layouts(graph: Graph, sample: Layout, output: Layout) -> Graph:
+    """The graph with the layouts of its input and output, where these are not those of images."""
+    return dataclasses.replace(
+        graph,
+        input_layout=None if sample == graph.sample_axes else sample,
+        output_layout=None if output == graph.output_axes else output,
+    )
 
 
 class Translator:
     """Walks the exported graph once; collects unsupported operators and raises them all together."""
 
-    def __init__(self, exported: fx.GraphModule, batch: int):
+    def __init__(self, exported: fx.GraphModule, batch: int, interface: Interface):
         self.exported = exported
         self.batch = batch
+        self.interface = interface
         self.builder = Builder()
         self.traced: dict[fx.Node, Traced] = {}
+        self.pieces: dict[fx.Node, tuple[Traced, ...]] = {}  # what a tensor has been cut into
         self.unsupported: list[str] = []
+        self.sample_layout: Layout = ()
 
-    def run(self) -> tuple[Builder, str]:
-        output = ""
+    def run(self) -> tuple[Builder, Traced]:
+        output: Traced | None = None
         for node in self.exported.graph.nodes:
-            if node.op == "placeholder" and node.name == INPUT:
-                _, channels, height, width = node.meta["val"].shape
-                self.builder.tensors[INPUT] = Tensor(INPUT, CODE, (height, width, channels))
-                self.traced[node] = Traced(INPUT, image_layout(self.batch, height, width, channels))
+            if node.op == "placeholder" and node.name == self.interface.sample:
+                self._add_sample(node)
+            elif node.op == "placeholder" and node.name == self.interface.context:
+                _, tokens, channels = node.meta["val"].shape
+                self.builder.tensors[CONTEXT] = Tensor(CONTEXT, CODE, (tokens, 1, channels))
+                self.traced[node] = Traced(CONTEXT, ((Part(BATCH, self.batch),), *token_layout(tokens, channels)))
             elif node.op == "output":
                 (result,) = node.all_input_nodes
                 if result not in self.traced and not self.unsupported:
                     raise UnsupportedOperator("the model's output does not depend on its sample")
-                output = self.traced[result].name if result in self.traced else ""
+                output = self.traced.get(result)
             elif node.op == "call_function" and any(source in self.traced for source in node.all_input_nodes):
                 self._translate(node)
         if self.unsupported:
             raise UnsupportedOperator("the hardware has no counterpart for:\n  " + "\n  ".join(self.unsupported))
+        assert output is not None
         return self.builder, output
+
+    def _add_sample(self, node: fx.Node) -> None:
+        """An image, or frames of a video, which are stored below each other."""
+        _, channels, *frames, height, width = node.meta["val"].shape
+        count = frames[0] if frames else 1
+        self.builder.tensors[INPUT] = Tensor(INPUT, CODE, (count * height, width, channels))
+        batch, of_channels, _, columns = image_layout(self.batch, height, width, channels)
+        rows = _rows(height)
+        between = (_rows(count, height),) if frames else ()
+        layout = (batch, of_channels, *between, rows, columns)
+        self.sample_layout = layout[1:]
+        self.traced[node] = Traced(INPUT, layout)
 
     def _translate(self, node: fx.Node) -> None:
         handler = HANDLERS.get(operator_name(node))
@@ -149,6 +233,31 @@ class Translator:
             )
         return height, width, channels
 
+    def frames_of(self, traced: Traced) -> int:
+        """How many images below each other a tensor is, each a sample to PyTorch; ValueError where it is none."""
+        height, width, channels = self.builder.tensors[traced.name].shape
+        batch, of_channels, _, columns = image_layout(self.batch, height, width, channels)
+        for count in range(1, height + 1):
+            if height % count == 0:
+                first = batch + _rows(count, height // count)
+                if traced.layout == (first, of_channels, _rows(height // count), columns):
+                    return count
+        raise ValueError(f"found an operand whose axes are {traced.layout}, expected (batch, channel, height, width)")
+
+    def frames(self, name: str, count: int) -> Traced:
+        """A tensor of ``count`` images below each other, as PyTorch sees it."""
+        height, width, channels = self.builder.tensors[name].shape
+        batch, of_channels, _, columns = image_layout(self.batch, height, width, channels)
+        return Traced(name, (batch + _rows(count, height // count), of_channels, _rows(height // count), columns))
+
+    def static_value(self, term: fx.Node) -> torch.Tensor | None:
+        """The value of a term that depends on nothing but parameters; None for one that depends on timestep or label."""
+        module = conditioning_module(self.exported, [term])
+        if any(node.op == "placeholder" for node in module.graph.nodes):
+            return None
+        with torch.no_grad():
+            return module()[0]
+
     def image(self, name: str) -> Traced:
         height, width, channels = self.builder.tensors[name].shape
         return Traced(name, image_layout(self.batch, height, width, channels))
@@ -165,3 +274,12 @@ class Translator:
         if name not in self.builder.nodes:
             raise ValueError("conditioning of the model's input is not supported")
         return self.builder.nodes[name]
+
+
+def _rows(count: int, stride: int = 1) -> Axis:
+    return (Part(HEIGHT, count, stride),) if count > 1 else ()
+
+
+def token_layout(tokens: int, channels: int) -> Layout:
+    """(token, channel) of a context that is stored as (tokens, 1, channels)."""
+    return _rows(tokens), image_layout(1, 1, 1, channels)[1]

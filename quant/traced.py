@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import fx
 
-from ..hls.graph import Node, Tensor, output_shape
+from ..hls.graph import VALUE, Node, Tensor, output_shape
 from ..hls.layout import Layout
 
-INPUT = "sample"
+INPUT, CONTEXT = "sample", "context"
 Padding = tuple[int, int, int, int]
 NO_PADDING: Padding = (0, 0, 0, 0)
 
@@ -30,12 +30,22 @@ class Traced:
     padding: Padding = NO_PADDING
 
 
+@dataclass(frozen=True)
+class Term:
+    """What an activation with ``layout`` is added to or multiplied by ("add", "multiply"), of timestep and label only."""
+
+    operation: str
+    node: fx.Node
+    layout: Layout
+
+
 @dataclass
 class Builder:
     tensors: dict[str, Tensor] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
     parameters: dict[str, torch.Tensor] = field(default_factory=dict)
-    conditioning: dict[str, list[tuple[str, fx.Node]]] = field(default_factory=dict)
+    conditioning: dict[str, list[Term]] = field(default_factory=dict)
+    constants: list[str] = field(default_factory=list)
 
     def add(self, node: Node, kind: str, channels: int = 0) -> str:
         name, count = node.name, 0
@@ -46,6 +56,16 @@ class Builder:
         shape = output_shape(node, [self.tensors[source] for source in node.inputs], channels)
         self.nodes[name] = node
         self.tensors[name] = Tensor(name, kind, shape)
+        return name
+
+
+    def add_constant(self, name: str, value: torch.Tensor) -> str:
+        """``value`` float [H, W, C], the same in all runs; its name."""
+        name = f"{name}.constant{len(self.constants)}".lstrip(".")
+        height, width, channels = value.shape
+        self.tensors[name] = Tensor(name, VALUE, (height, width, channels))
+        self.parameters[f"{name}.value"] = value
+        self.constants.append(name)
         return name
 
 

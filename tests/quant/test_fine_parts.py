@@ -8,7 +8,7 @@ import torch
 from diffusers import DDIMScheduler
 from ditto_zynq.hls.arithmetic import decode_output, encode_input
 from ditto_zynq.hls.random_graphs import GraphBuilder
-from ditto_zynq.quant.calibrate import FLOAT, QUANTIZED, Options, QuantizedUNet, calibrate
+from ditto_zynq.quant.calibrate import FLOAT, QUANTIZED, Options, QuantizedNetwork, calibrate
 from ditto_zynq.quant.fine_parts import add_fine_ends
 from ditto_zynq.quant.trace import FloatModel, trace
 from hypothesis import given
@@ -50,7 +50,7 @@ def test_the_float_model_stays_what_it_was(tiny_unet, traced):
     assert fine.graph.sample_shape == (3, 8, 8) == traced.graph.sample_shape
     assert fine.graph.tensors[fine.graph.input].shape == (8, 8, 6)
     assert fine.graph.tensors[fine.graph.output].shape == (8, 8, 6)
-    model = QuantizedUNet(fine, Options())
+    model = QuantizedNetwork(fine, Options())
     sample, labels = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(3)
     with torch.no_grad():
         assert model.mode == FLOAT

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 from ditto_zynq.hls.graph import Convolution, Quantize
-from ditto_zynq.quant.calibrate import Options, QuantizedUNet
+from ditto_zynq.quant.calibrate import Options, QuantizedNetwork
 from ditto_zynq.quant.trace import trace
 from ditto_zynq.quant.traced import UnsupportedOperator
 from torch import nn
@@ -51,7 +51,7 @@ def test_traced_graph_equals_the_module(variant):
     size = unet.config.sample_size
     height, width = (size, size) if isinstance(size, int) else size
     traced = trace(unet, (3, height, width), TIMESTEPS, [0, 0, 1])
-    model = QuantizedUNet(traced, Options())
+    model = QuantizedNetwork(traced, Options())
     sample = torch.randn(5, 3, height, width)
     labels = torch.arange(5) % traced.graph.labels
     kwargs = {"class_labels": labels} if traced.graph.labels > 1 else {}

@@ -104,7 +104,8 @@ class Trainer:
             tensors |= {f"adam.{index}.{name}": value for name, value in state.items()}
         metadata = {"step": str(self.step), "recipe": json.dumps(asdict(self.recipe))}
         temporary = self.out / "resume.safetensors.tmp"
-        save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, metadata)
+        copies = {name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}  # none shared
+        save_file(copies, temporary, metadata)
         os.replace(temporary, self.out / "resume.safetensors")
         with (self.out / "log.jsonl").open("a") as file:
             file.write(json.dumps({"step": self.step, "loss": round(self.recent_loss, 5)}) + "\n")

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMPipeline
-from ditto_zynq.quant import train
+from ditto_zynq.quant import train, trainer
 from ditto_zynq.quant.fashion_mnist import Split
-from ditto_zynq.quant.train import Recipe, build_unet, train_ddpm
+from ditto_zynq.quant.train import DDPMRecipe, build_unet, train_ddpm
 from safetensors.torch import load_file
 
-RECIPE = Recipe(steps=6, decay_steps=2, warmup_steps=2, batch=4, channels=(8, 32))
+RECIPE = DDPMRecipe(steps=6, decay_steps=2, warmup_steps=2, batch=4, channels=(8, 32))
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def small_data(monkeypatch):
 
 
 def test_learning_rate_warms_up_stays_and_decays():
-    recipe = Recipe(steps=100, decay_steps=20, warmup_steps=10, learning_rate=1.0)
+    recipe = DDPMRecipe(steps=100, decay_steps=20, warmup_steps=10, learning_rate=1.0)
     rates = [recipe.learning_rate_at(step) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and rates[10:80] == [1.0] * 70
     assert rates[90] == pytest.approx(0.5) and rates[99] == pytest.approx(0.05)
@@ -39,7 +39,7 @@ def test_learning_rate_warms_up_stays_and_decays():
 def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, monkeypatch):
     """A real SIGINT in the fourth step: that step is kept, and the run goes on after it."""
     train_ddpm(RECIPE, tmp_path / "whole", save_every=100)
-    batch_indices = train._batch_indices
+    batch_indices = trainer.batch_indices
     steps = []
 
     def interrupted_in_the_fourth(step, *rest):
@@ -48,7 +48,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
         return batch_indices(step, *rest)
 
-    monkeypatch.setattr(train, "_batch_indices", interrupted_in_the_fourth)
+    monkeypatch.setattr(trainer, "batch_indices", interrupted_in_the_fourth)
     with pytest.raises(KeyboardInterrupt):
         train_ddpm(RECIPE, tmp_path / "parts", save_every=100)
     assert not (tmp_path / "parts" / "unet").exists()

@@ -6,9 +6,11 @@
     unet/diffusion_pytorch_model.safetensors   int8 weights
     unet/tables.safetensors               per-step tables and scales
     scheduler/scheduler_config.json       the diffusers scheduler the model was quantized for
+    vae/, text_encoder/, tokenizer/, model_index.json    the pipeline's other parts, as they were, if it has them
 
-Only JSON and safetensors are read: nothing in a model folder is ever executed or unpickled. This format is where ``quant``
-and ``host`` meet, so it lives with the contract that both share.
+A transformer's folder is ``transformer/``. Only JSON and safetensors are read here: nothing in a model folder is ever executed
+or unpickled. Weights are mapped, not read: a model takes the memory of what is looked at. This format is where ``quant`` and
+``host`` meet, so it lives with the contract that both share.
 """
 
 from __future__ import annotations
@@ -30,13 +32,55 @@ from .graph import Convolution, Graph
 FORMAT = "ditto-zynq quantized model"
 VERSION = 1
 MANIFEST = "manifest.json"
-CONFIG = "unet/config.json"
-GRAPH = "unet/graph.json"
-WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
-TABLES = "unet/tables.safetensors"
+COMPONENTS = ("unet", "transformer")
 SCHEDULER = "scheduler/scheduler_config.json"
-FILES = (CONFIG, GRAPH, WEIGHTS, TABLES, SCHEDULER)
+INDEX = "model_index.json"
 SCALE_PREFIX = "scale:"
+COPIED = (".json", ".safetensors", ".txt", ".model")  # of the other parts: nothing that would have to be unpickled or executed
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Files:
+    """Paths, in a model folder, of the denoiser that is its component ``name``."""
+
+    name: str
+
+    @property
+    def config(self) -> str:
+        return f"{self.name}/config.json"
+
+    @property
+    def graph(self) -> str:
+        return f"{self.name}/graph.json"
+
+    @property
+    def weights(self) -> str:
+        return f"{self.name}/diffusion_pytorch_model.safetensors"
+
+    @property
+    def tables(self) -> str:
+        return f"{self.name}/tables.safetensors"
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return self.config, self.graph, self.weights, self.tables, SCHEDULER
+
+
+@dataclass(frozen=True)
+class Companions:
+    """A pipeline's parts beside the denoiser: folders ``names`` of ``folder``, and its index."""
+
+    folder: Path
+    names: tuple[str, ...]
+
+    def files(self) -> list[str]:
+        """Relative paths of what is copied."""
+        found = [INDEX] if (self.folder / INDEX).is_file() else []
+        for name in self.names:
+            paths = sorted(path for path in (self.folder / name).rglob("*") if path.is_file() and path.suffix in COPIED)
+            found += [str(path.relative_to(self.folder)) for path in paths]
+        return found
 
 
 class ArtefactError(ValueError):
@@ -49,7 +93,8 @@ class QuantizedModel:
 
     ``tables`` holds the integer tables of ``graph`` (weights included), ``scales[tensor]`` float64 [groups]. ``config`` is
     the diffusers model configuration, ``scheduler`` the diffusers scheduler configuration, and ``quantization`` says how
-    it was made: scheduler kind, eta, timesteps, step groups, calibration. ``digest`` identifies the content.
+    it was made: scheduler kind, eta, timesteps, step groups, calibration. ``component`` is the part of a pipeline that the
+    model is; ``digest`` identifies the content.
     """
 
     graph: Graph
@@ -59,40 +104,57 @@ class QuantizedModel:
     scheduler: Mapping[str, Any]
     quantization: Mapping[str, Any]
     digest: str = ""
+    component: str = "unet"
 
     @property
-    def timesteps(self) -> tuple[int, ...]:
+    def timesteps(self) -> tuple[float, ...]:
         return tuple(self.quantization["timesteps"])
 
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """The class labels that the rows of conditional tables stand for."""
+        return tuple(self.quantization.get("labels", range(self.graph.labels)))
 
-def save(model: QuantizedModel, folder: Path) -> str:
+
+def check_output(folder: Path) -> None:
+    """ArtefactError where ``folder`` exists and is no quantized model, nor empty."""
+    if folder.exists() and not (folder / MANIFEST).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ArtefactError(f"{folder} exists and is no quantized model; give another output folder")
+
+
+def save(model: QuantizedModel, folder: Path, companions: Companions | None = None) -> str:
     """Write ``model`` to ``folder``, replacing a quantized model that is there; return its digest.
 
-    Everything is written beside the target and renamed at the end. Raises ArtefactError where ``folder`` exists and is
-    something else.
+    ``companions`` are copied beside it. Everything is written beside the target and renamed at the end. Raises ArtefactError
+    where ``folder`` exists and is something else.
     """
     from safetensors.numpy import save_file
 
-    folder = Path(folder)
-    if folder.exists() and not (folder / MANIFEST).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ArtefactError(f"{folder} exists and is no quantized model; give another output folder")
+    folder, files = Path(folder), Files(model.component)
+    check_output(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        for sub in ("unet", "scheduler"):
+        for sub in (model.component, "scheduler"):
             (temporary / sub).mkdir()
         weights = {f"{node.name}.weight" for node in model.graph.nodes if isinstance(node, Convolution)}
         tables = {name: table for name, table in model.tables.items() if name not in weights}
         tables |= {f"{SCALE_PREFIX}{name}": scale for name, scale in model.scales.items()}
-        save_file({name: model.tables[name] for name in sorted(weights)}, temporary / WEIGHTS)
-        save_file({name: tables[name] for name in sorted(tables)}, temporary / TABLES)
-        _write_json(temporary / CONFIG, {**model.config, "quantization_config": dict(model.quantization)})
-        _write_json(temporary / GRAPH, model.graph.to_json())
+        save_file({name: model.tables[name] for name in sorted(weights)}, temporary / files.weights)
+        save_file({name: tables[name] for name in sorted(tables)}, temporary / files.tables)
+        _write_json(temporary / files.config, {**model.config, "quantization_config": dict(model.quantization)})
+        _write_json(temporary / files.graph, model.graph.to_json())
         _write_json(temporary / SCHEDULER, dict(model.scheduler))
-        hashes = {name: _sha256(temporary / name) for name in FILES}
+        copied = companions.files() if companions else []
+        for name in copied:
+            assert companions is not None
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(companions.folder / name, temporary / name)
+        names = (*files.all, *copied)
+        hashes = {name: _sha256(temporary / name) for name in names}
         _write_json(temporary / MANIFEST, {"format": FORMAT, "version": VERSION, "sha256": hashes})
         temporary.chmod(0o755)
-        for name in FILES:
+        for name in names:
             (temporary / name).chmod(0o644)
         if folder.exists():
             discarded = temporary.with_name(temporary.name + ".old")
@@ -103,7 +165,7 @@ def save(model: QuantizedModel, folder: Path) -> str:
             os.rename(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return _digest(hashes)
+    return _digest(hashes, files)
 
 
 def load(folder: Path | str) -> QuantizedModel:
@@ -119,18 +181,26 @@ def load(folder: Path | str) -> QuantizedModel:
             raise ArtefactError(
                 f"{path} is not the file that {MANIFEST} lists (another SHA-256); copy or quantize again"
             )
-    config = _read_json(folder / CONFIG)
+    files = _files_of(manifest)
+    config = _read_json(folder / files.config)
     quantization = config.pop("quantization_config", {})
     try:
-        graph = Graph.from_json(_read_json(folder / GRAPH))
+        graph = Graph.from_json(_read_json(folder / files.graph))
     except ValueError as error:
-        raise ArtefactError(f"{folder / GRAPH}: {error}") from error
-    stored = _read_tensors(folder / TABLES)
+        raise ArtefactError(f"{folder / files.graph}: {error}") from error
+    stored = _read_tensors(folder / files.tables)
     scales = {name[len(SCALE_PREFIX) :]: array for name, array in stored.items() if name.startswith(SCALE_PREFIX)}
     tables = {name: array for name, array in stored.items() if not name.startswith(SCALE_PREFIX)}
-    tables |= _read_tensors(folder / WEIGHTS)
+    tables |= _read_tensors(folder / files.weights)
     model = QuantizedModel(
-        graph, tables, scales, config, _read_json(folder / SCHEDULER), quantization, _digest(manifest["sha256"])
+        graph,
+        tables,
+        scales,
+        config,
+        _read_json(folder / SCHEDULER),
+        quantization,
+        _digest(manifest["sha256"], files),
+        files.name,
     )
     _check_content(folder, model)
     return model
@@ -167,11 +237,18 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise ArtefactError(f"{folder / MANIFEST}: found no list of files; quantize the model again")
     for name in listed:
         _inside(folder, name)
-    if set(listed) != set(FILES):
+    expected = _files_of(manifest).all
+    others = [name for name in listed if name not in expected and Path(name).suffix not in COPIED]
+    if others or not set(expected) <= set(listed):
         raise ArtefactError(
-            f"{folder / MANIFEST}: found files {sorted(listed)}, expected {sorted(FILES)}; quantize again"
+            f"{folder / MANIFEST}: found files {sorted(listed)}, expected {sorted(expected)}; quantize again"
         )
     return manifest
+
+
+def _files_of(manifest: Mapping[str, Any]) -> Files:
+    """Of the denoiser: the component that has an integer graph."""
+    return next((Files(name) for name in COMPONENTS if Files(name).graph in manifest["sha256"]), Files(COMPONENTS[0]))
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -206,20 +283,44 @@ def _write_json(path: Path, data: Mapping[str, Any]) -> None:
 
 
 def _read_tensors(path: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    """Arrays that are mapped from the file (:func:`safetensors.numpy.load_file` would read it all)."""
+    from safetensors import SafetensorError, safe_open
 
     try:
-        return load_file(path)
+        with safe_open(path, "np") as file:  # checks the header
+            names = list(file.keys())
+        with path.open("rb") as raw:
+            length = int.from_bytes(raw.read(8), "little")
+            header = json.loads(raw.read(length))
+        mapped = np.memmap(path, np.uint8, "r") if names else np.zeros(0, np.uint8)
+        return {name: _mapped(mapped, header[name], 8 + length) for name in names}
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise ArtefactError(
             f"{path} is not readable safetensors ({error}); copy or quantize the model again"
         ) from error
 
 
+SAFETENSORS_TYPES = {"I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64, "F64": np.float64, "U8": np.uint8}
+
+
+def _mapped(file: np.ndarray, entry: Mapping[str, Any], start: int) -> np.ndarray:
+    first, end = entry["data_offsets"]
+    dtype = np.dtype(SAFETENSORS_TYPES[entry["dtype"]]).newbyteorder("<")
+    raw = file[start + first : start + end]
+    aligned = raw if raw.ctypes.data % dtype.itemsize == 0 else raw.copy()
+    return np.asarray(aligned).view(dtype).reshape(entry["shape"])
+
+
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Read in pieces: models are larger than memory should be."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(CHUNK):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
-def _digest(hashes: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps(dict(sorted(hashes.items()))).encode()).hexdigest()[:16]
+def _digest(hashes: Mapping[str, str], files: Files) -> str:
+    """Of the denoiser's own files: what its samples depend on."""
+    own = {name: value for name, value in hashes.items() if name in files.all}
+    return hashlib.sha256(json.dumps(dict(sorted(own.items()))).encode()).hexdigest()[:16]

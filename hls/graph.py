@@ -350,6 +350,19 @@ def check_graph(graph: Graph) -> None:
             raise ValueError(f"{name}: a layout of {shape_of(layout)} is not {graph.tensors[name].shape} in {parts} parts")
 
 
+def with_context_tokens(graph: Graph, tokens: int) -> Graph:
+    """The graph for a context of another number of tokens: no table depends on it."""
+    if graph.context is None or tokens < 1:
+        raise ValueError(f"found {tokens} tokens of context, expected at least 1 and a graph that has a context")
+    tensors = dict(graph.tensors)
+    _, _, channels = tensors[graph.context].shape
+    tensors[graph.context] = dataclasses.replace(tensors[graph.context], shape=(tokens, 1, channels))
+    for node in graph.nodes:
+        shape = output_shape(node, [tensors[name] for name in node.inputs], tensors[node.name].shape[2])
+        tensors[node.name] = dataclasses.replace(tensors[node.name], shape=shape)
+    return dataclasses.replace(graph, tensors=tensors)
+
+
 def constant_tensors(graph: Graph) -> frozenset[str]:
     """What is the same in every step of a run as far as the graph says: context, constants, and what is computed from them."""
     constant = {*graph.constants, *((graph.context,) if graph.context else ())}

@@ -58,14 +58,18 @@ def compare(simulated: Model, emulated: Model, steps: int, batch: int, seed: int
 
     Raises DeviceError at the first byte of ACTIVATIONS, where all tensors lie, that differs.
     """
-    graph = emulated.artefact.graph
+    artefact, graph = emulated.artefact, emulated.artefact.graph
     if not 1 <= steps <= graph.steps:
         raise ValueError(f"found {steps} steps, expected 1 to {graph.steps}")
-    labels = emulated.labels_of(batch, None)
+    labels = np.arange(batch) % graph.labels
+    context = None
+    if graph.context is not None:
+        shape = (batch, *graph.tensors[graph.context].shape)
+        context = artefact.scales[graph.context][0] * 32 * np.random.default_rng(seed).standard_normal(shape)
     sample = np.stack([standard_normal(seed, index, 0, graph.sample_shape) for index in range(batch)])
     sessions = simulated.session(batch), emulated.session(batch)
     for step in range(steps):
-        outputs = [session.run_step(sample, step, labels, "difference") for session in sessions]
+        outputs = [session.run_step(sample, step, labels, "difference", context) for session in sessions]
         found, expected = (session.buffers[Region.ACTIVATIONS].data for session in sessions)
         if not np.array_equal(found, expected):
             byte = int(np.flatnonzero(found != expected)[0])
@@ -75,5 +79,5 @@ def compare(simulated: Model, emulated: Model, steps: int, batch: int, seed: int
         noise = None
         if emulated.scheduler.needs_noise(step):
             noise = np.stack([standard_normal(seed, index, step + 1, graph.sample_shape) for index in range(batch)])
-        sample = emulated.scheduler.step(outputs[1], step, sample, noise)
+        sample = emulated.scheduler.step(outputs[1][:, : sample.shape[1]], step, sample, noise)
         yield f"step {step}: {found.size:,} bytes of activations equal"

@@ -19,7 +19,7 @@ from ..hls.isa import COUNTER_NAMES
 from .compiler import Program, compile_program
 from .device import Device, DeviceLost
 from .emulator import EmulatorDevice
-from .schedulers import Scheduler, load_scheduler, standard_normal
+from .schedulers import KINDS, Scheduler, index_of, load_scheduler, standard_normal
 from .session import DIFFERENCE, FLOWS, ORIGINAL, Session
 from .traffic import dram_beats
 
@@ -74,18 +74,46 @@ def check_run(count: int, batch: int, flow: str) -> None:
 
 
 def labels_of(artefact: QuantizedModel, count: int, labels: Sequence[int] | None) -> np.ndarray:
-    """int64 [count], taken in turn (default: all that the model knows); ValueError for a label that it does not know."""
-    known = artefact.graph.labels
-    given = np.asarray(range(known) if labels is None else labels, np.int64)
-    wrong = given[(given < 0) | (given >= known)]
-    if wrong.size:
-        raise ValueError(f"found label {wrong[0]}, expected 0 to {known - 1}")
+    """int64 [count], taken in turn (default: all that the model was quantized for, but for the null label of a transformer's
+    guidance); ValueError, listing them, for another one."""
+    known = [label for label in artefact.labels if label != null_label(artefact)] or list(artefact.labels)
+    given = np.asarray(known if labels is None else labels, np.int64)
+    rows_of(artefact, given)
     return np.resize(given, count)
+
+
+def null_label(artefact: QuantizedModel) -> int | None:
+    """What diffusers' transformers take for "no class"; None for other models."""
+    return artefact.config.get("num_embeds_ada_norm") if artefact.config.get("norm_type") == "ada_norm_zero" else None
+
+
+def rows_of(artefact: QuantizedModel, labels: np.ndarray) -> np.ndarray:
+    """Rows int64 of conditional tables; ValueError, listing the known ones, for a label that was not quantized for."""
+    rows = {label: row for row, label in enumerate(artefact.labels)}
+    wrong = [label for label in labels.tolist() if label not in rows]
+    if wrong:
+        known = artefact.labels
+        listed = f"0 to {known[-1]}" if known == tuple(range(len(known))) else ", ".join(map(str, known))
+        raise ValueError(f"found label {wrong[0]}, expected {listed}")
+    return np.array([rows[label] for label in labels.tolist()], np.int64)
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Classifier-free guidance (Ho & Salimans 2022): each sample is two branches with histories of their own.
+
+    The output is that without + ``scale`` * (that with label and context - that without). ``label`` and ``context`` [tokens,
+    channels] are what stands for none.
+    """
+
+    scale: float
+    label: int | None = None
+    context: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples [first, first + B) float64 [B, C, H, W] that advanced together, and what the device counted, if it counts."""
+    """Samples [first, first + B) float64 [B, ...] that advanced together, and what the device counted, if it counts."""
 
     first: int
     samples: np.ndarray
@@ -103,13 +131,24 @@ class Model:
         self.artefact = artefact
         self.device = device
         self.deadline_s = deadline_s
-        quantization = artefact.quantization
-        self.scheduler: Scheduler = load_scheduler(
-            artefact.scheduler, quantization["scheduler"], artefact.graph.steps, quantization.get("eta", 0.0)
-        )
-        if tuple(self.scheduler.timesteps.tolist()) != artefact.timesteps:
-            raise ValueError("the model's timesteps are not those of its scheduler configuration; quantize it again")
         self._session: Session | None = None
+        if artefact.quantization["scheduler"] in KINDS:
+            self.scheduler  # noqa: B018 - what cannot be run is refused here
+
+    @functools.cached_property
+    def scheduler(self) -> Scheduler:
+        """The sampler of the model's schedule; ValueError for one that only diffusers has."""
+        quantization, kind = self.artefact.quantization, self.artefact.quantization["scheduler"]
+        if kind not in KINDS:
+            raise ValueError(
+                f"the model is quantized for the {kind} scheduler, which runs in diffusers: put the model into a pipeline with "
+                f"ditto_zynq.host.diffusers.wrap, or quantize for one of {', '.join(KINDS)}"
+            )
+        steps, eta = self.artefact.graph.steps, quantization.get("eta", 0.0)
+        scheduler = load_scheduler(self.artefact.scheduler, kind, steps, eta)
+        if tuple(scheduler.timesteps.tolist()) != self.artefact.timesteps:
+            raise ValueError("the model's timesteps are not those of its scheduler configuration; quantize it again")
+        return scheduler
 
     def generate(
         self,
@@ -124,13 +163,21 @@ class Model:
         chosen = self.labels_of(count, labels)
         return Images.of(self.batches(count, chosen, seed, batch, flow, progress), chosen)
 
-    def execute(self, sample: np.ndarray, timestep: int, labels: Sequence[int] | None = None) -> np.ndarray:
-        """The model's output for samples float64 [B, C, H, W] at one timestep of its schedule, without history.
+    def execute(
+        self,
+        sample: np.ndarray,
+        timestep: float,
+        labels: Sequence[int] | None = None,
+        context: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """The model's output for samples float64 [B, ...] at one timestep of its schedule, without history.
 
-        Raises ValueError, listing the schedule's timesteps, for any other one.
+        ``context`` [B, tokens, channels] for a model that attends to one. Raises ValueError, listing the schedule's timesteps,
+        for any other one.
         """
-        step = self.scheduler.index_of(timestep)
-        return self.session(len(sample)).run_step(sample, step, self.labels_of(len(sample), labels), ORIGINAL)
+        rows = rows_of(self.artefact, self.labels_of(len(sample), labels))
+        step = index_of(self.artefact.timesteps, timestep)
+        return self.session(len(sample)).run_step(sample, step, rows, ORIGINAL, as_stored(context))
 
     def throughput_test(self, batch: int = 16, flow: str = DIFFERENCE) -> dict[str, Any]:
         """One batch through the whole schedule, by the names that FINN's drivers have for it (finn, ``throughput_test``).
@@ -191,29 +238,32 @@ class Model:
         seed: int,
         flow: str = DIFFERENCE,
         advance: Callable[[], object] = lambda: None,
+        context: np.ndarray | None = None,
+        guidance: Guidance | None = None,
     ) -> Batch:
-        """Denoise the samples with these indices, all in one batch.
+        """Denoise the samples with these indices, all in one batch; ``context`` float64 [B, tokens, channels] for a model that
+        attends to one. With ``guidance`` the model's batch is 2 B.
 
         A board that loses its configuration on the way (it was switched off and on) is configured again, once, and the batch
         starts anew: its images are the same.
         """
-        each_step = _OnceEach(advance)
+        each_step, branches = _OnceEach(advance), _Branches.of(self.artefact, labels, context, guidance)
         try:
             try:
-                return self._denoise(indices, labels, seed, flow, each_step)
+                return self._denoise(indices, branches, seed, flow, each_step)
             except DeviceLost:
                 self.release()
                 self.device.reload()
                 each_step.restart()
-                return self._denoise(indices, labels, seed, flow, each_step)
+                return self._denoise(indices, branches, seed, flow, each_step)
         except BaseException:
             self.release()
             raise
 
     def _denoise(
-        self, indices: np.ndarray, labels: np.ndarray, seed: int, flow: str, advance: Callable[[], object]
+        self, indices: np.ndarray, branches: _Branches, seed: int, flow: str, advance: Callable[[], object]
     ) -> Batch:
-        session = self.session(len(indices))
+        session = self.session(len(branches.rows))
         shape = self.artefact.graph.sample_shape
 
         def noise(draw: int) -> np.ndarray:
@@ -222,11 +272,12 @@ class Model:
         sample = noise(0)
         counted = []
         for step in range(len(self.scheduler)):
-            output = session.run_step(sample, step, labels, flow)
+            output = session.run_step(branches.of_all(sample), step, branches.rows, flow, branches.context)
             if self.device.counting:
                 counted.append(session.counters())
             step_noise = noise(step + 1) if self.scheduler.needs_noise(step) else None
-            sample = self.scheduler.step(output, step, sample, step_noise)
+            guided = branches.guided(output)[:, : shape[0]]  # the rest is a variance that these schedulers do not use
+            sample = self.scheduler.step(guided, step, sample, step_noise)
             advance()
         return Batch(int(indices[0]), sample, Record.of(session.program, counted) if counted else None)
 
@@ -279,6 +330,41 @@ def to_images(samples: np.ndarray) -> np.ndarray:
     """float64 [N, C, H, W] in [-1, 1] -> uint8 [N, H, W] (one channel) or [N, H, W, C], rounded as diffusers does."""
     images = np.rint(np.clip(samples / 2 + 0.5, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
     return images[..., 0] if images.shape[-1] == 1 else images
+
+
+@dataclass(frozen=True)
+class _Branches:
+    """What the model computes for each sample: itself, or itself and its unguided branch."""
+
+    rows: np.ndarray
+    context: np.ndarray | None
+    scale: float | None
+
+    @staticmethod
+    def of(
+        artefact: QuantizedModel, labels: np.ndarray, context: np.ndarray | None, guidance: Guidance | None
+    ) -> _Branches:
+        if guidance is None:
+            return _Branches(rows_of(artefact, labels), as_stored(context), None)
+        unguided = labels if guidance.label is None else np.full_like(labels, guidance.label)
+        if context is not None:
+            none = np.zeros_like(context[0]) if guidance.context is None else guidance.context
+            context = np.concatenate([context, np.broadcast_to(none, context.shape)])
+        return _Branches(rows_of(artefact, np.concatenate([labels, unguided])), as_stored(context), guidance.scale)
+
+    def of_all(self, sample: np.ndarray) -> np.ndarray:
+        return sample if self.scale is None else np.concatenate([sample, sample])
+
+    def guided(self, output: np.ndarray) -> np.ndarray:
+        if self.scale is None:
+            return output
+        guided, unguided = np.split(output, 2)
+        return unguided + self.scale * (guided - unguided)
+
+
+def as_stored(context: np.ndarray | None) -> np.ndarray | None:
+    """Tokens [B, tokens, channels] as [B, tokens, 1, channels]."""
+    return None if context is None else np.asarray(context, np.float64)[:, :, None]
 
 
 class _OnceEach:

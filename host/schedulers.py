@@ -7,7 +7,7 @@ such as ``1 - alpha_t / alpha_prev`` keeps only a few of float32's digits and wo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,11 +44,7 @@ class Scheduler:
 
     def index_of(self, timestep: int) -> int:
         """Position of a timestep in the schedule; ValueError, listing the known ones, where it is not in it."""
-        found = np.flatnonzero(self.timesteps == timestep)
-        if not found.size:
-            known = ", ".join(map(str, self.timesteps.tolist()))
-            raise ValueError(f"found timestep {timestep}, expected one of the schedule: {known}")
-        return int(found[0])
+        return index_of(self.timesteps.tolist(), timestep)
 
     def needs_noise(self, index: int) -> bool:
         """Whether step ``index`` adds noise."""
@@ -110,6 +106,19 @@ class Scheduler:
         direction = float(np.sqrt(ONE - alpha_previous - deviation * deviation)) * epsilon
         result = float(np.sqrt(alpha_previous)) * original + direction
         return result + float(deviation) * noise if self.eta > 0 else result
+
+
+def index_of(timesteps: Sequence[float], timestep: float, expected: int = 0) -> int:
+    """Position of a timestep in a schedule, ``expected`` if it is the one there, else the first.
+
+    Some schedules have a timestep twice. ValueError, listing the known ones, where it is not in it.
+    """
+    if expected < len(timesteps) and timesteps[expected] == timestep:
+        return expected
+    if timestep not in timesteps:
+        known = ", ".join(map(str, timesteps))
+        raise ValueError(f"found timestep {timestep}, expected one of the schedule: {known}")
+    return timesteps.index(timestep)
 
 
 def load_scheduler(config: Mapping[str, Any], kind: str, steps: int, eta: float = 0.0) -> Scheduler:

@@ -42,19 +42,21 @@ _REFERENCES = {
 }
 
 
-def reference_of(flow: str, step: int) -> Reference:
-    """What all linear operators are asked to refer to. Defo tries each reference for a step, then decides itself."""
-    if flow == DIFFERENCE and step == 0:
+def reference_of(flow: str, position: int) -> Reference:
+    """What all linear operators are asked to refer to, ``position`` steps after a run began. Defo tries each reference for a
+    step, then decides itself."""
+    if flow == DIFFERENCE and position == 0:
         return Reference.ZERO
     asked = _REFERENCES[flow]
     tried = CANDIDATES.get(asked, ())
-    return tried[step] if step < len(tried) else asked
+    return tried[position] if position < len(tried) else asked
 
 
 @dataclass(frozen=True)
 class _LastStep:
     """What the kept operands and the constant tensors in a session's memory are of."""
 
+    first: int  # step of the run
     step: int
     flow: str
     context: np.ndarray | None
@@ -64,6 +66,7 @@ class _LastStep:
 class _Request:
     """All that a parameter block depends on."""
 
+    first: int
     step: int
     flow: str
     labels: bytes
@@ -128,29 +131,36 @@ class Session:
             self.device.write_register(register + 4, buffer.address >> 32)
 
     def run_step(
-        self, sample: np.ndarray, step: int, labels: np.ndarray, flow: str, context: np.ndarray | None = None
+        self,
+        sample: np.ndarray,
+        step: int,
+        labels: np.ndarray,
+        flow: str,
+        context: np.ndarray | None = None,
+        begins: bool = False,
     ) -> np.ndarray:
-        """One model evaluation: sample float64 [B, C, H, W] -> output float64 [B, C, H, W].
+        """One model evaluation: sample float64 [B, *sample_shape] -> output float64 [B, *shape of the output].
 
-        ``context`` float64 [B, H, W, C], for a model that has one. What a flow refers to must have run: ValueError for a step
-        with history whose previous step was not the last one of this session, with the same context. DeviceTimeout where the
-        accelerator does not finish, DeviceLost where it is not what it was, DeviceError where it refuses its program.
+        ``labels`` int [B], rows of conditional tables; ``context`` float64 [B, H, W, C], for a model that has one; ``begins``
+        whether a run begins with this step, as it always does with step 0. Else what a flow refers to must have run: ValueError
+        for a step with history whose previous step was not the last one of this session, with the same context. DeviceTimeout
+        where the accelerator does not finish, DeviceLost where it is not what it was, DeviceError where it refuses its program.
         """
         graph = self.program.graph
-        continues = self._check_history(step, flow, context)
+        first, continues = self._check_history(step, flow, context, begins)
         self._check_device()
         group = graph.group_of_step[step]
         self._put(graph.input, graph.encode(sample, self.artefact.scales[graph.input][group]))
         if graph.context is not None and not continues:
             self._put(graph.context, self._context_codes(context))
-        block = self._block_for(_Request(step, flow, np.asarray(labels).tobytes(), continues), labels)
+        block = self._block_for(_Request(first, step, flow, np.asarray(labels).tobytes(), continues), labels)
         self._point(Region.PARAMETERS, block.buffer)
         self.device.write_register(CONTROL, START)
         if step + 1 < graph.steps:
             other = self._blocks[block is self._blocks[0]]
-            self._fill(other, _Request(step + 1, flow, np.asarray(labels).tobytes(), True), labels)
+            self._fill(other, _Request(first, step + 1, flow, np.asarray(labels).tobytes(), True), labels)
         self._wait(step)
-        self._last = _LastStep(step, flow, None if context is None else context.copy())
+        self._last = _LastStep(first, step, flow, None if context is None else context.copy())
         output = self._get(graph.output)
         return graph.decode(output, self.artefact.scales[graph.output][group])
 
@@ -174,23 +184,23 @@ class Session:
     def _fill(self, block: _Block, request: _Request, labels: np.ndarray) -> None:
         graph = self.program.graph
         keeps = request.flow not in KEEPS_NOTHING and request.step + 1 < graph.steps
-        reference = reference_of(request.flow, request.step)
+        reference = reference_of(request.flow, request.step - request.first)
         block.fill(request, self.program.parameters.block(request.step, labels, reference, keeps, request.continues))
 
     # ------------------------------------------------------------------------------------------------- checks
 
-    def _check_history(self, step: int, flow: str, context: np.ndarray | None) -> bool:
-        """Whether this step continues the run of the last one."""
+    def _check_history(self, step: int, flow: str, context: np.ndarray | None, begins: bool) -> tuple[int, bool]:
+        """First step of the run, and whether this one continues that of the last one."""
         last, self._last = self._last, None  # a step that fails leaves no history
-        continues = last is not None and last.step + 1 == step and _equal(last.context, context)
-        needed = step > 0 and flow not in KEEPS_NOTHING
+        continues = not begins and last is not None and last.step + 1 == step and _equal(last.context, context)
+        needed = step > 0 and flow not in KEEPS_NOTHING and not begins
         if needed and not (continues and last is not None and last.flow == flow):
             found = "no step has run" if last is None else f"the last one was step {last.step} of flow {last.flow}"
             raise ValueError(
                 f"step {step} of flow {flow} refers to step {step - 1}, but {found} (with the same context); run all "
                 f"steps from 0 in order, or use flow {ORIGINAL}"
             )
-        return continues
+        return (last.first if continues and last is not None else step), continues
 
     def _check_device(self) -> None:
         """DeviceLost where the accelerator's registers are not those that this session wrote."""

@@ -59,7 +59,8 @@ RANKING_STEPS, RANKING_SAMPLES = 8, 8
 class Options:
     """``norm``: exponent of the error that clipping thresholds minimise, 0 for the full range (absmax).
 
-    ``fine``: how many tensors, of those that disturb the model's output most, get codes in two parts.
+    ``fine``: how many tensors, of those that disturb the model's output most, get codes in two parts. ``guidance``: the
+    scale of classifier-free guidance in trajectories (default: that of diffusers' pipelines for prompts, none for classes).
     """
 
     trajectories: int = 16
@@ -67,6 +68,7 @@ class Options:
     correct_biases: bool = True
     fine: int = 4
     seed: int = 0
+    guidance: float | None = None
 
 
 class QuantizedNetwork(nn.Module):

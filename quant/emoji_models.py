@@ -152,12 +152,15 @@ def build_dit() -> DiTTransformer2DModel:
 
 
 def build_latte() -> LatteTransformer3DModel:
-    """Of 8 frames of 16x16x4 latents in patches of 2x2, with attention to captions; 3.4 M parameters."""
+    """Of 8 frames of 16x16x4 latents in patches of 2x2, with attention to captions; 3.4 M parameters.
+
+    Half of its output is a variance, which LattePipeline drops and nothing trains.
+    """
     return LatteTransformer3DModel(
         num_attention_heads=6,
         attention_head_dim=32,
         in_channels=4,
-        out_channels=4,
+        out_channels=8,
         num_layers=3,
         sample_size=16,
         patch_size=2,
@@ -294,10 +297,12 @@ def train_video(recipe: Recipe, data: Path, vae: Path, out: Path) -> None:
     def loss(picked: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         dropped = torch.rand(len(picked), generator=generator) < CAPTION_DROPOUT
         ids = torch.where(dropped[:, None], empty, tokens[picked])
-        mask = ids != pad
-        context = text_model(ids, attention_mask=mask)[0] * mask[:, :, None]  # as LattePipeline does
+        ids = ids[:, : int((ids != pad).sum(dim=1).max())]  # LattePipeline leaves the padding of a single caption out,
+        mask = ids != pad  # that of several is zeros, and that of the unguided branch is what the text model says
+        context = text_model(ids, attention_mask=mask)[0] * (mask | dropped[:, None])[:, :, None]
         noisy, noise, timesteps = _noisy(latents[picked], scheduler, generator)
-        return F.mse_loss(latte(noisy, timesteps, encoder_hidden_states=context).sample, noise)
+        predicted = latte(noisy, timesteps, encoder_hidden_states=context).sample
+        return F.mse_loss(predicted[:, : noise.shape[1]], noise)
 
     trained = nn.ModuleDict({"transformer": latte, "text": text_model})
     trainer = Trainer(recipe, out, trained, loss, len(latents))

@@ -147,8 +147,8 @@ def main() -> None:
     """Train the models that the repository ships."""
 
 
-def _training(command: Callable[..., Path]) -> Callable[..., None]:
-    """Expected errors in one line; a command returns where it goes on from when it is interrupted."""
+def _training(command: Callable[..., None]) -> Callable[..., None]:
+    """Expected errors in one line."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, threads: int, **kwargs: Any) -> None:

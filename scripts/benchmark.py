@@ -25,7 +25,7 @@ from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.runtime import BUNDLED_MODEL, Model
 from ditto_zynq.host.session import DIFFERENCE, ORIGINAL
 from ditto_zynq.quant.calibrate import Options
-from ditto_zynq.quant.quantize import Schedule, quantize, quantize_unet
+from ditto_zynq.quant.quantize import Schedule, quantize, quantize_denoiser
 
 FLOAT = Path("quant/models/fashion-mnist")
 
@@ -175,7 +175,7 @@ def main(runs: int, quick: bool, path: Path | None) -> None:
     if not quick:
         large = cifar10_unet()
         scheduler = {"num_train_timesteps": 1000, "beta_schedule": "linear"}
-        artefact = quantize_unet(large, scheduler, Schedule("ddim", 2, 0.0, 1), Options(2, 0.0, False, 0))
+        artefact = quantize_denoiser(large, scheduler, Schedule("ddim", 2, 0.0, 1), Options(2, 0.0, False, 0))
         results["cifar10_ddpm"] = compare("CIFAR-10 DDPM (35.7 M parameters)", large, artefact, 8, runs)
         results["quantization_s"] = quantization_seconds()
         print(f"quantization, step-wise, 50 steps, 16 trajectories: {results['quantization_s']:.0f} s")

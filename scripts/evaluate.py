@@ -19,7 +19,8 @@ from ditto_zynq.host.session import ORIGINAL
 from ditto_zynq.quant.calibrate import Options
 from ditto_zynq.quant.fashion_mnist import CLASSES, load_split
 from ditto_zynq.quant.quality import Judge, psnr
-from ditto_zynq.quant.quantize import Schedule, load_pipeline, quantize
+from ditto_zynq.quant.pipelines import load_source
+from ditto_zynq.quant.quantize import Schedule, quantize
 from tqdm import tqdm
 
 FLOAT = Path("quant/models/fashion-mnist")
@@ -105,7 +106,8 @@ def main(
     )
     labels = np.arange(samples) % len(CLASSES)
     judge = Judge(load_split("t10k").images)
-    unet, config = load_pipeline(model)
+    source = load_source(model)
+    unet, config = source.denoiser, source.scheduler
     scheduler = load_scheduler(config, kind, steps)
     floats = in_batches(
         out / "float",

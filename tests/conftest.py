@@ -57,9 +57,9 @@ def cifar10_unet():
 def tiny_model(tiny_unet) -> QuantizedModel:
     """``tiny_unet`` quantized for 6 DDIM steps in 3 groups."""
     from ditto_zynq.quant.calibrate import Options
-    from ditto_zynq.quant.quantize import Schedule, quantize_unet
+    from ditto_zynq.quant.quantize import Schedule, quantize_denoiser
 
-    return quantize_unet(tiny_unet, SCHEDULER_CONFIG, Schedule("ddim", 6, 0.0, 3), Options(trajectories=3))
+    return quantize_denoiser(tiny_unet, SCHEDULER_CONFIG, Schedule("ddim", 6, 0.0, 3), Options(trajectories=3))
 
 
 @pytest.fixture

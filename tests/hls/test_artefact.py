@@ -10,17 +10,16 @@ import shutil
 import numpy as np
 import pytest
 from ditto_zynq.hls.artefact import (
-    CONFIG,
-    FILES,
-    GRAPH,
     MANIFEST,
-    TABLES,
     VERSION,
-    WEIGHTS,
     ArtefactError,
+    Files,
     load,
     save,
 )
+
+UNET = Files("unet")
+CONFIG, GRAPH, TABLES, WEIGHTS, FILES = UNET.config, UNET.graph, UNET.tables, UNET.weights, UNET.all
 
 
 def rehash(folder) -> None:

@@ -29,10 +29,10 @@ CONFIG = default_config("zcu104")
 def cifar10_graph(cifar10_unet):
     """Traced by the quantizer from diffusers' model (its weights do not matter)."""
     from ditto_zynq.quant.calibrate import Options
-    from ditto_zynq.quant.quantize import Schedule, quantize_unet
+    from ditto_zynq.quant.quantize import Schedule, quantize_denoiser
 
     options = Options(1, 0.0, False, 0)
-    return quantize_unet(cifar10_unet, SCHEDULER_CONFIG, Schedule("ddim", 2, 0.0, 1), options).graph
+    return quantize_denoiser(cifar10_unet, SCHEDULER_CONFIG, Schedule("ddim", 2, 0.0, 1), options).graph
 
 
 def signature(graph) -> Counter:

@@ -14,7 +14,7 @@ from ditto_zynq.quant import calibrate as calibration
 from ditto_zynq.quant.calibrate import QUANTIZED, Options, calibrate
 from ditto_zynq.quant.fine_parts import add_fine_ends, can_be_fine
 from ditto_zynq.quant.lower import lower
-from ditto_zynq.quant.quantize import Schedule, check_schedule, quantize, quantize_unet
+from ditto_zynq.quant.quantize import Schedule, check_schedule, quantize, quantize_denoiser
 from ditto_zynq.quant.quantizers import SEARCH, Calibration, activation_quantizer, scales, stepwise_scaling
 from ditto_zynq.quant.trace import trace
 
@@ -209,14 +209,14 @@ def test_fixed_formats_and_shared_scales(calibrated):
 
 @pytest.mark.parametrize("kind", ["ddpm", "ddim"])
 def test_schedulers_and_group_counts(tiny_unet, kind):
-    model = quantize_unet(tiny_unet, SCHEDULER_CONFIG, Schedule(kind, 4, 0.0, 4), Options(2, 0.0, False, 0))
+    model = quantize_denoiser(tiny_unet, SCHEDULER_CONFIG, Schedule(kind, 4, 0.0, 4), Options(2, 0.0, False, 0))
     assert model.graph.steps == 4 and model.graph.groups == 4
     assert model.quantization["scheduler"] == kind and len(model.timesteps) == 4
 
 
 def test_eta_reaches_the_calibration(tiny_unet):
     still, noisy = (
-        quantize_unet(tiny_unet, SCHEDULER_CONFIG, Schedule("ddim", 3, eta, 1), Options(2, 0.0, False, 0))
+        quantize_denoiser(tiny_unet, SCHEDULER_CONFIG, Schedule("ddim", 3, eta, 1), Options(2, 0.0, False, 0))
         for eta in (0.0, 1.0)
     )
     assert any(not np.array_equal(still.scales[name], noisy.scales[name]) for name in still.scales)

@@ -1,0 +1,202 @@
+"""The drop-in: a quantized denoiser in a stock diffusers pipeline. Needs torch and diffusers.
+
+    pipe = StableDiffusionPipeline.from_pretrained(folder)
+    pipe.unet = wrap("quantized/")            # pipe.transformer for DiTPipeline and LattePipeline
+
+The pipeline's own code, callbacks, generators and output types stay as they are; VAE and text encoder run on the host.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+from diffusers import ConfigMixin, DiffusionPipeline, ModelMixin
+from diffusers.models.modeling_outputs import Transformer2DModelOutput
+from diffusers.models.unets.unet_2d import UNet2DOutput
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
+
+from ..hls.artefact import INDEX, ArtefactError, QuantizedModel
+from ..hls.artefact import load as load_artefact
+from ..hls.config import default_config
+from ..hls.graph import with_context_tokens
+from .device import Device
+from .emulator import EmulatorDevice
+from .runtime import Model, as_stored, rows_of
+from .schedulers import index_of
+from .session import DIFFERENCE
+
+OUTPUTS = {"UNet2DModel": UNet2DOutput, "UNet2DConditionModel": UNet2DConditionOutput}
+HARMLESS = {"enable_temporal_attentions": True, "timestep_cond": None, "return_dict": None}
+
+
+def wrap(
+    model: QuantizedModel | Path | str, device: Device | None = None, flow: str = DIFFERENCE, deadline_s: float = 600.0
+) -> QuantizedDenoiser:
+    """What takes the place of a pipeline's ``unet`` or ``transformer``. ``device``: default the emulator of a zcu104.
+
+    Set the pipeline's scheduler to the schedule that the model is quantized for; for any other timestep it says so.
+    """
+    artefact = model if isinstance(model, QuantizedModel) else load_artefact(model)
+    chosen = EmulatorDevice(default_config("zcu104"), counting=False) if device is None else device
+    return QuantizedDenoiser(artefact, chosen, flow, deadline_s)
+
+
+def load_pipeline(folder: Path | str, device: Device | None = None, flow: str = DIFFERENCE) -> DiffusionPipeline:
+    """The whole pipeline of a quantized folder: its class, VAE, text encoder and scheduler, with the quantized denoiser.
+
+    Raises ArtefactError where a part is missing.
+    """
+    folder = Path(folder)
+    artefact = load_artefact(folder)
+    if not (folder / INDEX).is_file():
+        raise ArtefactError(f"{folder} has no {INDEX}: its other parts were not there when it was quantized; quantize it again")
+    config = DiffusionPipeline.load_config(folder)
+    missing = [
+        name
+        for name, value in config.items()
+        if isinstance(value, (list, tuple)) and value[0] is not None and not (folder / name).is_dir()
+    ]
+    if missing:
+        raise ArtefactError(f"{folder} has no {' and no '.join(missing)}; copy or quantize the whole pipeline again")
+    scheduler = getattr(diffusers, str(artefact.scheduler["_class_name"])).from_config(dict(artefact.scheduler))
+    denoiser = wrap(artefact, device, flow)
+    return DiffusionPipeline.from_pretrained(
+        folder, dtype=torch.float32, **{artefact.component: denoiser, "scheduler": scheduler}
+    )
+
+
+class QuantizedDenoiser(ModelMixin, ConfigMixin):
+    """A quantized model with the interface of the diffusers model it was made from.
+
+    A call goes on with the run of the last one if its timestep is the schedule's next one, and its batch, labels and context are
+    the same; else it begins a run, whose first step refers to nothing. Each sample of a batch has a history of its own, and so
+    has each branch of classifier-free guidance.
+    """
+
+    config_name = "config.json"
+
+    def __init__(self, artefact: QuantizedModel, device: Device, flow: str, deadline_s: float):
+        super().__init__()
+        self.artefact, self.flow, self.deadline_s = artefact, flow, deadline_s
+        self.model = Model(artefact, device, deadline_s)
+        self.register_to_config(**{key: value for key, value in artefact.config.items() if not key.startswith("_")})
+        self._last: _Call | None = None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float32
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def forward(
+        self,
+        sample: torch.Tensor | None = None,
+        timestep: torch.Tensor | float | None = None,
+        encoder_hidden_states: torch.Tensor | None = None,
+        class_labels: torch.Tensor | None = None,
+        return_dict: bool = True,
+        hidden_states: torch.Tensor | None = None,
+        **others: Any,
+    ) -> Any:
+        """As the model's own ``forward``. ValueError for what it was not quantized for: another latent size, timestep or label,
+        NaN, and arguments that change what it computes."""
+        given = hidden_states if sample is None else sample
+        _refuse_others(others)
+        if given is None or timestep is None:
+            raise ValueError("found no sample or no timestep, expected both")
+        call = self._call(given, timestep, encoder_hidden_states, class_labels)
+        begins = self._last is None or not call.continues(self._last)
+        self._last = None  # a call that fails leaves no history
+        session = self._model_for(call.context).session(len(call.rows))
+        found = session.run_step(
+            given.detach().double().numpy(), call.step, call.rows, self.flow, as_stored(call.context), begins
+        )
+        self._last = call
+        output = torch.from_numpy(found).to(given.dtype)
+        return OUTPUTS.get(str(self.artefact.config.get("_class_name")), Transformer2DModelOutput)(sample=output) if return_dict else (output,)
+
+    def _call(
+        self, sample: torch.Tensor, timestep: torch.Tensor | float, context: torch.Tensor | None, labels: torch.Tensor | None
+    ) -> _Call:
+        graph = self.artefact.graph
+        if tuple(sample.shape[1:]) != graph.sample_shape:
+            raise ValueError(
+                f"found a sample of {_by(sample.shape[1:])}, but the model is quantized for {_by(graph.sample_shape)}; ask the "
+                "pipeline for that size, or quantize a model with another sample_size"
+            )
+        if not bool(torch.isfinite(sample).all()):
+            raise ValueError("found NaN or infinity in the sample, expected finite numbers")
+        step = self._step(timestep)
+        return _Call(step, self._rows(labels, len(sample)), self._context(context, len(sample)))
+
+    def _step(self, timestep: torch.Tensor | float) -> int:
+        times = torch.as_tensor(timestep).reshape(-1).unique()
+        if len(times) != 1:
+            raise ValueError(f"found timesteps {times.tolist()} in one batch, expected one")
+        following = 0 if self._last is None else self._last.step + 1
+        return index_of(list(self.artefact.timesteps), times.item(), following)
+
+    def _rows(self, labels: torch.Tensor | None, batch: int) -> np.ndarray:
+        if labels is None:
+            if self.artefact.graph.labels > 1:
+                raise ValueError(f"found no class_labels, expected one per sample, some of {self.artefact.labels}")
+            return np.zeros(batch, np.int64)
+        if len(labels) != batch:
+            raise ValueError(f"found {len(labels)} class_labels for {batch} samples, expected as many")
+        return rows_of(self.artefact, labels.numpy())
+
+    def _context(self, context: torch.Tensor | None, batch: int) -> np.ndarray | None:
+        graph = self.artefact.graph
+        if graph.context is None:
+            if context is not None:
+                raise ValueError("found encoder_hidden_states, but the model attends to none")
+            return None
+        channels = graph.tensors[graph.context].shape[2]
+        if context is None or context.ndim != 3 or context.shape[0] != batch or context.shape[2] != channels:
+            found = None if context is None else tuple(context.shape)
+            raise ValueError(f"found encoder_hidden_states of shape {found}, expected ({batch}, tokens, {channels})")
+        if not bool(torch.isfinite(context).all()):
+            raise ValueError("found NaN or infinity in encoder_hidden_states, expected finite numbers")
+        return context.detach().double().numpy()
+
+    def _model_for(self, context: np.ndarray | None) -> Model:
+        """The model, for as many tokens as there are: some pipelines leave padding out."""
+        graph = self.model.artefact.graph
+        if context is not None and graph.tensors[graph.context or ""].shape[0] != context.shape[1]:
+            self.model.release()
+            other = dataclasses.replace(self.artefact, graph=with_context_tokens(self.artefact.graph, context.shape[1]))
+            self.model = Model(other, self.model.device, self.deadline_s)
+        return self.model
+
+    def save_pretrained(self, save_directory: Path | str, **_: Any) -> None:
+        raise ValueError(f"a quantized pipeline is saved by copying the folder it was quantized to, not to {save_directory}")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Call:
+    step: int
+    rows: np.ndarray
+    context: np.ndarray | None
+
+    def continues(self, last: _Call) -> bool:
+        same_context = (self.context is None) == (last.context is None) and (
+            self.context is None or last.context is None or np.array_equal(self.context, last.context)
+        )
+        return self.step == last.step + 1 and np.array_equal(self.rows, last.rows) and same_context
+
+
+def _refuse_others(others: dict[str, Any]) -> None:
+    for name, value in others.items():
+        if value is not None and not (name in HARMLESS and value == HARMLESS[name]):
+            raise ValueError(f"found {name}, which a quantized model does not support; leave it out")
+
+
+def _by(shape: tuple[int, ...] | torch.Size) -> str:
+    return "x".join(map(str, shape))

@@ -73,6 +73,7 @@ def table_constants() -> dict[str, int]:
     constants = {name: value for name, value in vars(tables).items() if name.endswith("_BITS")}
     norm = {"NORM_MEAN_BITS": reference.MEAN_BITS, "NORM_RECIPROCAL_BITS": reference.RECIPROCAL_BITS}
     norm |= {"NORM_SLOPE_BITS": reference.SLOPE_BITS, "NORM_LARGEST_SLOPE_BITS": reference.LARGEST_SLOPE.bit_length()}
+    norm |= {"NARROW_NORM": reference.NARROW_NORM}
     return constants | norm | {"SOFTMAX_BITS": reference.SOFTMAX_BITS}
 
 

@@ -147,6 +147,8 @@ MEAN_BITS = 12
 RECIPROCAL_BITS = 42
 SLOPE_BITS = 20
 LARGEST_SLOPE = (1 << 35) - 1
+NARROW_NORM = 1 << 16  # values in a group, up to which sums of products fit 63 bits
+LARGEST_NORM = (1 << 17) - 1
 
 
 def group_norm(
@@ -157,7 +159,8 @@ def group_norm(
     With N values in a group, sum S and sum of squares Q: ``V = N * Q - S**2 + epsilon`` (``epsilon`` is N**2 times that
     of the float layer in input steps squared) and the slope ``a = N * gain / sqrt(V)`` per channel in output per input
     steps; the result is ``a * (x - S / N) + offset``, rounded once. ``gain`` int32 [B, C] or [C], below 2**21, counts
-    output steps per standard deviation in ``2**-gain_bits``; ``offset`` int64 counts output steps in ``2**-20``.
+    output steps per standard deviation in ``2**-gain_bits``; ``offset`` int64 counts output steps in ``2**-20``. N is at most
+    2**17 - 1.
 
     The slope has 20 fraction bits and saturates at 2**15, where an input step is worth the whole output range. Within one
     step of the float result while ``a`` is at most 2**11; beyond, the rounding of the mean (2**-13 steps) shows.
@@ -168,7 +171,7 @@ def group_norm(
     members = x.reshape(batch, height * width, groups, channels // groups)
     total = members.sum(axis=(1, 3))
     squares = (members * members).sum(axis=(1, 3))
-    root, half_exponent = reciprocal_square_root(count * squares - total * total + epsilon)
+    root, half_exponent = norm_root(count, total, squares, epsilon)
     reciprocal = (1 << RECIPROCAL_BITS) // count
     mean = round_shift(total * reciprocal, RECIPROCAL_BITS - MEAN_BITS)
 
@@ -179,6 +182,19 @@ def group_norm(
     intercept = offset.astype(np.int64) - round_shift(mean[:, group_of_channel] * slope, MEAN_BITS)
     y = round_shift(x * slope[:, None, None] + intercept[:, None, None], SLOPE_BITS)
     return saturate(y, VALUE_RANGE)
+
+
+def norm_root(count: int, total: np.ndarray, squares: np.ndarray, epsilon: int) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`reciprocal_square_root` of ``V = count * squares - total**2 + epsilon``.
+
+    From more than 2**16 values on V may have 64 bits; then it is that of V / 4, cut, whose half exponent is one less.
+    """
+    spread = squares.astype(np.uint64) * np.uint64(count) - (total * total).astype(np.uint64)  # below 2**64, never negative
+    if count <= NARROW_NORM:
+        return reciprocal_square_root(spread.astype(np.int64) + epsilon)
+    quarter = (spread >> np.uint64(2)).astype(np.int64) + ((epsilon + 3) >> 2)
+    root, half_exponent = reciprocal_square_root(quarter)
+    return root, half_exponent + 1
 
 
 def layer_norm(x: np.ndarray, gain: np.ndarray, offset: np.ndarray, gain_bits: int, epsilon: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from numba import njit
 
 from ..hls import tables as lut
 from ..hls.arithmetic import FINE_BITS
-from ..hls.reference import LARGEST_SLOPE, MEAN_BITS, RECIPROCAL_BITS, SLOPE_BITS, SOFTMAX_BITS
+from ..hls.reference import LARGEST_SLOPE, MEAN_BITS, NARROW_NORM, RECIPROCAL_BITS, SLOPE_BITS, SOFTMAX_BITS
 
 _EXP_STEP, _EXP_FRACTION = lut.EXP_STEP_BITS, lut.EXP_FRACTION_BITS
 _RSQRT_STEP, _RSQRT_MANTISSA, _RSQRT_ENTRY = lut.RSQRT_STEP_BITS, lut.RSQRT_MANTISSA_BITS, lut.RSQRT_ENTRY_BITS
@@ -139,7 +139,13 @@ def norm_coefficients(x, channels, groups, gain, offset, gain_bits, epsilon, roo
             first = g * per_group
             total = sums[first : first + per_group].sum()
             square = squares[first : first + per_group].sum()
-            root, half_exponent = _reciprocal_square_root(count * square - total * total + epsilon, root_table)
+            spread = np.uint64(square) * np.uint64(count) - np.uint64(np.abs(total)) * np.uint64(np.abs(total))
+            if count <= NARROW_NORM:
+                root, half_exponent = _reciprocal_square_root(np.int64(spread) + epsilon, root_table)
+            else:
+                quarter = np.int64(spread >> np.uint64(2)) + ((epsilon + 3) >> 2)
+                root, half_exponent = _reciprocal_square_root(quarter, root_table)
+                half_exponent += 1
             mean = _round_shift(total * reciprocal, RECIPROCAL_BITS - MEAN_BITS)
             shift = _RSQRT_ENTRY + half_exponent + gain_bits - SLOPE_BITS
             for c in range(first, first + per_group):

@@ -29,14 +29,13 @@ from ..hls.graph import (
     check_graph,
     constant_tensors,
 )
-from ..hls.reference import SLOPE_BITS, SOFTMAX_BITS
+from ..hls.reference import LARGEST_NORM, SLOPE_BITS, SOFTMAX_BITS
 from ..hls.tables import EXP_FRACTION_BITS, SILU_FRACTION_BITS
 from .calibrate import MOVES, QuantizedNetwork
 from .traced import UnsupportedOperator
 
 HEADROOM = 1.125  # of int16 ranges over the largest magnitude seen in calibration
 GAIN_BITS = 21  # of a GroupNorm's gain: with 2**16 elements and a 23-bit root the product fits int64
-MAX_NORM_ELEMENTS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -207,9 +206,9 @@ class _Lowering:
     def _norm(self, node: GroupNorm | LayerNorm) -> None:
         height, width, channels = self.graph.tensors[node.name].shape
         count = height * width * channels // node.groups if isinstance(node, GroupNorm) else channels
-        if count > MAX_NORM_ELEMENTS:
+        if count > LARGEST_NORM:
             raise UnsupportedOperator(
-                f"{node.name}: found {count} elements in a norm group, expected at most {MAX_NORM_ELEMENTS}"
+                f"{node.name}: found {count} elements in a norm group, expected at most {LARGEST_NORM}"
             )
         epsilon = float(self.model.parameters_[f"{node.name}.epsilon"])
         input_scale, output_scale = self.scales[node.inputs[0]], self.scales[node.name]

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ALLOWED = {"hls": set(), "host": {"hls"}, "quant": {"hls"}}
-HEAVY = ("torch", "diffusers", "brevitas", "scipy", "pynq", "hls4ml", "numba", "matplotlib")
+HEAVY = ("torch", "diffusers", "transformers", "brevitas", "scipy", "pynq", "hls4ml", "numba", "matplotlib")
 MODULES = [path for folder in ALLOWED for path in sorted((ROOT / folder).glob("**/*.py"))]
 
 
@@ -53,7 +53,8 @@ def test_the_runtime_imports_without_heavy_packages():
         ".hls4ml_backend",
         ".plots",
         "board",
-    )  # numba's, hls4ml's, matplotlib's, pynq's
+        ".diffusers",
+    )  # numba's, hls4ml's, matplotlib's, pynq's, diffusers'
     wanted = [name for name in names if not name.endswith(accelerators)]
     run_without(HEAVY, "\n".join(f"import {name}" for name in wanted))
 

@@ -37,6 +37,14 @@ struct Arithmetic {
         return wide(wide(typename C::template sint<A>(x)) * wide(typename C::template sint<B>(y)));
     }
 
+    // The same of two numbers that are not negative; the product may have 64 bits.
+    template <int A, int B>
+    static typename C::template uint<64> multiply_unsigned(wide x, wide y) {
+#pragma HLS INLINE
+        typedef typename C::template uint<64> result;
+        return result(result(typename C::template uint<A>(x)) * result(typename C::template uint<B>(y)));
+    }
+
     // x * multiplier / 2**shift, x within A bits, not yet saturated.
     template <int A>
     static wide scale(wide x, accumulator multiplier, int shift) {

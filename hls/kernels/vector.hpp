@@ -540,8 +540,14 @@ struct Vector {
             }
             wide root;
             int half_exponent;
-            const wide spread = A::template multiply<18, 48>(count, square) - A::template multiply<33, 33>(total, total);
-            reciprocal_square_root(wide(spread + norm.epsilon), root, half_exponent);
+            typedef typename C::template uint<64> unsigned_wide;
+            const wide magnitude = total < 0 ? wide(-total) : total;
+            const unsigned_wide spread = A::template multiply_unsigned<17, 47>(count, square) -
+                                         A::template multiply_unsigned<32, 32>(magnitude, magnitude);
+            const bool narrow = count <= tables::NARROW_NORM;  // else the sum may have 64 bits, and a quarter of it is taken
+            const wide quarter = wide(spread >> 2) + ((norm.epsilon + 3) >> 2);
+            reciprocal_square_root(narrow ? wide(wide(spread) + norm.epsilon) : quarter, root, half_exponent);
+            if (!narrow) ++half_exponent;
             const wide mean = A::round_shift(A::template multiply<33, 44>(total, reciprocal),
                                              tables::NORM_RECIPROCAL_BITS - tables::NORM_MEAN_BITS);
             const wide counted_root = A::template multiply<18, 25>(count, root);

@@ -170,6 +170,17 @@ def test_convolutions_of_every_shape(device, flow, seed, batch, outputs, extreme
     assert counted.tolist() == emulated.counters().tolist()
 
 
+def test_a_norm_of_more_than_65536_values(csim_cache):
+    """Sums of 64 bits, in native types and in the hardware's own widths."""
+    for types in ("native", "bits"):
+        build = GraphBuilder(2, groups=1, steps=1)
+        first = build.convolution(build.input((65, 64, 3)), 16)
+        graph = build.graph(build.group_norm(first, 1))
+        device = CSimDevice(CONFIGS["zcu104"], types, cache=csim_cache)
+        for session, expected in run_both(build, graph, device, "original", 1):
+            assert np.array_equal(session.codes(graph.output), expected[graph.output])
+
+
 @pytest.mark.parametrize("change", ["none", "all"])
 def test_differences_of_zero_and_of_full_range(device, change):
     build = GraphBuilder(1)

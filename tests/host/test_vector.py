@@ -166,18 +166,25 @@ def test_group_norm(seed, shape, constant, conditional, activation, quantizes):
     assert_written(out, quantized(expected, quantizer) if quantizer else expected)
 
 
-def test_group_norm_of_the_largest_groups_keeps_64_bits():
-    """2**16 members at the ends of the range, with the largest gain: the longest sums and products there are."""
-    x = np.full((1, 1 << 12, 16), -32768, np.int16)
-    x[:, ::2] = 32767
+@pytest.mark.parametrize("pixels", [1 << 12, (1 << 12) + 1, 7680, (1 << 13) - 1])
+@pytest.mark.parametrize("kind", ["ends", "lowest", "random"])
+def test_group_norm_of_the_largest_groups_keeps_64_bits(pixels, kind):
+    """2**16 members and up to nearly 2**17, at the ends of the range, with the largest gain: the longest sums there are."""
+    x = np.full((1, pixels, 16), -32768, np.int16)
+    if kind == "ends":
+        x[:, ::2] = 32767
+    elif kind == "random":
+        x[...] = values(np.random.default_rng(pixels), x.shape)
     gain, offset = np.full((1, 16), 2**21 - 1, np.int32), np.zeros((1, 16), np.int64)
-    numbers = (6, 1 << 60)
+    gain_bits, epsilon = 6, 1 << 60
     out = np.zeros_like(x)
-    vector.group_norm(x, 16, 1, gain, offset, *numbers, None, None, out)
-    assert np.array_equal(out, reference.group_norm(x[:, :, None], 1, gain, offset, *numbers)[:, :, 0])
-    count = 1 << 16
-    exact = (x + 0.5) * ((2**21 - 1) / 2**6 / np.sqrt(32767.5**2 + (1 << 60) / count**2))
-    assert np.abs(out - exact).max() <= 1.0
+    vector.group_norm(x, 16, 1, gain, offset, gain_bits, epsilon, None, None, out)
+    assert np.array_equal(out, reference.group_norm(x[:, :, None], 1, gain, offset, gain_bits, epsilon)[:, :, 0])
+    members = [int(value) for value in x.ravel()]
+    count, total = len(members), sum(members)
+    spread = count * sum(value * value for value in members) - total * total + epsilon  # exact: Python's integers
+    exact = (x.astype(float) - total / count) * ((2**21 - 1) / 2**6 * count / np.sqrt(float(spread)))
+    assert np.abs(out - np.clip(exact, -32768, 32767)).max() <= 1.0
 
 
 @FUZZ

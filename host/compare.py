@@ -8,14 +8,14 @@ are this engine in one of its execution flows, so what they cost is what the C s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from ..hls.artefact import QuantizedModel
 from ..hls.config import HardwareConfig
-from ..hls.graph import VALUE, Tables
+from ..hls.graph import Tables
 from ..hls.isa import COUNTERS, Reference
 from ..hls.resources import largest_dense
 from .architectures import build
@@ -23,6 +23,7 @@ from .compiler import Program, lay_out
 from .cycles import CycleModel
 from .emulator import EmulatorDevice
 from .energy import energy
+from .operations import fitting
 from .report import bit_operations
 from .runtime import Model
 from .session import DEFO, DEFO_PLUS, DIFFERENCE, ORIGINAL, SPATIAL
@@ -124,9 +125,7 @@ def compare_architecture(
     ValueError where not even one does.
     """
     architecture, graph, tables = build(name)
-    row_bytes = max(2 * tensor.shape[2] for tensor in graph.tensors.values() if tensor.kind == VALUE)
-    if row_bytes > config.row_bytes:
-        config = with_rows(config, row_bytes)
+    config = fitting(config, graph)
     program = lay_out(graph, tables, config, images * architecture.samples)
     last = artefact.graph.steps - 1
     lender = Lender(artefact, config, tuple(sorted({1, max(last // 2, 1), last})), seed)
@@ -138,16 +137,6 @@ def compare_architecture(
         "lent_steps": [transition.step for transition in lender.transitions],
         **_compared(work, tables),
     }
-
-
-def with_rows(config: HardwareConfig, row_bytes: int) -> HardwareConfig:
-    """A configuration with larger row buffers, and as many of its cores as then fit the board."""
-    for cores in range(config.cores, 1, -1):
-        try:
-            return replace(config, cores=cores, row_bytes=row_bytes)
-        except ValueError:
-            continue
-    return replace(config, cores=1, row_bytes=row_bytes)
 
 
 def _compared(work: Work, tables: Tables) -> dict[str, Any]:

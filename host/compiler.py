@@ -71,10 +71,13 @@ class Program:
         return next(op for op in self.operations if any(node.name == node_name for node in op.nodes))
 
 
-def compile_program(graph: Graph, tables: Tables, config: HardwareConfig, batch: int) -> Program:
-    """Compile for ``batch`` samples in lockstep. Raises DoesNotFit where the board's contiguous memory is too small."""
+def compile_program(
+    graph: Graph, tables: Tables, config: HardwareConfig, batch: int, memory_mib: int | None = None
+) -> Program:
+    """Compile for ``batch`` samples in lockstep. Raises DoesNotFit where the board's contiguous memory is too small:
+    ``memory_mib``, by default what PYNQ reserves (its boot parameter ``cma=`` can be raised to nearly all that there is)."""
     program = lay_out(graph, tables, config, batch)
-    needed, available = program.memory_bytes, find_board(config.board).cma_mib << 20
+    needed, available = program.memory_bytes, (memory_mib or find_board(config.board).cma_mib) << 20
     if needed > available:
         fitting = bisect.bisect_right(
             range(1, batch),
@@ -83,7 +86,7 @@ def compile_program(graph: Graph, tables: Tables, config: HardwareConfig, batch:
         )
         raise DoesNotFit(
             f"a batch of {batch} needs {needed / 2**20:.0f} MiB, but {config.board} has {available >> 20} MiB of "
-            "contiguous memory" + (f"; use a batch of at most {fitting}" if fitting else "; use another board")
+            "contiguous memory" + (f"; use a batch of at most {fitting}" if fitting else "; use another board, or reserve more")
         )
     return dataclasses.replace(program, weights=_pack_weights(program, tables))
 

@@ -14,6 +14,7 @@ from ..hls.config import HardwareConfig
 from ..hls.graph import (
     GELU,
     Add,
+    AveragePool,
     Concat,
     Convolution,
     Graph,
@@ -26,6 +27,7 @@ from ..hls.graph import (
     ReLU,
     SiLU,
     Softmax,
+    Upsample,
 )
 from ..hls.isa import Flag
 from ..hls.plan import CannotPlan, Plan, ProductShape, estimated_cycles, plan_product
@@ -198,15 +200,34 @@ def chains_of_convolution(graph: Graph, node: Convolution) -> Chains:
     return chains_of(node.kernel, node.stride, node.padding, width, output_width)
 
 
+def row_bytes_of(operation: Operation, graph: Graph) -> int:
+    """What an operation of the vector unit keeps of a pixel, or of softmax of a row: those that only stream keep nothing."""
+    if not isinstance(operation.first, (GroupNorm, LayerNorm, Softmax, AveragePool, Upsample)):
+        return 0
+    return max(2 * graph.tensors[name].shape[2] for name in operation.first.inputs)
+
+
+def fitting(config: HardwareConfig, graph: Graph) -> HardwareConfig:
+    """``config``, or where its row buffers are too small for ``graph`` one with larger ones, and as many of its cores as then
+    fit the board. ValueError where not even one does."""
+    needed = max(row_bytes_of(operation, graph) for operation in fuse(graph))
+    if needed <= config.row_bytes:
+        return config
+    row_bytes = 1 << (needed - 1).bit_length()
+    for cores in range(config.cores, 1, -1):
+        try:
+            return dataclasses.replace(config, cores=cores, row_bytes=row_bytes)
+        except ValueError:
+            continue
+    return dataclasses.replace(config, cores=1, row_bytes=row_bytes)
+
+
 def check_rows(graph: Graph, operations: tuple[Operation, ...], config: HardwareConfig) -> None:
     """CannotPlan where a pixel of a vector operation, or a row of softmax, does not fit the vector unit's row buffer."""
     for operation in operations:
-        if operation.is_linear:
-            continue
-        for name in operation.first.inputs:
-            needed = graph.tensors[name].shape[2] * 2
-            if needed > config.row_bytes:
-                raise CannotPlan(
-                    f"{operation.name}: {name} has rows of {needed} bytes, but {config.board} has row_bytes = "
-                    f"{config.row_bytes}; use a configuration with larger buffers"
-                )
+        needed = row_bytes_of(operation, graph)
+        if needed > config.row_bytes:
+            raise CannotPlan(
+                f"{operation.name}: {operation.first.inputs[0]} has rows of {needed} bytes, but {config.board} has row_bytes = "
+                f"{config.row_bytes}; use a configuration with larger buffers"
+            )

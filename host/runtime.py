@@ -123,14 +123,15 @@ class Batch:
 class Model:
     """A quantized model on a device. Values do not depend on device, batch or flow: equal seeds give equal images.
 
-    ``deadline_s``: how long a step may take. Whatever ends a run early (an error, Ctrl-C) leaves the accelerator idle and no
+    ``deadline_s``: how long a step may take; ``memory_mib``: the board's contiguous memory (default: PYNQ's). Whatever ends a run early (an error, Ctrl-C) leaves the accelerator idle and no
     memory taken; ``close``, or leaving a ``with`` block, gives the device to others.
     """
 
-    def __init__(self, artefact: QuantizedModel, device: Device, deadline_s: float = 600.0):
-        self.artefact = artefact
-        self.device = device
-        self.deadline_s = deadline_s
+    def __init__(
+        self, artefact: QuantizedModel, device: Device, deadline_s: float = 600.0, memory_mib: int | None = None
+    ):
+        self.artefact, self.device = artefact, device
+        self.deadline_s, self.memory_mib = deadline_s, memory_mib
         self._session: Session | None = None
         if artefact.quantization["scheduler"] in KINDS:
             self.scheduler  # noqa: B018 - what cannot be run is refused here
@@ -285,8 +286,9 @@ class Model:
         """The program for this batch size, loaded on the device; the last one is kept."""
         if self._session is None or self._session.program.batch != batch:
             self.release()
-            program = compile_program(self.artefact.graph, self.artefact.tables, self.device.config, batch)
-            self._session = Session(program, self.artefact, self.device, self.deadline_s)
+            artefact = self.artefact
+            program = compile_program(artefact.graph, artefact.tables, self.device.config, batch, self.memory_mib)
+            self._session = Session(program, artefact, self.device, self.deadline_s)
         return self._session
 
     def release(self) -> None:

@@ -96,6 +96,8 @@ def reshape(layout: Layout, shape: Sequence[int]) -> Layout:
         taken: list[Part] = []
         while axis_size(tuple(taken)) < size:
             missing = size // axis_size(tuple(taken))
+            if not parts:
+                raise ValueError(f"a view of {shape_of(layout)} as {tuple(shape)} has more elements")
             part = parts.pop(0)
             if part.size > missing:
                 if part.size % missing or size % axis_size(tuple(taken)):

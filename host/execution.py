@@ -20,11 +20,14 @@ from . import counting, vector
 from .counting import Encoded
 from .cycles import convolution_chains
 from .device import DeviceError
-from .products import ConvolutionProduct, attention_product
+from .products import ConvolutionProduct, attention_product, attention_product_of_one
 from .simulated import SLACK
 
 if TYPE_CHECKING:
     from .emulator import EmulatorDevice
+
+
+LARGE_HEAD = 1 << 16  # logits of a head, from which on it is computed by itself
 
 
 @dataclass(frozen=True)
@@ -228,11 +231,15 @@ class ScoresExecution(_Linear):
         left, right = self._left(left_codes), self._right(right_codes)
         temporal = scalars["reference"] == Reference.PREVIOUS_STEP
         spatial = scalars["reference"] == Reference.NEIGHBOUR
-        kept_input, previous_input = self.kept_input.of(scalars)
-        kept_other, previous_other = self.kept_other.of(scalars) if self.kept_other else (None, None)
+        _, previous_input = self.kept_input.of(scalars)
+        _, previous_other = self.kept_other.of(scalars) if self.kept_other else (None, None)
         left_before = self._left(previous_input) if temporal else None
         right_before = self._right(previous_other) if temporal and previous_other is not None else None
         counts = self._count(left, right, left_before, right_before, spatial) if self.device.counting else []
+        if not self.device.differences and self.queries * self.keys >= LARGE_HEAD:
+            self._run_head_by_head(left, right, scalars)
+            self._keep(scalars, left_codes, right_codes)
+            return counts
         if left_before is not None and self.device.differences:
             accumulators = self.accumulators + self._difference_product(left, right, left_before, right_before)
         elif spatial and self.device.differences:
@@ -240,14 +247,32 @@ class ScoresExecution(_Linear):
             accumulators = attention_product(rows, right, self.device.backend).cumsum(axis=2, dtype=np.int32)
         else:
             accumulators = attention_product(left, right, self.device.backend)
-        if scalars["keep_state"]:
-            kept_input[...] = left_codes.reshape(kept_input.shape)
-            if kept_other is not None:
-                kept_other[...] = right_codes
-            if self.device.differences:
-                self.accumulators[...] = accumulators
+        self._keep(scalars, left_codes, right_codes)
+        if scalars["keep_state"] and self.device.differences:
+            self.accumulators[...] = accumulators
         self._finish(accumulators, scalars)
         return counts
+
+    def _keep(self, scalars: np.void, left_codes: np.ndarray, right_codes: np.ndarray) -> None:
+        if scalars["keep_state"]:
+            kept = self.kept_input.of(scalars)[0]
+            kept[...] = left_codes.reshape(kept.shape)
+            if self.kept_other is not None:
+                self.kept_other.of(scalars)[0][...] = right_codes
+
+    def _run_head_by_head(self, left: np.ndarray, right: np.ndarray, scalars: np.void) -> None:
+        """The products as they are, each requantized while it is in the cache."""
+        multiplier = np.array([[scalars["multiplier0"]]], np.int32)
+        for sample, instance in np.ndindex(left.shape[:2]):
+            product = attention_product_of_one(left[sample, instance], right[sample, instance], self.device.backend)
+            bias = np.zeros((1, product.shape[1]), np.int32)
+            target = self._result_of(sample, instance)[None]
+            vector.requantize_rows(product[None], bias, multiplier, int(scalars["shift"]), target)
+
+    def _result_of(self, sample: int, instance: int) -> np.ndarray:
+        """Where the results of a window and head go, a view [rows, columns]."""
+        rows = slice(instance * self.queries, (instance + 1) * self.queries)
+        return self.output.buffer[sample, rows, : self.keys]
 
     def _left_codes(self) -> np.ndarray:
         """The first operand, window by window."""
@@ -335,6 +360,14 @@ class MixExecution(ScoresExecution):
 
     def _right(self, codes: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(split_heads(codes, self.heads, self.windows))
+
+    def _result_of(self, sample: int, instance: int) -> np.ndarray:
+        window, head = divmod(instance, self.heads)
+        depth = self.depth // self.heads
+        tokens = self.output.buffer[sample, : self.windows * self.queries, head * depth : (head + 1) * depth]
+        if self.flags & Flag.INTERLEAVED:
+            return tokens[window :: self.windows]
+        return tokens[window * self.queries : (window + 1) * self.queries]
 
     def _finish(self, accumulators: np.ndarray, scalars: np.void) -> None:
         """Back to pixels: windows and heads lie beside each other."""

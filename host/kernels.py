@@ -186,30 +186,42 @@ def normalize(x, channels, slope, intercept, activation, multiplier, shift, fine
 
 
 @compiled
-def softmax(x, multiplier, shift, reciprocal_scale, exp_table, out):
-    """``x`` int16 [B, R, K] -> codes int8 [B, R, K]."""
-    keys = x.shape[2]
+def softmax_powers(multiplier, shift, exp_table, powers):
+    """Powers int32 of all distances to a row's largest logit, up to the first one that is 0; returns how many these are."""
     half = (np.int64(1) << shift) >> 1
-    power = np.empty(keys, np.int64)
+    for distance in range(len(powers)):
+        exponent = (np.int64(distance) * multiplier + half) >> shift
+        whole = min(exponent >> _EXP_FRACTION, 31)
+        fraction = exponent & ((1 << _EXP_FRACTION) - 1)
+        index = fraction >> _EXP_STEP
+        low, high = np.int64(exp_table[index]), np.int64(exp_table[index + 1])
+        rest = fraction & ((1 << _EXP_STEP) - 1)
+        powers[distance] = _round_shift(low + _round_shift((high - low) * rest, _EXP_STEP), whole)
+        if powers[distance] == 0:
+            return distance + 1
+    return len(powers)
+
+
+@compiled
+def softmax(x, powers, reciprocal_scale, out):
+    """``x`` int16 [B, R, K] -> codes int8 [B, R, K]; ``powers``: those of :func:`softmax_powers`, the last one of all that follow."""
+    keys = x.shape[2]
+    last = np.int32(len(powers) - 1)
+    power = np.empty(keys, np.int32)
     for b in range(x.shape[0]):
         for r in range(x.shape[1]):
             source, target = x[b, r], out[b, r]
-            top = np.int64(source[0])
+            top = np.int16(-32768)
             for k in range(keys):
-                top = max(top, np.int64(source[k]))
+                top = max(top, source[k])
             total = np.int64(0)
             for k in range(keys):
-                exponent = ((top - np.int64(source[k])) * multiplier + half) >> shift
-                whole = min(exponent >> _EXP_FRACTION, 31)
-                fraction = exponent & ((1 << _EXP_FRACTION) - 1)
-                index = fraction >> _EXP_STEP
-                low, high = np.int64(exp_table[index]), np.int64(exp_table[index + 1])
-                rest = fraction & ((1 << _EXP_STEP) - 1)
-                power[k] = _round_shift(low + _round_shift((high - low) * rest, _EXP_STEP), whole)
+                distance = min(np.int32(top) - np.int32(source[k]), last)
+                power[k] = powers[distance]
                 total += power[k]
             inverse = reciprocal_scale // total
             for k in range(keys):
-                target[k] = min(_round_shift(power[k] * inverse, SOFTMAX_BITS), 127)
+                target[k] = min(_round_shift(np.int64(power[k]) * inverse, SOFTMAX_BITS), 127)
 
 
 @compiled

@@ -298,6 +298,15 @@ def attention_product(left: np.ndarray, right: np.ndarray, backend: str) -> np.n
         return _sum_chunks(a, b, lambda x: x.int().numpy())
 
 
+def attention_product_of_one(left: np.ndarray, right: np.ndarray, backend: str) -> np.ndarray:
+    """``left`` int8 [M, K] times ``right`` int8 [K, N] -> int32 [M, N]: of one head, so that large ones stay in the cache."""
+    if backend != "vnni":
+        return attention_product(left[None, None], right[None, None], backend)[0, 0]
+    torch = _torch()
+    operands = [torch.from_numpy(np.array(operand)) for operand in (left, right)]  # fresh arrays: see _matrix
+    return torch._int_mm(*operands).numpy()
+
+
 def _sum_chunks(a: Any, b: Any, to_int32: Callable[[Any], np.ndarray]) -> np.ndarray:
     total: Any = None
     for first in range(0, a.shape[3], CHUNK):

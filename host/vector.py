@@ -150,9 +150,16 @@ def multiply(a: np.ndarray, b: np.ndarray, channels: int, multiplier: int, shift
         out[:, :, :channels] = reference.multiply(a[:, :, :channels], b[:, :, :channels], multiplier, shift)
 
 
+@functools.lru_cache(maxsize=64)
+def _softmax_powers(multiplier: int, shift: int) -> np.ndarray:
+    powers = np.empty(1 << 16, np.int32)
+    count = _kernels().softmax_powers(multiplier, shift, tables.EXP2_NEGATIVE, powers)
+    return powers[:count].copy()
+
+
 def softmax(x: np.ndarray, multiplier: int, shift: int, reciprocal_scale: int, out: np.ndarray) -> None:
     """Rows of logits int16 [B, R, K] -> codes int8 of the same shape."""
     if ACCELERATED:
-        _kernels().softmax(x, multiplier, shift, reciprocal_scale, tables.EXP2_NEGATIVE, out)
+        _kernels().softmax(x, _softmax_powers(multiplier, shift), reciprocal_scale, out)
     else:
         out[...] = reference.softmax(x, multiplier, shift, reciprocal_scale)

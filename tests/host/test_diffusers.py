@@ -1,0 +1,253 @@
+"""The drop-in: stock diffusers pipelines with a quantized denoiser, and what they must not get past it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from ditto_zynq.hls.artefact import ArtefactError, load
+from ditto_zynq.hls.config import default_config
+from ditto_zynq.host.csim import CSimDevice
+from ditto_zynq.host.diffusers import load_pipeline, wrap
+from ditto_zynq.host.emulator import EmulatorDevice
+from ditto_zynq.host.runtime import Guidance, Model, load as load_model
+from ditto_zynq.host.session import DEFO, DIFFERENCE, ORIGINAL
+from ditto_zynq.quant.calibrate import Options
+from ditto_zynq.quant.quantize import SCHEDULERS, Schedule, quantize
+
+from tests.pipelines import FAMILIES, save
+
+STEPS = 4
+CALLS = {
+    "ddpm": {},
+    "ddim": {},
+    "stable_diffusion": {"prompt": "a painting of a squirrel eating a burger", "guidance_scale": 6.0},
+    "dit": {"class_labels": [1, 2], "guidance_scale": 4.0},
+    "latte": {"prompt": "a painting", "video_length": 2, "height": 16, "width": 16, "guidance_scale": 5.0},
+}
+LABELS = {"dit": [1, 2, 1000]}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Float pipelines and their quantizations, made when they are first asked for."""
+    root, made = tmp_path_factory.mktemp("pipelines"), {}
+
+    def of(family: str, scheduler: str = "ddim"):
+        if (family, scheduler) not in made:
+            if not (root / family).exists():
+                save(family, root / family)
+            out = root / f"{family}-{scheduler}"
+            kind = "ddpm" if family == "ddpm" else scheduler
+            schedule = Schedule(kind, STEPS, 0.0, 2)
+            quantize(root / family, out, schedule, Options(trajectories=4), LABELS.get(family))
+            made[family, scheduler] = root / family, out
+        return made[family, scheduler]
+
+    return of
+
+
+def run(pipeline, family: str, steps: int = STEPS, **more):
+    pipeline.set_progress_bar_config(disable=True)
+    output_type = "pt" if family == "latte" else "np"
+    arguments = {**CALLS[family], "output_type": output_type, "num_inference_steps": steps, **more}
+    return np.asarray(pipeline(generator=torch.manual_seed(0), **arguments)[0])
+
+
+def psnr(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(10 * np.log10(1 / ((found - expected) ** 2).mean()))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_stock_pipeline_with_a_quantized_denoiser(folders, family):
+    folder, quantized = folders(family)
+    pipeline = load_pipeline(quantized)
+    exact = type(pipeline).from_pretrained(folder, scheduler=pipeline.scheduler)
+    found, expected = run(pipeline, family), run(exact, family)
+    assert found.shape == expected.shape and psnr(found, expected) > 27
+
+
+@pytest.mark.parametrize("family", ["stable_diffusion", "dit", "latte"])
+@pytest.mark.hls
+def test_c_simulation_and_every_flow_give_the_same_images(folders, family, csim_cache):
+    _, quantized = folders(family)
+    config = default_config("zcu104")
+    devices = (
+        (EmulatorDevice(config, differences=True), DIFFERENCE),
+        (EmulatorDevice(config, backend="numpy"), ORIGINAL),
+        (EmulatorDevice(config), DEFO),
+        (CSimDevice(config, cache=csim_cache), DIFFERENCE),
+    )
+    expected = run(load_pipeline(quantized), family)
+    for device, flow in devices:
+        assert np.array_equal(run(load_pipeline(quantized, device, flow), family), expected), (device.name, flow)
+
+
+@pytest.mark.parametrize("scheduler", sorted(set(SCHEDULERS) - {"ddpm", "ddim"}))
+def test_other_schedulers(folders, scheduler):
+    folder, quantized = folders("stable_diffusion", scheduler)
+    pipeline = load_pipeline(quantized)
+    assert type(pipeline.scheduler) is SCHEDULERS[scheduler]
+    exact = type(pipeline).from_pretrained(folder, scheduler=pipeline.scheduler)
+    assert psnr(run(pipeline, "stable_diffusion"), run(exact, "stable_diffusion")) > 27
+    with pytest.raises(ValueError, match=re.escape(f"quantized for the {scheduler} scheduler, which runs in diffusers")):
+        load_model(quantized).generate(1)
+
+
+def test_setting_the_attribute_of_a_loaded_pipeline(folders):
+    """As the README says it: the user's own pipeline, callbacks and output types."""
+    folder, quantized = folders("stable_diffusion")
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(folder)
+    pipeline.unet = wrap(quantized)
+    seen = []
+
+    def callback(pipe, step, timestep, tensors):
+        seen.append((step, int(timestep), tensors["latents"].shape))
+        return tensors
+
+    found = run(pipeline, "stable_diffusion", callback_on_step_end=callback)
+    assert [step for step, *_ in seen] == list(range(STEPS)) and seen[0][2] == (1, 4, 32, 32)
+    assert np.array_equal(found, run(load_pipeline(quantized), "stable_diffusion"))
+    pipeline.set_progress_bar_config(disable=True)
+    images = pipeline(num_inference_steps=STEPS, generator=torch.manual_seed(0), **CALLS["stable_diffusion"]).images
+    assert images[0].size == (64, 64)
+
+
+def test_an_image_does_not_depend_on_the_runs_before(folders):
+    _, quantized = folders("stable_diffusion")
+    pipeline = load_pipeline(quantized)
+    first = run(pipeline, "stable_diffusion")
+    other = run(pipeline, "stable_diffusion", prompt="french fries")
+    run(pipeline, "stable_diffusion", prompt=["french fries", "low quality"])
+    assert np.array_equal(run(pipeline, "stable_diffusion"), first) and not np.array_equal(first, other)
+
+
+def test_a_run_may_begin_in_the_middle(folders):
+    """Image to image: the first step asked for refers to nothing, the others to the one before."""
+    _, quantized = folders("stable_diffusion")
+    random = torch.Generator().manual_seed(0)
+    samples = [torch.randn(2, 4, 32, 32, generator=random) for _ in range(3)]
+    context = torch.randn(2, 24, 32, generator=random)
+    config = default_config("zcu104")
+    results = []
+    for flow in (DIFFERENCE, ORIGINAL):
+        denoiser = wrap(quantized, EmulatorDevice(config, differences=True), flow)
+        times = denoiser.artefact.timesteps[1:]
+        results.append([denoiser(x, t, context).sample for x, t in zip(samples, times, strict=True)])
+    for found, expected in zip(*results, strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_guidance_is_two_branches_of_one_group(folders):
+    """The runtime's own guided denoising is what two batches, one of each branch, combine to."""
+    _, quantized = folders("dit")
+    artefact = load(quantized)
+    model = Model(artefact, EmulatorDevice(default_config("zcu104"), differences=True))
+    labels, indices = np.array([1, 2]), np.arange(2)
+    guided = model.denoise(indices, labels, 0, guidance=Guidance(3.0, label=1000))
+    sample, scheduler = None, model.scheduler
+    branches = [Model(artefact, EmulatorDevice(default_config("zcu104"))) for _ in range(2)]
+    from ditto_zynq.host.schedulers import standard_normal
+
+    sample = np.stack([standard_normal(0, index, 0, artefact.graph.sample_shape) for index in indices])
+    for step, timestep in enumerate(artefact.timesteps):
+        given = [
+            branch.execute(sample, timestep, chosen)[:, :4]
+            for branch, chosen in zip(branches, (labels.tolist(), [1000, 1000]), strict=True)
+        ]
+        sample = scheduler.step(given[1] + 3.0 * (given[0] - given[1]), step, sample)
+    assert np.array_equal(guided.samples, sample)
+
+
+def test_the_folder_has_the_whole_pipeline(folders):
+    folder, quantized = folders("stable_diffusion")
+    for part in ("vae", "text_encoder", "tokenizer"):
+        for path in (folder / part).iterdir():
+            assert (quantized / part / path.name).read_bytes() == path.read_bytes()
+    assert "vae/config.json" in json.loads((quantized / "manifest.json").read_text())["sha256"]
+    assert load(quantized).component == "unet" and load(folders("dit")[1]).component == "transformer"
+
+
+def test_a_missing_part_is_named(folders, tmp_path):
+    _, quantized = folders("stable_diffusion")
+    shutil.copytree(quantized, tmp_path / "model")
+    shutil.rmtree(tmp_path / "model" / "vae")
+    with pytest.raises(ArtefactError, match=r"vae.*is missing"):
+        load_pipeline(tmp_path / "model")
+    folder, _ = folders("stable_diffusion")
+    shutil.copytree(folder, tmp_path / "float")
+    shutil.rmtree(tmp_path / "float" / "tokenizer")
+    with pytest.raises(ValueError, match="has no tokenizer, which its prompts need; add them"):
+        quantize(tmp_path / "float", tmp_path / "out", Schedule("ddim", 2, 0.0, 1), Options(2))
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_input_is_refused_in_one_line(folders):
+    _, quantized = folders("stable_diffusion")
+    denoiser = wrap(quantized)
+    sample, context, first = torch.zeros(2, 4, 32, 32), torch.zeros(2, 24, 32), denoiser.artefact.timesteps[0]
+    cases = (
+        ((torch.zeros(2, 4, 64, 64), first, context), {}, "found a sample of 4x64x64, .* quantized for 4x32x32"),
+        ((sample, 3, context), {}, "found timestep 3, expected one of the schedule: 751, 501, 251, 1"),
+        ((sample, first, None), {}, r"found encoder_hidden_states of shape None, expected \(2, tokens, 32\)"),
+        ((sample, first, context[:1]), {}, "expected .2, tokens, 32"),
+        ((sample * float("nan"), first, context), {}, "found NaN or infinity in the sample"),
+        ((sample, first, context + float("inf")), {}, "found NaN or infinity in encoder_hidden_states"),
+        ((sample, torch.tensor([first, 1]), context), {}, "found timesteps .* in one batch, expected one"),
+        ((sample, first, context), {"encoder_attention_mask": sample}, "found encoder_attention_mask, which"),
+        ((sample, first, context), {"down_block_additional_residuals": (sample,)}, "found down_block_additional_residuals"),
+    )
+    for given, more, message in cases:
+        with pytest.raises(ValueError, match=message):
+            denoiser(*given, **more)
+    transformer = wrap(folders("dit")[1])
+    small, time = torch.zeros(1, 4, 16, 16), transformer.artefact.timesteps[0]
+    with pytest.raises(ValueError, match="found label 7, expected 1, 2, 1000"):
+        transformer(small, time, class_labels=torch.tensor([7]))
+    with pytest.raises(ValueError, match="found no class_labels, expected one per sample"):
+        transformer(small, time)
+    with pytest.raises(ValueError, match="found encoder_hidden_states, but the model attends to none"):
+        transformer(small, time, context[:1], torch.tensor([1]))
+
+
+def test_a_schedule_that_the_model_was_not_quantized_for(folders):
+    _, quantized = folders("stable_diffusion")
+    with pytest.raises(ValueError, match=r"found timestep \d+, expected one of the schedule: 751, 501, 251, 1"):
+        run(load_pipeline(quantized), "stable_diffusion", steps=7)
+
+
+def test_what_cannot_be_quantized_is_named_before_calibration(folders, tmp_path):
+    folder, _ = folders("dit")
+    with pytest.raises(ValueError, match="the model has 1001 labels, .* choose some, and 1000"):
+        quantize(folder, tmp_path / "out", Schedule("ddim", 2, 0.0, 1), Options(2))
+    with pytest.raises(ValueError, match=r"found labels \[2000\], expected some of 0 to 1000"):
+        quantize(folder, tmp_path / "out", Schedule("ddim", 2, 0.0, 1), Options(2), labels=[2000])
+    with pytest.raises(ValueError, match="takes no prompts"):
+        quantize(folder, tmp_path / "out", Schedule("ddim", 2, 0.0, 1), Options(2), labels=[1], prompts=["a"])
+    sd, _ = folders("stable_diffusion")
+    with pytest.raises(ValueError, match=r"found a prompt of \d+ tokens, expected at most 24"):
+        quantize(sd, tmp_path / "out", Schedule("ddim", 2, 0.0, 1), Options(2), prompts=["word " * 60])
+
+
+def test_nan_in_weights_is_named(folders, tmp_path):
+    from diffusers import DiTTransformer2DModel
+
+    folder, _ = folders("dit")
+    shutil.copytree(folder, tmp_path / "broken")
+    broken = DiTTransformer2DModel.from_pretrained(folder, subfolder="transformer")
+    broken.proj_out_2.bias.data[3] = float("nan")
+    broken.save_pretrained(tmp_path / "broken" / "transformer")
+    with pytest.raises(ValueError, match=r"proj_out_2.bias: found 1 values that are NaN or infinite"):
+        quantize(tmp_path / "broken", tmp_path / "out", Schedule("ddim", 2, 0.0, 1), Options(2), labels=[1])
+
+
+def test_a_graph_of_other_tables_is_not_taken_for_a_model(folders):
+    artefact = load(folders("dit")[1])
+    assert dataclasses.replace(artefact, digest="") != artefact and artefact.labels == (1, 2, 1000)

@@ -1,0 +1,211 @@
+"""U-Nets with contexts, DiT and Latte: the traced float graph computes what the module computes, and the integers follow it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, DiTTransformer2DModel, LatteTransformer3DModel, UNet2DConditionModel
+from ditto_zynq.hls.graph import Graph, MatMul, constant_tensors, with_context_tokens
+from ditto_zynq.hls.reference import Reference
+from ditto_zynq.quant.calibrate import FLOAT, QUANTIZED, Conditions, Options, QuantizedNetwork, calibrate
+from ditto_zynq.quant.fine_parts import add_fine_ends
+from ditto_zynq.quant.lower import lower
+from ditto_zynq.quant.trace import trace
+from ditto_zynq.quant.traced import UnsupportedOperator
+
+TIMESTEPS = [666, 333, 0]  # of three steps of DDIM
+TOKENS = 7
+UNET = {
+    "sample_size": 8,
+    "layers_per_block": 1,
+    "block_out_channels": (12, 20),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    "cross_attention_dim": 10,
+    "norm_num_groups": 4,
+    "attention_head_dim": 2,
+}
+DIT = {
+    "sample_size": 8,
+    "num_layers": 2,
+    "patch_size": 2,
+    "attention_head_dim": 4,
+    "num_attention_heads": 3,
+    "in_channels": 3,
+    "out_channels": 6,
+    "attention_bias": True,
+    "activation_fn": "gelu-approximate",
+    "num_embeds_ada_norm": 9,
+    "norm_type": "ada_norm_zero",
+    "norm_elementwise_affine": False,
+}
+LATTE = {
+    "sample_size": 6,
+    "num_layers": 2,
+    "patch_size": 2,
+    "attention_head_dim": 8,
+    "num_attention_heads": 3,
+    "caption_channels": 11,
+    "in_channels": 4,
+    "cross_attention_dim": 24,
+    "out_channels": 8,
+    "attention_bias": True,
+    "activation_fn": "gelu-approximate",
+    "num_embeds_ada_norm": 1000,
+    "norm_type": "ada_norm_single",
+    "norm_elementwise_affine": False,
+    "video_length": 5,
+}
+MODELS = {
+    "conditional": lambda: UNet2DConditionModel(**UNET),
+    "linear_projection": lambda: UNet2DConditionModel(**UNET, use_linear_projection=True),
+    "two_layers": lambda: UNet2DConditionModel(**UNET, transformer_layers_per_block=2),
+    "rectangle": lambda: UNet2DConditionModel(**{**UNET, "sample_size": (4, 12)}),
+    "time_act": lambda: UNet2DConditionModel(**UNET, timestep_post_act="silu"),
+    "dit": lambda: DiTTransformer2DModel(**DIT),
+    "dit_patch_4": lambda: DiTTransformer2DModel(**{**DIT, "patch_size": 4}),
+    "latte": lambda: LatteTransformer3DModel(**LATTE),
+    "latte_of_one_patch": lambda: LatteTransformer3DModel(**{**LATTE, "sample_size": 2, "num_layers": 1}),
+}
+
+
+def sample_shape(model) -> tuple[int, ...]:
+    size = model.config.sample_size
+    height, width = (size, size) if isinstance(size, int) else size
+    frames = (model.config.video_length,) if hasattr(model.config, "video_length") else ()
+    return (model.config.in_channels, *frames, height, width)
+
+
+class Case:
+    """A model of random weights, none of which is what it is initialised to, and inputs of a batch."""
+
+    def __init__(self, name: str, batch: int = 5):
+        torch.manual_seed(1)
+        self.model = MODELS[name]().eval()
+        for parameter in self.model.parameters():
+            if parameter.ndim == 1:
+                parameter.data += 0.2 * torch.randn_like(parameter)
+        config = self.model.config
+        self.has_labels = name.startswith("dit")
+        self.context_channels = getattr(config, "caption_channels", None) or getattr(config, "cross_attention_dim", None)
+        self.shape = sample_shape(self.model)
+        self.known = [0, 3, 8, 9] if self.has_labels else [0]
+        self.sample = torch.randn(batch, *self.shape)
+        self.rows = torch.arange(batch) % len(self.known)
+        self.context = torch.randn(batch, TOKENS, self.context_channels) if self.context_channels else None
+
+    def trace(self):
+        tokens = TOKENS if self.context is not None else None
+        labels = self.known if self.has_labels else None
+        return trace(self.model, self.shape, TIMESTEPS, [0, 0, 1], labels, tokens)
+
+    @torch.no_grad()
+    def expected(self, step: int) -> torch.Tensor:
+        given: dict = {"timestep": torch.full((len(self.sample),), TIMESTEPS[step])}
+        if self.has_labels:
+            given["class_labels"] = torch.tensor(self.known)[self.rows]
+        if self.context is not None:
+            given["encoder_hidden_states"] = self.context
+        return self.model(self.sample, **given).sample
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_traced_graph_equals_the_module(name):
+    case = Case(name)
+    traced = case.trace()
+    model = QuantizedNetwork(traced, Options())
+    assert traced.graph.sample_shape == case.shape
+    for step in range(len(TIMESTEPS)):
+        expected = case.expected(step)
+        with torch.no_grad():
+            found = model(case.sample, step, case.rows, case.context)
+        # GELU by tanh is replaced by the exact one, which is up to 0.0005 away
+        tolerance = 2e-3 if name.startswith(("dit", "latte")) else 1e-5
+        assert found.shape == expected.shape
+        assert (found - expected).abs().max() <= tolerance * max(1, expected.abs().max())
+
+
+@pytest.mark.parametrize("name", ["conditional", "dit", "latte"])
+def test_the_integer_graph_follows_the_float_model(name):
+    """Lowered: within a few hundredths of the fake-quantized model, whose 16-bit tensors are not rounded."""
+    case = Case(name)
+    scheduler = DDIMScheduler(clip_sample=False)
+    scheduler.set_timesteps(3)
+    conditions = Conditions(case.rows, case.context)
+    quantized, trajectories = calibrate(add_fine_ends(case.trace()), scheduler, Options(5), conditions)
+    integer = lower(quantized)
+    reference, context = Reference(integer.graph, integer.tables), None
+    if case.context is not None:
+        steps = case.context.numpy()[:, :, None] / integer.scales["context"][0]
+        context = np.clip(np.rint(steps), -128, 127)
+    for step in range(len(TIMESTEPS)):
+        group = integer.graph.group_of_step[step]
+        codes = integer.graph.encode(trajectories.samples[step].double().numpy(), integer.scales["sample"][group])
+        tensors = reference.step(codes, step, case.rows.numpy(), context=context)
+        found = integer.graph.decode(tensors[integer.graph.output], integer.scales[integer.graph.output][group])
+        with torch.no_grad():
+            quantized.mode = QUANTIZED
+            fake = trajectories.run(quantized, step).numpy()
+            quantized.mode = FLOAT
+            real = trajectories.run(quantized, step).numpy()
+        assert np.std(found - fake) <= 0.03 * np.std(real)
+        assert np.std(found - real) <= 0.06 * np.std(real)
+
+
+def test_what_depends_on_the_context_alone_has_one_scale():
+    case = Case("latte")
+    scheduler = DDIMScheduler(clip_sample=False)
+    scheduler.set_timesteps(3)
+    quantized, _ = calibrate(case.trace(), scheduler, Options(5, fine=0), Conditions(case.rows, case.context))
+    integer = lower(quantized)
+    names = constant_tensors(integer.graph)
+    assert "context" in names and any("attn2.to_k" in name for name in names)
+    for name in names:
+        assert len(set(integer.scales[name])) == 1
+    for node in integer.graph.nodes:
+        if node.name in names:
+            for table, values in integer.tables.items():
+                if table.startswith(f"{node.name}.") and not table.endswith(".weight"):
+                    assert np.all(values == values[:1]), table
+
+
+def test_frames_attend_within_and_between():
+    graph = Case("latte").trace().graph
+    kinds = {(node.windows, node.interleaved) for node in graph.nodes if isinstance(node, MatMul)}
+    assert kinds == {(5, False), (9, True), (1, False)}, "5 frames, 9 patches, and captions that all share"
+
+
+def test_layouts_survive_json():
+    graph = Case("latte").trace().graph
+    assert graph.input_layout is not None and graph.output_layout is not None
+    assert Graph.from_json(graph.to_json()) == graph
+
+
+def test_a_graph_for_fewer_tokens():
+    graph = Case("conditional").trace().graph
+    shorter = with_context_tokens(graph, 3)
+    assert shorter.tensors["context"].shape == (3, 1, 10)
+    assert with_context_tokens(shorter, TOKENS) == graph
+    with pytest.raises(ValueError, match="found 0 tokens of context, expected at least 1"):
+        with_context_tokens(graph, 0)
+
+
+def test_what_cannot_be_traced_is_named():
+    class Masked(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.config = UNet2DConditionModel(**UNET).config
+            self.inner = UNet2DConditionModel(**UNET)
+
+        def forward(self, sample, timestep, encoder_hidden_states=None):
+            mask = torch.ones(sample.shape[0], TOKENS, dtype=torch.bool)
+            return self.inner(sample, timestep, encoder_hidden_states, encoder_attention_mask=mask).sample
+
+    with pytest.raises(UnsupportedOperator, match=r"scaled_dot_product_attention in .*attn2.*: attention with a mask"):
+        trace(Masked(), (4, 8, 8), TIMESTEPS, [0, 0, 0], context_tokens=TOKENS)
+
+
+def test_a_context_needs_its_number_of_tokens():
+    with pytest.raises(ValueError, match="attends to a context; give the number of its tokens"):
+        trace(MODELS["conditional"](), (4, 8, 8), TIMESTEPS, [0, 0, 0])

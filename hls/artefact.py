@@ -36,7 +36,12 @@ COMPONENTS = ("unet", "transformer")
 SCHEDULER = "scheduler/scheduler_config.json"
 INDEX = "model_index.json"
 SCALE_PREFIX = "scale:"
-COPIED = (".json", ".safetensors", ".txt", ".model")  # of the other parts: nothing that would have to be unpickled or executed
+COPIED = (
+    ".json",
+    ".safetensors",
+    ".txt",
+    ".model",
+)  # of the other parts: nothing that would have to be unpickled or executed
 CHUNK = 1 << 20
 
 
@@ -300,7 +305,15 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-SAFETENSORS_TYPES = {"I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64, "F32": np.float32, "F64": np.float64, "U8": np.uint8}
+SAFETENSORS_TYPES = {
+    "I8": np.int8,
+    "I16": np.int16,
+    "I32": np.int32,
+    "I64": np.int64,
+    "F32": np.float32,
+    "F64": np.float64,
+    "U8": np.uint8,
+}
 
 
 def _mapped(file: np.ndarray, entry: Mapping[str, Any], start: int) -> np.ndarray:

@@ -188,7 +188,7 @@ class Graph:
     With two ``input_parts`` the input's second half of channels are the rounding residues of the first half; with two
     ``output_parts`` the output is the sum of its halves (:meth:`encode`, :meth:`decode`).
     ``context`` is a second input, codes that stay the same for all steps of a run (a prompt's tokens), with one scale.
-    ``constants`` are values that are the same in all runs (position embeddings): tables "<name>.value", int16 of the tensor's shape.
+    ``constants`` are values that are the same in all runs (position embeddings): tables "<name>.value", int16.
     ``input_layout`` and ``output_layout`` say how the host's sample and the model's output are stored (default: images).
     """
 
@@ -347,7 +347,9 @@ def check_graph(graph: Graph) -> None:
         (graph.output, graph.output_axes, graph.output_parts),
     ):
         if math.prod(shape_of(layout)) * parts != graph.tensors[name].size:
-            raise ValueError(f"{name}: a layout of {shape_of(layout)} is not {graph.tensors[name].shape} in {parts} parts")
+            raise ValueError(
+                f"{name}: a layout of {shape_of(layout)} is not {graph.tensors[name].shape} in {parts} parts"
+            )
 
 
 def with_context_tokens(graph: Graph, tokens: int) -> Graph:
@@ -424,7 +426,9 @@ def _matmul_shape(node: MatMul, inputs: list[Tensor]) -> tuple[int, int, int]:
     if left.shape[0] != instances or left.shape[2] != keys:
         raise ValueError(f"{node.name}: P has shape {left.shape}, expected ({instances}, queries, {keys})")
     if math.prod(node.image) != node.windows * left.shape[1]:
-        raise ValueError(f"{node.name}: an image of {node.image} does not hold {node.windows} x {left.shape[1]} queries")
+        raise ValueError(
+            f"{node.name}: an image of {node.image} does not hold {node.windows} x {left.shape[1]} queries"
+        )
     return *node.image, depth
 
 
@@ -434,7 +438,9 @@ def _check_kinds(node: Node, inputs: list[str], output: str) -> None:
         raise ValueError(f"{node.name}: found inputs of kind {inputs}, expected codes")
     if isinstance(node, (Quantize, Softmax)) and (inputs, output) != ([VALUE], CODE):
         raise ValueError(f"{node.name}: found {inputs} -> {output}, expected a value -> a code")
-    if isinstance(node, (Add, Multiply, GroupNorm, LayerNorm, SiLU, GELU, ReLU, AveragePool)) and {*inputs, output} != {VALUE}:
+    if isinstance(node, (Add, Multiply, GroupNorm, LayerNorm, SiLU, GELU, ReLU, AveragePool)) and {*inputs, output} != {
+        VALUE
+    }:
         raise ValueError(f"{node.name}: found {inputs} -> {output}, expected values")
     if isinstance(node, (Upsample, Concat)) and {*inputs} != {output}:
         raise ValueError(f"{node.name}: found {inputs} -> {output}, expected one kind")

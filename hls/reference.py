@@ -64,7 +64,9 @@ def convolve(
     return accumulators
 
 
-def attention_scores(q: np.ndarray, k: np.ndarray, heads: int, windows: int = 1, interleaved: bool = False) -> np.ndarray:
+def attention_scores(
+    q: np.ndarray, k: np.ndarray, heads: int, windows: int = 1, interleaved: bool = False
+) -> np.ndarray:
     """Q [B, H, W, C] times K transposed, per window and head -> [B, windows * heads, queries, keys]."""
     return split_heads(q, heads, windows, interleaved) @ split_heads(k, heads, windows, interleaved).swapaxes(2, 3)
 
@@ -189,7 +191,9 @@ def norm_root(count: int, total: np.ndarray, squares: np.ndarray, epsilon: int) 
 
     From more than 2**16 values on V may have 64 bits; then it is that of V / 4, cut, whose half exponent is one less.
     """
-    spread = squares.astype(np.uint64) * np.uint64(count) - (total * total).astype(np.uint64)  # below 2**64, never negative
+    spread = squares.astype(np.uint64) * np.uint64(count) - (total * total).astype(
+        np.uint64
+    )  # below 2**64, never negative
     if count <= NARROW_NORM:
         return reciprocal_square_root(spread.astype(np.int64) + epsilon)
     quarter = (spread >> np.uint64(2)).astype(np.int64) + ((epsilon + 3) >> 2)
@@ -381,10 +385,10 @@ class Reference:
         """Every output pixel of a row from the one before it, every token from the one before it (:mod:`.spatial`)."""
         if isinstance(node, MatMul):
             windows = (node.heads, node.windows, node.interleaved)
-            left = split_heads(operands[0], *windows) if node.scores else operands[0]
-            right = split_heads(operands[1], *windows)
-            differences = np.diff(left, axis=2, prepend=0)  # [B, windows * heads, queries, ...]
-            sums = (differences @ (right.swapaxes(2, 3) if node.scores else right)).cumsum(axis=2)
+            rows = split_heads(operands[0], *windows) if node.scores else operands[0]
+            columns = split_heads(operands[1], *windows)
+            differences = np.diff(rows, axis=2, prepend=0)  # [B, windows * heads, queries, ...]
+            sums = (differences @ (columns.swapaxes(2, 3) if node.scores else columns)).cumsum(axis=2)
             return sums if node.scores else join_heads(sums, *windows).reshape(len(sums), *node.image, -1)
         assert isinstance(node, Convolution)
         (codes,), weight = operands, self.tables[f"{node.name}.weight"]

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..hls.artefact import QuantizedModel
     from ..hls.config import HardwareConfig
+    from .device import Device
     from .output import Run
     from .runtime import Batch, Images, Model
 
@@ -34,6 +37,11 @@ BITSTREAMS = click.option(
 )
 BACKEND = click.option(
     "--backend", help="Integer product of the emulator: vnni, float32 or numpy (default: fastest exact)."
+)
+MEMORY = click.option(
+    "--memory",
+    type=int,
+    help="MiB of contiguous memory, if the board's boot parameter cma= reserves other than PYNQ's default.",
 )
 PLOTS = click.option("--plots", type=click.Path(path_type=Path), help="Draw figures (PNG) into this folder.")
 SIMILARITY_SAMPLES = 4  # of which operands are looked at in full
@@ -75,6 +83,7 @@ EXTRAS = {
     "jinja2": "hls",
     "torch": "quant",
     "diffusers": "quant",
+    "transformers": "quant",
     "brevitas": "quant",
     "scipy": "quant",
     "numba": "fast",
@@ -104,10 +113,15 @@ def main() -> None:
     help="A .png file for a grid of all images, or .npz for the arrays.",
 )
 @click.option("--labels", help="Class labels to take in turn, such as 0-9 or 3,5 (default: all that the model knows).")
+@click.option(
+    "--prompt", multiple=True, help="What to draw, of a model that takes prompts. May be repeated; taken in turn."
+)
+@click.option("--guidance", type=float, help="Scale of classifier-free guidance (default: that of the calibration).")
 @click.option("--seed", default=0, show_default=True, help="Equal seeds give equal images on every device.")
 @click.option("--batch", default=16, show_default=True, help="Samples that advance together.")
 @DEVICE
 @BITSTREAMS
+@MEMORY
 @click.option("--workers", type=int, help="Denoise on that many local processes (Dask), each with its own device.")
 @click.option("--cluster", help="Denoise on the workers of this Dask scheduler, such as tcp://HOST:8786.")
 @click.option("--deadline", default=600.0, show_default=True, help="Seconds that a step may take.")
@@ -128,10 +142,13 @@ def generate(
     count: int,
     output: Path,
     labels: str | None,
+    prompt: tuple[str, ...],
+    guidance: float | None,
     seed: int,
     batch: int,
     device: str,
     bitstreams: Path | None,
+    memory: int | None,
     workers: int | None,
     cluster: str | None,
     deadline: float,
@@ -156,13 +173,25 @@ def generate(
     check_run(count, batch, flow)
     if deadline <= 0:
         raise ValueError(f"found a deadline of {deadline:g} s, expected more than 0")
-    config, counting = _config(board, hardware), summary is not None
     artefact = load_artefact(BUNDLED_MODEL if model is None else model)
+    config, counting = _config(board, hardware, artefact), summary is not None
     chosen = labels_of(artefact, count, _labels(labels))
-    run = out.Run(output, artefact.digest, seed, chosen, batch, flow, f"{config.digest} {flow}" if counting else "")
+    if model is not None and (model / "vae").is_dir():
+        if workers is not None or cluster is not None or counting:
+            raise ValueError("--workers, --cluster and --summary are for models of pixels; this one has an autoencoder")
+        opened = _open(device, config, False, backend, bitstreams)
+        _generate_with_pipeline(
+            model, artefact, opened, output, chosen, prompt, guidance, seed, batch, flow, deadline, memory, quiet
+        )
+        return
+    if prompt or guidance is not None:
+        raise ValueError("the model takes no prompts and no guidance; leave them out")
+    run = out.Run(
+        output, artefact.digest, seed, chosen, batch, flow, counted=f"{config.digest} {flow}" if counting else ""
+    )
     try:
         if workers is None and cluster is None:
-            with _load(model, device, board, hardware, backend, counting, bitstreams, deadline) as loaded:
+            with _load(model, device, board, hardware, backend, counting, bitstreams, deadline, memory) as loaded:
                 _announce(f"device: {loaded.device.name} ({config.board} configuration)")
                 images = run.collect(lambda starts: loaded.batches(count, chosen, seed, batch, flow, not quiet, starts))
         else:
@@ -184,6 +213,35 @@ def generate(
     if summary is not None and images.record is not None:
         out.write_text(summary, summary_text(images.record, config))
         click.echo(f"cycles of each layer (emulated): {summary}")
+
+
+def _generate_with_pipeline(
+    folder: Path, artefact: QuantizedModel, device: Device, output: Path, labels: np.ndarray, prompts: tuple[str, ...],
+    guidance: float | None, seed: int, batch: int, flow: str, deadline_s: float, memory_mib: int | None, quiet: bool,
+) -> None:  # fmt: skip
+    """Of a model that denoises an autoencoder's latents: diffusers' pipeline runs the other parts."""
+    from . import output as out
+    from .device import DeviceError
+    from .diffusers import Request, batches, load_pipeline
+
+    takes_prompts, count = artefact.graph.context is not None, len(labels)
+    if takes_prompts and not prompts:
+        raise ValueError("the model takes prompts; give at least one, such as --prompt 'a red heart'")
+    texts = tuple(prompts[index % len(prompts)] for index in range(count)) if prompts else ()
+    request = Request(texts, () if takes_prompts else tuple(labels.tolist()), seed, guidance)
+    batch = 1 if len(artefact.graph.sample_shape) == 4 else batch  # one clip at a time: its prompt is not padded
+    pipeline = load_pipeline(folder, device, flow, deadline_s, memory_mib)
+    run = out.Run(output, artefact.digest, seed, labels, batch, flow, asked=json.dumps([texts, guidance]))
+    try:
+        images = run.collect(lambda starts: batches(pipeline, request, batch, starts, not quiet))
+    except (KeyboardInterrupt, DeviceError):
+        _announce(f"interrupted: {run.done} of {count} images are kept; run the same command to go on")
+        raise
+    finally:
+        device.close()
+    out.write_images(output, images.samples, labels)
+    run.discard()
+    click.echo(f"{count} images: {output}")
 
 
 def _fleet(workers: int | None, cluster: str | None) -> contextlib.AbstractContextManager[str]:
@@ -360,7 +418,9 @@ def _draw_comparison(results: list[dict[str, Any]], is_sweep: bool, folder: Path
 @main.command()
 @click.argument("model")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the quantized model.")
-@click.option("--scheduler", default="ddim", show_default=True, help="ddim or ddpm.")
+@click.option(
+    "--scheduler", default="ddim", show_default=True, help="ddim or ddpm; pndm, euler, dpm++ and heun run in diffusers."
+)
 @click.option("--steps", default=50, show_default=True, help="Denoising steps.")
 @click.option("--eta", default=0.0, show_default=True, help="Noise of DDIM steps: 0 none, 1 as DDPM.")
 @click.option("--groups", default=10, show_default=True, help="Step groups with scales of their own.")
@@ -370,18 +430,24 @@ def _draw_comparison(results: list[dict[str, Any]], is_sweep: bool, folder: Path
     "--fine", default=4, show_default=True, help="Tensors, the most disturbing ones, with codes in two parts."
 )
 @click.option("--no-bias-correction", is_flag=True, help="Leave the biases as they are.")
+@click.option("--labels", help="Classes to quantize for, such as 0-8,1000 (default: all, if they are few).")
+@click.option(
+    "--prompts", type=click.Path(path_type=Path), help="A text file of prompts to calibrate with, one a line."
+)
+@click.option("--guidance", type=float, help="Guidance of the calibration (default: that of diffusers' pipeline).")
 @click.option("--seed", default=0, show_default=True)
 @reporting_errors
 def quantize(model: str, output: Path, scheduler: str, steps: int, eta: float, groups: int, trajectories: int,
-             norm: float, fine: int, no_bias_correction: bool, seed: int) -> None:  # fmt: skip
+             norm: float, fine: int, no_bias_correction: bool, labels: str | None, prompts: Path | None,
+             guidance: float | None, seed: int) -> None:  # fmt: skip
     """Quantize a diffusers pipeline MODEL (folder or hub name) for a schedule, with Brevitas."""
     from importlib import import_module
 
     calibrate = import_module("..quant.calibrate", __package__)  # by name: the runtime never depends on the quantizer
     quantizer = import_module("..quant.quantize", __package__)
     schedule = quantizer.Schedule(scheduler, steps, eta, groups)
-    options = calibrate.Options(trajectories, norm, not no_bias_correction, fine, seed)
-    quantized = quantizer.quantize(model, output, schedule, options)
+    options = calibrate.Options(trajectories, norm, not no_bias_correction, fine, seed, guidance)
+    quantized = quantizer.quantize(model, output, schedule, options, _labels(labels), _prompts(prompts))
     graph = quantized.graph
     click.echo(f"{output}: {len(graph.linear_nodes)} linear operators of {len(graph.nodes)}, {steps} {scheduler} steps")
 
@@ -597,25 +663,37 @@ def boards(as_json: bool) -> None:
 
 def _load(
     model: Path | None, device: str, board: str, hardware: Path | None, backend: str | None, counting: bool,
-    bitstreams: Path | None = None, deadline_s: float = 600.0,
+    bitstreams: Path | None = None, deadline_s: float = 600.0, memory_mib: int | None = None,
 ) -> Model:  # fmt: skip
     from ..hls.artefact import load as load_artefact
-    from .devices import open_device
     from .runtime import BUNDLED_MODEL, Model
 
     artefact = load_artefact(BUNDLED_MODEL if model is None else model)
-    opened = open_device(device, _config(board, hardware), counting, backend, bitstreams, _announce)
-    return Model(artefact, opened, deadline_s)
+    opened = _open(device, _config(board, hardware, artefact), counting, backend, bitstreams)
+    return Model(artefact, opened, deadline_s, memory_mib)
+
+
+def _open(device: str, config: HardwareConfig, counting: bool, backend: str | None, bitstreams: Path | None) -> Device:
+    from .devices import open_device
+
+    return open_device(device, config, counting, backend, bitstreams, _announce)
 
 
 def _announce(text: str) -> None:
     click.echo(text, err=True)
 
 
-def _config(board: str, hardware: Path | None) -> HardwareConfig:
+def _config(board: str, hardware: Path | None, artefact: QuantizedModel | None = None) -> HardwareConfig:
+    """The board's default, with row buffers large enough for the model; or the one of the file."""
     from ..hls.config import HardwareConfig, default_config
 
-    return default_config(board) if hardware is None else HardwareConfig.load(hardware)
+    if hardware is not None:
+        return HardwareConfig.load(hardware)
+    if artefact is None:
+        return default_config(board)
+    from .operations import fitting
+
+    return fitting(default_config(board), artefact.graph)
 
 
 def _check_plots(folder: Path | None) -> None:
@@ -634,6 +712,15 @@ def _bandwidths(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"found bandwidths {text!r}, expected numbers of GB/s such as 2,5,10") from None
+
+
+def _prompts(path: Path | None) -> list[str] | None:
+    if path is None:
+        return None
+    prompts = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    if not prompts:
+        raise ValueError(f"{path} has no prompts, expected one a line")
+    return prompts
 
 
 def _labels(text: str | None) -> list[int] | None:

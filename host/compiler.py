@@ -86,7 +86,8 @@ def compile_program(
         )
         raise DoesNotFit(
             f"a batch of {batch} needs {needed / 2**20:.0f} MiB, but {config.board} has {available >> 20} MiB of "
-            "contiguous memory" + (f"; use a batch of at most {fitting}" if fitting else "; use another board, or reserve more")
+            "contiguous memory"
+            + (f"; use a batch of at most {fitting}" if fitting else "; use another board, or reserve more")
         )
     return dataclasses.replace(program, weights=_pack_weights(program, tables))
 

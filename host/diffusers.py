@@ -9,6 +9,7 @@ The pipeline's own code, callbacks, generators and output types stay as they are
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from ..hls.config import default_config
 from ..hls.graph import with_context_tokens
 from .device import Device
 from .emulator import EmulatorDevice
-from .runtime import Model, as_stored, rows_of
+from .operations import fitting
+from .runtime import Batch, Model, as_stored, rows_of
 from .schedulers import index_of
 from .session import DIFFERENCE
 
@@ -35,18 +37,31 @@ HARMLESS = {"enable_temporal_attentions": True, "timestep_cond": None, "return_d
 
 
 def wrap(
-    model: QuantizedModel | Path | str, device: Device | None = None, flow: str = DIFFERENCE, deadline_s: float = 600.0
+    model: QuantizedModel | Path | str,
+    device: Device | None = None,
+    flow: str = DIFFERENCE,
+    deadline_s: float = 600.0,
+    memory_mib: int | None = None,
 ) -> QuantizedDenoiser:
     """What takes the place of a pipeline's ``unet`` or ``transformer``. ``device``: default the emulator of a zcu104.
+
+    ``memory_mib``: the board's contiguous memory (default: PYNQ's).
 
     Set the pipeline's scheduler to the schedule that the model is quantized for; for any other timestep it says so.
     """
     artefact = model if isinstance(model, QuantizedModel) else load_artefact(model)
-    chosen = EmulatorDevice(default_config("zcu104"), counting=False) if device is None else device
-    return QuantizedDenoiser(artefact, chosen, flow, deadline_s)
+    config = fitting(default_config("zcu104"), artefact.graph)
+    chosen = EmulatorDevice(config, counting=False) if device is None else device
+    return QuantizedDenoiser(artefact, chosen, flow, deadline_s, memory_mib)
 
 
-def load_pipeline(folder: Path | str, device: Device | None = None, flow: str = DIFFERENCE) -> DiffusionPipeline:
+def load_pipeline(
+    folder: Path | str,
+    device: Device | None = None,
+    flow: str = DIFFERENCE,
+    deadline_s: float = 600.0,
+    memory_mib: int | None = None,
+) -> DiffusionPipeline:
     """The whole pipeline of a quantized folder: its class, VAE, text encoder and scheduler, with the quantized denoiser.
 
     Raises ArtefactError where a part is missing.
@@ -54,7 +69,9 @@ def load_pipeline(folder: Path | str, device: Device | None = None, flow: str = 
     folder = Path(folder)
     artefact = load_artefact(folder)
     if not (folder / INDEX).is_file():
-        raise ArtefactError(f"{folder} has no {INDEX}: its other parts were not there when it was quantized; quantize it again")
+        raise ArtefactError(
+            f"{folder} has no {INDEX}: its other parts were not there when it was quantized; quantize it again"
+        )
     config = DiffusionPipeline.load_config(folder)
     missing = [
         name
@@ -64,10 +81,78 @@ def load_pipeline(folder: Path | str, device: Device | None = None, flow: str = 
     if missing:
         raise ArtefactError(f"{folder} has no {' and no '.join(missing)}; copy or quantize the whole pipeline again")
     scheduler = getattr(diffusers, str(artefact.scheduler["_class_name"])).from_config(dict(artefact.scheduler))
-    denoiser = wrap(artefact, device, flow)
+    denoiser = wrap(artefact, device, flow, deadline_s, memory_mib)
     return DiffusionPipeline.from_pretrained(
         folder, dtype=torch.float32, **{artefact.component: denoiser, "scheduler": scheduler}
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What to generate: one image, or clip, for each entry of ``prompts`` or ``labels``, whichever the pipeline takes.
+
+    Image i depends on its prompt or label, ``seed`` and i only. ``guidance`` None is the one that the model was calibrated with.
+    """
+
+    prompts: tuple[str, ...] = ()
+    labels: tuple[int, ...] = ()
+    seed: int = 0
+    guidance: float | None = None
+
+
+def batches(
+    pipeline: DiffusionPipeline, request: Request, batch: int, starts: Sequence[int], progress: bool = True
+) -> Iterator[Batch]:
+    """Images as samples float64 [B, 3, H, W] in [-1, 1] (frames of a clip beside each other), from the images ``starts`` on.
+
+    ValueError for prompts that are too long, and for what the pipeline does not take.
+    """
+    artefact = pipeline_model(pipeline).artefact
+    _check_request(pipeline, artefact, request)
+    count = len(request.prompts) or len(request.labels)
+    pipeline.set_progress_bar_config(disable=not progress, leave=False)
+    for start in starts:
+        indices = range(start, min(start + batch, count))
+        yield Batch(start, _images(pipeline, artefact, request, indices), None)
+
+
+def pipeline_model(pipeline: DiffusionPipeline) -> QuantizedDenoiser:
+    return pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
+
+
+def _check_request(pipeline: DiffusionPipeline, artefact: QuantizedModel, request: Request) -> None:
+    takes_prompts = artefact.graph.context is not None
+    if bool(request.prompts) != takes_prompts:
+        raise ValueError(
+            "the model takes prompts; give at least one" if takes_prompts else "the model takes no prompts"
+        )
+    for prompt in request.prompts:
+        tokens, longest = len(pipeline.tokenizer(prompt).input_ids), pipeline.tokenizer.model_max_length
+        if tokens > longest:
+            raise ValueError(f"found a prompt of {tokens} tokens, expected at most {longest}: {prompt!r}")
+    rows_of(artefact, np.array(request.labels, np.int64))
+
+
+def _images(
+    pipeline: DiffusionPipeline, artefact: QuantizedModel, request: Request, indices: Sequence[int]
+) -> np.ndarray:
+    generators = [torch.Generator().manual_seed(request.seed * 1_000_003 + index) for index in indices]
+    guidance = artefact.quantization.get("guidance") if request.guidance is None else request.guidance
+    given: dict[str, Any] = {"num_inference_steps": artefact.quantization["steps"]}
+    given |= {"guidance_scale": guidance} if guidance else {}
+    if request.prompts:
+        given["prompt"] = [request.prompts[index] for index in indices]
+    else:
+        given["class_labels"] = [request.labels[index] for index in indices]
+    size = artefact.graph.sample_shape
+    if len(size) == 4:  # a video
+        factor = pipeline.vae_scale_factor
+        given |= {"video_length": size[1], "height": size[2] * factor, "width": size[3] * factor, "output_type": "pt"}
+        frames = pipeline(generator=generators, clean_caption=False, **given)[0]  # [B, F, 3, H, W]
+        images = frames.permute(0, 2, 3, 1, 4).flatten(3).numpy()
+    else:
+        images = pipeline(generator=generators, output_type="np", **given)[0].transpose(0, 3, 1, 2)
+    return np.asarray(images, np.float64) * 2 - 1
 
 
 class QuantizedDenoiser(ModelMixin, ConfigMixin):
@@ -80,10 +165,12 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
 
     config_name = "config.json"
 
-    def __init__(self, artefact: QuantizedModel, device: Device, flow: str, deadline_s: float):
+    def __init__(
+        self, artefact: QuantizedModel, device: Device, flow: str, deadline_s: float, memory_mib: int | None = None
+    ):
         super().__init__()
-        self.artefact, self.flow, self.deadline_s = artefact, flow, deadline_s
-        self.model = Model(artefact, device, deadline_s)
+        self.artefact, self.flow = artefact, flow
+        self.model = Model(artefact, device, deadline_s, memory_mib)
         self.register_to_config(**{key: value for key, value in artefact.config.items() if not key.startswith("_")})
         self._last: _Call | None = None
 
@@ -120,10 +207,18 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
         )
         self._last = call
         output = torch.from_numpy(found).to(given.dtype)
-        return OUTPUTS.get(str(self.artefact.config.get("_class_name")), Transformer2DModelOutput)(sample=output) if return_dict else (output,)
+        return (
+            OUTPUTS.get(str(self.artefact.config.get("_class_name")), Transformer2DModelOutput)(sample=output)
+            if return_dict
+            else (output,)
+        )
 
     def _call(
-        self, sample: torch.Tensor, timestep: torch.Tensor | float, context: torch.Tensor | None, labels: torch.Tensor | None
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor | float,
+        context: torch.Tensor | None,
+        labels: torch.Tensor | None,
     ) -> _Call:
         graph = self.artefact.graph
         if tuple(sample.shape[1:]) != graph.sample_shape:
@@ -170,13 +265,16 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
         """The model, for as many tokens as there are: some pipelines leave padding out."""
         graph = self.model.artefact.graph
         if context is not None and graph.tensors[graph.context or ""].shape[0] != context.shape[1]:
-            self.model.release()
+            old = self.model
+            old.release()
             other = dataclasses.replace(self.artefact, graph=with_context_tokens(self.artefact.graph, context.shape[1]))
-            self.model = Model(other, self.model.device, self.deadline_s)
+            self.model = Model(other, old.device, old.deadline_s, old.memory_mib)
         return self.model
 
     def save_pretrained(self, save_directory: Path | str, **_: Any) -> None:
-        raise ValueError(f"a quantized pipeline is saved by copying the folder it was quantized to, not to {save_directory}")
+        raise ValueError(
+            f"a quantized pipeline is saved by copying the folder it was quantized to, not to {save_directory}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

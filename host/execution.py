@@ -215,7 +215,12 @@ class ScoresExecution(_Linear):
 
     def set_up(self) -> None:
         d = self.d
-        self.windows, self.heads, self.queries, self.keys = d["windows"], d["groups"], d["output_width"], d["output_channels"]
+        self.windows, self.heads, self.queries, self.keys = (
+            d["windows"],
+            d["groups"],
+            d["output_width"],
+            d["output_channels"],
+        )
         self.other = self.slice_of("other", self.windows * self.keys, d["channels"], True)
         self.kept_input = self.kept("state_input", (self.windows * self.queries, d["channels"]))
         self.kept_other = self._kept_other((self.windows * self.keys, d["channels"]))

@@ -204,7 +204,7 @@ def softmax_powers(multiplier, shift, exp_table, powers):
 
 @compiled
 def softmax(x, powers, reciprocal_scale, out):
-    """``x`` int16 [B, R, K] -> codes int8 [B, R, K]; ``powers``: those of :func:`softmax_powers`, the last one of all that follow."""
+    """``x`` int16 [B, R, K] -> codes int8 [B, R, K]; ``powers`` as of :func:`softmax_powers`, the last one for all beyond."""
     keys = x.shape[2]
     last = np.int32(len(powers) - 1)
     power = np.empty(keys, np.int32)

@@ -170,7 +170,7 @@ def _estimated_cycles(
 
 
 def _product_shapes(graph: Graph, node: Convolution | MatMul, homes: Homes, batch: int) -> tuple[ProductShape, ...]:
-    """What a linear node multiplies: one product, or the two of an attention product with differences, per sample, window and head."""
+    """What a linear node multiplies: one product, or with differences two of attention, per sample, window and head."""
     source, output = graph.tensors[node.inputs[0]], graph.tensors[node.name]
     if isinstance(node, Convolution):
         dense = homes.pitch(source.name) == source.shape[2]

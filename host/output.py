@@ -82,13 +82,14 @@ class Run:
     labels: np.ndarray
     batch: int
     flow: str
+    asked: str = ""  # what samples depend on besides: prompts and guidance
     counted: str = ""  # what counters depend on besides: configuration and flow; empty where nothing is counted
     done: int = 0
 
     @functools.cached_property
     def folder(self) -> Path:
         """Named by everything that the samples depend on: another command never finds these batches."""
-        identity = json.dumps([self.digest, self.seed, self.labels.tolist(), self.batch, self.counted])
+        identity = json.dumps([self.digest, self.seed, self.labels.tolist(), self.batch, self.counted, self.asked])
         name = hashlib.sha256(identity.encode()).hexdigest()[:12]
         return self.output.with_name(f"{self.output.name}.partial-{name}")
 

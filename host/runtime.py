@@ -123,8 +123,9 @@ class Batch:
 class Model:
     """A quantized model on a device. Values do not depend on device, batch or flow: equal seeds give equal images.
 
-    ``deadline_s``: how long a step may take; ``memory_mib``: the board's contiguous memory (default: PYNQ's). Whatever ends a run early (an error, Ctrl-C) leaves the accelerator idle and no
-    memory taken; ``close``, or leaving a ``with`` block, gives the device to others.
+    ``deadline_s``: how long a step may take; ``memory_mib``: the board's contiguous memory (default: PYNQ's). Whatever ends a
+    run early (an error, Ctrl-C) leaves the accelerator idle and no memory taken; ``close``, or leaving a ``with`` block, gives
+    the device to others.
     """
 
     def __init__(

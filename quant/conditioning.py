@@ -38,7 +38,9 @@ def fold_conditioning(
             _fold_into_norm(builder, node, terms_of_node, shape)
 
 
-def _fold_into_norm(builder: Builder, node: Node, terms: list[tuple[str, torch.Tensor]], shape: tuple[int, ...]) -> None:
+def _fold_into_norm(
+    builder: Builder, node: Node, terms: list[tuple[str, torch.Tensor]], shape: tuple[int, ...]
+) -> None:
     gain, offset = (builder.parameters[f"{node.name}.{key}"].expand(shape) for key in ("gain", "offset"))
     for operation, value in terms:
         if operation == "multiply":

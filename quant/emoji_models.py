@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,7 +93,9 @@ def encode_pictures(vae: AutoencoderKL, images: np.ndarray) -> torch.Tensor:
 
 # --------------------------------------------------------------------------------------------------------------- denoisers
 
-_in_bfloat16 = torch.autocast("cpu", dtype=torch.bfloat16)  # products only; 1.8 times faster for transformers (measured)
+_in_bfloat16 = torch.autocast(
+    "cpu", dtype=torch.bfloat16
+)  # products only; 1.8 times faster for transformers (measured)
 TOKENS = 24  # of a caption; the longest has 17
 VOCABULARY = 2_000
 TEXT_CHANNELS = 128
@@ -188,7 +191,8 @@ def build_clip(captions: Sequence[str]) -> tuple[CLIPTokenizer, CLIPTextModel]:
     vocabulary = learned["vocab"]
     for special in ("<|startoftext|>", "<|endoftext|>"):
         vocabulary[special] = len(vocabulary)
-    clip = CLIPTokenizer(vocab=vocabulary, merges=[tuple(pair) for pair in learned["merges"]], model_max_length=TOKENS)
+    merges: list[Any] = [tuple(pair) for pair in learned["merges"]]
+    clip = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=TOKENS)
     config = CLIPTextConfig(
         vocab_size=len(vocabulary),
         hidden_size=TEXT_CHANNELS,
@@ -277,7 +281,7 @@ def train_class_to_image(recipe: Recipe, data: Path, vae: Path, out: Path) -> No
 
     trainer = Trainer(recipe, out, dit, loss, len(latents))
     trainer.run()
-    names = {index: name for index, name in enumerate(CATEGORIES)}
+    names = dict(enumerate(CATEGORIES))
     _save(DiTPipeline(dit, autoencoder, scheduler, id2label=names), out)
 
 

@@ -51,7 +51,9 @@ def insert_quantizers(builder: Builder, output: str, group_of_step: tuple[int, .
         if not isinstance(node, (Convolution, MatMul, Upsample)) and any(
             kinds[source] == CODE for source in node.inputs
         ):
-            raise UnsupportedOperator(f"{type(node).__name__} {node.name} reads the sample, the context or codes directly")
+            raise UnsupportedOperator(
+                f"{type(node).__name__} {node.name} reads the sample, the context or codes directly"
+            )
         kinds[node.name] = CODE if writes_code else VALUE
         tensors[node.name] = dataclasses.replace(tensors[node.name], kind=kinds[node.name])
         ordered.append(node)

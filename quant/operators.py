@@ -12,8 +12,8 @@ from torch import fx
 
 from ..hls.graph import (
     CODE,
-    VALUE,
     GELU,
+    VALUE,
     Add,
     AveragePool,
     Concat,
@@ -27,7 +27,19 @@ from ..hls.graph import (
     Softmax,
     Upsample,
 )
-from ..hls.layout import CHANNEL, HEIGHT, REPEAT, WIDTH, Part, axis_size, image_layout, merge, permute, reshape, shape_of
+from ..hls.layout import (
+    CHANNEL,
+    HEIGHT,
+    REPEAT,
+    WIDTH,
+    Part,
+    axis_size,
+    image_layout,
+    merge,
+    permute,
+    reshape,
+    shape_of,
+)
 from .conditioning import per_pixel
 from .traced import INPUT, Builder, Term, Traced, argument, module_path, pair
 
@@ -208,10 +220,15 @@ def _condition(translator: Translator, node: fx.Node, operation: str) -> Traced:
     value = translator.static_value(term)
     if value is not None and operation == "add":
         constant = per_pixel(value, traced.layout, shape)
-        return Traced(_sum(translator, node, traced.name, translator.builder.add_constant(module_path(node), constant)), traced.layout)
+        return Traced(
+            _sum(translator, node, traced.name, translator.builder.add_constant(module_path(node), constant)),
+            traced.layout,
+        )
     sizes = shape_of(traced.layout)
     found = (1,) * (len(sizes) - term.meta["val"].ndim) + tuple(term.meta["val"].shape)
-    per_channel = any(axis and axis[0].axis == CHANNEL and size == shape[2] for axis, size in zip(traced.layout, found, strict=False))
+    per_channel = any(
+        axis and axis[0].axis == CHANNEL and size == shape[2] for axis, size in zip(traced.layout, found, strict=False)
+    )
     if not per_channel or any(size not in (1, whole) for size, whole in zip(found, sizes, strict=False)):
         raise ValueError(f"found conditioning of shape {found}, expected one number per sample and channel of {sizes}")
     producer = translator.producer(activation)

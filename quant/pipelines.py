@@ -89,7 +89,9 @@ def check_finite(denoiser: nn.Module) -> None:
     for name, value in denoiser.state_dict().items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             count = int((~torch.isfinite(value)).sum())
-            raise ValueError(f"{name}: found {count} values that are NaN or infinite, expected finite weights; get the model again")
+            raise ValueError(
+                f"{name}: found {count} values that are NaN or infinite, expected finite weights; get the model again"
+            )
 
 
 @torch.no_grad()
@@ -99,9 +101,13 @@ def encode_prompts(source: Source, prompts: Sequence[str], check: bool = True) -
     ValueError where it has none, or, with ``check``, where a prompt is too long for it (else it is cut).
     """
     missing = [name for name in ("tokenizer", "text_encoder") if name not in source.components]
-    missing += [name for name in ("tokenizer", "text_encoder") if not (source.folder / name).is_dir() and name not in missing]
+    missing += [
+        name for name in ("tokenizer", "text_encoder") if not (source.folder / name).is_dir() and name not in missing
+    ]
     if missing:
-        raise ValueError(f"{source.folder} has no {' and no '.join(missing)}, which its prompts need; add them to the folder")
+        raise ValueError(
+            f"{source.folder} has no {' and no '.join(missing)}, which its prompts need; add them to the folder"
+        )
     pipeline = DiffusionPipeline.from_pretrained(source.folder, **{source.component: None}, dtype=torch.float32)
     if check:
         check_prompts(pipeline.tokenizer, prompts)
@@ -109,7 +115,9 @@ def encode_prompts(source: Source, prompts: Sequence[str], check: bool = True) -
         list(prompts), do_classifier_free_guidance=True, num_images_per_prompt=1, device=torch.device("cpu")
     )
     guided, unguided = found[0].float(), found[1].float()
-    return guided, unguided.expand_as(guided)
+    # Some pipelines pad several prompts with zeros, and leave the padding of a single one out: here none pads the longest.
+    tokens = int(guided.abs().amax(dim=(0, 2)).nonzero().max()) + 1
+    return guided[:, :tokens], unguided.expand_as(guided)[:, :tokens]
 
 
 def check_prompts(tokenizer: Any, prompts: Sequence[str]) -> None:

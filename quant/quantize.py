@@ -74,7 +74,7 @@ def quantize(
     labels: Sequence[int] | None = None,
     prompts: Sequence[str] | None = None,
 ) -> QuantizedModel:
-    """Quantize the denoiser of a diffusers pipeline (folder or hub name) and write it to ``out``, with the pipeline's other parts.
+    """Quantize the denoiser of a diffusers pipeline (folder or hub name); write it to ``out`` with the pipeline's other parts.
 
     ``labels``: the classes to quantize for (default: all); ``prompts`` to calibrate with. Raises ValueError for what cannot be
     and UnsupportedOperator for a model that cannot be lowered, both before any calibration.
@@ -89,7 +89,9 @@ def quantize(
         context = encode_prompts(source, chosen, check=prompts is not None)
     elif prompts:
         raise ValueError(f"{model} takes no prompts; leave them out")
-    quantized = quantize_denoiser(source.denoiser, source.scheduler, schedule, options, labels, context, source.component)
+    quantized = quantize_denoiser(
+        source.denoiser, source.scheduler, schedule, options, labels, context, source.component
+    )
     save(quantized, out, Companions(source.folder, _companions(source)))
     return quantized
 
@@ -140,7 +142,8 @@ def quantize_denoiser(
         "activation_bits": 8,
         "calibration": asdict(options),
     }
-    config = {key: value for key, value in json.loads(denoiser.to_json_string()).items() if key != "_name_or_path"}
+    described = json.loads(denoiser.to_json_string())  # type: ignore[operator]
+    config = {key: value for key, value in described.items() if key != "_name_or_path"}
     return QuantizedModel(
         integer.graph,
         integer.tables,
@@ -184,9 +187,7 @@ def _labels(denoiser: nn.Module, labels: Sequence[int] | None) -> list[int]:
     return sorted(set(labels))
 
 
-def _conditions(
-    options: Options, labels: list[int], context: tuple[torch.Tensor, torch.Tensor] | None
-) -> Conditions:
+def _conditions(options: Options, labels: list[int], context: tuple[torch.Tensor, torch.Tensor] | None) -> Conditions:
     """What trajectories are of: the labels or contexts in turn, with guidance where there is something to guide away from."""
     if context is not None:
         none = torch.zeros(len(context[0]), dtype=torch.long)

@@ -58,7 +58,6 @@ class Builder:
         self.tensors[name] = Tensor(name, kind, shape)
         return name
 
-
     def add_constant(self, name: str, value: torch.Tensor) -> str:
         """``value`` float [H, W, C], the same in all runs; its name."""
         name = f"{name}.constant{len(self.constants)}".lstrip(".")

@@ -177,8 +177,12 @@ def ddpm(out: Path, steps: int, decay_steps: int, seed: int) -> None:
 
 @main.command()
 @click.argument("kind", type=click.Choice(["vae", "text", "class", "video"]))
-@click.option("--data", type=click.Path(path_type=Path), default=Path("runs/data"), show_default=True, help="Fetched packages.")
-@click.option("--vae", type=click.Path(path_type=Path), default=Path("runs/emoji-vae"), show_default=True, help="The autoencoder.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), default=Path("runs/data"), show_default=True, help="Fetched packages."
+)
+@click.option(
+    "--vae", type=click.Path(path_type=Path), default=Path("runs/emoji-vae"), show_default=True, help="The autoencoder."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Default: runs/emoji-KIND.")
 @click.option("--steps", type=int, help="May be raised to prolong a finished run; default: the recipe's.")
 @_training

@@ -104,7 +104,9 @@ class Trainer:
             tensors |= {f"adam.{index}.{name}": value for name, value in state.items()}
         metadata = {"step": str(self.step), "recipe": json.dumps(asdict(self.recipe))}
         temporary = self.out / "resume.safetensors.tmp"
-        copies = {name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}  # none shared
+        copies = {
+            name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()
+        }  # none shared
         save_file(copies, temporary, metadata)
         os.replace(temporary, self.out / "resume.safetensors")
         with (self.out / "log.jsonl").open("a") as file:

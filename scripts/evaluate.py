@@ -18,8 +18,8 @@ from ditto_zynq.host.schedulers import Scheduler, load_scheduler, standard_norma
 from ditto_zynq.host.session import ORIGINAL
 from ditto_zynq.quant.calibrate import Options
 from ditto_zynq.quant.fashion_mnist import CLASSES, load_split
-from ditto_zynq.quant.quality import Judge, psnr
 from ditto_zynq.quant.pipelines import load_source
+from ditto_zynq.quant.quality import Judge, psnr
 from ditto_zynq.quant.quantize import Schedule, quantize
 from tqdm import tqdm
 

@@ -60,7 +60,15 @@ def multiplier_of(random: np.random.Generator, shift: int, reach: float, shape: 
 
 
 @FUZZ
-@given(seed=SEED, shape=SHAPE, shift=SHIFT, kind=KINDS, conditional=st.booleans(), single=st.booleans(), gated=st.booleans())
+@given(
+    seed=SEED,
+    shape=SHAPE,
+    shift=SHIFT,
+    kind=KINDS,
+    conditional=st.booleans(),
+    single=st.booleans(),
+    gated=st.booleans(),
+)
 @pytest.mark.parametrize("accumulators", [np.int32, np.float32])
 def test_requantize_rows(accumulators, seed, shape, shift, kind, conditional, single, gated):
     random = np.random.default_rng(seed)

@@ -88,7 +88,9 @@ class Case:
                 parameter.data += 0.2 * torch.randn_like(parameter)
         config = self.model.config
         self.has_labels = name.startswith("dit")
-        self.context_channels = getattr(config, "caption_channels", None) or getattr(config, "cross_attention_dim", None)
+        self.context_channels = getattr(config, "caption_channels", None) or getattr(
+            config, "cross_attention_dim", None
+        )
         self.shape = sample_shape(self.model)
         self.known = [0, 3, 8, 9] if self.has_labels else [0]
         self.sample = torch.randn(batch, *self.shape)

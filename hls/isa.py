@@ -149,8 +149,8 @@ DESCRIPTOR_FIELDS = (
 SCALAR_FIELDS = (
     Field("reference", "<i4", "of a linear operator in this step: see Reference"),
     Field("shift", "<i4", "of the requantizer, the sum, the pool or softmax's exponent"),
-    Field("multiplier0", "<i4", "of the requantizer, of ADD's first operand, MULTIPLY, the pool or softmax's exponent"),
-    Field("multiplier1", "<i4", "of ADD's second operand"),
+    Field("multiplier0", "<i4", "of the requantizer, of ADD's first operand, the pool or softmax's exponent"),
+    Field("multiplier1", "<i4", "of ADD's second operand, and of MULTIPLY"),
     Field("gain_bits", "<i4", "of GROUP_NORM"),
     Field("quantize_multiplier", "<i4", "of the fused quantizer"),
     Field("quantize_shift", "<i4", "of the fused quantizer"),

@@ -144,7 +144,7 @@ def multiplier_dsps(board: Board, a: int, b: int) -> int:
 
 @dataclass(frozen=True)
 class Multiplier:
-    """A ``multiply<a, b>`` of the kernels; ``per_lane`` of the vector unit, else once."""
+    """A ``multiply<a, b>`` of the kernels, or a ``multiply_unsigned<a - 1, b - 1>``; ``per_lane`` of the vector unit, else once."""
 
     header: str
     a: int
@@ -158,8 +158,8 @@ MULTIPLIERS = (
     Multiplier("vector", 21, 7, True, "SiLU, GELU"),
     Multiplier("vector", 21, 23, False, "reciprocal square root"),
     Multiplier("vector", 17, 32, True, "quantizer"),
-    Multiplier("vector", 16, 32, True, "ADD's second operand"),
-    Multiplier("vector", 16, 36, True, "ADD's first operand, normalized value"),
+    Multiplier("vector", 16, 32, True, "second operand of ADD and MULTIPLY"),
+    Multiplier("vector", 16, 48, True, "first operand of ADD and MULTIPLY, normalized value"),
     Multiplier("vector", 17, 32, True, "softmax: exponent"),
     Multiplier("vector", 21, 5, True, "softmax: power of two"),
     Multiplier("vector", 22, 41, True, "softmax: code"),

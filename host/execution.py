@@ -444,7 +444,7 @@ class MultiplyExecution(_PairExecution):
 
     def combine(self, scalars: np.void, target: np.ndarray) -> None:
         operands = (self.input.buffer, self.other.buffer)
-        vector.multiply(*operands, self.d["channels"], int(scalars["multiplier0"]), int(scalars["shift"]), target)
+        vector.multiply(*operands, self.d["channels"], int(scalars["multiplier1"]), int(scalars["shift"]), target)
 
 
 class ActivateExecution(Execution):

@@ -138,8 +138,10 @@ class ParameterLayout:
         node = operation.first
         if isinstance(node, (Convolution, MatMul, Add, Multiply, AveragePool, Softmax)):
             record["shift"] = table(node, "shift")
-        if isinstance(node, (MatMul, Multiply, AveragePool, Softmax)):
+        if isinstance(node, (MatMul, AveragePool, Softmax)):
             record["multiplier0"] = table(node, "multiplier")
+        if isinstance(node, Multiply):
+            record["multiplier1"] = table(node, "multiplier")
         if isinstance(node, Add):
             record["multiplier0"], record["multiplier1"] = table(node, "multiplier")
         if isinstance(node, Softmax):

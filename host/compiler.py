@@ -14,9 +14,12 @@ from ..hls.isa import COUNTER_NAMES, COUNTERS, DESCRIPTOR, Region
 from ..hls.packing import pack_weights
 from .descriptors import DescriptorEncoder
 from .flow import StaticFlow, analyse
-from .memory_map import Placement, find_homes, place_state, place_tensors, place_weights
+from .memory_map import ALIGNMENT, Placement, find_homes, place_state, place_tensors, place_weights
 from .operations import Operation, arrange, check_rows, fuse, overlapping
 from .parameters import ParameterLayout
+
+ADDRESSABLE = 1 << 32  # bytes of a region: offsets have 32 bits
+MOST_SAMPLES = (1 << 16) - 1
 
 
 class DoesNotFit(ValueError):
@@ -72,30 +75,45 @@ class Program:
 
 
 def compile_program(
-    graph: Graph, tables: Tables, config: HardwareConfig, batch: int, memory_mib: int | None = None
+    graph: Graph,
+    tables: Tables,
+    config: HardwareConfig,
+    batch: int,
+    memory_mib: int | None = None,
+    history: bool = True,
 ) -> Program:
-    """Compile for ``batch`` samples in lockstep. Raises DoesNotFit where the board's contiguous memory is too small:
-    ``memory_mib``, by default what PYNQ reserves (its boot parameter ``cma=`` can be raised to nearly all that there is)."""
-    program = lay_out(graph, tables, config, batch)
+    """Compile for ``batch`` samples in lockstep; without ``history`` for flows that keep nothing, which need less memory.
+
+    Raises DoesNotFit where the board's contiguous memory is too small: ``memory_mib``, by default what PYNQ reserves (its boot
+    parameter ``cma=`` can be raised to nearly all that there is). Or where a region is larger than descriptors can address.
+    """
+    program = lay_out(graph, tables, config, batch, history)
     needed, available = program.memory_bytes, (memory_mib or find_board(config.board).cma_mib) << 20
     if needed > available:
         fitting = bisect.bisect_right(
             range(1, batch),
             available,
-            key=lambda less: lay_out(graph, tables, config, less).memory_bytes,
+            key=lambda less: lay_out(graph, tables, config, less, history).memory_bytes,
         )
         raise DoesNotFit(
             f"a batch of {batch} needs {needed / 2**20:.0f} MiB, but {config.board} has {available >> 20} MiB of "
             "contiguous memory"
             + (f"; use a batch of at most {fitting}" if fitting else "; use another board, or reserve more")
         )
+    for region, size in program.sizes.items():
+        if size > ADDRESSABLE:
+            raise DoesNotFit(
+                f"a batch of {batch} needs {size / 2**30:.1f} GiB of {region.name}, but descriptors address {ADDRESSABLE >> 30}; "
+                "use a smaller batch"
+                + (", or a flow that keeps nothing (original, spatial)" if region == Region.STATE else "")
+            )
     return dataclasses.replace(program, weights=_pack_weights(program, tables))
 
 
-def lay_out(graph: Graph, tables: Tables, config: HardwareConfig, batch: int) -> Program:
+def lay_out(graph: Graph, tables: Tables, config: HardwareConfig, batch: int, history: bool = True) -> Program:
     """The program without its packed weights, for the cost models: of the weights only the shapes are looked at."""
-    if batch < 1:
-        raise ValueError(f"found a batch of {batch}, expected at least 1")
+    if not 1 <= batch <= MOST_SAMPLES:
+        raise ValueError(f"found a batch of {batch}, expected at least 1 and at most {MOST_SAMPLES}")
     layers, flow = fuse(graph), analyse(graph, tables)
     check_rows(graph, layers, config)
     homes = find_homes(graph, layers)
@@ -111,7 +129,7 @@ def lay_out(graph: Graph, tables: Tables, config: HardwareConfig, batch: int) ->
         Region.WEIGHTS: weights,
         Region.PARAMETERS: parameters.size,
         Region.ACTIVATIONS: activations,
-        Region.STATE: state_size,
+        Region.STATE: state_size if history else ALIGNMENT,
         Region.COUNTERS: len(operations) * COUNTERS.itemsize,
     }
     descriptors = np.zeros(len(operations), DESCRIPTOR)

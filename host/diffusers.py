@@ -30,7 +30,7 @@ from .emulator import EmulatorDevice
 from .operations import fitting
 from .runtime import Batch, Model, as_stored, rows_of
 from .schedulers import index_of
-from .session import DIFFERENCE
+from .session import DIFFERENCE, KEEPS_NOTHING
 
 OUTPUTS = {"UNet2DModel": UNet2DOutput, "UNet2DConditionModel": UNet2DConditionOutput}
 HARMLESS = {"enable_temporal_attentions": True, "timestep_cond": None, "return_dict": None}
@@ -201,7 +201,7 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
         call = self._call(given, timestep, encoder_hidden_states, class_labels)
         begins = self._last is None or not call.continues(self._last)
         self._last = None  # a call that fails leaves no history
-        session = self._model_for(call.context).session(len(call.rows))
+        session = self._model_for(call.context).session(len(call.rows), self.flow not in KEEPS_NOTHING)
         found = session.run_step(
             given.detach().double().numpy(), call.step, call.rows, self.flow, as_stored(call.context), begins
         )

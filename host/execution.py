@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -120,26 +121,35 @@ class Execution:
 
 @dataclass(frozen=True)
 class KeptOperand:
-    """An operand's codes in STATE, of even and of odd steps."""
+    """An operand's codes in STATE, of even and of odd steps; ``view(parity)`` is not called where nothing is kept."""
 
-    even: np.ndarray
-    odd: np.ndarray
+    view: Callable[[int], np.ndarray]
 
-    def of(self, scalars: np.void) -> tuple[np.ndarray, np.ndarray]:
-        """Where this step's operand is kept, and the one of the step before."""
-        return (self.odd, self.even) if scalars["parity"] else (self.even, self.odd)
+    def now(self, scalars: np.void) -> np.ndarray:
+        """Where this step's operand is kept."""
+        return self.view(int(scalars["parity"]))
+
+    def before(self, scalars: np.void) -> np.ndarray:
+        """The operand of the step before."""
+        return self.view(1 - int(scalars["parity"]))
 
 
 class _Linear(Execution):
     """Common to convolutions and attention products: references, state, counting."""
+
+    sums_shape: tuple[int, ...]  # of a sample's accumulators
 
     def state(self, offset: int, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
         return self.memory.view(Region.STATE, offset, dtype, (self.d["batch"], *shape))
 
     def kept(self, name: str, shape: tuple[int, ...]) -> KeptOperand:
         """The two places of an operand in STATE."""
-        even, odd = (self.state(self.d[name] + parity * self.d[f"{name}_span"], np.int8, shape) for parity in (0, 1))
-        return KeptOperand(even, odd)
+        return KeptOperand(lambda parity: self.state(self.d[name] + parity * self.d[f"{name}_span"], np.int8, shape))
+
+    @property
+    def accumulators(self) -> np.ndarray:
+        """Those kept in STATE."""
+        return self.state(self.d["state_accumulators"], np.int32, self.sums_shape)
 
     def requantize(self, accumulators: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, scalars: np.void) -> None:
         relu = bool(self.flags & Flag.RELU)
@@ -162,15 +172,15 @@ class ConvolutionExecution(_Linear):
         self.chains = convolution_chains(d)
         self.kept_input = self.kept("state_input", self.image)
         pixels = d["output_height"] * d["output_width"]
-        self.accumulators = self.state(self.d["state_accumulators"], np.int32, (pixels, d["output_channels"]))
+        self.sums_shape = (pixels, d["output_channels"])
 
     def run(self, scalars: np.void) -> list[Encoded]:
         codes = self.input.dense.reshape(-1, *self.image)
         temporal = scalars["reference"] == Reference.PREVIOUS_STEP
         spatial = scalars["reference"] == Reference.NEIGHBOUR
-        kept, previous = self.kept_input.of(scalars)
-        counts = self._count(codes, previous if temporal else None, spatial) if self.device.counting else []
-        if temporal and self.device.differences:
+        previous = self.kept_input.before(scalars) if temporal else None
+        counts = self._count(codes, previous, spatial) if self.device.counting else []
+        if previous is not None and self.device.differences:
             difference = codes.astype(np.int16) - previous
             accumulators = self.accumulators + self.product.of_difference(difference)
         elif spatial and self.device.differences:
@@ -178,7 +188,7 @@ class ConvolutionExecution(_Linear):
         else:
             accumulators = self.product(codes)
         if scalars["keep_state"]:
-            kept[...] = codes
+            self.kept_input.now(scalars)[...] = codes
             if self.device.differences:
                 self.accumulators[...] = accumulators
         channels = self.d["output_channels"]
@@ -200,7 +210,7 @@ class ConvolutionExecution(_Linear):
         sums = self.chain_product.of_difference(wide.astype(np.int16) - before)
         rows = sums.reshape(len(codes), self.d["output_height"], -1, self.d["output_channels"])
         walked = rows[:, :, : self.chains.lead_columns + self.d["output_width"]].cumsum(axis=2, dtype=np.int32)
-        return np.ascontiguousarray(walked[:, :, self.chains.lead_columns :]).reshape(self.accumulators.shape)
+        return np.ascontiguousarray(walked[:, :, self.chains.lead_columns :]).reshape(len(codes), *self.sums_shape)
 
     def _count(self, codes: np.ndarray, previous: np.ndarray | None, spatial: bool) -> list[Encoded]:
         d, lanes, chunk = self.d, self.device.config.lanes, self.d["chunk_channels"]
@@ -224,8 +234,7 @@ class ScoresExecution(_Linear):
         self.other = self.slice_of("other", self.windows * self.keys, d["channels"], True)
         self.kept_input = self.kept("state_input", (self.windows * self.queries, d["channels"]))
         self.kept_other = self._kept_other((self.windows * self.keys, d["channels"]))
-        shape = (self.windows * self.heads, self.queries, self.keys)
-        self.accumulators = self.state(self.d["state_accumulators"], np.int32, shape)
+        self.sums_shape = (self.windows * self.heads, self.queries, self.keys)
 
     @property
     def operands(self) -> tuple[np.ndarray, ...]:
@@ -236,10 +245,8 @@ class ScoresExecution(_Linear):
         left, right = self._left(left_codes), self._right(right_codes)
         temporal = scalars["reference"] == Reference.PREVIOUS_STEP
         spatial = scalars["reference"] == Reference.NEIGHBOUR
-        _, previous_input = self.kept_input.of(scalars)
-        _, previous_other = self.kept_other.of(scalars) if self.kept_other else (None, None)
-        left_before = self._left(previous_input) if temporal else None
-        right_before = self._right(previous_other) if temporal and previous_other is not None else None
+        left_before = self._left(self.kept_input.before(scalars)) if temporal else None
+        right_before = self._right(self.kept_other.before(scalars)) if temporal and self.kept_other else None
         counts = self._count(left, right, left_before, right_before, spatial) if self.device.counting else []
         if not self.device.differences and self.queries * self.keys >= LARGE_HEAD:
             self._run_head_by_head(left, right, scalars)
@@ -260,10 +267,10 @@ class ScoresExecution(_Linear):
 
     def _keep(self, scalars: np.void, left_codes: np.ndarray, right_codes: np.ndarray) -> None:
         if scalars["keep_state"]:
-            kept = self.kept_input.of(scalars)[0]
+            kept = self.kept_input.now(scalars)
             kept[...] = left_codes.reshape(kept.shape)
             if self.kept_other is not None:
-                self.kept_other.of(scalars)[0][...] = right_codes
+                self.kept_other.now(scalars)[...] = right_codes
 
     def _run_head_by_head(self, left: np.ndarray, right: np.ndarray, scalars: np.void) -> None:
         """The products as they are, each requantized while it is in the cache."""
@@ -354,8 +361,7 @@ class MixExecution(ScoresExecution):
         self.other = self.slice_of("other", self.windows * self.keys, self.depth, True)
         self.kept_input = self.kept("state_input", (self.windows * self.heads, self.queries, self.keys))
         self.kept_other = self._kept_other((self.windows * self.keys, self.depth))
-        shape = (self.windows * self.heads, self.queries, self.depth // self.heads)
-        self.accumulators = self.state(self.d["state_accumulators"], np.int32, shape)
+        self.sums_shape = (self.windows * self.heads, self.queries, self.depth // self.heads)
 
     def _left_codes(self) -> np.ndarray:
         return self.input.dense

@@ -20,7 +20,7 @@ from .compiler import Program, compile_program
 from .device import Device, DeviceLost
 from .emulator import EmulatorDevice
 from .schedulers import KINDS, Scheduler, index_of, load_scheduler, standard_normal
-from .session import DIFFERENCE, FLOWS, ORIGINAL, Session
+from .session import DIFFERENCE, FLOWS, KEEPS_NOTHING, ORIGINAL, Session
 from .traffic import dram_beats
 
 
@@ -134,6 +134,7 @@ class Model:
         self.artefact, self.device = artefact, device
         self.deadline_s, self.memory_mib = deadline_s, memory_mib
         self._session: Session | None = None
+        self._has_history = False
         if artefact.quantization["scheduler"] in KINDS:
             self.scheduler  # noqa: B018 - what cannot be run is refused here
 
@@ -179,7 +180,8 @@ class Model:
         """
         rows = rows_of(self.artefact, self.labels_of(len(sample), labels))
         step = index_of(self.artefact.timesteps, timestep)
-        return self.session(len(sample)).run_step(sample, step, rows, ORIGINAL, as_stored(context))
+        session = self.session(len(sample), history=False)
+        return session.run_step(sample, step, rows, ORIGINAL, as_stored(context))
 
     def throughput_test(self, batch: int = 16, flow: str = DIFFERENCE) -> dict[str, Any]:
         """One batch through the whole schedule, by the names that FINN's drivers have for it (finn, ``throughput_test``).
@@ -187,7 +189,7 @@ class Model:
         ``runtime[ms]`` is wall time, so of a device without a board it is the simulation's. Where the device counts, the
         accelerator's own time and traffic follow, by its counters (``kind`` says of what they are).
         """
-        program = self.session(batch).program  # compiled and loaded before the clock starts
+        program = self.session(batch, flow not in KEEPS_NOTHING).program  # compiled and loaded before the clock starts
         start = time.perf_counter()
         record = self.denoise(np.arange(batch), self.labels_of(batch, None), 0, flow).record
         seconds = time.perf_counter() - start
@@ -265,7 +267,7 @@ class Model:
     def _denoise(
         self, indices: np.ndarray, branches: _Branches, seed: int, flow: str, advance: Callable[[], object]
     ) -> Batch:
-        session = self.session(len(branches.rows))
+        session = self.session(len(branches.rows), flow not in KEEPS_NOTHING)
         shape = self.artefact.graph.sample_shape
 
         def noise(draw: int) -> np.ndarray:
@@ -283,12 +285,19 @@ class Model:
             advance()
         return Batch(int(indices[0]), sample, Record.of(session.program, counted) if counted else None)
 
-    def session(self, batch: int) -> Session:
-        """The program for this batch size, loaded on the device; the last one is kept."""
-        if self._session is None or self._session.program.batch != batch:
+    def session(self, batch: int, history: bool = True) -> Session:
+        """The program for this batch size, loaded on the device; the last one is kept.
+
+        Without ``history`` there is no memory for what steps keep, which is most of it: for flows that keep nothing.
+        """
+        lacks_history = history and not self._has_history
+        if self._session is None or self._session.program.batch != batch or lacks_history:
             self.release()
             artefact = self.artefact
-            program = compile_program(artefact.graph, artefact.tables, self.device.config, batch, self.memory_mib)
+            program = compile_program(
+                artefact.graph, artefact.tables, self.device.config, batch, self.memory_mib, history
+            )
+            self._has_history = history
             self._session = Session(program, artefact, self.device, self.deadline_s)
         return self._session
 

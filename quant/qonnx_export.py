@@ -114,7 +114,7 @@ class _Export:
         return name
 
     def constant(self, value: Any, dtype: type = np.int64) -> str:
-        array = np.ascontiguousarray(value, dtype)
+        array: np.ndarray = np.ascontiguousarray(value, dtype)
         name = f"c{len(self.initializers)}"
         self.initializers[name] = numpy_helper.from_array(array, name)
         return name

@@ -1,8 +1,7 @@
 """Known U-Nets as integer graphs without weights: shapes for the cost models, for models too large to train or to store here.
 
 Tables are arrays of zeros that take no memory. The graphs are those that the quantizer traces from diffusers' models, with input
-and output codes in two parts; a test compares the one of CIFAR-10 with the traced one. Two things the quantizer does not trace
-yet: LayerNorm blocks of transformers are as diffusers has them, and their GEGLU is a GELU and an ADD of the same traffic.
+and output codes in two parts; a test compares the one of CIFAR-10 with the traced one.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from ..hls.graph import (
     GroupNorm,
     LayerNorm,
     MatMul,
+    Multiply,
     Node,
     Quantize,
     SiLU,
@@ -156,7 +156,8 @@ class _Builder:
         code = self.quantize(self.norm(f"{name}.ff.norm", tokens, per_token=True))
         gate, value = (self.convolution(f"{name}.ff.{part}", code, 4 * channels, 1) for part in ("gate", "value"))
         active = self.add(GELU(f"{name}.ff.gelu", name, (gate,)), VALUE)
-        gated = self.quantize(self.sum(f"{name}.ff.product", active, value))
+        product = Multiply(f"{name}.ff.product", name, (value, active))
+        gated = self.quantize(self.add(product, VALUE, REQUANTIZER))
         tokens = self.sum(f"{name}.ff.add", self.convolution(f"{name}.ff.out", gated, channels, 1), tokens)
         return self.sum(f"{name}.add", self.convolution(f"{name}.proj_out", self.quantize(tokens), channels, 1), source)
 

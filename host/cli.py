@@ -468,12 +468,15 @@ def quantize(model: str, output: Path, scheduler: str, steps: int, eta: float, g
 @click.option("--batch", default=25, show_default=True, help="Images that advance together; clips advance one by one.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/quality"), show_default=True,
               help="Folder of the images, with quality.json; an interrupted evaluation goes on there.")  # fmt: skip
+@click.option("--workers", type=int, help="Draw on that many local processes (Dask).")
+@click.option("--cluster", help="Draw on the workers of this Dask scheduler, which see the same folders.")
 @BOARD
 @HARDWARE
 @MEMORY
 @reporting_errors
 def evaluate(model: Path, against: Path, reference: str, count: int, guidance: float | None, seed: int, batch: int,
-             output: Path, board: str, hardware: Path | None, memory: int | None) -> None:  # fmt: skip
+             output: Path, workers: int | None, cluster: str | None, board: str, hardware: Path | None,
+             memory: int | None) -> None:  # fmt: skip
     """Quality of a quantized pipeline MODEL beside the float one: Fréchet distances, category accuracy, same-seed PSNR.
 
     FID and Inception score come from torch-fidelity, where it and its weights are installed; FID-MobileNetV2 needs the package
@@ -482,11 +485,12 @@ def evaluate(model: Path, against: Path, reference: str, count: int, guidance: f
     from ..hls.artefact import load as load_artefact
     from . import evaluation
 
-    artefact = load_artefact(model)
-    device = _open("emulator", _config(board, hardware, artefact), False, None, None)
-    result = evaluation.evaluate(
-        model, artefact, against, reference, count, guidance, seed, batch, output, device, memory
-    )
+    config = _config(board, hardware, load_artefact(model))
+    shared = workers is not None or cluster is not None
+    with _fleet(workers, cluster) if shared else contextlib.nullcontext() as address:
+        result = evaluation.evaluate(
+            model, against, reference, count, guidance, seed, batch, output, config, memory, address
+        )
     for name, values in result.items():
         click.echo(f"{name}: " + ", ".join(f"{metric} {value:.4g}" for metric, value in values.items()))
     click.echo(f"{output / 'quality.json'} written")

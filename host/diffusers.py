@@ -16,7 +16,7 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
-from diffusers import ConfigMixin, DiffusionPipeline, ModelMixin
+from diffusers import ConfigMixin, DiffusionPipeline, ModelMixin, SchedulerMixin
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.unets.unet_2d import UNet2DOutput
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
@@ -80,11 +80,16 @@ def load_pipeline(
     ]
     if missing:
         raise ArtefactError(f"{folder} has no {' and no '.join(missing)}; copy or quantize the whole pipeline again")
-    scheduler = getattr(diffusers, str(artefact.scheduler["_class_name"])).from_config(dict(artefact.scheduler))
+    scheduler = load_scheduler(artefact)
     denoiser = wrap(artefact, device, flow, deadline_s, memory_mib)
     return DiffusionPipeline.from_pretrained(
         folder, dtype=torch.float32, **{artefact.component: denoiser, "scheduler": scheduler}
     )
+
+
+def load_scheduler(artefact: QuantizedModel) -> SchedulerMixin:
+    """diffusers' scheduler that the model is quantized for."""
+    return getattr(diffusers, str(artefact.scheduler["_class_name"])).from_config(dict(artefact.scheduler))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,22 +2,66 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..hls.artefact import QuantizedModel
-from .device import Device
-from .output import write_text
+import numpy as np
 
-NULL_GUIDANCE = 1.0  # none
+from ..hls.artefact import load as load_artefact
+from ..hls.config import HardwareConfig
+from .emulator import EmulatorDevice
+from .output import write_text
+from .runtime import null_label
+
+NO_GUIDANCE = 1.0
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A pipeline, and how it draws: the float one of ``folder``, or with ``config`` the quantized one, on the emulator.
+
+    Both take the scheduler of ``schedule``, a quantized folder.
+    """
+
+    folder: Path
+    schedule: Path
+    guidance: float
+    seed: int
+    config: HardwareConfig | None = None
+    memory_mib: int | None = None
+
+
+def draw(drawing: Drawing, requests: Any, indices: Sequence[int]) -> np.ndarray:
+    """Images uint8 [B, H, W, 3] of the requests with these indices; a process keeps its pipeline from call to call."""
+    return _sampler(drawing)(requests, indices)
+
+
+@functools.lru_cache(maxsize=1)
+def _sampler(drawing: Drawing) -> Any:
+    from diffusers import DiffusionPipeline
+
+    from .diffusers import load_pipeline, load_scheduler
+
+    artefact = load_artefact(drawing.schedule)
+    if drawing.config is None:
+        scheduler, float32 = load_scheduler(artefact), import_module("torch").float32
+        pipeline = DiffusionPipeline.from_pretrained(drawing.folder, scheduler=scheduler, dtype=float32)
+    else:
+        device = EmulatorDevice(drawing.config, counting=False)
+        pipeline = load_pipeline(drawing.folder, device, memory_mib=drawing.memory_mib)
+    quality = import_module("..quant.evaluate", __package__)
+    return quality.pipeline_sampler(pipeline, artefact.quantization["steps"], drawing.guidance, drawing.seed)
 
 
 def evaluate(
     model: Path,
-    artefact: QuantizedModel,
     against: Path,
     reference: str,
     count: int,
@@ -25,20 +69,18 @@ def evaluate(
     seed: int,
     batch: int,
     output: Path,
-    device: Device,
+    config: HardwareConfig,
     memory_mib: int | None = None,
+    cluster: str | None = None,
 ) -> dict[str, dict[str, float]]:
     """Draw ``count`` images with both pipelines, by the schedule of the quantized one, and judge them; also in
-    ``output/quality.json``. Finished batches in ``output`` are not drawn again; ValueError where they are of other settings."""
+    ``output/quality.json``. ``cluster``: address of a Dask scheduler whose workers draw. Finished batches in ``output`` are not
+    drawn again; ValueError where they are of other settings."""
     quality = import_module("..quant.evaluate", __package__)
-    from diffusers import DiffusionPipeline
-
-    from .diffusers import load_pipeline
-    from .runtime import null_label
-
+    artefact = load_artefact(model)
     if count < 2 or batch < 1:
         raise ValueError(f"found {count} images in batches of {batch}, expected at least 2, and 1")
-    scale = guidance or artefact.quantization.get("guidance") or NULL_GUIDANCE
+    scale = guidance or artefact.quantization.get("guidance") or NO_GUIDANCE
     settings = {"model": artefact.digest, "against": _digest(against), "reference": reference, "count": count}
     settings |= {"guidance": scale, "seed": seed, "batch": batch}
     output.mkdir(parents=True, exist_ok=True)
@@ -47,21 +89,32 @@ def evaluate(
     known = [label for label in artefact.labels if label != null_label(artefact)]
     requests = quality.choose(available, count, artefact.graph.context is not None, known)
     judge = quality.Judge(images)
-    batch = 1 if len(artefact.graph.sample_shape) == 4 else batch
-    steps = artefact.quantization["steps"]
-    quantized = load_pipeline(model, device, memory_mib=memory_mib)
-    exact = DiffusionPipeline.from_pretrained(
-        against, scheduler=quantized.scheduler, dtype=import_module("torch").float32
-    )
+    batch = 1 if len(artefact.graph.sample_shape) == 4 else batch  # clips one by one: a prompt alone is not padded
+    exact = Drawing(against.resolve(), model.resolve(), scale, seed)
+    quantized = replace(exact, folder=model.resolve(), config=config, memory_mib=memory_mib)
     drawn, result = {}, {}
-    for name, pipeline in (("float", exact), ("quantized", quantized)):
-        sampler = quality.pipeline_sampler(pipeline, steps, scale, seed)
-        drawn[name] = quality.sample(sampler, requests, batch, output / name, name)
+    for name, drawing in (("float", exact), ("quantized", quantized)):
+        with _drawer(drawing, requests, cluster) as drawer:
+            drawn[name] = quality.sample(drawer, count, batch, output / name, name)
         result[name] = judge.quality(drawn[name], requests.categories)
-        result[name] |= quality.published_metrics(drawn[name], images, output)
+        result[name] |= quality.published_metrics(drawn[name], images, requests.prompts, output)
     result["quantized"] |= quality.compare_images(drawn["quantized"], drawn["float"])
     write_text(output / "quality.json", json.dumps(settings | result, indent=1) + "\n")
     return result
+
+
+@contextlib.contextmanager
+def _drawer(drawing: Drawing, requests: Any, cluster: str | None) -> Iterator[Any]:
+    """What draws batches: this process, or the workers of a cluster."""
+    if cluster is None:
+        yield lambda batches: ((indices, draw(drawing, requests, indices)) for indices in batches)
+        return
+    from distributed import Client
+
+    from . import fleet
+
+    with Client(cluster) as client:
+        yield lambda batches: fleet.shares(client, draw, drawing, requests, batches)
 
 
 def _digest(folder: Path) -> str:

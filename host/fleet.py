@@ -7,7 +7,7 @@ but seed and index, so results are the same whatever the workers are, and what a
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,22 @@ def generate(client: Client, job: Job, count: int, labels: Sequence[int] | None 
     """``count`` images by the workers of ``client``; the same as :meth:`.runtime.Model.generate` makes."""
     chosen = labels_of(load_artefact(job.model), count, labels)
     return Images.of(batches(client, job, chosen, batch), chosen)
+
+
+def shares(
+    client: Client, function: Callable[..., Any], task: Any, common: Any, parts: Sequence[range]
+) -> Iterator[tuple[range, Any]]:
+    """``function(task, common, part)`` of every part, with the part, as they get ready."""
+    [scattered] = client.scatter([common], broadcast=True)
+    futures = {
+        client.submit(function, task, scattered, part, pure=False, retries=RETRIES, resources={BOARD: 1}): part
+        for part in parts
+    }
+    try:
+        for future in as_completed(list(futures)):
+            yield futures[future], future.result()
+    finally:
+        client.cancel(list(futures))
 
 
 def explore(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,21 +40,22 @@ class Requests:
 
 
 Sampler = Callable[[Requests, Sequence[int]], np.ndarray]
+Draw = Callable[[Sequence[range]], Iterator[tuple[range, np.ndarray]]]  # of batches of indices, in any order
 
 
-def sample(make: Sampler, requests: Requests, batch: int, folder: Path, description: str) -> np.ndarray:
-    """Images uint8 [N, H, W, 3], batch by batch; finished batches in ``folder`` are not made again."""
+def sample(draw: Draw, count: int, batch: int, folder: Path, description: str) -> np.ndarray:
+    """Images uint8 [N, H, W, 3] of ``count`` requests; finished batches in ``folder`` are not drawn again."""
     folder.mkdir(parents=True, exist_ok=True)
-    parts = []
-    for first in tqdm(range(0, len(requests), batch), desc=description, unit="batch"):
-        path = folder / f"{first:06d}.npy"
-        if not path.is_file():
-            images = make(requests, range(first, min(first + batch, len(requests))))
-            temporary = path.with_suffix(".tmp.npy")
+    batches = [range(first, min(first + batch, count)) for first in range(0, count, batch)]
+    paths = {indices: folder / f"{indices.start:06d}.npy" for indices in batches}
+    missing = [indices for indices in batches if not paths[indices].is_file()]
+    with tqdm(total=count, initial=count - sum(map(len, missing)), desc=description, unit="image") as progress:
+        for indices, images in draw(missing):
+            temporary = paths[indices].with_suffix(".tmp.npy")
             np.save(temporary, images)
-            os.replace(temporary, path)
-        parts.append(np.load(path, allow_pickle=False))
-    return np.concatenate(parts)
+            os.replace(temporary, paths[indices])
+            progress.update(len(indices))
+    return np.concatenate([np.load(paths[indices], allow_pickle=False) for indices in batches])
 
 
 def pipeline_sampler(pipeline: DiffusionPipeline, steps: int, guidance: float, seed: int) -> Sampler:
@@ -121,10 +122,27 @@ def compare_images(found: np.ndarray, expected: np.ndarray) -> dict[str, float]:
     return {"PSNR mean": float(decibels.mean()), "PSNR median": float(np.median(decibels))}
 
 
-def published_metrics(found: np.ndarray, reference: np.ndarray, folder: Path) -> dict[str, float]:
-    """FID and Inception score by torch-fidelity, where it and its weights are installed; else nothing."""
-    if importlib.util.find_spec("torch_fidelity") is None:
-        return {}
+def published_metrics(
+    found: np.ndarray, reference: np.ndarray, prompts: Sequence[str], folder: Path
+) -> dict[str, float]:
+    """FID and Inception score by torch-fidelity, CLIP score by torchmetrics: what is installed, and whose weights are here."""
+    metrics = (("torch_fidelity", _inception_metrics), ("torchmetrics", _clip_score))
+    result: dict[str, float] = {}
+    for package, metric in metrics:
+        if importlib.util.find_spec(package) is None:
+            continue
+        try:
+            result |= metric(found, reference, prompts, folder)
+        except (OSError, RuntimeError, ValueError) as error:  # weights are downloaded when they are first needed
+            tqdm.write(
+                f"{package} has no weights here ({' '.join(str(error).split())[:100]}); its metrics are left out"
+            )
+    return result
+
+
+def _inception_metrics(
+    found: np.ndarray, reference: np.ndarray, prompts: Sequence[str], folder: Path
+) -> dict[str, float]:
     from torch_fidelity import calculate_metrics
 
     paths = []
@@ -133,12 +151,18 @@ def published_metrics(found: np.ndarray, reference: np.ndarray, folder: Path) ->
         paths[-1].mkdir(exist_ok=True)
         for index, image in enumerate(images):
             Image.fromarray(image).save(paths[-1] / f"{index:06d}.png")
-    try:
-        metrics = calculate_metrics(input1=str(paths[0]), input2=str(paths[1]), fid=True, isc=True, cuda=False)
-    except (OSError, RuntimeError) as error:  # its weights are downloaded when they are first needed
-        tqdm.write(f"torch-fidelity's weights are not here ({error}); its metrics are left out")
-        return {}
+    metrics = calculate_metrics(input1=str(paths[0]), input2=str(paths[1]), fid=True, isc=True, cuda=False)
     return {"FID": metrics["frechet_inception_distance"], "Inception score": metrics["inception_score_mean"]}
+
+
+def _clip_score(found: np.ndarray, reference: np.ndarray, prompts: Sequence[str], folder: Path) -> dict[str, float]:
+    if not prompts:
+        return {}
+    from torchmetrics.functional.multimodal import clip_score
+
+    images = torch.from_numpy(_frames(found)).permute(0, 3, 1, 2)
+    texts = np.repeat(np.asarray(prompts), len(images) // len(found)).tolist()
+    return {"CLIP score": float(clip_score(images, texts))}
 
 
 def train_classifier(images: np.ndarray, labels: np.ndarray, out: Path = CLASSIFIER, seed: int = 0) -> float:

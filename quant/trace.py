@@ -60,7 +60,8 @@ class Interface:
 
 def context_channels(config: Any) -> int | None:
     """Channels of a context's tokens; None for a model without one."""
-    channels = getattr(config, "caption_channels", None) or getattr(config, "cross_attention_dim", None)
+    names = ("caption_channels", "encoder_hid_dim", "cross_attention_dim")
+    channels = next((getattr(config, name) for name in names if getattr(config, name, None)), None)
     if channels is not None and not isinstance(channels, int):
         raise UnsupportedOperator(f"found cross_attention_dim {channels}, expected one number for all blocks")
     return channels

@@ -65,14 +65,14 @@ def test_requests_are_spread_evenly():
 def test_finished_batches_are_kept(tmp_path):
     asked = []
 
-    def make(requests, indices):
-        asked.append(list(indices))
-        return IMAGES[list(indices)]
+    def draw(batches):
+        for indices in reversed(batches):
+            asked.append(list(indices))
+            yield indices, IMAGES[list(indices)]
 
-    requests = Requests((), (0,) * 5, (-1,) * 5)
     for _ in range(2):
-        assert np.array_equal(sample(make, requests, 2, tmp_path / "x", "x"), IMAGES[:5])
-    assert asked == [[0, 1], [2, 3], [4]]
+        assert np.array_equal(sample(draw, 5, 2, tmp_path / "x", "x"), IMAGES[:5])
+    assert asked == [[4], [2, 3], [0, 1]]
 
 
 def test_evaluating_a_pipeline(tmp_path):
@@ -86,6 +86,10 @@ def test_evaluating_a_pipeline(tmp_path):
     assert result.exit_code == 0, result.output
     quality = json.loads((tmp_path / "out" / "quality.json").read_text())
     assert quality["quantized"]["PSNR mean"] > 25 and set(quality["float"]) == {"FID-MobileNetV2"}
+    (tmp_path / "out" / "quantized" / "000002.npy").unlink()
+    result = CliRunner().invoke(main, [*command, "--workers", "1"])
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "out" / "quality.json").read_text()) == quality, "a worker draws the same"
     other = CliRunner().invoke(main, [*command, "--seed", "1"])
     assert other.exit_code == 1 and "holds images of other settings" in other.output
 

@@ -62,6 +62,7 @@ MODELS = {
     "linear_projection": lambda: UNet2DConditionModel(**UNET, use_linear_projection=True),
     "two_layers": lambda: UNet2DConditionModel(**UNET, transformer_layers_per_block=2),
     "rectangle": lambda: UNet2DConditionModel(**{**UNET, "sample_size": (4, 12)}),
+    "projected_context": lambda: UNet2DConditionModel(**UNET, encoder_hid_dim=13, encoder_hid_dim_type="text_proj"),
     "time_act": lambda: UNet2DConditionModel(**UNET, timestep_post_act="silu"),
     "dit": lambda: DiTTransformer2DModel(**DIT),
     "dit_patch_4": lambda: DiTTransformer2DModel(**{**DIT, "patch_size": 4}),
@@ -88,9 +89,8 @@ class Case:
                 parameter.data += 0.2 * torch.randn_like(parameter)
         config = self.model.config
         self.has_labels = name.startswith("dit")
-        self.context_channels = getattr(config, "caption_channels", None) or getattr(
-            config, "cross_attention_dim", None
-        )
+        names = ("caption_channels", "encoder_hid_dim", "cross_attention_dim")
+        self.context_channels = next((getattr(config, name) for name in names if getattr(config, name, None)), None)
         self.shape = sample_shape(self.model)
         self.known = [0, 3, 8, 9] if self.has_labels else [0]
         self.sample = torch.randn(batch, *self.shape)

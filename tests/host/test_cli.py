@@ -110,7 +110,7 @@ def test_quantize_then_generate(tiny_unet, tmp_path):
         (["--workers", "0"], "found 0 workers, expected at least 1"),
         (["--workers", "1", "--cluster", "tcp://x:1"], "found --workers and --cluster, expected one of them"),
         (["--cluster", "tcp://127.0.0.1:1"], "no Dask scheduler answers at tcp://127.0.0.1:1"),
-        (["--batch", "1000000", "-n", "1000000"], "use a batch of at most"),
+        (["--batch", "60000", "-n", "60000"], "use a batch of at most"),
         (["-o", "images.gif"], "expected a file that ends in .png or .npz"),
         (["-o", "/nowhere/images.png"], "expected a file in a folder that exists"),
         (["--hardware", "/nowhere.json"], "no readable hardware configuration"),

@@ -36,6 +36,7 @@ COMPONENTS = ("unet", "transformer")
 SCHEDULER = "scheduler/scheduler_config.json"
 INDEX = "model_index.json"
 SCALE_PREFIX = "scale:"
+EXAMPLES = "example_contexts"
 COPIED = (
     ".json",
     ".safetensors",
@@ -99,7 +100,8 @@ class QuantizedModel:
     ``tables`` holds the integer tables of ``graph`` (weights included), ``scales[tensor]`` float64 [groups]. ``config`` is
     the diffusers model configuration, ``scheduler`` the diffusers scheduler configuration, and ``quantization`` says how
     it was made: scheduler kind, eta, timesteps, step groups, calibration. ``component`` is the part of a pipeline that the
-    model is; ``digest`` identifies the content.
+    model is; ``digest`` identifies the content. ``examples``: of a model that attends to a context, codes int8
+    [N + 1, tokens, channels] of N prompts it was calibrated with, and last of the unguided branch.
     """
 
     graph: Graph
@@ -110,6 +112,19 @@ class QuantizedModel:
     quantization: Mapping[str, Any]
     digest: str = ""
     component: str = "unet"
+    examples: np.ndarray | None = None
+
+    @property
+    def branches(self) -> int:
+        """Samples that the model evaluates for each image under the conditions of calibration: two with guidance."""
+        return 1 if self.quantization.get("guidance") is None else 2
+
+    @property
+    def example_contexts(self) -> np.ndarray | None:
+        """``examples`` as values, float64."""
+        if self.examples is None or self.graph.context is None:
+            return None
+        return self.examples * self.scales[self.graph.context][0]
 
     @property
     def timesteps(self) -> tuple[float, ...]:
@@ -145,6 +160,7 @@ def save(model: QuantizedModel, folder: Path, companions: Companions | None = No
         weights = {f"{node.name}.weight" for node in model.graph.nodes if isinstance(node, Convolution)}
         tables = {name: table for name, table in model.tables.items() if name not in weights}
         tables |= {f"{SCALE_PREFIX}{name}": scale for name, scale in model.scales.items()}
+        tables |= {} if model.examples is None else {EXAMPLES: model.examples}
         save_file({name: model.tables[name] for name in sorted(weights)}, temporary / files.weights)
         save_file({name: tables[name] for name in sorted(tables)}, temporary / files.tables)
         _write_json(temporary / files.config, {**model.config, "quantization_config": dict(model.quantization)})
@@ -156,7 +172,7 @@ def save(model: QuantizedModel, folder: Path, companions: Companions | None = No
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(companions.folder / name, temporary / name)
         names = (*files.all, *copied)
-        hashes = {name: _sha256(temporary / name) for name in names}
+        hashes = {name: sha256_of(temporary / name) for name in names}
         _write_json(temporary / MANIFEST, {"format": FORMAT, "version": VERSION, "sha256": hashes})
         temporary.chmod(0o755)
         for name in names:
@@ -182,7 +198,7 @@ def load(folder: Path | str) -> QuantizedModel:
         if not path.is_file():
             raise ArtefactError(f"{path} is missing; copy or quantize the model again")
         _refuse_pickle(path)
-        if _sha256(path) != digest:
+        if sha256_of(path) != digest:
             raise ArtefactError(
                 f"{path} is not the file that {MANIFEST} lists (another SHA-256); copy or quantize again"
             )
@@ -196,6 +212,7 @@ def load(folder: Path | str) -> QuantizedModel:
     stored = _read_tensors(folder / files.tables)
     scales = {name[len(SCALE_PREFIX) :]: array for name, array in stored.items() if name.startswith(SCALE_PREFIX)}
     tables = {name: array for name, array in stored.items() if not name.startswith(SCALE_PREFIX)}
+    examples = tables.pop(EXAMPLES, None)
     tables |= _read_tensors(folder / files.weights)
     model = QuantizedModel(
         graph,
@@ -206,6 +223,7 @@ def load(folder: Path | str) -> QuantizedModel:
         quantization,
         _digest(manifest["sha256"], files),
         files.name,
+        examples,
     )
     _check_content(folder, model)
     return model
@@ -324,7 +342,7 @@ def _mapped(file: np.ndarray, entry: Mapping[str, Any], start: int) -> np.ndarra
     return np.asarray(aligned).view(dtype).reshape(entry["shape"])
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
     """Read in pieces: models are larger than memory should be."""
     digest = hashlib.sha256()
     with path.open("rb") as file:

@@ -292,24 +292,31 @@ def _collect_from_fleet(
 @PLOTS
 @BOARD
 @HARDWARE
+@MEMORY
 @BACKEND
 @reporting_errors
 def profile(model: Path | None, output: Path | None, batch: int, labels: str | None, seed: int, flow: str, as_json: bool,
-            plots: Path | None, board: str, hardware: Path | None, backend: str | None) -> None:  # fmt: skip
-    """Count digits, cycles and bytes per layer and step of one batch (emulated); with --plots also how alike operands are."""
+            plots: Path | None, board: str, hardware: Path | None, memory: int | None, backend: str | None) -> None:  # fmt: skip
+    """Count digits, cycles and bytes per layer and step of one batch (emulated); with --plots also how alike operands are.
+
+    The batch has the guidance of the calibration, and its prompts in turn.
+    """
+    from tqdm import tqdm
+
     from . import output as out
     from .report import profile_json, summary_text
 
     _check_plots(plots)
-    loaded = _load(model, "emulator", board, hardware, backend, counting=True)
-    record = loaded.generate(batch, _labels(labels), seed, batch, flow, progress=not as_json).record
+    loaded = _load(model, "emulator", board, hardware, backend, counting=True, memory_mib=memory)
+    with tqdm(total=len(loaded.scheduler), desc="denoise", unit="step", disable=as_json) as bar:
+        record = loaded.denoise_as_calibrated(batch, seed, flow, _labels(labels), bar.update).record
     assert record is not None
     data = profile_json(record, loaded.device.config)
     if plots is not None:
         from .plots import draw_classes, draw_profile, draw_similarity
         from .similarity import measure
 
-        found = measure(loaded.artefact, loaded.device.config, min(batch, SIMILARITY_SAMPLES), seed)
+        found = measure(loaded.artefact, loaded.device.config, min(batch, SIMILARITY_SAMPLES), seed, memory)
         data["similarity"] = found.to_json()
         draw_similarity(found, plots / "similarity.png")
         draw_classes(found, plots / "bit-widths.png")
@@ -335,10 +342,11 @@ def profile(model: Path | None, output: Path | None, batch: int, labels: str | N
 @PLOTS
 @BOARD
 @HARDWARE
+@MEMORY
 @reporting_errors
 def compare(models: tuple[Path, ...], output: Path | None, batch: int, seed: int, bandwidths: str | None,
             architecture: str | None, setting: str, as_json: bool, plots: Path | None, board: str,
-            hardware: Path | None) -> None:  # fmt: skip
+            hardware: Path | None, memory: int | None) -> None:  # fmt: skip
     """Compare accelerators on MODELS of one schedule: dense int8 arrays, Cambricon-D, Diffy and Ditto, at equal resources."""
     from ..hls.artefact import load as load_artefact
     from . import compare as comparison
@@ -349,16 +357,17 @@ def compare(models: tuple[Path, ...], output: Path | None, batch: int, seed: int
     artefacts = {str(path): load_artefact(path) for path in models or (BUNDLED_MODEL,)}
     comparison.check_schedules(artefacts)
     chosen = None if bandwidths is None else _bandwidths(bandwidths)
+    configs = {name: _config(board, hardware, artefact) for name, artefact in artefacts.items()}
     if setting not in ("board", "paper"):
         raise ValueError(f"found setting {setting!r}, expected board or paper")
     if setting == "paper" and (architecture is not None or plots is not None):
         raise ValueError("found --setting paper with --architecture or --plots, expected them with --setting board")
     if setting == "paper":
-        results, text = _compare_as_paper(artefacts, chosen, batch, seed, _config(board, hardware))
+        results, text = _compare_as_paper(artefacts, configs, chosen, batch, seed, memory)
     else:
         if chosen is not None and len(artefacts) > 1:
             raise ValueError(f"found --bandwidths with {len(artefacts)} models, expected one model to sweep")
-        results = list(_compare_on_board(artefacts, chosen, architecture, batch, seed, _config(board, hardware)))
+        results = list(_compare_on_board(artefacts, configs, chosen, architecture, batch, seed, memory))
         tables = "\n".join(comparison.table(result) for result in results)
         text = tables if chosen is None else comparison.sweep_table(results)
         if plots is not None:
@@ -370,33 +379,34 @@ def compare(models: tuple[Path, ...], output: Path | None, batch: int, seed: int
 
 
 def _compare_on_board(
-    artefacts: dict[str, QuantizedModel], bandwidths: list[float] | None, architecture: str | None, batch: int, seed: int,
-    config: HardwareConfig,
+    artefacts: dict[str, QuantizedModel], configs: dict[str, HardwareConfig], bandwidths: list[float] | None,
+    architecture: str | None, batch: int, seed: int, memory_mib: int | None,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     from dataclasses import replace
 
     from . import compare as comparison
 
-    configs = [config] if bandwidths is None else [replace(config, dram_gb_per_s=gb) for gb in bandwidths]
     for name, artefact in artefacts.items():
-        for each in configs:
+        for gb in [configs[name].dram_gb_per_s] if bandwidths is None else bandwidths:
+            config = replace(configs[name], dram_gb_per_s=gb)
             if architecture is not None:
-                result = comparison.compare_architecture(architecture, artefact, each, batch, seed, _announce)
+                result = comparison.compare_architecture(architecture, artefact, config, batch, seed, _announce)
             else:
-                result = comparison.compare(artefact, each, batch, seed, _announce)
+                result = comparison.compare(artefact, config, batch, seed, _announce, memory_mib)
             yield {"model": Path(name).name, **result}
 
 
 def _compare_as_paper(
-    artefacts: dict[str, QuantizedModel], bandwidths: list[float] | None, batch: int, seed: int, config: HardwareConfig
-) -> tuple[list[dict[str, Any]], str]:
+    artefacts: dict[str, QuantizedModel], configs: dict[str, HardwareConfig], bandwidths: list[float] | None, batch: int,
+    seed: int, memory_mib: int | None,
+) -> tuple[list[dict[str, Any]], str]:  # fmt: skip
     from . import paper_setting
     from .similarity import measure
 
     results, texts = [], []
     for name, artefact in artefacts.items():
         _announce(f"similarity of operands over {artefact.graph.steps} steps")
-        similarity = measure(artefact, config, min(batch, SIMILARITY_SAMPLES), seed)
+        similarity = measure(artefact, configs[name], min(batch, SIMILARITY_SAMPLES), seed, memory_mib)
         found = [
             {"model": Path(name).name, **paper_setting.compare(artefact, similarity, gb, on_chip, batch)}
             for on_chip in (True, False)

@@ -102,16 +102,17 @@ def check_schedules(artefacts: Mapping[str, QuantizedModel]) -> None:
 
 def compare(
     artefact: QuantizedModel, config: HardwareConfig, batch: int = 16, seed: int = 0,
-    progress: Callable[[str], object] = lambda text: None,
+    progress: Callable[[str], object] = lambda text: None, memory_mib: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """All designs on ``config``'s board for one batch of a quantized model; JSON-ready."""
+    """All designs on ``config``'s board for one batch of images of a quantized model; JSON-ready."""
     counters = {}
     for _, flow, _ in ENGINE_DESIGNS:
         progress(f"emulating {batch} samples: {flow}")
-        record = Model(artefact, EmulatorDevice(config)).generate(batch, None, seed, batch, flow, progress=False).record
+        model = Model(artefact, EmulatorDevice(config), memory_mib=memory_mib)
+        record = model.denoise_as_calibrated(batch, seed, flow).record
         assert record is not None
         counters[flow] = record.counters
-    program = lay_out(artefact.graph, artefact.tables, config, batch)
+    program = lay_out(artefact.graph, artefact.tables, config, batch * artefact.branches)
     return {"kind": "emulated", **_compared(Work(program, batch, counters), artefact.tables)}
 
 

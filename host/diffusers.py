@@ -33,7 +33,7 @@ from .schedulers import index_of
 from .session import DIFFERENCE, KEEPS_NOTHING
 
 OUTPUTS = {"UNet2DModel": UNet2DOutput, "UNet2DConditionModel": UNet2DConditionOutput}
-HARMLESS = {"enable_temporal_attentions": True, "timestep_cond": None, "return_dict": None}
+HARMLESS = {"enable_temporal_attentions": True}  # arguments that may be given
 
 
 def wrap(
@@ -83,7 +83,7 @@ def load_pipeline(
     scheduler = load_scheduler(artefact)
     denoiser = wrap(artefact, device, flow, deadline_s, memory_mib)
     return DiffusionPipeline.from_pretrained(
-        folder, dtype=torch.float32, **{artefact.component: denoiser, "scheduler": scheduler}
+        folder, dtype=torch.float32, use_safetensors=True, **{artefact.component: denoiser, "scheduler": scheduler}
     )
 
 
@@ -114,14 +114,17 @@ def batches(
     """
     artefact = pipeline_model(pipeline).artefact
     _check_request(pipeline, artefact, request)
-    count = len(request.prompts) or len(request.labels)
+    count, steps = len(request.prompts) or len(request.labels), artefact.quantization["steps"]
+    guidance = artefact.quantization.get("guidance") if request.guidance is None else request.guidance
     pipeline.set_progress_bar_config(disable=not progress, leave=False)
     for start in starts:
         indices = range(start, min(start + batch, count))
-        yield Batch(start, _images(pipeline, artefact, request, indices), None)
+        images = draw(pipeline, steps, guidance, request.seed, request.prompts, request.labels, indices)
+        yield Batch(start, np.asarray(images, np.float64) * 2 - 1, None)
 
 
-def pipeline_model(pipeline: DiffusionPipeline) -> QuantizedDenoiser:
+def pipeline_model(pipeline: DiffusionPipeline) -> Any:
+    """The denoiser, float or quantized."""
     return pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
 
 
@@ -138,26 +141,33 @@ def _check_request(pipeline: DiffusionPipeline, artefact: QuantizedModel, reques
     rows_of(artefact, np.array(request.labels, np.int64))
 
 
-def _images(
-    pipeline: DiffusionPipeline, artefact: QuantizedModel, request: Request, indices: Sequence[int]
+def draw(
+    pipeline: DiffusionPipeline,
+    steps: int,
+    guidance: float | None,
+    seed: int,
+    prompts: Sequence[str],
+    labels: Sequence[int],
+    indices: Sequence[int],
 ) -> np.ndarray:
-    generators = [torch.Generator().manual_seed(request.seed * 1_000_003 + index) for index in indices]
-    guidance = artefact.quantization.get("guidance") if request.guidance is None else request.guidance
-    given: dict[str, Any] = {"num_inference_steps": artefact.quantization["steps"]}
-    given |= {"guidance_scale": guidance} if guidance else {}
-    if request.prompts:
-        given["prompt"] = [request.prompts[index] for index in indices]
+    """Images float [B, 3, H, W] in [0, 1] of a stock pipeline, float or with a quantized denoiser: of ``prompts`` or, where there
+    are none, ``labels``, at these ``indices``. Image i depends on its prompt or label, ``seed`` and i only; frames of a clip lie
+    beside each other. ``guidance`` None is what the pipeline takes by itself."""
+    given: dict[str, Any] = {"num_inference_steps": steps}
+    given["generator"] = [torch.Generator().manual_seed(seed * 1_000_003 + index) for index in indices]
+    given |= {} if guidance is None else {"guidance_scale": guidance}
+    if prompts:
+        given["prompt"] = [prompts[index] for index in indices]
     else:
-        given["class_labels"] = [request.labels[index] for index in indices]
-    size = artefact.graph.sample_shape
-    if len(size) == 4:  # a video
-        factor = pipeline.vae_scale_factor
-        given |= {"video_length": size[1], "height": size[2] * factor, "width": size[3] * factor, "output_type": "pt"}
-        frames = pipeline(generator=generators, clean_caption=False, **given)[0]  # [B, F, 3, H, W]
-        images = frames.permute(0, 2, 3, 1, 4).flatten(3).numpy()
-    else:
-        images = pipeline(generator=generators, output_type="np", **given)[0].transpose(0, 3, 1, 2)
-    return np.asarray(images, np.float64) * 2 - 1
+        given["class_labels"] = [labels[index] for index in indices]
+    config = pipeline_model(pipeline).config
+    frames = getattr(config, "video_length", None)
+    if not frames:
+        return np.asarray(pipeline(output_type="np", **given)[0]).transpose(0, 3, 1, 2)
+    size = config.sample_size * pipeline.vae_scale_factor
+    given |= {"video_length": frames, "height": size, "width": size, "clean_caption": False}
+    clips = pipeline(output_type="pt", **given)[0]  # [B, F, 3, H, W]
+    return clips.permute(0, 2, 3, 1, 4).flatten(3).numpy()
 
 
 class QuantizedDenoiser(ModelMixin, ConfigMixin):

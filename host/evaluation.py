@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..hls.artefact import load as load_artefact
+from ..hls.artefact import sha256_of
 from ..hls.config import HardwareConfig
 from .emulator import EmulatorDevice
 from .output import write_text
@@ -39,12 +40,17 @@ class Drawing:
 
 
 def draw(drawing: Drawing, requests: Any, indices: Sequence[int]) -> np.ndarray:
-    """Images uint8 [B, H, W, 3] of the requests with these indices; a process keeps its pipeline from call to call."""
-    return _sampler(drawing)(requests, indices)
+    """Images uint8 [B, H, W, 3] of the requests with these indices."""
+    from .diffusers import draw as draw_images
+
+    pipeline, steps = _pipeline_of(drawing)
+    images = draw_images(pipeline, steps, drawing.guidance, drawing.seed, requests.prompts, requests.labels, indices)
+    return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
 
 
 @functools.lru_cache(maxsize=1)
-def _sampler(drawing: Drawing) -> Any:
+def _pipeline_of(drawing: Drawing) -> tuple[Any, int]:
+    """The pipeline and its steps; a process keeps them from batch to batch."""
     from diffusers import DiffusionPipeline
 
     from .diffusers import load_pipeline, load_scheduler
@@ -52,12 +58,14 @@ def _sampler(drawing: Drawing) -> Any:
     artefact = load_artefact(drawing.schedule)
     if drawing.config is None:
         scheduler, float32 = load_scheduler(artefact), import_module("torch").float32
-        pipeline = DiffusionPipeline.from_pretrained(drawing.folder, scheduler=scheduler, dtype=float32)
+        pipeline = DiffusionPipeline.from_pretrained(
+            drawing.folder, scheduler=scheduler, dtype=float32, use_safetensors=True
+        )
     else:
         device = EmulatorDevice(drawing.config, counting=False)
         pipeline = load_pipeline(drawing.folder, device, memory_mib=drawing.memory_mib)
-    quality = import_module("..quant.evaluate", __package__)
-    return quality.pipeline_sampler(pipeline, artefact.quantization["steps"], drawing.guidance, drawing.seed)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline, artefact.quantization["steps"]
 
 
 def evaluate(
@@ -121,7 +129,7 @@ def _digest(folder: Path) -> str:
     files = [path for path in sorted(folder.rglob("*")) if path.suffix in (".json", ".safetensors")]
     if not files:
         raise FileNotFoundError(f"{folder} has no pipeline; give the folder that the model was quantized from")
-    return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in files)).hexdigest()[:16]
+    return hashlib.sha256(b"".join(bytes.fromhex(sha256_of(path)) for path in files)).hexdigest()[:16]
 
 
 def _same_settings(path: Path, settings: dict[str, Any]) -> None:

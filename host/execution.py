@@ -418,8 +418,8 @@ class NormExecution(Execution):
         return []
 
 
-class _PairExecution(Execution):
-    """An operation on two values, and what is fused to it."""
+class PairExecution(Execution):
+    """ADD or MULTIPLY of two values, with a fused quantizer."""
 
     def set_up(self) -> None:
         self.other = self.slice_of("other", self.d["height"] * self.d["width"], self.d["channels"], False)
@@ -427,30 +427,15 @@ class _PairExecution(Execution):
     def run(self, scalars: np.void) -> list[Encoded]:
         channels, quantizes = self.d["channels"], bool(self.flags & Flag.QUANTIZE)
         target = np.empty((*self.input.buffer.shape[:2], channels), np.int16) if quantizes else self.output.buffer
-        self.combine(scalars, target)
+        operands, shift = (self.input.buffer, self.other.buffer), int(scalars["shift"])
+        if self.d["opcode"] == Opcode.MULTIPLY:
+            vector.multiply(*operands, channels, int(scalars["multiplier1"]), shift, target)
+        else:
+            multipliers = (int(scalars["multiplier0"]), int(scalars["multiplier1"]))
+            vector.add(*operands, channels, multipliers, shift, target)
         if quantizes:
             vector.quantize(target, channels, self.quantizer(scalars), self.output.buffer)
         return []
-
-    def combine(self, scalars: np.void, target: np.ndarray) -> None:
-        raise NotImplementedError
-
-
-class AddExecution(_PairExecution):
-    """ADD of two values, with a fused quantizer."""
-
-    def combine(self, scalars: np.void, target: np.ndarray) -> None:
-        multipliers = (int(scalars["multiplier0"]), int(scalars["multiplier1"]))
-        operands = (self.input.buffer, self.other.buffer)
-        vector.add(*operands, self.d["channels"], multipliers, int(scalars["shift"]), target)
-
-
-class MultiplyExecution(_PairExecution):
-    """MULTIPLY of two values, with a fused quantizer."""
-
-    def combine(self, scalars: np.void, target: np.ndarray) -> None:
-        operands = (self.input.buffer, self.other.buffer)
-        vector.multiply(*operands, self.d["channels"], int(scalars["multiplier1"]), int(scalars["shift"]), target)
 
 
 class ActivateExecution(Execution):
@@ -514,8 +499,8 @@ EXECUTIONS: dict[int, type[Execution]] = {
     Opcode.MIX: MixExecution,
     Opcode.GROUP_NORM: NormExecution,
     Opcode.LAYER_NORM: NormExecution,
-    Opcode.ADD: AddExecution,
-    Opcode.MULTIPLY: MultiplyExecution,
+    Opcode.ADD: PairExecution,
+    Opcode.MULTIPLY: PairExecution,
     Opcode.ACTIVATE: ActivateExecution,
     Opcode.SOFTMAX: SoftmaxExecution,
     Opcode.AVERAGE_POOL: AveragePoolExecution,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..hls.artefact import QuantizedModel
-from ..hls.graph import Convolution, Graph
+from ..hls.graph import Convolution
 from .similarity import Similarity
 
 CLOCK_GHZ = 1.0
@@ -45,7 +45,7 @@ DITTO = Accelerator("ditto", 39_398, 0, 33.6)
 
 @dataclass(frozen=True)
 class Layers:
-    """Of every linear operator: multiplications and bytes of one sample, and [steps - 1, operators] slots per multiplication:
+    """Of every linear operator: multiplications and bytes of one image, and [steps - 1, operators] slots per multiplication:
     of a multiplier of 4 bits, for original codes (two, whatever they are), and for differences with zeros skipped."""
 
     macs: np.ndarray
@@ -58,15 +58,16 @@ class Layers:
     wide: np.ndarray
 
 
-def layers_of(graph: Graph, similarity: Similarity) -> Layers:
+def layers_of(artefact: QuantizedModel, similarity: Similarity) -> Layers:
+    graph, branches = artefact.graph, artefact.branches
     weights, operands, results, products = [], [], [], []
-    for node in graph.linear_nodes:
+    for node in (node for node in graph.linear_nodes if node.name in similarity.names):
         sources, result = [graph.tensors[name] for name in node.inputs], graph.tensors[node.name]
         is_product = not isinstance(node, Convolution)
         taps = 1 if is_product else node.kernel[0] * node.kernel[1]  # type: ignore[union-attr]
         weights.append(0 if is_product else sources[0].shape[2] * taps * result.shape[2])
-        operands.append(sum(source.size for source in sources))
-        results.append(result.size)
+        operands.append(sum(source.size for source in sources) * branches)
+        results.append(result.size * branches)
         products.append(is_product)
     attention = np.array(products)
     slots = {}
@@ -76,7 +77,7 @@ def layers_of(graph: Graph, similarity: Similarity) -> Layers:
     sub_operations = np.where(attention, 2, 1)  # the other operand is taken to be as this one
     slots["temporal"] = slots["temporal"] * sub_operations
     return Layers(
-        similarity.macs, np.array(weights), np.array(operands), np.array(results), attention, slots["temporal"],
+        similarity.macs * branches, np.array(weights), np.array(operands), np.array(results), attention, slots["temporal"],
         slots["spatial"], similarity.classes["temporal"][..., 2],
     )  # fmt: skip
 
@@ -90,7 +91,7 @@ def compare(
     """
     if gb_per_s <= 0:
         raise ValueError(f"found a bandwidth of {gb_per_s} GB/s, expected more than 0")
-    layers = layers_of(artefact.graph, similarity)
+    layers = layers_of(artefact, similarity)
     history = int((layers.operand_bytes + KEPT_RESULT_BYTES * layers.result_elements).sum()) * batch
     if history_on_chip and history > SRAM_BYTES:
         raise ValueError(

@@ -58,11 +58,11 @@ class Record:
         return Record(self.names, self.modules, total, self.samples + other.samples)
 
     @staticmethod
-    def of(program: Program, counted: list[np.ndarray]) -> Record:
-        """The counter records of all steps of a batch, summed over its parts, with the names of the layers."""
+    def of(program: Program, counted: list[np.ndarray], images: int) -> Record:
+        """The counter records of all steps of a batch of ``images``, summed over its parts, with the names of the layers."""
         layers = program.layers
         names, modules = tuple(layer.name for layer in layers), tuple(layer.first.module for layer in layers)
-        return Record(names, modules, program.by_layer(np.stack(counted)), program.batch)
+        return Record(names, modules, program.by_layer(np.stack(counted)), images)
 
 
 def check_run(count: int, batch: int, flow: str) -> None:
@@ -189,9 +189,10 @@ class Model:
         ``runtime[ms]`` is wall time, so of a device without a board it is the simulation's. Where the device counts, the
         accelerator's own time and traffic follow, by its counters (``kind`` says of what they are).
         """
-        program = self.session(batch, flow not in KEEPS_NOTHING).program  # compiled and loaded before the clock starts
+        # compiled and loaded before the clock starts
+        program = self.session(batch * self.artefact.branches, flow not in KEEPS_NOTHING).program
         start = time.perf_counter()
-        record = self.denoise(np.arange(batch), self.labels_of(batch, None), 0, flow).record
+        record = self.denoise_as_calibrated(batch, flow=flow).record
         seconds = time.perf_counter() - start
         result: dict[str, Any] = {
             "device": self.device.name,
@@ -212,6 +213,31 @@ class Model:
                 "DRAM bandwidth[MB/s]": moved / accelerator_s / 1e6,
             }
         return result
+
+    def denoise_as_calibrated(
+        self,
+        count: int,
+        seed: int = 0,
+        flow: str = DIFFERENCE,
+        labels: Sequence[int] | None = None,
+        advance: Callable[[], object] = lambda: None,
+    ) -> Batch:
+        """One batch of ``count`` samples under the conditions of calibration: its guidance, its prompts in turn.
+
+        This is what costs are counted on. With guidance the model's batch is twice ``count``. ``labels`` are taken in turn
+        (default: all that the model knows). ValueError for a model that attends to a context and has no examples of one.
+        """
+        check_run(count, count, flow)
+        artefact, contexts = self.artefact, self.artefact.example_contexts
+        context = None if contexts is None else contexts[np.arange(count) % (len(contexts) - 1)]
+        if artefact.graph.context is not None and context is None:
+            raise ValueError("the model attends to a context and has no examples of one; quantize it again")
+        guidance = None
+        if artefact.quantization.get("guidance") is not None:
+            unguided = (artefact.labels[-1], None) if contexts is None else (None, contexts[-1])
+            guidance = Guidance(artefact.quantization["guidance"], *unguided)
+        chosen = self.labels_of(count, labels)
+        return self.denoise(np.arange(count), chosen, seed, flow, advance, context, guidance)
 
     def labels_of(self, count: int, labels: Sequence[int] | None) -> np.ndarray:
         """int64 [count]; see :func:`labels_of`."""
@@ -283,7 +309,7 @@ class Model:
             guided = branches.guided(output)[:, : shape[0]]  # the rest is a variance that these schedulers do not use
             sample = self.scheduler.step(guided, step, sample, step_noise)
             advance()
-        return Batch(int(indices[0]), sample, Record.of(session.program, counted) if counted else None)
+        return Batch(int(indices[0]), sample, Record.of(session.program, counted, len(indices)) if counted else None)
 
     def session(self, batch: int, history: bool = True) -> Session:
         """The program for this batch size, loaded on the device; the last one is kept.

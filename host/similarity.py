@@ -21,7 +21,7 @@ SOURCES = ("original", "temporal", "spatial")
 
 @dataclass(frozen=True)
 class Similarity:
-    """Per step with a previous one and linear operator, of its first operand (in an attention product Q or P).
+    """Per step with a previous one and linear operator that runs in it, of its first operand (in an attention product Q or P).
 
     ``macs`` [operators]; ``cosine`` of codes and ``reach`` (largest minus smallest) of codes and differences, per source
     [steps - 1, operators]; ``classes`` per source [steps - 1, operators, 3]: fractions of zeros, of others that fit 4 bits,
@@ -66,7 +66,9 @@ def multiplications(graph: Graph, node: LinearNode) -> int:
     return math.prod(result) * inner
 
 
-def measure(artefact: QuantizedModel, config: HardwareConfig, batch: int = 4, seed: int = 0) -> Similarity:
+def measure(
+    artefact: QuantizedModel, config: HardwareConfig, batch: int = 4, seed: int = 0, memory_mib: int | None = None
+) -> Similarity:
     """Run the whole schedule on the emulator and look at every operand."""
     graph = artefact.graph
     if graph.steps < 2:
@@ -76,9 +78,10 @@ def measure(artefact: QuantizedModel, config: HardwareConfig, batch: int = 4, se
     device = EmulatorDevice(config, counting=False)
     collector = _Collector(graph)
     device.observer = collector.observe
-    model = Model(artefact, device)
-    collector.operations = [operation.first.name for operation in model.session(batch).program.operations]
-    model.generate(batch, None, seed, batch, ORIGINAL, progress=False)
+    model = Model(artefact, device, memory_mib=memory_mib)
+    program = model.session(batch * artefact.branches).program
+    collector.operations = [operation.first.name for operation in program.operations]
+    model.denoise_as_calibrated(batch, seed, ORIGINAL)
     return collector.result()
 
 
@@ -106,10 +109,11 @@ class _Collector:
         self.previous[name] = now
 
     def result(self) -> Similarity:
-        table = np.array([self.rows[name] for name in self.nodes]).swapaxes(0, 1)  # [steps - 1, operators, values]
+        seen = {name: node for name, node in self.nodes.items() if self.rows[name]}  # not what is the same in all steps
+        table = np.array([self.rows[name] for name in seen]).swapaxes(0, 1)  # [steps - 1, operators, values]
         return Similarity(
-            tuple(self.nodes),
-            np.array([multiplications(self.graph, node) for node in self.nodes.values()]),
+            tuple(seen),
+            np.array([multiplications(self.graph, node) for node in seen.values()]),
             {"temporal": table[..., 0], "spatial": table[..., 1]},
             {source: table[..., 2 + 4 * index] for index, source in enumerate(SOURCES)},
             {source: table[..., 3 + 4 * index : 6 + 4 * index] for index, source in enumerate(SOURCES)},

@@ -81,7 +81,7 @@ class SpotCheck:
             return self._moved(node, inputs[0], result[sample])
         y, x = (int(self.random.integers(size)) for size in result.shape[1:3])
         pixels = [tensor[y : y + 1, x : x + 1][None].astype(np.int64) for tensor in inputs]
-        found = self._follow(operation, node, sample, self._of_pixel(node, sample, pixels))
+        found = self._follow(operation, self._of_pixel(node, sample, pixels))
         return result[sample, y, x].astype(np.int64), found[0, 0, 0]
 
     def _table(self, node: Node, name: str, sample: int, by_sample: bool = False) -> np.ndarray:
@@ -131,7 +131,7 @@ class SpotCheck:
         gain, offset = (self._table(node, name, sample, node.conditional)[channels] for name in ("gain", "offset"))
         numbers = [int(self._table(node, name, sample)) for name in ("gain_bits", "epsilon")]
         normalized = reference.group_norm(x[None, :, :, channels], 1, gain[None], offset[None], *numbers)
-        expected = self._follow(operation, node, sample, normalized)[0, ..., :size]
+        expected = self._follow(operation, normalized)[0, ..., :size]
         return result[..., channels].astype(np.int64), expected
 
     def _moved(self, node: Upsample | AveragePool, x: np.ndarray, result: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -174,7 +174,7 @@ class SpotCheck:
             return quantize_in_two_parts(x, multiplier, shift)
         return requantize(x, multiplier, shift, CODE_RANGE)
 
-    def _follow(self, operation: Operation, first: Node, sample: int, x: np.ndarray) -> np.ndarray:
+    def _follow(self, operation: Operation, x: np.ndarray) -> np.ndarray:
         """What is fused to the first node."""
         for node in operation.nodes[1:]:
             x = self._elementwise(node, x)

@@ -56,18 +56,22 @@ class Lender:
         seen: dict[int, dict[str, Operands]] = {step: {} for last in steps for step in (last - 1, last)}
         device = EmulatorDevice(config, counting=False)
         model = Model(artefact, device)
-        names = [operation.first.name for operation in model.session(LENT_SAMPLES).program.operations]
-        first = self.graph.linear_nodes[0].name
-        step = -1
+        program = model.session(LENT_SAMPLES * artefact.branches).program
+        names = [operation.first.name for operation in program.operations]
+        step = 0
 
         def observe(index: int, operands: Operands) -> None:
-            nonlocal step
-            step += names[index] == first
             if step in seen:
                 seen[step][names[index]] = tuple(operand.copy() for operand in operands)
 
+        def advance() -> None:
+            nonlocal step
+            step += 1
+
         device.observer = observe
-        model.generate(LENT_SAMPLES, None, seed, LENT_SAMPLES, ORIGINAL, progress=False)
+        model.denoise_as_calibrated(LENT_SAMPLES, seed, ORIGINAL, advance=advance)
+        constant = program.flow.constant  # runs in the first step only
+        self.lending = [node for node in self.graph.linear_nodes if node.name not in constant]
         self.transitions = tuple(Transition(step, seen[step - 1], seen[step]) for step in steps)
         self._channels: dict[tuple[int, int], np.ndarray] = {}
 
@@ -99,7 +103,7 @@ class Lender:
             pixels = math.prod(mine[:2]) / math.prod(its[:2])
             return abs(math.log(pixels)), abs(math.log(mine[2] / its[2])), each.name != node.name
 
-        return min((each for each in self.graph.linear_nodes if kind(each) == kind(node)), key=distance)
+        return min((each for each in self.lending if kind(each) == kind(node)), key=distance)
 
     def _stretched(self, codes: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         height, width, channels = codes.shape[1:]

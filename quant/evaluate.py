@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -39,7 +36,6 @@ class Requests:
         return len(self.categories)
 
 
-Sampler = Callable[[Requests, Sequence[int]], np.ndarray]
 Draw = Callable[[Sequence[range]], Iterator[tuple[range, np.ndarray]]]  # of batches of indices, in any order
 
 
@@ -56,36 +52,6 @@ def sample(draw: Draw, count: int, batch: int, folder: Path, description: str) -
             os.replace(temporary, paths[indices])
             progress.update(len(indices))
     return np.concatenate([np.load(paths[indices], allow_pickle=False) for indices in batches])
-
-
-def pipeline_sampler(pipeline: DiffusionPipeline, steps: int, guidance: float, seed: int) -> Sampler:
-    """Images of a stock pipeline, float or with a quantized denoiser; frames of a clip lie beside each other."""
-    pipeline.set_progress_bar_config(disable=True)
-
-    def make(requests: Requests, indices: Sequence[int]) -> np.ndarray:
-        generators = [torch.Generator().manual_seed(seed * 1_000_003 + index) for index in indices]
-        given: dict[str, Any] = {"num_inference_steps": steps, "guidance_scale": guidance}
-        if requests.prompts:
-            given["prompt"] = [requests.prompts[index] for index in indices]
-        else:
-            given["class_labels"] = [requests.labels[index] for index in indices]
-        frames = getattr(getattr(getattr(pipeline, "transformer", None), "config", None), "video_length", None)
-        if frames:
-            size = pipeline.transformer.config.sample_size * pipeline.vae_scale_factor
-            given |= {
-                "video_length": frames,
-                "height": size,
-                "width": size,
-                "output_type": "pt",
-                "clean_caption": False,
-            }
-            clips = pipeline(generator=generators, **given)[0]  # [B, F, 3, H, W]
-            images = clips.permute(0, 3, 1, 4, 2).flatten(2, 3).numpy()
-        else:
-            images = pipeline(generator=generators, output_type="np", **given)[0]
-        return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
-
-    return make
 
 
 class Judge:
@@ -234,9 +200,3 @@ def choose(requests: Requests, count: int, takes_prompts: bool, labels: Sequence
     return Requests(
         tuple(requests.prompts[index] for index in picked), (), tuple(requests.categories[index] for index in picked)
     )
-
-
-def write_result(path: Path, result: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=1) + "\n")
-    os.replace(temporary, path)

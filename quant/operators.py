@@ -217,8 +217,8 @@ def _condition(translator: Translator, node: fx.Node, operation: str) -> Traced:
     traced = translator.operand(activation)
     assert isinstance(term, fx.Node) and isinstance(activation, fx.Node)
     shape = translator.builder.tensors[traced.name].shape
-    value = translator.static_value(term)
-    if value is not None and operation == "add":
+    value = translator.static_value(term) if operation == "add" else None
+    if value is not None:
         constant = per_pixel(value, traced.layout, shape)
         return Traced(
             _sum(translator, node, traced.name, translator.builder.add_constant(module_path(node), constant)),

@@ -108,7 +108,9 @@ def encode_prompts(source: Source, prompts: Sequence[str], check: bool = True) -
         raise ValueError(
             f"{source.folder} has no {' and no '.join(missing)}, which its prompts need; add them to the folder"
         )
-    pipeline = DiffusionPipeline.from_pretrained(source.folder, **{source.component: None}, dtype=torch.float32)
+    pipeline = DiffusionPipeline.from_pretrained(
+        source.folder, **{source.component: None}, dtype=torch.float32, use_safetensors=True
+    )
     if check:
         check_prompts(pipeline.tokenizer, prompts)
     found = pipeline.encode_prompt(

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import numpy as np
 import torch
 from torch import nn
 
+from ..hls.arithmetic import CODE_RANGE
 from ..hls.artefact import Companions, QuantizedModel, check_output, save
 from .calibrate import Conditions, Options, calibrate
 from .fine_parts import add_fine_ends
-from .lower import lower
+from .lower import IntegerModel, lower
 from .pipelines import Source, check_finite, encode_prompts, load_source
 from .trace import Interface, known_labels, trace
 
@@ -29,6 +31,7 @@ SCHEDULERS = {
     "dpm++": diffusers.DPMSolverMultistepScheduler,
     "heun": diffusers.HeunDiscreteScheduler,
 }
+EXAMPLES = 16  # prompts whose contexts are kept
 MOST_LABELS = 64  # that are quantized for without having been asked for
 TEXT_GUIDANCE, CLASS_GUIDANCE = 7.5, 4.0  # what diffusers' pipelines take if they are not told
 PROMPTS = (  # to calibrate with where none are given
@@ -126,7 +129,7 @@ def quantize_denoiser(
     tokens = None if context is None else context[0].shape[1]
     group_of_step = schedule.group_of_step(len(timesteps))
     traced = trace(denoiser, sample_shape_of(denoiser), timesteps, group_of_step, chosen, tokens)
-    conditions = _conditions(options, chosen, context)
+    conditions = _conditions(options, denoiser, chosen, context)
     calibrated, _ = calibrate(add_fine_ends(traced), _with_eta(scheduler, schedule), options, conditions)
     integer = lower(calibrated)
     quantization = {
@@ -152,7 +155,15 @@ def quantize_denoiser(
         json.loads(scheduler.to_json_string()),
         quantization,
         component=component,
+        examples=None if context is None else _examples(integer, context),
     )
+
+
+def _examples(integer: IntegerModel, context: tuple[torch.Tensor, torch.Tensor]) -> np.ndarray:
+    """Codes of the first contexts, and of the unguided branch's."""
+    assert integer.graph.context is not None
+    values = torch.cat([context[0][:EXAMPLES], context[1][:1]]).double().numpy()
+    return np.clip(np.rint(values / integer.scales[integer.graph.context][0]), *CODE_RANGE).astype(np.int8)
 
 
 def sample_shape_of(denoiser: nn.Module) -> tuple[int, ...]:
@@ -187,17 +198,27 @@ def _labels(denoiser: nn.Module, labels: Sequence[int] | None) -> list[int]:
     return sorted(set(labels))
 
 
-def _conditions(options: Options, labels: list[int], context: tuple[torch.Tensor, torch.Tensor] | None) -> Conditions:
+def _conditions(
+    options: Options, denoiser: nn.Module, labels: list[int], context: tuple[torch.Tensor, torch.Tensor] | None
+) -> Conditions:
     """What trajectories are of: the labels or contexts in turn, with guidance where there is something to guide away from."""
     if context is not None:
         none = torch.zeros(len(context[0]), dtype=torch.long)
         guidance = TEXT_GUIDANCE if options.guidance is None else options.guidance
         return Conditions(none, context[0], guidance, (none, context[1]))
     rows = torch.arange(options.trajectories) % len(labels)
-    if options.guidance is None:
+    guidance = _class_guidance(denoiser, labels) if options.guidance is None else options.guidance
+    if guidance is None:
         return Conditions(rows)
     null = len(labels) - 1  # diffusers' embeddings of classes end with the one that stands for none
-    return Conditions(rows % max(null, 1), None, options.guidance, (torch.full_like(rows, null), None))
+    return Conditions(rows % max(null, 1), None, guidance, (torch.full_like(rows, null), None))
+
+
+def _class_guidance(denoiser: nn.Module, labels: list[int]) -> float | None:
+    """For a transformer that is quantized for more than its null label, as DiTPipeline runs it."""
+    config: Any = denoiser.config
+    is_transformer = getattr(config, "norm_type", None) == "ada_norm_zero"
+    return CLASS_GUIDANCE if is_transformer and len(labels) > 1 and labels[-1] == config.num_embeds_ada_norm else None
 
 
 def _with_eta(scheduler: Any, schedule: Schedule) -> Any:

@@ -12,12 +12,17 @@ import pytest
 import torch
 from ditto_zynq.hls.artefact import ArtefactError, load
 from ditto_zynq.hls.config import default_config
+from ditto_zynq.host import paper_setting
+from ditto_zynq.host.compare import compare
 from ditto_zynq.host.csim import CSimDevice
 from ditto_zynq.host.diffusers import load_pipeline, wrap
 from ditto_zynq.host.emulator import EmulatorDevice
+from ditto_zynq.host.operations import fitting
 from ditto_zynq.host.runtime import Guidance, Model
 from ditto_zynq.host.runtime import load as load_model
 from ditto_zynq.host.session import DEFO, DIFFERENCE, ORIGINAL
+from ditto_zynq.host.similarity import measure
+from ditto_zynq.host.workload import Lender
 from ditto_zynq.quant.calibrate import Options
 from ditto_zynq.quant.quantize import SCHEDULERS, Schedule, quantize
 
@@ -148,6 +153,38 @@ def test_a_run_may_begin_in_the_middle(folders):
         assert torch.equal(found, expected)
 
 
+@pytest.mark.parametrize("family", ["stable_diffusion", "latte"])
+def test_costs_are_counted_under_the_conditions_of_calibration(folders, family):
+    """Profile, compare and similarity run the calibration's prompts with its guidance."""
+    artefact = load(folders(family)[1])
+    config = fitting(default_config("zcu104"), artefact.graph)
+    examples, graph = artefact.example_contexts, artefact.graph
+    assert examples is not None and examples[:, :, None].shape[1:] == graph.tensors[graph.context].shape
+    model = Model(artefact, EmulatorDevice(config))
+    counted = model.denoise_as_calibrated(2, 3)
+    guidance = Guidance(artefact.quantization["guidance"], context=examples[-1])
+    asked = model.denoise(np.arange(2), np.zeros(2, np.int64), 3, context=examples[:2], guidance=guidance)
+    assert np.array_equal(counted.samples, asked.samples) and counted.record.samples == 2
+    compared = compare(artefact, config, 1)
+    assert (compared["images"], compared["batch"]) == (1, 2)
+    single = model.denoise_as_calibrated(1).record.counters["cycles"].sum()
+    [difference] = [design for design in compared["designs"] if design["name"] == "difference"]
+    assert difference["cycles_per_image"] == single
+    constant = model.session(2).program.flow.constant
+    similarity = measure(artefact, config, 1)
+    assert constant and set(similarity.names) == {node.name for node in graph.linear_nodes} - constant
+    assert np.isfinite(paper_setting.compare(artefact, similarity, 100, False)["designs"][0]["ms_per_image"])
+    lender = Lender(artefact, config, (1, STEPS - 1))
+    before, now = lender.operands(graph, lender.lending[-1], lender.transitions[0])
+    assert before[0].shape == now[0].shape == (4, *graph.tensors[lender.lending[-1].inputs[0]].shape)
+
+
+def test_a_model_without_examples_of_contexts_says_so(folders):
+    artefact = dataclasses.replace(load(folders("stable_diffusion")[1]), examples=None)
+    with pytest.raises(ValueError, match="has no examples of one; quantize it again"):
+        Model(artefact, EmulatorDevice(default_config("zcu104"))).denoise_as_calibrated(1)
+
+
 def test_guidance_is_two_branches_of_one_group(folders):
     """The runtime's own guided denoising is what two batches, one of each branch, combine to."""
     _, quantized = folders("dit")
@@ -253,8 +290,3 @@ def test_nan_in_weights_is_named(folders, tmp_path):
     broken.save_pretrained(tmp_path / "broken" / "transformer")
     with pytest.raises(ValueError, match=r"proj_out_2.bias: found 1 values that are NaN or infinite"):
         quantize(tmp_path / "broken", tmp_path / "out", Schedule("ddim", 2, 0.0, 1), Options(2), labels=[1])
-
-
-def test_a_graph_of_other_tables_is_not_taken_for_a_model(folders):
-    artefact = load(folders("dit")[1])
-    assert dataclasses.replace(artefact, digest="") != artefact and artefact.labels == (1, 2, 1000)

@@ -11,18 +11,7 @@ from ditto_zynq.host.spot_check import SpotCheck, Wrong
 from tests.hls.configs import CONFIGS
 from tests.host.test_emulator import session_of
 
-KINDS = {
-    "Convolution",
-    "MatMul",
-    "GroupNorm",
-    "LayerNorm",
-    "Add",
-    "Multiply",
-    "Softmax",
-    "Upsample",
-    "AveragePool",
-    "Quantize",
-}
+KINDS = {"Convolution", "MatMul", "GroupNorm", "LayerNorm", "Add", "Multiply", "Softmax", "Upsample", "AveragePool"}
 
 
 def check_step(seed: int, step: int = 1, spoil: str = "") -> SpotCheck:
@@ -49,7 +38,7 @@ def test_every_kind_of_operation_is_checked():
     checked: set[str] = set()
     for seed in range(14):
         checked |= set(check_step(seed).checked)
-    assert KINDS - {"Quantize"} <= checked
+    assert checked >= KINDS
 
 
 def test_a_wrong_result_is_found():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import onnx
 import onnxruntime
@@ -97,4 +95,4 @@ def test_what_has_no_form_is_refused(tmp_path, tiny_model):
         export(model_of(build, graph), 0, 0, 1, tmp_path / "model.onnx")
     with pytest.raises(ValueError, match="found step 6 and row 0, expected less than 6 and 3"):
         export(tiny_model, 6, 0, 1, tmp_path / "model.onnx")
-    assert not list(tmp_path.iterdir()) and dataclasses.is_dataclass(tiny_model)
+    assert not list(tmp_path.iterdir())

@@ -214,7 +214,7 @@ def _design(
 def statistics(counters: dict[str, np.ndarray]) -> Statistics:
     """From the runs with reference zero, with the previous step, and with Defo."""
     original, difference, defo = (counters[flow] for flow in (ORIGINAL, DIFFERENCE, DEFO))
-    linear = difference["elements"][0] > 0
+    linear = (difference["elements"] > 0).all(axis=0)  # what is the same in all steps runs in the first one only
     later = difference[1:, linear]
     elements, dense = later["elements"].astype(np.float64), later["dense_products"].astype(np.float64)
     zero, narrow = later["zeros"] / elements, later["narrow"] / elements

@@ -98,7 +98,7 @@ _in_bfloat16 = torch.autocast(
     "cpu", dtype=torch.bfloat16
 )  # products only; 1.8 times faster for transformers (measured)
 TOKENS = 24  # of a caption; the longest has 17
-VOCABULARY = 2_000
+VOCABULARY = 8_000  # at most: rare words are tokens too, for there is little text to learn spelling from
 TEXT_CHANNELS = 128
 NULL_CLASS = 1_000  # what diffusers' DiTPipeline gives the unguided branch
 FRAMES = 8  # of a clip that the video model sees
@@ -241,11 +241,12 @@ def train_text_to_image(recipe: Recipe, data: Path, vae: Path, out: Path) -> Non
     tokenizer, text_model = build_clip(pictures.captions)
     unet, scheduler = build_unet().to(memory_format=torch.channels_last), build_scheduler()
     latents = encode_pictures(autoencoder, pictures.images)
-    tokens = _tokens(tokenizer, pictures.captions)
+    tokens, shares = _tokens(tokenizer, pictures.captions), _shares(pictures.labels)
     empty = _tokens(tokenizer, [""])
 
     @_in_bfloat16
     def loss(picked: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        picked = torch.multinomial(shares, len(picked), generator=generator)
         dropped = torch.rand(len(picked), generator=generator) < CAPTION_DROPOUT
         context = text_model(torch.where(dropped[:, None], empty, tokens[picked])).last_hidden_state
         example = Example.of(latents[picked], scheduler, generator)
@@ -273,11 +274,11 @@ def train_class_to_image(recipe: Recipe, data: Path, vae: Path, out: Path) -> No
     torch.manual_seed(recipe.seed)
     dit, scheduler = build_dit().eval(), build_scheduler()  # eval: labels are dropped here, for all blocks alike
     latents, labels = encode_pictures(autoencoder, pictures.images), torch.from_numpy(pictures.labels)
-    share = torch.bincount(labels).double()[labels].rsqrt()  # of a picture: people in all skins are most of them
+    shares = _shares(pictures.labels)
 
     @_in_bfloat16
     def loss(picked: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        picked = torch.multinomial(share, len(picked), generator=generator)
+        picked = torch.multinomial(shares, len(picked), generator=generator)
         dropped = torch.rand(len(picked), generator=generator) < CAPTION_DROPOUT
         example = Example.of(latents[picked], scheduler, generator)
         classes = labels[picked].masked_fill(dropped, NULL_CLASS)
@@ -319,6 +320,12 @@ def train_video(recipe: Recipe, data: Path, vae: Path, out: Path) -> None:
         tokenizer=tokenizer, text_encoder=text_model, vae=autoencoder, transformer=latte, scheduler=scheduler
     )
     _save(pipeline, out)
+
+
+def _shares(labels: np.ndarray) -> torch.Tensor:
+    """How often each picture is seen: people in all skins are most of them, and would be most of what is learned."""
+    found = torch.from_numpy(labels)
+    return torch.bincount(found).double()[found].rsqrt()
 
 
 def _tokens(tokenizer: CLIPTokenizer | T5Tokenizer, captions: Sequence[str]) -> torch.Tensor:

@@ -204,8 +204,8 @@ def _conditions(
     """What trajectories are of: the labels or contexts in turn, with guidance where there is something to guide away from."""
     if context is not None:
         none = torch.zeros(len(context[0]), dtype=torch.long)
-        guidance = TEXT_GUIDANCE if options.guidance is None else options.guidance
-        return Conditions(none, context[0], guidance, (none, context[1]))
+        scale = TEXT_GUIDANCE if options.guidance is None else options.guidance
+        return Conditions(none, context[0], scale, (none, context[1]))
     rows = torch.arange(options.trajectories) % len(labels)
     guidance = _class_guidance(denoiser, labels) if options.guidance is None else options.guidance
     if guidance is None:

@@ -10,9 +10,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from ditto_zynq.hls.artefact import ArtefactError, load
+from ditto_zynq.hls.artefact import save as save_artefact
 from ditto_zynq.hls.config import default_config
 from ditto_zynq.host import paper_setting
+from ditto_zynq.host.cli import main
 from ditto_zynq.host.compare import compare
 from ditto_zynq.host.csim import CSimDevice
 from ditto_zynq.host.diffusers import load_pipeline, wrap
@@ -227,6 +230,15 @@ def test_a_missing_part_is_named(folders, tmp_path):
     with pytest.raises(ValueError, match="has no tokenizer, which its prompts need; add them"):
         quantize(tmp_path / "float", tmp_path / "out", Schedule("ddim", 2, 0.0, 1), Options(2))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_denoiser_alone_draws_no_prompts_but_has_its_costs(folders, tmp_path):
+    """As ``quantize_denoiser`` makes them: without a text encoder there are still examples of contexts."""
+    save_artefact(load(folders("stable_diffusion")[1]), tmp_path / "model")
+    drawn = CliRunner().invoke(main, ["generate", str(tmp_path / "model"), "-o", str(tmp_path / "x.png")])
+    assert drawn.exit_code == 1 and "takes prompts and has no autoencoder" in drawn.output
+    profiled = CliRunner().invoke(main, ["profile", str(tmp_path / "model"), "--batch", "1", "--json"])
+    assert profiled.exit_code == 0 and json.loads(profiled.output)["samples"] == 1
 
 
 def test_bad_input_is_refused_in_one_line(folders):

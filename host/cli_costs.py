@@ -140,10 +140,11 @@ def _compare_on_board(
     for name, artefact in artefacts.items():
         for gb in [configs[name].dram_gb_per_s] if bandwidths is None else bandwidths:
             config = replace(configs[name], dram_gb_per_s=gb)
+            options = (config, batch, seed, announce, memory_mib)
             if architecture is not None:
-                result = comparison.compare_architecture(architecture, artefact, config, batch, seed, announce)
+                result = comparison.compare_architecture(architecture, artefact, *options)
             else:
-                result = comparison.compare(artefact, config, batch, seed, announce, memory_mib)
+                result = comparison.compare(artefact, *options)
             yield {"model": Path(name).name, **result}
 
 

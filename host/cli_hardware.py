@@ -17,6 +17,7 @@ from .cli_shared import (
     InLine,
     announce,
     config_of,
+    device_of,
     reporting_errors,
 )
 
@@ -103,10 +104,9 @@ def selftest(device: str, bitstreams: Path | None, batch: int, as_json: bool, bo
     """Check a device: registers, memory, every kind of layer, a denoising step, throughput. Exit code 1 where one fails."""
     from dataclasses import asdict
 
-    from .devices import open_device
     from .selftest import selftest as run
 
-    opened = open_device(device, config_of(board, hardware), True, backend, bitstreams, announce)
+    opened = device_of(device, config_of(board, hardware), True, backend, bitstreams)
     try:
         announce(f"device: {opened.name} ({opened.config.board} configuration)")
         checks = []

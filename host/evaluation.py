@@ -21,8 +21,6 @@ from .emulator import EmulatorDevice
 from .output import write_text
 from .runtime import null_label
 
-NO_GUIDANCE = 1.0
-
 
 @dataclass(frozen=True)
 class Drawing:
@@ -88,7 +86,7 @@ def evaluate(
     artefact = load_artefact(model)
     if count < 2 or batch < 1:
         raise ValueError(f"found {count} images in batches of {batch}, expected at least 2, and 1")
-    scale = guidance or artefact.quantization.get("guidance") or NO_GUIDANCE
+    scale = import_module(".diffusers", __package__).guidance_of(artefact, guidance)
     settings = {"model": artefact.digest, "against": _digest(against), "reference": reference, "count": count}
     settings |= {"guidance": scale, "seed": seed, "batch": batch}
     output.mkdir(parents=True, exist_ok=True)

@@ -232,11 +232,12 @@ class Model:
         context = None if contexts is None else contexts[np.arange(count) % (len(contexts) - 1)]
         if artefact.graph.context is not None and context is None:
             raise ValueError("the model attends to a context and has no examples of one; quantize it again")
-        guidance = None
+        guidance, known = None, artefact.labels
         if artefact.quantization.get("guidance") is not None:
             unguided = (artefact.labels[-1], None) if contexts is None else (None, contexts[-1])
             guidance = Guidance(artefact.quantization["guidance"], *unguided)
-        chosen = self.labels_of(count, labels)
+            known = known[:-1] if contexts is None else known  # the last one stands for none
+        chosen = self.labels_of(count, labels or known or None)
         return self.denoise(np.arange(count), chosen, seed, flow, advance, context, guidance)
 
     def labels_of(self, count: int, labels: Sequence[int] | None) -> np.ndarray:

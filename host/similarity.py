@@ -79,7 +79,7 @@ def measure(
     collector = _Collector(graph)
     device.observer = collector.observe
     model = Model(artefact, device, memory_mib=memory_mib)
-    program = model.session(batch * artefact.branches).program
+    program = model.session(batch * artefact.branches, history=False).program
     collector.operations = [operation.first.name for operation in program.operations]
     model.denoise_as_calibrated(batch, seed, ORIGINAL)
     return collector.result()

@@ -46,7 +46,14 @@ class Transition:
 class Lender:
     """A run of ``artefact``, seen at some steps with a previous one."""
 
-    def __init__(self, artefact: QuantizedModel, config: HardwareConfig, steps: tuple[int, ...], seed: int = 0):
+    def __init__(
+        self,
+        artefact: QuantizedModel,
+        config: HardwareConfig,
+        steps: tuple[int, ...],
+        seed: int = 0,
+        memory_mib: int | None = None,
+    ):
         wrong = [step for step in steps if not 0 < step < artefact.graph.steps]
         if wrong or not steps:
             raise ValueError(
@@ -55,8 +62,8 @@ class Lender:
         self.graph, self.random = artefact.graph, np.random.default_rng(seed)
         seen: dict[int, dict[str, Operands]] = {step: {} for last in steps for step in (last - 1, last)}
         device = EmulatorDevice(config, counting=False)
-        model = Model(artefact, device)
-        program = model.session(LENT_SAMPLES * artefact.branches).program
+        model = Model(artefact, device, memory_mib=memory_mib)
+        program = model.session(LENT_SAMPLES * artefact.branches, history=False).program
         names = [operation.first.name for operation in program.operations]
         step = 0
 

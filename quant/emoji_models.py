@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +36,7 @@ CLIP_FRAMES = 24  # of an animation, for the autoencoder and the video model
 PICTURE_REPEATS = 3  # of the pictures among the more numerous frames
 DIVERGENCE_WEIGHT = 1e-3  # of the latents from a normal distribution, per element
 
-VAE_RECIPE = Recipe(steps=4_000, decay_steps=1_500, warmup_steps=100, batch=16, ema=0.999)
+VAE_RECIPE = Recipe(steps=2_500, decay_steps=1_200, warmup_steps=100, batch=16, ema=0.998)
 
 
 def build_vae() -> AutoencoderKL:
@@ -99,16 +101,18 @@ _in_bfloat16 = torch.autocast(
     "cpu", dtype=torch.bfloat16
 )  # products only; 1.8 times faster for transformers (measured)
 TOKENS = 24  # of a caption; the longest has 17
-VOCABULARY = 8_000  # at most: rare words are tokens too, for there is little text to learn spelling from
+VOCABULARY = 8_000  # of CLIP, at most: rare words are tokens too, for there is little text to learn spelling from
+ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
+SPELLED = -100.0  # logarithm of a letter's probability: words that are known are never spelled
 TEXT_CHANNELS = 128
 NULL_CLASS = 1_000  # what diffusers' DiTPipeline gives the unguided branch
 FRAMES = 8  # of a clip that the video model sees
 CAPTION_DROPOUT = 0.15
 SNR_LIMIT = 5.0
 
-PICTURE_RECIPE = Recipe(steps=12_000, decay_steps=3_000, batch=32, learning_rate=1e-3, ema=0.998)
-CLASS_RECIPE = Recipe(steps=12_000, decay_steps=3_000, batch=32, learning_rate=7e-4, ema=0.998)
-VIDEO_RECIPE = Recipe(steps=10_000, decay_steps=3_000, batch=4, learning_rate=7e-4, ema=0.998)
+PICTURE_RECIPE = Recipe(steps=8_000, decay_steps=2_500, batch=32, learning_rate=1e-3, ema=0.998)
+CLASS_RECIPE = Recipe(steps=8_000, decay_steps=2_500, batch=32, learning_rate=7e-4, ema=0.998)
+VIDEO_RECIPE = Recipe(steps=6_000, decay_steps=2_000, batch=4, learning_rate=7e-4, ema=0.998)
 
 
 def build_scheduler() -> DDIMScheduler:
@@ -186,9 +190,8 @@ def build_clip(captions: Sequence[str]) -> tuple[CLIPTokenizer, CLIPTextModel]:
     """A byte-pair tokenizer of the captions' words, and a text model of two layers, not trained yet."""
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    alphabet = list("abcdefghijklmnopqrstuvwxyz0123456789")
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False
+        vocab_size=VOCABULARY, end_of_word_suffix="</w>", initial_alphabet=list(ALPHABET), show_progress=False
     )
     tokenizer.train_from_iterator(sorted(set(captions)), trainer)
     learned = json.loads(tokenizer.to_str())["model"]
@@ -213,15 +216,11 @@ def build_clip(captions: Sequence[str]) -> tuple[CLIPTokenizer, CLIPTextModel]:
 
 
 def build_t5(captions: Sequence[str]) -> tuple[T5Tokenizer, T5EncoderModel]:
-    """The same in T5's form, which diffusers' LattePipeline takes."""
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    specials = ["<pad>", "</s>", "<unk>"]
-    trainer = trainers.UnigramTrainer(
-        vocab_size=VOCABULARY, special_tokens=specials, unk_token="<unk>", show_progress=False
-    )
-    tokenizer.train_from_iterator(sorted(set(captions)), trainer)
-    vocabulary = [tuple(entry) for entry in json.loads(tokenizer.to_str())["model"]["vocab"]]
+    """The same in T5's form, which diffusers' LattePipeline takes: the captions' words are pieces, others are spelled."""
+    counts = Counter(word for caption in captions for word in caption.split())
+    words = [(f"▁{word}", math.log(count / counts.total())) for word, count in sorted(counts.items())]
+    letters = [(letter, SPELLED) for letter in ("▁", *ALPHABET)]
+    vocabulary = [(special, 0.0) for special in ("<pad>", "</s>", "<unk>")] + words + letters
     config = T5Config(
         vocab_size=len(vocabulary),
         d_model=TEXT_CHANNELS,

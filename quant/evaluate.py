@@ -100,9 +100,8 @@ def published_metrics(
         try:
             result |= metric(found, reference, prompts, folder)
         except (OSError, RuntimeError, ValueError) as error:  # weights are downloaded when they are first needed
-            tqdm.write(
-                f"{package} has no weights here ({' '.join(str(error).split())[:100]}); its metrics are left out"
-            )
+            reason = " ".join(str(error).split())[:100]
+            tqdm.write(f"the metrics of {package} are left out, as where its weights are not here: {reason}")
     return result
 
 
@@ -131,7 +130,7 @@ def _clip_score(found: np.ndarray, reference: np.ndarray, prompts: Sequence[str]
     return {"CLIP score": float(clip_score(images, texts))}
 
 
-def train_classifier(images: np.ndarray, labels: np.ndarray, out: Path = CLASSIFIER, seed: int = 0) -> float:
+def train_classifier(images: np.ndarray, labels: np.ndarray, out: Path, seed: int = 0) -> float:
     """A linear layer on MobileNetV2's features that tells emoji's categories apart; returns its accuracy on a tenth held out."""
     features = torch.from_numpy(features_of(load_mobilenet(), images)).float()
     targets = torch.from_numpy(labels)
@@ -149,7 +148,9 @@ def train_classifier(images: np.ndarray, labels: np.ndarray, out: Path = CLASSIF
     with torch.no_grad():
         accuracy = float((head(features[held_out]).argmax(dim=1) == targets[held_out]).float().mean())
     out.parent.mkdir(parents=True, exist_ok=True)
-    save_file(head.state_dict(), out, {"held_out_accuracy": f"{accuracy:.4f}"})
+    temporary = out.with_suffix(".tmp")
+    save_file(head.state_dict(), temporary, {"held_out_accuracy": f"{accuracy:.4f}"})
+    os.replace(temporary, out)
     return accuracy
 
 

@@ -176,24 +176,21 @@ def ddpm(out: Path, steps: int, decay_steps: int, seed: int) -> None:
 
 
 @main.command()
-@click.argument("kind", type=click.Choice(["vae", "text", "class", "video", "classifier"]))
+@click.argument("kind", type=click.Choice(["vae", "text", "class", "video"]))
 @click.option(
     "--data", type=click.Path(path_type=Path), default=Path("runs/data"), show_default=True, help="Fetched packages."
 )
 @click.option(
     "--vae", type=click.Path(path_type=Path), default=Path("runs/emoji-vae"), show_default=True, help="The autoencoder."
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Default: runs/emoji-KIND; the classifier is one file.")
+@click.option("--out", type=click.Path(path_type=Path), help="Default: runs/emoji-KIND.")
 @click.option("--steps", type=int, help="May be raised to prolong a finished run; default: the recipe's.")
 @_training
 def emoji(kind: str, data: Path, vae: Path, out: Path | None, steps: int | None) -> None:
     """Train a model of emoji: first the autoencoder (vae), then text-to-image (text), class-to-image (class) or video.
 
-    The classifier judges what they draw. The pictures are fetched with npm.
+    The pictures are fetched with npm.
     """
-    if kind == "classifier":
-        _train_emoji_classifier(data, out or Path("runs/emoji-classifier.safetensors"))
-        return
     from . import emoji_models
 
     out = out or Path(f"runs/emoji-{kind}")
@@ -205,7 +202,16 @@ def emoji(kind: str, data: Path, vae: Path, out: Path | None, steps: int | None)
         emoji_models.TRAININGS[kind](recipe, data, vae, out)
 
 
-def _train_emoji_classifier(data: Path, out: Path) -> None:
+@main.command()
+@click.option(
+    "--data", type=click.Path(path_type=Path), default=Path("runs/data"), show_default=True, help="Fetched packages."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("runs/emoji-classifier.safetensors"), show_default=True
+)
+@_training
+def emoji_classifier(data: Path, out: Path) -> None:
+    """Train the classifier that judges images of emoji by their category."""
     from .emoji import load_pictures
     from .evaluate import train_classifier
 

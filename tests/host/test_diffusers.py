@@ -182,6 +182,24 @@ def test_costs_are_counted_under_the_conditions_of_calibration(folders, family):
     assert before[0].shape == now[0].shape == (4, *graph.tensors[lender.lending[-1].inputs[0]].shape)
 
 
+def test_class_transformers_are_calibrated_and_counted_with_guidance(folders):
+    """By default that of DiTPipeline, away from the label that stands for no class, which is not drawn itself."""
+    artefact = load(folders("dit")[1])
+    assert artefact.quantization["guidance"] == 4.0 and artefact.branches == 2
+    model = Model(artefact, EmulatorDevice(default_config("zcu104")))
+    asked = model.denoise(np.arange(3), np.array([1, 2, 1]), 3, guidance=Guidance(4.0, label=1000))
+    counted = model.denoise_as_calibrated(3, 3)
+    assert np.array_equal(counted.samples, asked.samples) and counted.record.samples == 3
+
+
+def test_classes_without_the_null_label_are_drawn_without_guidance(folders, tmp_path):
+    folder, _ = folders("dit")
+    artefact = quantize(folder, tmp_path / "model", Schedule("ddim", 2, 0.0, 1), Options(2), [1, 2])
+    assert artefact.quantization["guidance"] is None and artefact.branches == 1
+    drawn = CliRunner().invoke(main, ["generate", str(tmp_path / "model"), "-n", "2", "-o", str(tmp_path / "x.png")])
+    assert drawn.exit_code == 0, drawn.output
+
+
 def test_a_model_without_examples_of_contexts_says_so(folders):
     artefact = dataclasses.replace(load(folders("stable_diffusion")[1]), examples=None)
     with pytest.raises(ValueError, match="has no examples of one; quantize it again"):

@@ -103,6 +103,14 @@ def test_words_are_tokens():
     assert model(ids).last_hidden_state.shape == (2, emoji_models.TOKENS, emoji_models.TEXT_CHANNELS)
 
 
+def test_words_are_pieces_of_t5():
+    tokenizer, model = emoji_models.build_t5(["slice of pizza", "red heart"])
+    assert tokenizer.tokenize("slice of red pizza") == ["▁slice", "▁of", "▁red", "▁pizza"]
+    assert tokenizer.tokenize("zebra") == ["▁", *"zebra"] and tokenizer.unk_token_id not in tokenizer("zebra").input_ids
+    ids = tokenizer(["red heart", "slice of pizza"], padding="max_length", return_tensors="pt").input_ids
+    assert model(ids).last_hidden_state.shape == (2, emoji_models.TOKENS, emoji_models.TEXT_CHANNELS)
+
+
 @pytest.fixture(scope="module")
 def vae(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("models") / "vae"

@@ -11,7 +11,7 @@ from ditto_zynq.hls.reference import Reference
 from ditto_zynq.quant.calibrate import FLOAT, QUANTIZED, Conditions, Options, QuantizedNetwork, calibrate
 from ditto_zynq.quant.fine_parts import add_fine_ends
 from ditto_zynq.quant.lower import lower
-from ditto_zynq.quant.trace import trace
+from ditto_zynq.quant.trace import context_channels, trace
 from ditto_zynq.quant.traced import UnsupportedOperator
 
 TIMESTEPS = [666, 333, 0]  # of three steps of DDIM
@@ -89,8 +89,7 @@ class Case:
                 parameter.data += 0.2 * torch.randn_like(parameter)
         config = self.model.config
         self.has_labels = name.startswith("dit")
-        names = ("caption_channels", "encoder_hid_dim", "cross_attention_dim")
-        self.context_channels = next((getattr(config, name) for name in names if getattr(config, name, None)), None)
+        self.context_channels = context_channels(config)
         self.shape = sample_shape(self.model)
         self.known = [0, 3, 8, 9] if self.has_labels else [0]
         self.sample = torch.randn(batch, *self.shape)

@@ -14,6 +14,7 @@ import numpy as np
 from . import isa, reference, tables
 from .boards import find_board
 from .config import HardwareConfig
+from .plan import LARGEST_KERNEL
 
 FOLDER = Path(__file__).parent
 KERNELS = FOLDER / "kernels"
@@ -65,6 +66,7 @@ def config_constants(config: HardwareConfig) -> dict[str, int]:
         "word_bits": config.word_bits,
         "uram_copies": config.uram_copies,
         "position_bits": config.positions.bit_length(),
+        "largest_kernel": LARGEST_KERNEL,
     }
 
 

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from .arithmetic import ceil_divide
 from .config import HardwareConfig
 
+LARGEST_KERNEL = (
+    32  # taps: a pixel's digits are multiplied when all its taps are counted, and wait in their lane's queue till then
+)
 EXPECTED_DIGITS = 0.6  # per operand element, to weigh computing against fetching; any value gives a correct plan
 
 
@@ -66,7 +69,11 @@ class Plan:
 
 
 def plan_product(config: HardwareConfig, shape: ProductShape, name: str = "layer") -> Plan:
-    """The plan of least estimated time. Raises CannotPlan where not even one output row and one lane's channels fit."""
+    """The plan of least estimated time. Raises CannotPlan where not even one output row and one lane's channels
+    fit, and for kernels larger than LARGEST_KERNEL."""
+    if shape.taps > LARGEST_KERNEL:
+        height, width = shape.kernel
+        raise CannotPlan(f"{name}: found a kernel of {height} x {width}, expected at most {LARGEST_KERNEL} taps")
     plans = list(_plans(config, shape))
     if not plans:
         raise CannotPlan(

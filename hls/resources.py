@@ -210,7 +210,7 @@ def parts(config: HardwareConfig) -> dict[str, Resources]:
 
 def _compute(config: HardwareConfig, board: Board) -> Resources:
     columns = config.cores * config.oc_tile // 2
-    fifos = sum((lut_ram(board, depth, bits) for depth, bits in ((4, 45), (8, 50), (16, 22), (8, 16))), Resources())
+    fifos = sum((lut_ram(board, depth, bits) for depth, bits in ((4, 45), (32, 50), (16, 22), (8, 16))), Resources())
     lane = fifos + Resources(lut=2 * LANE_PROCESS + 9)  # 9: a high digit is shifted
     walker = Resources(lut=STATE_MACHINE)
     return (

@@ -311,7 +311,7 @@ struct Compute {
         hls::stream<Token<C>> tokens[C::cores][C::lanes];
         hls::stream<total> totals[C::cores][C::lanes];
 #pragma HLS STREAM variable = taps depth = 4
-#pragma HLS STREAM variable = segments depth = 8
+#pragma HLS STREAM variable = segments depth = C::largest_kernel  // all of a pixel: no digit is multiplied before its total is there
 #pragma HLS STREAM variable = tokens depth = 16
 #pragma HLS STREAM variable = totals depth = 8
         count_t tap_cycles[C::cores] = {}, cycles[C::cores] = {}, products = 0;
@@ -330,6 +330,9 @@ struct Compute {
         }
         multiply(tokens, totals, weights, blocks, sums, cycles, products);
         tally(tap_cycles, cycles, products, counters);
+#ifndef __SYNTHESIS__
+        C::observe(lists, weights, blocks, words, first_weight, sums, tap_cycles, cycles);
+#endif
     }
 
     static void tally(const count_t taps[C::cores], const count_t cycles[C::cores], count_t products,

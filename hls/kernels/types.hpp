@@ -18,6 +18,8 @@ constexpr int ceil_divide(int a, int b) { return (a + b - 1) / b; }
 
 struct BitTypes {
     static constexpr bool packs_products = true;
+    template <class... Seen>
+    static void observe(const Seen&...) {}
     template <int N>
     using sint = ap_int<N>;
     template <int N>
@@ -44,6 +46,11 @@ struct NativeWord {
 
 struct NativeTypes {
     static constexpr bool packs_products = false;
+
+    // Sees every block that the compute unit has computed; a type set of a test's may look (tests/hls/rtl/record.cpp).
+    template <class... Seen>
+    static void observe(const Seen&...) {}
+
     template <int N>
     using sint = typename std::conditional<
         N <= 8, int8_t,

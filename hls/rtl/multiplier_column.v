@@ -1,6 +1,5 @@
 // Two output channels of one core: LANES digits times two weights each, in one DSP slice per lane, and the sums. What
-// multiply_chain of kernels/arithmetic.hpp and add_products of kernels/compute.hpp are to become; hls/resources.py takes its
-// LUTs from the synthesis of this.
+// multiply_chain of kernels/arithmetic.hpp and add_products of kernels/compute.hpp are to become.
 //
 // CHAIN lanes are added up inside their slices, each from the one before it: the digits and weights of lane l come l % CHAIN
 // cycles late. GAP bits separate the two products: 18 and chains of 4 in a DSP48E2 (27 x 18 bits), 16 and no chains in a
@@ -11,6 +10,7 @@ module multiplier_column #(
     parameter CHAIN = 4
 ) (
     input clk,
+    input enable,                         // low: all stands still
     input clear,                          // with the first products of a pixel, 4 + CHAIN cycles after lane 0's digits
     input [LANES*9-1:0] digits,           // signed, 16 times a high one; 0 where a lane has none
     input [LANES*16-1:0] weights,         // two signed codes
@@ -33,7 +33,7 @@ module multiplier_column #(
             for (link = 0; link < CHAIN; link = link + 1) begin : links
                 localparam LANE = group * CHAIN + link;
                 multiply_add #(.GAP(GAP)) slice(
-                    clk, weights[16*LANE+:8], weights[16*LANE+8+:8], digits[9*LANE+:9], chain[link], chain[link+1]);
+                    clk, enable, weights[16*LANE+:8], weights[16*LANE+8+:8], digits[9*LANE+:9], chain[link], chain[link+1]);
             end
             // The low half is at most CHAIN * 32768 = 2**(GAP - 1), of codes of -128 and digits of -256: that looks negative.
             wire [GAP-1:0] low_bits = chain[CHAIN][GAP-1:0];
@@ -44,7 +44,7 @@ module multiplier_column #(
     endgenerate
 
     reg signed [WIDTH-1:0] products_low, products_high;
-    always @(posedge clk) begin
+    always @(posedge clk) if (enable) begin
         products_low <= total_low[GROUPS];
         products_high <= total_high[GROUPS];
         sum_low <= (clear ? 0 : sum_low) + products_low;
@@ -57,6 +57,7 @@ module multiply_add #(
     parameter GAP = 18
 ) (
     input clk,
+    input enable,
     input signed [7:0] a,
     input signed [7:0] b,
     input signed [8:0] digit,
@@ -66,7 +67,7 @@ module multiply_add #(
     reg signed [GAP+8:0] low, high, both;
     reg signed [8:0] operand, operand_later;
     reg signed [GAP+17:0] product;
-    always @(posedge clk) begin
+    always @(posedge clk) if (enable) begin
         low <= a;
         high <= $signed({b, {GAP{1'b0}}});
         both <= low + high;

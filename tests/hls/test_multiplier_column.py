@@ -19,7 +19,7 @@ module bench;
     reg [{lanes}*9-1:0] digits;
     reg [{lanes}*16-1:0] weights;
     wire signed [31:0] low, upper;
-    multiplier_column #(.LANES({lanes}), .GAP({gap}), .CHAIN({chain})) column(clk, clear, digits, weights, low, upper);
+    multiplier_column #(.LANES({lanes}), .GAP({gap}), .CHAIN({chain})) column(clk, 1'b1, clear, digits, weights, low, upper);
     integer file, status;
     initial begin
         file = $fopen("vectors.txt", "r");

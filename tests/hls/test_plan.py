@@ -61,6 +61,9 @@ def test_a_layer_that_never_fits_is_refused_with_the_numbers():
         CannotPlan, match=r"up\.conv: one output row needs 1200 positions and 400 sums.* has 256 and 64"
     ):
         plan_product(HardwareConfig(), shape, "up.conv")
+    large = ProductShape(1, 8, 8, 8, 8, 8, 8, (7, 7))
+    with pytest.raises(CannotPlan, match=r"up\.conv: found a kernel of 7 x 7, expected at most 32 taps"):
+        plan_product(HardwareConfig(), large, "up.conv")
 
 
 @settings(max_examples=60, deadline=None)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.rtl
 CORES = {  # lanes, oc_tile, and how the DSP slice is used
     "chains of four": {"LANES": 8, "OC_TILE": 4, "GAP": 18, "CHAIN": 4},
     "no chains": {"LANES": 3, "OC_TILE": 2, "GAP": 16, "CHAIN": 1},
-    "shallow queues": {"LANES": 4, "OC_TILE": 2, "TAPS": 1, "SEGMENTS": 9, "TOKENS": 2, "TOTALS": 1},
+    "shallow queues": {"LANES": 4, "OC_TILE": 2, "TAPS": 1, "SEGMENTS": 25, "TOKENS": 2, "TOTALS": 1},
 }
 
 
@@ -27,6 +27,14 @@ CORES = {  # lanes, oc_tile, and how the DSP slice is used
 def test_a_core_has_the_sums_and_the_cycles_of_the_kernels(core, simulator, tmp_path):
     tests = ["random_blocks", "largest_sums", "resets"] + ["cycles"] * (core != "shallow queues")
     Simulation(simulator, "bench_core", tmp_path, CORES[core]).run("core_bench", tests=tests)
+
+
+@pytest.mark.parametrize("simulator", ["icarus", "verilator"])
+@pytest.mark.parametrize(
+    "core", [{"LANES": 8, "OC_TILE": 4, "GAP": 18, "CHAIN": 8}, {"LANES": 6, "OC_TILE": 2, "GAP": 16, "CHAIN": 2}]
+)
+def test_the_dense_core(core, simulator, tmp_path):
+    Simulation(simulator, "bench_dense", tmp_path, core).run("dense_bench")
 
 
 @pytest.mark.parametrize("simulator", ["icarus", "verilator"])

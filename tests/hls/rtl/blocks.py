@@ -20,7 +20,6 @@ class Shape:
     positions: int
     weight_depth: int
     accumulator_depth: int
-    word_bits: int
 
 
 @dataclass(frozen=True)
@@ -57,10 +56,10 @@ class Lists:
     words: np.ndarray
 
 
-def random_block(rng: np.random.Generator, shape: Shape, densest: bool = False) -> tuple[Block, Lists]:
-    """A block that fits the memories, of few or many digits; ``densest``: of as many and as large ones as there can be."""
+def random_block(rng: np.random.Generator, shape: Shape) -> Block:
+    """One that fits the memories, padded, strided and chained in all ways."""
     while True:
-        kernel_height, kernel_width = (int(size) for size in rng.integers(1, 4, 2))
+        kernel_height, kernel_width = (int(size) for size in rng.integers(1, 6, 2))
         rows, width = (int(size) for size in rng.integers(1, 8, 2))
         words = int(rng.integers(1, 5))
         output_rows, output_width = (int(size) for size in rng.integers(1, 6, 2))
@@ -73,7 +72,7 @@ def random_block(rng: np.random.Generator, shape: Shape, densest: bool = False) 
         if fits:
             break
     chained_row = bool(rng.integers(2))
-    block = Block(
+    return Block(
         output_rows,
         output_width,
         int(rng.integers(0, shape.accumulator_depth - output_rows * output_width + 1)),
@@ -91,10 +90,10 @@ def random_block(rng: np.random.Generator, shape: Shape, densest: bool = False) 
         words,
         int(rng.integers(0, shape.weight_depth - kernel_height * kernel_width * words + 1)),
     )
-    return block, _random_lists(rng, shape, block, densest)
 
 
-def _random_lists(rng: np.random.Generator, shape: Shape, block: Block, densest: bool) -> Lists:
+def random_lists(rng: np.random.Generator, shape: Shape, block: Block, densest: bool) -> Lists:
+    """Few or many digits; ``densest``: as many and as large ones as there can be."""
     counts = np.zeros((shape.lanes, 2, shape.positions), np.int64)
     digits = np.zeros((shape.lanes, 2, shape.digit_depth), np.int64)
     words = np.zeros_like(digits)
@@ -142,6 +141,25 @@ def compute(
                 sums.append((address, tuple(int(value) for value in total)))
                 address += 1
     return sums, max(taps, cycles)
+
+
+def compute_dense(
+    block: Block, codes: np.ndarray, weights: np.ndarray
+) -> tuple[list[tuple[int, tuple[int, ...]]], int]:
+    """The same of a dense core, for ``codes`` [slots, lanes]: every word of every tap takes a cycle, in the padding too."""
+    sums = []
+    for index, (y, x) in enumerate(np.ndindex(block.output_rows, block.output_width)):
+        total = np.zeros(weights.shape[2], np.int64)
+        for ky, kx in np.ndindex(block.kernel_height, block.kernel_width):
+            row = y * block.stride_height + ky + block.first_row
+            column = x * block.stride_width + kx + block.first_column
+            if 0 <= row < block.rows and 0 <= column < block.width:
+                slot = (row * block.width + column) * block.words
+                weight = block.first_weight + (ky * block.kernel_width + kx) * block.words
+                of_tap = weights[:, weight : weight + block.words].astype(np.int64)
+                total = total + np.einsum("sl,lso->o", codes[slot : slot + block.words], of_tap)
+        sums.append((block.first_sum + index, tuple(int(value) for value in total)))
+    return sums, len(sums) * block.kernel_height * block.kernel_width * block.words
 
 
 def pack(values: np.ndarray, bits: int) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
-from ditto_zynq.hls.config import default_config
+from ditto_zynq.hls.config import HardwareConfig, default_config
+from ditto_zynq.hls.rtl import write_header
 from ditto_zynq.host import load
 from ditto_zynq.host.runtime import Model
 from ditto_zynq.host.schedulers import standard_normal
@@ -42,6 +45,27 @@ def test_the_dense_core(core, simulator, tmp_path):
 def test_the_encoding_unit_has_the_lists_of_the_kernels(lanes, bus_bytes, simulator, tmp_path):
     parameters = {"LANES": lanes, "BUS_BYTES": bus_bytes, "DIGIT_DEPTH": 128, "POSITIONS": 32, "WORD_BITS": 7}
     Simulation(simulator, "encoding_unit", tmp_path, parameters).run("encoder_bench")
+
+
+@pytest.mark.parametrize("simulator", ["icarus", "verilator"])
+def test_the_unit_from_codes_to_sums(simulator, tmp_path):
+    """Encoders, lists, weights and three cores, by the generated header of a configuration."""
+    config = HardwareConfig(
+        "pynq-z2",
+        3,
+        4,
+        4,
+        100,
+        32,
+        digit_depth=64,
+        positions=32,
+        weight_depth=64,
+        accumulator_depth=16,
+        weight_memory="bram",
+    )
+    write_header(config, tmp_path)
+    simulation = Simulation(simulator, "compute_unit", tmp_path, {}, includes=[tmp_path])
+    simulation.run("unit_bench", [f"+config={json.dumps(config.to_json())}"])
 
 
 def test_blocks_of_a_real_layer(tmp_path):

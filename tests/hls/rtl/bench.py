@@ -16,6 +16,14 @@ from tests.hls.rtl.blocks import Block, Shape, pack, unpack
 FILL = 40  # cycles of an empty core from a block to its last sum, at most
 
 
+async def power_up(dut) -> None:
+    dut.reset.value = 1
+    cocotb.start_soon(Clock(dut.clk, 2, "ns").start())
+    for _ in range(3):
+        await RisingEdge(dut.clk)
+    dut.reset.value = 0
+
+
 class Bench(ABC):
     """Drives the memories and the core, and collects sums. ``pace``: how often the core may go on in a cycle.
 
@@ -46,14 +54,15 @@ class Bench(ABC):
         self.cycle = 0
 
     async def start(self) -> None:
-        dut = self.dut
-        for name in (*self.PUTS, "weight_put", "block_valid", "enable"):
-            getattr(dut, name).value = 0
-        dut.reset.value = 1
-        cocotb.start_soon(Clock(dut.clk, 2, "ns").start())
-        await self.wait(3)
-        dut.reset.value = 0
-        dut.enable.value = 1
+        self.attach()
+        await power_up(self.dut)
+
+    def attach(self) -> None:
+        """Drives all inputs from now on, and collects what comes out."""
+        for name in (*self.PUTS, "weight_put", "block_valid"):
+            if hasattr(self.dut, name):
+                getattr(self.dut, name).value = 0
+        self.dut.enable.value = 1
         cocotb.start_soon(self._watch())
 
     async def wait(self, cycles: int) -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import cocotb
 import numpy as np
-from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge
 
+from tests.hls.rtl.bench import power_up
 from tests.hls.rtl.blocks import HIGH, LOW, pack
 
 NONE, PREVIOUS_STEP, NEIGHBOUR = range(3)
@@ -77,7 +77,7 @@ def encode(row: Row, lanes: int) -> tuple[dict, dict]:
     return entries, counts
 
 
-class Bench:
+class EncoderBench:
     """``pace``: how often the unit may go on; ``supply``: how often a memory word is there, both in a cycle."""
 
     def __init__(self, dut, pace: float = 1.0, supply: float = 1.0, seed: int = 0):
@@ -91,15 +91,14 @@ class Bench:
         self.done = self.cycle = 0
 
     async def start(self) -> None:
-        dut = self.dut
-        for name in ("enable", "run_valid", "current_valid", "previous_valid"):
-            getattr(dut, name).value = 0
-        dut.reset.value = 1
-        cocotb.start_soon(Clock(dut.clk, 2, "ns").start())
-        for _ in range(3):
-            await RisingEdge(dut.clk)
-        dut.reset.value = 0
-        dut.enable.value = 1
+        self.attach()
+        await power_up(self.dut)
+
+    def attach(self) -> None:
+        """Drives all inputs from now on, and collects what comes out."""
+        for name in ("run_valid", "current_valid", "previous_valid"):
+            getattr(self.dut, name).value = 0
+        self.dut.enable.value = 1
         cocotb.start_soon(self._watch())
 
     async def _watch(self) -> None:
@@ -137,7 +136,7 @@ class Bench:
                 self.counts[index // 2, index % 2, position] = found
         self.done += int(dut.run_done.value)
 
-    async def send(self, row: Row) -> int:
+    async def send(self, row: Row, bank: int = 0) -> int:
         """The row's runs, of which there are as many as are returned; the memory words are queued first."""
         dut = self.dut
         channels, runs = row.codes.shape[1], 0
@@ -149,7 +148,7 @@ class Bench:
                 self._queue("previous", row.previous[first:end])
             position, phase = row.row * row.width + first, first % row.distance
             fields = {
-                "run_bank": 0, "reference": row.reference, "outside": int(row.outside), "pixels": end - first, "words": words,
+                "run_bank": bank, "reference": row.reference, "outside": int(row.outside), "pixels": end - first, "words": words,
                 "last_count": channels - (words - 1) * self.lanes, "first_position": position, "first_slot": position * words,
                 "column": first, "distance": row.distance, "phase": phase, "row_neighbours": row.row * row.distance * words,
                 "phase_neighbours": phase * words,
@@ -177,7 +176,7 @@ class Bench:
 
 async def run_random(dut, seed: int, pace: float, supply: float, rounds: int) -> None:
     rng = np.random.default_rng(seed)
-    bench = Bench(dut, pace, supply, seed)
+    bench = EncoderBench(dut, pace, supply, seed)
     await bench.start()
     for _ in range(rounds):
         width, channels, rows = int(rng.integers(1, 6)), int(rng.integers(1, 3 * bench.lanes)), int(rng.integers(1, 4))
@@ -209,7 +208,7 @@ async def late_inputs(dut):
 async def resets(dut):
     """A reset in the middle of a run leaves nothing behind."""
     rng = np.random.default_rng(3)
-    bench = Bench(dut)
+    bench = EncoderBench(dut)
     await bench.start()
     for _ in range(20):
         given = random_row(rng, 0, 5, 2 * bench.lanes + 1)
@@ -237,7 +236,7 @@ async def resets(dut):
 async def cycles(dut):
     """A word of codes a cycle, whatever the runs and their references."""
     rng = np.random.default_rng(4)
-    bench = Bench(dut)
+    bench = EncoderBench(dut)
     await bench.start()
     for _ in range(10):
         rows = [random_row(rng, row, 7, 2 * bench.lanes + 1) for row in range(3)]

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from ditto_zynq.hls.config import HardwareConfig
+from ditto_zynq.hls.rtl import core_parameters
 
 from .recording import Recorded, Recording
-from .simulators import Simulation, core_parameters
+from .simulators import Simulation
+
+SETS_BITS = 20  # of an address in all sets of weights
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Replayed:
 
 def build(config: HardwareConfig, folder: Path, **queues: int) -> Simulation:
     """bench_layer.sv under Verilator. ``queues``: depths of the core's, by their parameters' names."""
-    return Simulation("verilator", "bench_layer", folder, core_parameters(config) | queues)
+    return Simulation("verilator", "bench_layer", folder, core_parameters(config) | {"WEIGHT_BITS": SETS_BITS} | queues)
 
 
 def replay(simulation: Simulation, config: HardwareConfig, recording: Recording) -> Replayed:

@@ -4,45 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ditto_zynq.hls.boards import find_board
-from ditto_zynq.hls.config import HardwareConfig
-from ditto_zynq.hls.generate import FOLDER
-from ditto_zynq.hls.resources import CHAINED_LANES
+from ditto_zynq.hls.rtl import SOURCES
 
 BENCHES = Path(__file__).parent
-SOURCES = sorted([*(FOLDER / "rtl").glob("*.sv"), *(FOLDER / "rtl").glob("*.v")])
-
-
-def core_parameters(config: HardwareConfig) -> dict[str, int]:
-    """Of compute_core.sv."""
-    bits = find_board(config.board).multiplier_bits
-    return {
-        "LANES": config.lanes,
-        "OC_TILE": config.oc_tile,
-        "POSITION_BITS": (config.positions - 1).bit_length(),
-        "SLOT_BITS": (config.digit_depth - 1).bit_length(),
-        "WORD_BITS": config.word_bits,
-        "SUM_BITS": (config.accumulator_depth - 1).bit_length(),
-        "GAP": bits - 9,
-        "CHAIN": CHAINED_LANES[bits],
-    }
 
 
 class Simulation:
-    """The RTL and a bench, compiled in ``folder`` for one simulator, "icarus" or "verilator"."""
+    """The RTL and a bench, or a module of the RTL itself, compiled in ``folder`` for one simulator, "icarus" or "verilator".
 
-    def __init__(self, simulator: str, top: str, folder: Path, parameters: dict[str, int]):
+    ``includes``: folders of a generated header, which compute_unit.sv needs.
+    """
+
+    def __init__(
+        self, simulator: str, top: str, folder: Path, parameters: dict[str, int], includes: Sequence[Path] = ()
+    ):
         from cocotb_tools.runner import get_runner
 
+        sources = [source for source in SOURCES if includes or source.stem != "compute_unit"]
         self.top, self.folder, self.runner = top, folder, get_runner(simulator)
         folder.mkdir(parents=True, exist_ok=True)
-        benches = sorted(BENCHES.glob("bench_*.sv"))
         with _tools_of_verilator():
             self.runner.build(
-                sources=[*SOURCES, *(bench for bench in benches if bench.stem == top)],
+                sources=[
+                    *(source for source in SOURCES if includes or source.stem != "compute_unit"),
+                    *BENCHES.glob(f"{top}.sv"),
+                ],
+                includes=list(includes),
                 hdl_toplevel=top,
                 parameters=parameters,
                 build_dir=folder,

@@ -28,10 +28,7 @@ class Simulation:
         folder.mkdir(parents=True, exist_ok=True)
         with _tools_of_verilator():
             self.runner.build(
-                sources=[
-                    *(source for source in SOURCES if includes or source.stem != "compute_unit"),
-                    *BENCHES.glob(f"{top}.sv"),
-                ],
+                sources=[*sources, *BENCHES.glob(f"{top}.sv")],
                 includes=list(includes),
                 hdl_toplevel=top,
                 parameters=parameters,

@@ -14,6 +14,7 @@ from .config import HardwareConfig
 from .generate import KERNELS, environment, generate
 from .handoff import VLNV, bitstream_name, design_context
 from .resources import parts
+from .rtl import DEFINES, write_blackbox
 
 REPORT = Path("hls/solution/syn/report/csynth.xml")
 
@@ -26,17 +27,23 @@ class BuildFailed(RuntimeError):
     """A tool ended with an error; the message names its log."""
 
 
-def write_project(config: HardwareConfig, folder: Path) -> list[Path]:
+def write_project(config: HardwareConfig, folder: Path, rtl_multipliers: bool = False) -> list[Path]:
     """Sources, ``run_hls.tcl``, ``run_vivado.tcl`` and ``manifest.json`` in ``folder``; returns their paths.
 
-    The sources need no vendor header beyond those that Vitis HLS has.
+    The sources need no vendor header beyond those that Vitis HLS has. ``rtl_multipliers``: as a blackbox (:mod:`.rtl`), not what
+    HLS makes of the C++.
     """
     source = folder / "src"
     paths = [path for path in generate(config, source) if path.name != "csim.cpp"]
     (source / "csim.cpp").unlink()
     for header in sorted(KERNELS.glob("*.hpp")):
         paths.append(Path(shutil.copy(header, source)))
-    context = design_context(config) | {"period_ns": 1e3 / config.clock_mhz}
+    if rtl_multipliers:
+        paths += write_blackbox(config, folder)
+    context = design_context(config) | {
+        "period_ns": 1e3 / config.clock_mhz,
+        "defines": DEFINES if rtl_multipliers else (),
+    }
     for name in ("run_hls.tcl", "run_vivado.tcl"):
         paths.append(folder / name)
         paths[-1].write_text(environment().get_template(f"{name}.j2").render(context))

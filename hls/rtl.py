@@ -1,17 +1,22 @@
-"""What the RTL in ``rtl/`` takes from Python: the numbers of a hardware configuration, as a generated header.
+"""What the RTL in ``rtl/`` takes from Python: a hardware configuration's numbers, as a generated header; and the multipliers
+as an RTL blackbox of Vitis HLS.
 
 The RTL are the encoding unit and the compute unit of ``kernels/encoder.hpp`` and ``kernels/compute.hpp``, cycle by cycle.
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
+from .arithmetic import ceil_divide
 from .boards import find_board
 from .config import HardwareConfig
-from .generate import FOLDER
+from .generate import FOLDER, environment
 from .plan import LARGEST_KERNEL
-from .resources import CHAINED_LANES
+from .resources import CHAINED_LANES, column_luts
 
 SOURCES = tuple(sorted([*(FOLDER / "rtl").glob("*.sv"), *(FOLDER / "rtl").glob("*.v")]))
 HEADER = "ditto_config.svh"
@@ -55,3 +60,58 @@ def write_header(config: HardwareConfig, folder: Path) -> Path:
     path = folder / HEADER
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+BLACKBOX = "ditto_multiplier_columns"
+DEFINES = ("-DDITTO_BLACKBOX", "-DAP_INT_MAX_W=4096")
+"""For the compiler: that the kernels call the blackbox, and that its arguments are wider than ap_int is by default."""
+
+
+def write_blackbox(config: HardwareConfig, folder: Path) -> list[Path]:
+    """The multiplier columns of a core as an RTL blackbox (UG1399): in ``folder/rtl`` the Verilog, in ``folder/src`` its C model,
+    and ``folder/multiplier_columns.json``, whose paths begin at ``folder``. Returns all paths.
+
+    The kernels call it when they are compiled with :data:`DEFINES`; else it is not needed.
+    """
+    given = constants(config)
+    context = {"config": config} | {name.lower(): value for name, value in given.items()}
+    places = {"rtl": ["v"], "src": ["hpp", "cpp"]}
+    paths = []
+    for place, suffixes in places.items():
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        for suffix in suffixes:
+            name = f"{BLACKBOX}.v" if suffix == "v" else f"multiplier_columns.{suffix}"
+            paths.append(folder / place / name)
+            template = environment().get_template(f"multiplier_columns.{suffix}.j2")
+            paths[-1].write_text(template.render(context))
+    paths.append(Path(shutil.copy(FOLDER / "rtl" / "multiplier_column.v", folder / "rtl")))
+    paths.append(folder / "multiplier_columns.json")
+    paths[-1].write_text(json.dumps(_description(config, given["CHAIN"]), indent=1) + "\n")
+    return paths
+
+
+def latency(config: HardwareConfig) -> int:
+    """Cycles from digits to sums: packing, product, a chain of slices, taking apart, and the sum."""
+    return constants(config)["CHAIN"] + 5
+
+
+def _description(config: HardwareConfig, chain: int) -> dict[str, Any]:
+    dsp = ceil_divide(config.lanes, chain) * chain * config.oc_tile // 2
+    board = find_board(config.board)
+    luts = column_luts(board, config.lanes) * config.oc_tile // 2
+    unused = {f"ap_ctrl_chain_protocol_{name}": "" for name in ("idle", "start", "ready", "done", "continue")}
+    return {
+        "c_function_name": BLACKBOX,
+        "rtl_top_module_name": BLACKBOX,
+        "c_files": [{"c_file": "src/multiplier_columns.cpp", "cflag": " ".join(("-Isrc -std=c++14", *DEFINES))}],
+        "rtl_files": [f"rtl/{BLACKBOX}.v", "rtl/multiplier_column.v"],
+        "c_parameters": [
+            {"c_name": name, "c_port_direction": "in", "rtl_ports": {"data_read_in": name}}
+            for name in ("digits", "weights")
+        ],
+        "c_return": {"c_port_direction": "out", "rtl_ports": {"data_write_out": "ap_return"}},
+        "rtl_common_signal": {"module_clock": "ap_clk", "module_reset": "ap_rst", "module_clock_enable": "ap_ce"}
+        | unused,
+        "rtl_performance": {"latency": str(latency(config)), "II": "1"},
+        "rtl_resource_usage": {"FF": "0", "LUT": str(luts), "BRAM": "0", "URAM": "0", "DSP": str(dsp)},
+    }

@@ -59,10 +59,12 @@ def csim(model: Path | None, steps: int, batch: int, types: str, seed: int, boar
     "--publish", type=click.Path(path_type=Path), help="Also copy bitstream, handoff and manifest to this folder."
 )
 @click.option("--project-only", is_flag=True, help="Write the project and run nothing.")
+@click.option("--rtl-multipliers", is_flag=True, help="The multipliers in Verilog, as an RTL blackbox of Vitis HLS.")
 @BOARD
 @HARDWARE
 @reporting_errors
-def build(output: Path, publish: Path | None, project_only: bool, board: str, hardware: Path | None) -> None:
+def build(output: Path, publish: Path | None, project_only: bool, rtl_multipliers: bool, board: str,
+          hardware: Path | None) -> None:  # fmt: skip
     """Write a Vitis HLS project and a Vivado block design, and run AMD's tools where they are on PATH.
 
     Without them the project is left complete, to be built elsewhere, and the exit code is 3.
@@ -70,7 +72,7 @@ def build(output: Path, publish: Path | None, project_only: bool, board: str, ha
     from ..hls import build as builder
 
     config = config_of(board, hardware)
-    paths = builder.write_project(config, output)
+    paths = builder.write_project(config, output, rtl_multipliers)
     click.echo(f"{output}: {len(paths)} files for {config.board}, configuration {config.digest[:8]}")
     if project_only:
         return

@@ -5,6 +5,9 @@
 #pragma once
 
 #include "encoder.hpp"
+#ifdef DITTO_BLACKBOX  // the multipliers are RTL: hls/rtl.py
+#include "multiplier_columns.hpp"
+#endif
 
 namespace ditto {
 
@@ -278,6 +281,24 @@ struct Compute {
             }
             return;
         }
+#ifdef DITTO_BLACKBOX
+        ap_uint<9 * C::lanes> all_digits;
+        ap_uint<8 * C::lanes * C::oc_tile> all_weights;
+        for (int lane = 0; lane < C::lanes; ++lane) {
+#pragma HLS UNROLL
+            all_digits.range(9 * lane + 8, 9 * lane) = digits[lane];
+            for (int oc = 0; oc < C::oc_tile; ++oc) {
+#pragma HLS UNROLL
+                const int place = 8 * (lane * C::oc_tile + oc);
+                all_weights.range(place + 7, place) = weights.word(copy, lane, int(addresses[lane]))[oc];
+            }
+        }
+        const ap_uint<32 * C::oc_tile> products = ditto_multiplier_columns(all_digits, all_weights);
+        for (int oc = 0; oc < C::oc_tile; ++oc) {
+#pragma HLS UNROLL
+            pixel_sums[oc] = pixel_sums[oc] + typename A::accumulator(products.range(32 * oc + 31, 32 * oc));
+        }
+#else
     multiply_pairs:
         for (int oc = 0; oc < C::oc_tile; oc += 2) {
 #pragma HLS UNROLL
@@ -300,6 +321,7 @@ struct Compute {
                 pixel_sums[oc + 1] = pixel_sums[oc + 1] + sum_b;
             }
         }
+#endif
     }
 
     // One block of output pixels per core: lists of digits and a tile of weights to int32 sums.

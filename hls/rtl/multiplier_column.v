@@ -1,9 +1,11 @@
+`timescale 1ns / 1ps
+
 // Two output channels of one core: LANES digits times two weights each, in one DSP slice per lane, and the sums. What
 // multiply_chain of kernels/arithmetic.hpp and add_products of kernels/compute.hpp are to become.
 //
 // CHAIN lanes are added up inside their slices, each from the one before it: the digits and weights of lane l come l % CHAIN
 // cycles late. GAP bits separate the two products: 18 and chains of 4 in a DSP48E2 (27 x 18 bits), 16 and no chains in a
-// DSP48E1 (25 x 18). LANES is a multiple of CHAIN.
+// DSP48E1 (25 x 18).
 module multiplier_column #(
     parameter LANES = 8,
     parameter GAP = 18,
@@ -17,7 +19,9 @@ module multiplier_column #(
     output reg signed [31:0] sum_low,
     output reg signed [31:0] sum_high
 );
-    localparam GROUPS = LANES / CHAIN;
+    localparam GROUPS = (LANES + CHAIN - 1) / CHAIN;
+    wire [GROUPS*CHAIN*9-1:0] all_digits = digits;  // 0 where the last chain has no lanes
+    wire [GROUPS*CHAIN*16-1:0] all_weights = weights;
     localparam WIDTH = 17 + $clog2(LANES);
 
     wire signed [WIDTH-1:0] total_low [0:GROUPS];
@@ -33,7 +37,7 @@ module multiplier_column #(
             for (link = 0; link < CHAIN; link = link + 1) begin : links
                 localparam LANE = group * CHAIN + link;
                 multiply_add #(.GAP(GAP)) slice(
-                    clk, enable, weights[16*LANE+:8], weights[16*LANE+8+:8], digits[9*LANE+:9], chain[link], chain[link+1]);
+                    clk, enable, all_weights[16*LANE+:8], all_weights[16*LANE+8+:8], all_digits[9*LANE+:9], chain[link], chain[link+1]);
             end
             // The low half is at most CHAIN * 32768 = 2**(GAP - 1), of codes of -128 and digits of -256: that looks negative.
             wire [GAP-1:0] low_bits = chain[CHAIN][GAP-1:0];

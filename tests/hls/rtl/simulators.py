@@ -15,15 +15,21 @@ BENCHES = Path(__file__).parent
 class Simulation:
     """The RTL and a bench, or a module of the RTL itself, compiled in ``folder`` for one simulator, "icarus" or "verilator".
 
-    ``includes``: folders of a generated header, which compute_unit.sv needs.
+    ``includes``: folders of a generated header, which compute_unit.sv needs; ``sources``: instead of all of the RTL.
     """
 
     def __init__(
-        self, simulator: str, top: str, folder: Path, parameters: dict[str, int], includes: Sequence[Path] = ()
+        self,
+        simulator: str,
+        top: str,
+        folder: Path,
+        parameters: dict[str, int],
+        includes: Sequence[Path] = (),
+        sources: Sequence[Path] = (),
     ):
         from cocotb_tools.runner import get_runner
 
-        sources = [source for source in SOURCES if includes or source.stem != "compute_unit"]
+        sources = sources or [source for source in SOURCES if includes or source.stem != "compute_unit"]
         self.top, self.folder, self.runner = top, folder, get_runner(simulator)
         folder.mkdir(parents=True, exist_ok=True)
         with _tools_of_verilator():

@@ -18,7 +18,7 @@ from ditto_zynq.quant.quantize import Schedule, quantize
 
 MODELS = Path(quant.__file__).parent / "models"
 KINDS = {"emoji-text": StableDiffusionPipeline, "emoji-class": DiTPipeline, "emoji-video": LattePipeline}
-LARGEST = 60_000_000  # bytes of all models together
+LARGEST = 60_000_000  # bytes of all models together, without their cards and pictures
 
 
 def test_they_are_small():
@@ -28,7 +28,7 @@ def test_they_are_small():
         for path in folder.rglob("*")
         if path.is_file()
     ]
-    assert sum(path.stat().st_size for path in files) < LARGEST
+    assert sum(path.stat().st_size for path in files if path.suffix not in (".md", ".png")) < LARGEST
 
 
 @pytest.mark.parametrize("kind", KINDS)

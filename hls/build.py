@@ -14,7 +14,7 @@ from .config import HardwareConfig
 from .generate import KERNELS, environment, generate
 from .handoff import VLNV, bitstream_name, design_context
 from .resources import parts
-from .rtl import DEFINES, write_blackbox
+from .verilog import DEFINES, write_blackbox
 
 REPORT = Path("hls/solution/syn/report/csynth.xml")
 
@@ -30,8 +30,8 @@ class BuildFailed(RuntimeError):
 def write_project(config: HardwareConfig, folder: Path, rtl_multipliers: bool = False) -> list[Path]:
     """Sources, ``run_hls.tcl``, ``run_vivado.tcl`` and ``manifest.json`` in ``folder``; returns their paths.
 
-    The sources need no vendor header beyond those that Vitis HLS has. ``rtl_multipliers``: as a blackbox (:mod:`.rtl`), not what
-    HLS makes of the C++.
+    The sources need no vendor header beyond those that Vitis HLS has. ``rtl_multipliers``: as a blackbox (:mod:`.verilog`), not
+    what HLS makes of the C++.
     """
     source = folder / "src"
     paths = [path for path in generate(config, source) if path.name != "csim.cpp"]

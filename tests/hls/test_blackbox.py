@@ -12,7 +12,7 @@ from ditto_zynq.hls.config import HardwareConfig, default_config
 from ditto_zynq.hls.csim import FLAGS, vendor_headers
 from ditto_zynq.hls.generate import KERNELS, generate
 from ditto_zynq.hls.random_graphs import random_unet
-from ditto_zynq.hls.rtl import BLACKBOX, DEFINES, latency, write_blackbox
+from ditto_zynq.hls.verilog import BLACKBOX, DEFINES, latency, write_blackbox
 from ditto_zynq.host.cli import main
 from ditto_zynq.host.csim import CSimDevice
 

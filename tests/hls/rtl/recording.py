@@ -22,7 +22,7 @@ HEADER = 20  # int32s of a block after its tag
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedBlock:
     """One core's part of a run of the compute unit, with the iterations of its loops and its sums [pixels, oc_tile]."""
 
     run: int
@@ -40,7 +40,7 @@ class Recording:
     """``weights``: sets [lanes, weight_depth, oc_tile]."""
 
     weights: list[np.ndarray]
-    blocks: list[Recorded]
+    blocks: list[RecordedBlock]
 
     def predicted(self) -> int:
         """Cycles of the compute unit by the cycle model: of every run the slowest core's, by its longer loop."""
@@ -80,7 +80,7 @@ class Recorder:
         return Recording(weights, blocks)
 
 
-def _read(data: bytes, config: HardwareConfig, weights: list[np.ndarray]) -> Iterator[Recorded]:
+def _read(data: bytes, config: HardwareConfig, weights: list[np.ndarray]) -> Iterator[RecordedBlock]:
     at, lanes, depth = 0, config.lanes, config.weight_depth
 
     def take(dtype: type, count: int) -> np.ndarray:
@@ -102,7 +102,7 @@ def _read(data: bytes, config: HardwareConfig, weights: list[np.ndarray]) -> Ite
         entries = take(np.int16, pixels * block.words * lanes * 2).reshape(-1, lanes, 2).transpose(1, 2, 0)
         digits = ((entries & 31) ^ 16) - 16
         sums = take(np.int32, outputs * config.oc_tile).reshape(outputs, -1)
-        yield Recorded(run, core, taps, cycles, block, Lists(counts, digits, entries >> 5), len(weights) - 1, sums)
+        yield RecordedBlock(run, core, taps, cycles, block, Lists(counts, digits, entries >> 5), len(weights) - 1, sums)
 
 
 class RecordingDevice(EmulatorDevice):

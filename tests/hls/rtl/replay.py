@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 from ditto_zynq.hls.config import HardwareConfig
-from ditto_zynq.hls.rtl import core_parameters
+from ditto_zynq.hls.verilog import core_parameters
 
-from .recording import Recorded, Recording
+from .cases import RecordedCase
+from .recording import RecordedBlock, Recording
 from .simulators import Simulation
 
 SETS_BITS = 20  # of an address in all sets of weights
@@ -43,7 +44,15 @@ def replay(simulation: Simulation, config: HardwareConfig, recording: Recording)
     return Replayed(sum(slowest.values()), recording.predicted(), sums)
 
 
-def _write(folder: Path, config: HardwareConfig, weights: list[np.ndarray], blocks: list[Recorded]) -> None:
+def check_cycles(recorded: RecordedCase, replayed: Replayed) -> None:
+    """AssertionError where the clock and the cycle model, or the recording and ``profile``, do not agree."""
+    blocks = recorded.recording.blocks
+    assert sum(block.cycles for block in blocks) == recorded.compute_cycles
+    assert sum(block.taps for block in blocks) == recorded.tap_cycles
+    assert abs(replayed.cycles - replayed.predicted) <= max(0.02 * replayed.predicted, 20), replayed
+
+
+def _write(folder: Path, config: HardwareConfig, weights: list[np.ndarray], blocks: list[RecordedBlock]) -> None:
     kept: dict[bytes, tuple[int, int]] = {}
     lines, counts, entries = [], [], []
     depth = 1 << (config.weight_depth - 1).bit_length()
@@ -80,7 +89,7 @@ def _hexadecimal(fields: list[int] | np.ndarray, bits: int) -> str:
     return f"{word:x}"
 
 
-def _check(lines: list[str], config: HardwareConfig, blocks: list[Recorded]) -> tuple[list[int], int]:
+def _check(lines: list[str], config: HardwareConfig, blocks: list[RecordedBlock]) -> tuple[list[int], int]:
     """Of each block the cycles since the one before it; and how many sums were compared."""
     found, ends = iter(lines), []
     address_bits = (config.accumulator_depth - 1).bit_length()

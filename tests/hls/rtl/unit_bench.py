@@ -9,7 +9,7 @@ import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 from ditto_zynq.hls.config import HardwareConfig
-from ditto_zynq.hls.rtl import constants
+from ditto_zynq.hls.verilog import constants
 
 from tests.hls.rtl.bench import power_up, random_weights
 from tests.hls.rtl.blocks import compute_dense, random_block

@@ -55,7 +55,7 @@ def cases_of(steps: int) -> tuple[Case, ...]:
 def record_cases(
     recorder: Recorder, config: HardwareConfig, artefact: QuantizedModel, cases: Sequence[Case], seed: int = 0
 ) -> Iterator[RecordedCase]:
-    """Runs of one sample, one for every flow, on the emulator; each case is recorded from the memory before its step."""
+    """Runs of one sample, one for every flow, in the C simulation; each case is recorded from the memory before its step."""
     for flow in dict.fromkeys(case.flow for case in cases):
         wanted = [case for case in cases if case.flow == flow]
         device = RecordingDevice(config, {case.step for case in wanted})

@@ -13,7 +13,7 @@ from ditto_zynq.hls.config import HardwareConfig
 from ditto_zynq.hls.csim import FLAGS, vendor_headers
 from ditto_zynq.hls.generate import KERNELS, generate
 from ditto_zynq.hls.isa import DESCRIPTOR_COUNT, POINTERS, Region
-from ditto_zynq.host.emulator import EmulatorDevice
+from ditto_zynq.host.csim import CSimDevice
 
 from .blocks import Block, Lists
 
@@ -105,11 +105,11 @@ def _read(data: bytes, config: HardwareConfig, weights: list[np.ndarray]) -> Ite
         yield RecordedBlock(run, core, taps, cycles, block, Lists(counts, digits, entries >> 5), len(weights) - 1, sums)
 
 
-class RecordingDevice(EmulatorDevice):
-    """An emulator that keeps its memory as it is before each of the ``wanted`` steps."""
+class RecordingDevice(CSimDevice):
+    """The C simulation, of whose memory a copy is kept as it is before each of the ``wanted`` steps."""
 
     def __init__(self, config: HardwareConfig, wanted: set[int]):
-        super().__init__(config, counting=True)
+        super().__init__(config)
         self.wanted, self.step = wanted, 0
         self.before: dict[int, tuple[dict[Region, np.ndarray], int]] = {}
 

@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from .arithmetic import ceil_divide
 from .config import HardwareConfig
 
-LARGEST_KERNEL = (
-    32  # taps: a pixel's digits are multiplied when all its taps are counted, and wait in their lane's queue till then
-)
+LARGEST_KERNEL = 32  # taps: a pixel's digits wait in their lane's queue till all of its taps are counted
 EXPECTED_DIGITS = 0.6  # per operand element, to weigh computing against fetching; any value gives a correct plan
 
 

@@ -74,8 +74,8 @@ def check_run(count: int, batch: int, flow: str) -> None:
 
 
 def labels_of(artefact: QuantizedModel, count: int, labels: Sequence[int] | None) -> np.ndarray:
-    """int64 [count], taken in turn (default: all that the model was quantized for, but for the null label of a transformer's
-    guidance); ValueError, listing them, for another one."""
+    """int64 [count], taken in turn (default: all that the model was quantized for, but for its null label); ValueError, listing
+    them, for another one."""
     known = [label for label in artefact.labels if label != null_label(artefact)] or list(artefact.labels)
     given = np.asarray(known if labels is None else labels, np.int64)
     rows_of(artefact, given)
@@ -83,7 +83,9 @@ def labels_of(artefact: QuantizedModel, count: int, labels: Sequence[int] | None
 
 
 def null_label(artefact: QuantizedModel) -> int | None:
-    """What diffusers' transformers take for "no class"; None for other models."""
+    """What stands for "no class": the label of the other branch in calibration, or what diffusers' transformers take for it."""
+    if artefact.quantization.get("guidance") is not None and artefact.graph.context is None:
+        return artefact.labels[-1]
     return artefact.config.get("num_embeds_ada_norm") if artefact.config.get("norm_type") == "ada_norm_zero" else None
 
 
@@ -232,12 +234,10 @@ class Model:
         context = None if contexts is None else contexts[np.arange(count) % (len(contexts) - 1)]
         if artefact.graph.context is not None and context is None:
             raise ValueError("the model attends to a context and has no examples of one; quantize it again")
-        guidance, known = None, artefact.labels
-        if artefact.quantization.get("guidance") is not None:
-            unguided = (artefact.labels[-1], None) if contexts is None else (None, contexts[-1])
-            guidance = Guidance(artefact.quantization["guidance"], *unguided)
-            known = known[:-1] if contexts is None else known  # the last one stands for none
-        chosen = self.labels_of(count, labels or known or None)
+        scale, guidance = artefact.quantization.get("guidance"), None
+        if scale is not None:
+            guidance = Guidance(scale, null_label(artefact), None if contexts is None else contexts[-1])
+        chosen = self.labels_of(count, labels)
         return self.denoise(np.arange(count), chosen, seed, flow, advance, context, guidance)
 
     def labels_of(self, count: int, labels: Sequence[int] | None) -> np.ndarray:

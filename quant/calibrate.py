@@ -60,7 +60,8 @@ class Options:
     """``norm``: exponent of the error that clipping thresholds minimise, 0 for the full range (absmax).
 
     ``fine``: how many tensors, of those that disturb the model's output most, get codes in two parts. ``guidance``: the
-    scale of classifier-free guidance in trajectories (default: that of diffusers' pipelines for prompts, none for classes).
+    scale of classifier-free guidance in trajectories (default: that of diffusers' pipelines, where the model has prompts or a
+    null label).
     """
 
     trajectories: int = 16

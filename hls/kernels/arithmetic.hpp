@@ -81,6 +81,30 @@ struct Arithmetic {
         sum_b = accumulator(wide(wide(chain) - wide(sum_a)) >> gap);
     }
 
+    // The same of all lanes, in chains of `chained`.
+    static void multiply_lanes(const code a[C::lanes], const code b[C::lanes], const difference digits[C::lanes],
+                               accumulator& sum_a, accumulator& sum_b) {
+#pragma HLS INLINE
+        sum_a = sum_b = 0;
+        for (int first = 0; first < C::lanes; first += chained) {
+#pragma HLS UNROLL
+            code of_a[chained], of_b[chained];
+            difference of_chain[chained];
+            for (int link = 0; link < chained; ++link) {
+#pragma HLS UNROLL
+                const bool there = first + link < C::lanes;
+                const int lane = there ? first + link : 0;
+                of_a[link] = a[lane];
+                of_b[link] = b[lane];
+                of_chain[link] = there ? digits[lane] : difference(0);
+            }
+            accumulator chain_a, chain_b;
+            multiply_chain(of_a, of_b, of_chain, chain_a, chain_b);
+            sum_a = sum_a + chain_a;
+            sum_b = sum_b + chain_b;
+        }
+    }
+
     // Little-endian elements of a byte buffer.
     static accumulator accumulator_at(const byte* buffer, int index) {
 #pragma HLS INLINE

@@ -302,24 +302,16 @@ struct Compute {
     multiply_pairs:
         for (int oc = 0; oc < C::oc_tile; oc += 2) {
 #pragma HLS UNROLL
-        multiply_chains:
-            for (int first = 0; first < C::lanes; first += A::chained) {
+            typename A::code a[C::lanes], b[C::lanes];
+            for (int lane = 0; lane < C::lanes; ++lane) {
 #pragma HLS UNROLL
-                typename A::code a[A::chained], b[A::chained];
-                typename A::difference of_chain[A::chained];
-                for (int link = 0; link < A::chained; ++link) {
-#pragma HLS UNROLL
-                    const bool there = first + link < C::lanes;
-                    const int lane = there ? first + link : 0;
-                    a[link] = weights.word(copy, lane, int(addresses[lane]))[oc];
-                    b[link] = weights.word(copy, lane, int(addresses[lane]))[oc + 1];
-                    of_chain[link] = there ? digits[lane] : typename A::difference(0);
-                }
-                typename A::accumulator sum_a, sum_b;
-                A::multiply_chain(a, b, of_chain, sum_a, sum_b);
-                pixel_sums[oc] = pixel_sums[oc] + sum_a;
-                pixel_sums[oc + 1] = pixel_sums[oc + 1] + sum_b;
+                a[lane] = weights.word(copy, lane, int(addresses[lane]))[oc];
+                b[lane] = weights.word(copy, lane, int(addresses[lane]))[oc + 1];
             }
+            typename A::accumulator sum_a, sum_b;
+            A::multiply_lanes(a, b, digits, sum_a, sum_b);
+            pixel_sums[oc] = pixel_sums[oc] + sum_a;
+            pixel_sums[oc + 1] = pixel_sums[oc + 1] + sum_b;
         }
 #endif
     }
@@ -332,8 +324,9 @@ struct Compute {
         hls::stream<Segment<C>> segments[C::cores][C::lanes];
         hls::stream<Token<C>> tokens[C::cores][C::lanes];
         hls::stream<total> totals[C::cores][C::lanes];
+        // A pixel's segments all have to fit: none of its digits is multiplied before its total is there.
+#pragma HLS STREAM variable = segments depth = C::largest_kernel
 #pragma HLS STREAM variable = taps depth = 4
-#pragma HLS STREAM variable = segments depth = C::largest_kernel  // all of a pixel: no digit is multiplied before its total is there
 #pragma HLS STREAM variable = tokens depth = 16
 #pragma HLS STREAM variable = totals depth = 8
         count_t tap_cycles[C::cores] = {}, cycles[C::cores] = {}, products = 0;

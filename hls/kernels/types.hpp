@@ -16,10 +16,14 @@ typedef uint64_t count_t;      // what counters hold
 
 constexpr int ceil_divide(int a, int b) { return (a + b - 1) / b; }
 
-struct BitTypes {
-    static constexpr bool packs_products = true;
+// Sees every block that the compute unit has computed; a type set of a test's may look (tests/hls/rtl/record.cpp).
+struct ObservesNothing {
     template <class... Seen>
     static void observe(const Seen&...) {}
+};
+
+struct BitTypes : ObservesNothing {
+    static constexpr bool packs_products = true;
     template <int N>
     using sint = ap_int<N>;
     template <int N>
@@ -44,12 +48,8 @@ struct NativeWord {
     uint8_t bytes[BYTES];
 };
 
-struct NativeTypes {
+struct NativeTypes : ObservesNothing {
     static constexpr bool packs_products = false;
-
-    // Sees every block that the compute unit has computed; a type set of a test's may look (tests/hls/rtl/record.cpp).
-    template <class... Seen>
-    static void observe(const Seen&...) {}
 
     template <int N>
     using sint = typename std::conditional<

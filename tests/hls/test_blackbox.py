@@ -21,9 +21,13 @@ from tests.hls.rtl.simulators import Simulation
 from tests.host.test_emulator import assert_equal_everywhere, no_reuse, run_both  # noqa: F401
 
 CONFIGS = {
-    "chains of four": HardwareConfig("zcu104", 2, 6, 8, bus_bits=64, digit_depth=64, positions=64, weight_depth=64),
-    "no chains": HardwareConfig("pynq-z2", 1, 3, 4, 100, 32, digit_depth=64, positions=32, weight_depth=64, row_bytes=2048,
-                                weight_memory="bram"),
+    "chains of four": HardwareConfig(
+        board="zcu104", cores=2, lanes=6, oc_tile=8, bus_bits=64, digit_depth=64, positions=64, weight_depth=64
+    ),
+    "no chains": HardwareConfig(
+        board="pynq-z2", cores=1, lanes=3, oc_tile=4, clock_mhz=100, bus_bits=32, digit_depth=64, positions=32, weight_depth=64,
+        row_bytes=2048, weight_memory="bram",
+    ),
 }  # fmt: skip
 
 
@@ -74,12 +78,12 @@ def test_the_description_fits_function_and_module(board, tmp_path):
 
 
 def test_a_project_with_rtl_multipliers(tmp_path):
-    command = ["build", "--board", "zcu104", "--project-only", "--rtl-multipliers", "-o", str(tmp_path / "project")]
-    result = CliRunner().invoke(main, command)
+    command = ["build", "--board", "zcu104", "--project-only"]
+    result = CliRunner().invoke(main, [*command, "--rtl-multipliers", "-o", str(tmp_path / "project")])
     assert result.exit_code == 0, result.output
     script = (tmp_path / "project" / "run_hls.tcl").read_text()
     assert all(define in script for define in DEFINES) and "add_files -blackbox multiplier_columns.json" in script
-    plain = CliRunner().invoke(main, [*command[:3], *command[3:4], "-o", str(tmp_path / "plain")])
+    plain = CliRunner().invoke(main, [*command, "-o", str(tmp_path / "plain")])
     assert plain.exit_code == 0, plain.output
     assert "BLACKBOX" not in (tmp_path / "plain" / "run_hls.tcl").read_text()
     assert not (tmp_path / "plain" / "rtl").exists()

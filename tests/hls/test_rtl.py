@@ -32,15 +32,14 @@ def test_a_core_has_the_sums_and_the_cycles_of_the_kernels(core, simulator, tmp_
 
 
 @pytest.mark.parametrize("simulator", ["icarus", "verilator"])
-@pytest.mark.parametrize(
-    "core", [{"LANES": 8, "OC_TILE": 4, "GAP": 18, "CHAIN": 8}, {"LANES": 6, "OC_TILE": 2, "GAP": 16, "CHAIN": 2}]
-)
-def test_the_dense_core(core, simulator, tmp_path):
-    Simulation(simulator, "bench_dense", tmp_path, core).run("dense_bench")
+@pytest.mark.parametrize(("lanes", "oc_tile", "gap", "chain"), [(8, 4, 18, 8), (6, 2, 16, 2), (5, 4, 18, 4)])
+def test_the_dense_core(lanes, oc_tile, gap, chain, simulator, tmp_path):
+    parameters = {"LANES": lanes, "OC_TILE": oc_tile, "GAP": gap, "CHAIN": chain}
+    Simulation(simulator, "bench_dense", tmp_path, parameters).run("dense_bench")
 
 
 @pytest.mark.parametrize("simulator", ["icarus", "verilator"])
-@pytest.mark.parametrize(("lanes", "bus_bytes"), [(4, 8), (8, 8), (5, 4 + 4), (1, 4)])
+@pytest.mark.parametrize(("lanes", "bus_bytes"), [(4, 8), (8, 8), (5, 8), (1, 4)])
 def test_the_encoding_unit_has_the_lists_of_the_kernels(lanes, bus_bytes, simulator, tmp_path):
     parameters = {"LANES": lanes, "BUS_BYTES": bus_bytes, "DIGIT_DEPTH": 128, "POSITIONS": 32, "WORD_BITS": 7}
     Simulation(simulator, "encoding_unit", tmp_path, parameters).run("encoder_bench")
@@ -50,18 +49,9 @@ def test_the_encoding_unit_has_the_lists_of_the_kernels(lanes, bus_bytes, simula
 def test_the_unit_from_codes_to_sums(simulator, tmp_path):
     """Encoders, lists, weights and three cores, by the generated header of a configuration."""
     config = HardwareConfig(
-        "pynq-z2",
-        3,
-        4,
-        4,
-        100,
-        32,
-        digit_depth=64,
-        positions=32,
-        weight_depth=64,
-        accumulator_depth=16,
-        weight_memory="bram",
-    )
+        board="pynq-z2", cores=3, lanes=4, oc_tile=4, clock_mhz=100, bus_bits=32, digit_depth=64, positions=32, weight_depth=64,
+        accumulator_depth=16, weight_memory="bram",
+    )  # fmt: skip
     write_header(config, tmp_path)
     simulation = Simulation(simulator, "compute_unit", tmp_path, {}, includes=[tmp_path])
     simulation.run("unit_bench", [f"+config={json.dumps(config.to_json())}"])

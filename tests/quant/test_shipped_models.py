@@ -35,7 +35,7 @@ def test_they_are_small():
 def test_they_have_cards_and_no_code(kind):
     assert "FID-MobileNetV2" in (MODELS / kind / "README.md").read_text()
     suffixes = {path.suffix for path in (MODELS / kind).rglob("*") if path.is_file()}
-    assert suffixes <= {".json", ".safetensors", ".md", ".txt", ".png", ".jsonl", ".jinja"}
+    assert suffixes <= {".json", ".safetensors", ".md", ".txt", ".png", ".jsonl"}
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@ they are written into the RTL's memories."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -42,9 +42,6 @@ class Block:
     chained_block: bool
     words: int
     first_weight: int
-
-    def with_width(self, output_width: int) -> Block:
-        return replace(self, output_width=output_width)
 
     def fields(self) -> dict[str, int]:
         return {name: int(value) for name, value in asdict(self).items()}

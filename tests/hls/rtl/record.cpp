@@ -80,7 +80,8 @@ typedef ditto::Memory<C>::word word;
 
 }  // namespace
 
-// `regions`: the pointers of the top function, without the counters' copies: as in csim.cpp. Records descriptor `wanted`, from 1.
+// Runs `count` descriptors on copies of `regions` memories with the contents at `pointers`, of `sizes` bytes; `of_pointer` says which of
+// them each pointer of the top function is. Records descriptor number `wanted`, from 1, in the file `path`. Returns the error's code.
 extern "C" uint32_t ditto_record(uint8_t* const* pointers, const uint64_t* sizes, uint32_t regions, const uint32_t* of_pointer,
                                  uint32_t count, uint32_t wanted, const char* path) {
     std::vector<std::vector<word>> memory;

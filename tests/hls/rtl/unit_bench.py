@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import cocotb
@@ -102,7 +103,7 @@ def difference(row: Row) -> np.ndarray:
 def sums_of(block, operand: np.ndarray, weights: np.ndarray) -> list:
     """With the chains of spatial differences: running sums over a row's windows, or the block's, leading ones included."""
     wide, leads = block.output_width + block.lead_columns, block.lead_columns
-    windows, _ = compute_dense(block.with_width(wide), operand, weights)
+    windows, _ = compute_dense(replace(block, output_width=wide), operand, weights)
     values = np.array([sums for _, sums in windows], np.int64).reshape(block.output_rows, wide, -1)
     if block.chained_block:
         values = values.reshape(-1, values.shape[-1]).cumsum(axis=0).reshape(values.shape)

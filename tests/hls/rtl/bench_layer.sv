@@ -1,5 +1,6 @@
 // A core that works through the blocks of a real layer, as the C simulation recorded them (recording.py): lists and weights come
-// from files, sums go to one. A block begins when the last but one is done: its digit lists are in one of two banks.
+// from files, sums go to one. A phase, which is some blocks with the same lists, begins when the last but one is done: lists and sums
+// have two banks.
 module bench_layer #(
     parameter LANES = 8,
     parameter OC_TILE = 32,
@@ -27,7 +28,8 @@ module bench_layer #(
     output reg finished,
     output reg [63:0] cycle
 );
-    reg [18*32-1:0] blocks [0:BLOCKS-1];     // where its counts and entries lie, then as in compute_core
+    localparam PHASE = 18 * 32, ENDS_PHASE = 19 * 32;
+    reg [20*32-1:0] blocks [0:BLOCKS-1];     // where its counts and entries lie, then as in compute_core, then its phase
     reg [2*LANES*COUNT-1:0] counts [0:COUNTS-1];
     reg [2*LANES*ENTRY-1:0] entries [0:ENTRIES-1];
     reg [LANES*8*OC_TILE-1:0] weights [0:WEIGHTS-1];
@@ -44,11 +46,11 @@ module bench_layer #(
         out = $fopen({folder, "/results.txt"}, "w");
     end
 
-    reg [31:0] sent, done;
-    wire [18*32-1:0] block = blocks[sent];
-    wire block_valid = !reset && sent < block_count[0] && sent < done + 2;
+    reg [31:0] sent, done, phases_done;
+    wire [20*32-1:0] block = blocks[sent], oldest = blocks[done];
+    wire block_valid = !reset && sent < block_count[0] && block[PHASE+:32] < phases_done + 2;
     wire block_ready, block_done, sum_valid;
-    wire bank = sent[0];
+    wire bank = block[PHASE];
     reg [31:0] count_base [0:1], entry_base [0:1];
 
     wire [LANES*(POSITION_BITS+1)-1:0] count_address;
@@ -101,6 +103,7 @@ module bench_layer #(
         if (reset) begin
             sent <= 0;
             done <= 0;
+            phases_done <= 0;
             cycle <= 0;
             finished <= 0;
         end else begin
@@ -113,6 +116,7 @@ module bench_layer #(
             if (sum_valid) $fwrite(out, "%h %h\n", sum_address, sum);
             if (block_done) begin
                 done <= done + 1;
+                phases_done <= phases_done + oldest[ENDS_PHASE];
                 $fwrite(out, "done %0d\n", cycle);
                 if (done + 1 == block_count[0]) begin
                     finished <= 1;

@@ -23,8 +23,12 @@ HEADER = 20  # int32s of a block after its tag
 
 @dataclass(frozen=True)
 class RecordedBlock:
-    """One core's part of a run of the compute unit, with the iterations of its loops and its sums [pixels, oc_tile]."""
+    """One core's part of a run of the compute unit, with the iterations of its loops and its sums [pixels, oc_tile].
 
+    Runs of a phase, one for each tile of output channels, share the digit lists and a bank of sums.
+    """
+
+    phase: int
     run: int
     core: int
     taps: int
@@ -82,6 +86,7 @@ class Recorder:
 
 def _read(data: bytes, config: HardwareConfig, weights: list[np.ndarray]) -> Iterator[RecordedBlock]:
     at, lanes, depth = 0, config.lanes, config.weight_depth
+    phase, last_run = -1, -1
 
     def take(dtype: type, count: int) -> np.ndarray:
         nonlocal at
@@ -102,7 +107,11 @@ def _read(data: bytes, config: HardwareConfig, weights: list[np.ndarray]) -> Ite
         entries = take(np.int16, pixels * block.words * lanes * 2).reshape(-1, lanes, 2).transpose(1, 2, 0)
         digits = ((entries & 31) ^ 16) - 16
         sums = take(np.int32, outputs * config.oc_tile).reshape(outputs, -1)
-        yield RecordedBlock(run, core, taps, cycles, block, Lists(counts, digits, entries >> 5), len(weights) - 1, sums)
+        phase += run != last_run and block.first_sum == 0  # its first tile's
+        last_run = run
+        yield RecordedBlock(
+            phase, run, core, taps, cycles, block, Lists(counts, digits, entries >> 5), len(weights) - 1, sums
+        )
 
 
 class RecordingDevice(CSimDevice):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +57,8 @@ def _write(folder: Path, config: HardwareConfig, weights: list[np.ndarray], bloc
     kept: dict[bytes, tuple[int, int]] = {}
     lines, counts, entries = [], [], []
     depth = 1 << (config.weight_depth - 1).bit_length()
-    for each in blocks:
+    phases = _phases(blocks)
+    for each, phase, following in zip(blocks, phases, [*phases[1:], None], strict=True):
         lists = each.lists
         key = b"".join(np.ascontiguousarray(part).tobytes() for part in (lists.counts, lists.digits, lists.words))
         if key not in kept:
@@ -65,7 +67,7 @@ def _write(folder: Path, config: HardwareConfig, weights: list[np.ndarray], bloc
             entries += _words((lists.digits & 31) | (lists.words << 5), config.word_bits + 5)
         fields = each.block.fields()
         fields["first_weight"] += each.weights * depth
-        lines.append(_hexadecimal([*kept[key], *fields.values()], 32))
+        lines.append(_hexadecimal([*kept[key], *fields.values(), phase, phase != following], 32))
     (folder / "block_count.hex").write_text(f"{len(blocks):x}\n")
     (folder / "blocks.hex").write_text("\n".join(lines) + "\n")
     (folder / "counts.hex").write_text("\n".join(counts) + "\n")
@@ -75,6 +77,12 @@ def _write(folder: Path, config: HardwareConfig, weights: list[np.ndarray], bloc
             file.write(f"@{index * depth:x}\n")
             for address in range(codes.shape[1]):
                 file.write(codes[::-1, address, ::-1].tobytes().hex() + "\n")
+
+
+def _phases(blocks: list[RecordedBlock]) -> list[int]:
+    """Of each block, counted over all cores."""
+    starts = [(before.core, before.phase) != (each.core, each.phase) for before, each in itertools.pairwise(blocks)]
+    return np.cumsum([0, *starts]).tolist()
 
 
 def _words(lists: np.ndarray, bits: int) -> list[str]:
@@ -94,10 +102,10 @@ def _check(lines: list[str], config: HardwareConfig, blocks: list[RecordedBlock]
     found, ends = iter(lines), []
     address_bits = (config.accumulator_depth - 1).bit_length()
     compared = 0
-    for index, each in enumerate(blocks):
+    for index, (each, phase) in enumerate(zip(blocks, _phases(blocks), strict=True)):
         for pixel, wanted in enumerate(each.sums):
             address, word = next(found).split()
-            assert int(address, 16) == (index % 2) << address_bits | (each.block.first_sum + pixel), (index, pixel)
+            assert int(address, 16) == (phase % 2) << address_bits | (each.block.first_sum + pixel), (index, pixel)
             values = np.frombuffer(bytes.fromhex(word)[::-1], "<i4")
             assert np.array_equal(values, wanted), f"block {index}, pixel {pixel}"
             compared += len(values)

@@ -11,7 +11,7 @@ from typing import Any
 
 from .boards import find_board
 from .isa import PORTS
-from .resources import check_fits, ultra_ram
+from .resources import CHAINED_LANES, check_fits, ultra_ram
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,11 @@ class HardwareConfig:
     def vector_width(self) -> int:
         """Elements that the vector unit works on in a cycle: a beat of values."""
         return self.bus_bytes // 2
+
+    @property
+    def fill_cycles(self) -> int:
+        """From the end of a block's cycles in a core to its last sum: the stages of ``rtl/compute_core.sv``."""
+        return 14 + CHAINED_LANES[find_board(self.board).multiplier_bits]
 
     @property
     def word_bits(self) -> int:

@@ -64,6 +64,7 @@ def config_constants(config: HardwareConfig) -> dict[str, int]:
         "dram_bytes_per_kilocycle": config.dram_bytes_per_kilocycle,
         "multiplier_bits": find_board(config.board).multiplier_bits,
         "word_bits": config.word_bits,
+        "fill_cycles": config.fill_cycles,
         "uram_copies": config.uram_copies,
         "position_bits": config.positions.bit_length(),
         "largest_kernel": LARGEST_KERNEL,

@@ -134,7 +134,8 @@ def estimated_cycles(config: HardwareConfig, shape: ProductShape, plan: Plan) ->
     compute = plan.pass_tiles * pixels * shape.taps * max(words * EXPECTED_DIGITS, 1)
     finish = config.cores * plan.pass_tiles * pixels * config.oc_tile * 4 / config.bus_bytes / chunks
     weights = plan.pass_tiles * shape.taps * words * config.lanes * config.oc_tile / config.bus_bytes
-    phases = rounds * chunks
-    if plan.resident:
-        return groups * passes * (phases * max(encode, compute, finish) + encode + finish + chunks * weights)
-    return groups * passes * phases * (encode + compute + finish + weights)
+    phases, fill = rounds * chunks, config.fill_cycles
+    if plan.resident:  # two buffers of sums take turns
+        phase = max(encode, compute, finish, (compute + fill + finish) / 2)
+        return groups * passes * (phases * phase + encode + fill + finish + chunks * weights)
+    return groups * passes * phases * (encode + compute + fill + finish + weights)

@@ -328,9 +328,9 @@ class ProductModel:
             for tiles, encode, finish, loads in passes:
                 compute = slowest * tiles
                 total += loads
-                total += int(
-                    (_overlapped(encode, compute, finish) if p.plan.resident else encode + compute + finish).sum()
-                )
+                fill = self.config.fill_cycles
+                apart = encode + compute + fill + finish
+                total += int((overlapped(encode, compute, finish, fill) if p.plan.resident else apart).sum())
         return total
 
     @functools.cached_property
@@ -385,17 +385,20 @@ class ProductModel:
 _GroupStages = tuple[slice, list[tuple[int, Array, Array, int]]]
 
 
-def _overlapped(encode: Array, compute: Array, finish: Array) -> Array:
-    """[I, phases] each -> cycles [I] of three overlapping stages, two buffers between two (``Timeline`` of ``linear.hpp``)."""
+def overlapped(encode: Array, compute: Array, finish: Array, fill: int) -> Array:
+    """Cycles [I] of three overlapping stages [I, phases], two buffers between two (``Timeline`` of ``kernels/linear.hpp``).
+
+    ``fill``: how much later than it is free the second stage has its results.
+    """
     if len(encode) == 1:  # plain integers are faster than arrays of one
-        return np.array([_overlap(max, 0, encode[0].tolist(), compute[0].tolist(), finish[0].tolist())])
-    return _overlap(np.maximum, np.zeros(len(encode), np.int64), encode.T, compute.T, finish.T)
+        return np.array([_overlap(max, 0, encode[0].tolist(), compute[0].tolist(), finish[0].tolist(), fill)])
+    return _overlap(np.maximum, np.zeros(len(encode), np.int64), encode.T, compute.T, finish.T, fill)
 
 
-def _overlap(most, start, encode, compute, finish):  # type: ignore[no-untyped-def]
+def _overlap(most, start, encode, compute, finish, fill):  # type: ignore[no-untyped-def]
     encoded = computed = computed_before = finished = finished_before = start
     for first, second, third in zip(encode, compute, finish, strict=True):
         encoded = most(encoded, computed_before) + first
         computed, computed_before = most(most(encoded, computed), finished_before) + second, computed
-        finished, finished_before = most(computed, finished) + third, finished
+        finished, finished_before = most(computed + fill, finished) + third, finished
     return finished

@@ -14,7 +14,6 @@ namespace ditto {
 // The output pixels of one core's block, none where it is idle, and where their windows lie in the encoded input pixels.
 struct OutputBlock {
     int output_rows, output_width;       // of the block
-    int first_sum;                       // where the tile's sums go
     int first_row, rows, width;          // encoded input rows: first_row may be negative (padding above the image)
     int kernel_height, kernel_width, stride_height, stride_width, pad_left;
     int lead_columns;          // windows left of the first pixel of a row, whose sums are not stored
@@ -46,6 +45,11 @@ struct WeightBanks {
 #pragma HLS INLINE
         return copy < C::uram_copies ? in_uram[copy][lane][address] : in_bram[copy - C::uram_copies][lane][address];
     }
+};
+
+// Where a chunk's words of weights are: `step` from one of `tiles` tiles of output channels to the next.
+struct WeightTiles {
+    int first, step, tiles;
 };
 
 // Sums of every core's block, tile by tile.
@@ -86,7 +90,23 @@ struct Compute {
     typedef typename C::template uint<16> total;
 
     // One core: the taps of all its output pixels, for all lanes.
-    static void walk(const OutputBlock& block, int words, int first_weight, hls::stream<Tap<C>> taps[C::lanes], count_t& count) {
+    static void walk(const OutputBlock& block, int words, const WeightTiles& tiles, hls::stream<Tap<C>> taps[C::lanes],
+                     count_t& count) {
+    walk_tiles:
+        for (int tile = 0; tile < tiles.tiles; ++tile) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 8
+            walk_tile(block, words, tiles.first + tile * tiles.step, taps, count);
+        }
+        Tap<C> end;
+        end.position = end.slot = end.weight = 0;
+        end.inside = end.last_of_pixel = false;
+        end.last = true;
+        send_tap(end, taps);
+    }
+
+    static void walk_tile(const OutputBlock& block, int words, int first_weight, hls::stream<Tap<C>> taps[C::lanes],
+                          count_t& count) {
+#pragma HLS INLINE
     walk_rows:
         for (int y = 0; y < block.output_rows; ++y) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 8
@@ -115,11 +135,6 @@ struct Compute {
                 }
             }
         }
-        Tap<C> end;
-        end.position = end.slot = end.weight = 0;
-        end.inside = end.last_of_pixel = false;
-        end.last = true;
-        send_tap(end, taps);
     }
 
     static void send_tap(const Tap<C>& tap, hls::stream<Tap<C>> taps[C::lanes]) {
@@ -181,24 +196,25 @@ struct Compute {
     }
 
     // All cores and lanes: every cycle one digit of each times oc_tile weights. A pixel takes the digits of its fullest lane,
-    // at least 1.
+    // at least 1. Its sums follow those of the pixel before it.
     static void multiply(hls::stream<Token<C>> tokens[C::cores][C::lanes], hls::stream<total> totals[C::cores][C::lanes],
-                         const WeightBanks<C>& weights, const OutputBlock blocks[C::cores], BlockSums<C>& sums,
+                         const WeightBanks<C>& weights, const OutputBlock blocks[C::cores], int tiles, BlockSums<C>& sums,
                          count_t cycles[C::cores], count_t& products) {
         typename A::accumulator pixel_sums[C::cores][C::oc_tile];
         total lane_totals[C::cores][C::lanes];
-        int column[C::cores], pixel[C::cores], pixels[C::cores], cycle[C::cores], last_cycle[C::cores];
+        int column[C::cores], pixel[C::cores], pixels[C::cores], stored[C::cores], cycle[C::cores], last_cycle[C::cores];
 #pragma HLS ARRAY_PARTITION variable = pixel_sums complete dim = 0
 #pragma HLS ARRAY_PARTITION variable = lane_totals complete dim = 0
 #pragma HLS ARRAY_PARTITION variable = column complete
 #pragma HLS ARRAY_PARTITION variable = pixel complete
 #pragma HLS ARRAY_PARTITION variable = pixels complete
+#pragma HLS ARRAY_PARTITION variable = stored complete
 #pragma HLS ARRAY_PARTITION variable = cycle complete
 #pragma HLS ARRAY_PARTITION variable = last_cycle complete
         bool busy = false;
         for (int core = 0; core < C::cores; ++core) {
 #pragma HLS UNROLL
-            pixel[core] = cycle[core] = 0;
+            pixel[core] = stored[core] = cycle[core] = 0;
             column[core] = -blocks[core].lead_columns;
             pixels[core] = blocks[core].output_rows * blocks[core].output_width;
             busy = busy || pixels[core] > 0;
@@ -211,7 +227,7 @@ struct Compute {
         multiply_cores:
             for (int core = 0; core < C::cores; ++core) {
 #pragma HLS UNROLL
-                if (pixel[core] == pixels[core]) continue;
+                if (stored[core] == tiles * pixels[core]) continue;
                 if (cycle[core] == 0) {
                     const OutputBlock& block = blocks[core];
                     const bool row_starts = column[core] == -block.lead_columns, block_starts = row_starts && pixel[core] == 0;
@@ -239,16 +255,17 @@ struct Compute {
                     if (column[core] >= 0) {
                         for (int oc = 0; oc < C::oc_tile; ++oc) {
 #pragma HLS UNROLL
-                            sums.pixels[core][blocks[core].first_sum + pixel[core]][oc] = pixel_sums[core][oc];
+                            sums.pixels[core][stored[core]][oc] = pixel_sums[core][oc];
                         }
-                        ++pixel[core];
+                        ++stored[core];
+                        pixel[core] = pixel[core] + 1 == pixels[core] ? 0 : pixel[core] + 1;
                     }
                     column[core] = column[core] + 1 == blocks[core].output_width ? -blocks[core].lead_columns : column[core] + 1;
                     cycle[core] = 0;
                 } else {
                     ++cycle[core];
                 }
-                busy = busy || pixel[core] < pixels[core];
+                busy = busy || stored[core] < tiles * pixels[core];
             }
         }
     }
@@ -316,9 +333,9 @@ struct Compute {
 #endif
     }
 
-    // One block of output pixels per core: lists of digits and a tile of weights to int32 sums.
+    // One block of output pixels per core: lists of digits and tiles of weights to int32 sums.
     static void run(const DigitLists<C> lists[C::cores], const WeightBanks<C>& weights, const OutputBlock blocks[C::cores],
-                    int words, int first_weight, BlockSums<C>& sums, ComputeCounters& counters) {
+                    int words, const WeightTiles& tiles, BlockSums<C>& sums, ComputeCounters& counters) {
 #pragma HLS DATAFLOW
         hls::stream<Tap<C>> taps[C::cores][C::lanes];
         hls::stream<Segment<C>> segments[C::cores][C::lanes];
@@ -335,7 +352,7 @@ struct Compute {
     run_cores:
         for (int core = 0; core < C::cores; ++core) {
 #pragma HLS UNROLL
-            walk(blocks[core], words, first_weight, taps[core], tap_cycles[core]);
+            walk(blocks[core], words, tiles, taps[core], tap_cycles[core]);
         run_lanes:
             for (int lane = 0; lane < C::lanes; ++lane) {
 #pragma HLS UNROLL
@@ -343,10 +360,10 @@ struct Compute {
                 send(lane, lists[core], segments[core][lane], tokens[core][lane]);
             }
         }
-        multiply(tokens, totals, weights, blocks, sums, cycles, products);
+        multiply(tokens, totals, weights, blocks, tiles.tiles, sums, cycles, products);
         tally(tap_cycles, cycles, products, counters);
 #ifndef __SYNTHESIS__
-        C::observe(lists, weights, blocks, words, first_weight, sums, tap_cycles, cycles);
+        C::observe(lists, weights, blocks, words, tiles, sums, tap_cycles, cycles);
 #endif
     }
 

@@ -33,15 +33,16 @@ struct LinearBuffers {
 struct Timeline {
     count_t encoded, computed, computed_before, finished, finished_before;
 
-    // A stage begins when its input is there, when it is free, and when one of the two buffers behind it is.
-    void add(count_t encode, count_t compute, count_t finish) {
+    // A stage begins when its input is there, when it is free, and when one of the two buffers behind it is. Sums are there
+    // `fill` cycles after the compute unit is free.
+    void add(count_t encode, count_t compute, count_t finish, int fill) {
         encoded = (encoded > computed_before ? encoded : computed_before) + encode;
         count_t start = encoded > computed ? encoded : computed;
         if (finished_before > start) start = finished_before;
         computed_before = computed;
         computed = start + compute;
         finished_before = finished;
-        finished = (computed > finished ? computed : finished) + finish;
+        finished = (computed + fill > finished ? computed + fill : finished) + finish;
     }
 };
 
@@ -122,29 +123,26 @@ struct Linear {
         Operand<C>::encode(activations, state, state_out, p, T::phase_at(p, first, index), lists, counters);
     }
 
-    static void compute(const Product& p, const Phase& first, int index, const DigitLists<C> lists[C::cores],
+    static void compute(const Product& p, const Phase& start, int index, const DigitLists<C> lists[C::cores],
                         const WeightBanks<C>& banks, BlockSums<C>& sums, ComputeCounters& counters) {
-        const Phase phase = T::phase_at(p, first, index);
+        const Phase phase = T::phase_at(p, start, index);
         const int words = ceil_divide(T::chunk_size(p, phase.chunk), C::lanes);
         Block of_cores[C::cores];
 #pragma HLS ARRAY_PARTITION variable = of_cores complete
         T::blocks_of(p, phase, of_cores);
-    compute_tiles:
-        for (int tile = 0; tile < phase.tiles; ++tile) {
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 8
-            OutputBlock blocks[C::cores];
+        OutputBlock blocks[C::cores];
 #pragma HLS ARRAY_PARTITION variable = blocks complete
-            for (int core = 0; core < C::cores; ++core) {
+        for (int core = 0; core < C::cores; ++core) {
 #pragma HLS UNROLL
-                const Block& block = of_cores[core];
-                const OutputBlock of_core = {block.rows,      p.output_width,  tile * block.rows * p.output_width,
-                                             block.first - block.low, block.high - block.low, T::encoded_width(p),
-                                             p.kernel_height, p.kernel_width,  p.stride_height, p.stride_width, p.pad_left,
-                                             p.lead_columns,  p.spatial,       T::chained_block(p)};
-                blocks[core] = of_core;
-            }
-            Compute<C>::run(lists, banks, blocks, words, T::bank_address(p, tile, phase.chunk), sums, counters);
+            const Block& block = of_cores[core];
+            const OutputBlock of_core = {block.rows,       p.output_width,  block.first - block.low, block.high - block.low,
+                                         T::encoded_width(p), p.kernel_height, p.kernel_width,          p.stride_height,
+                                         p.stride_width,   p.pad_left,      p.lead_columns,          p.spatial,
+                                         T::chained_block(p)};
+            blocks[core] = of_core;
         }
+        const int first = T::bank_address(p, 0, phase.chunk), step = T::bank_address(p, 1, phase.chunk) - first;
+        Compute<C>::run(lists, banks, blocks, words, {first, step, phase.tiles}, sums, counters);
     }
 
     static void finish(const word* parameters, word* activations_out, const word* sums_in, word* sums_out, const Product& p,
@@ -154,8 +152,8 @@ struct Linear {
 
     static void tally(const OperandCounters& encoded, const ComputeCounters& computed, const ResultCounters& finished,
                       Timeline& timeline, Timeline& lean, LinearCounters& counters) {
-        timeline.add(encoded.cycles, computed.slowest, finished.cycles);
-        lean.add(encoded.lean_cycles, computed.slowest, finished.lean_cycles);
+        timeline.add(encoded.cycles, computed.slowest, finished.cycles, C::fill_cycles);
+        lean.add(encoded.lean_cycles, computed.slowest, finished.lean_cycles, C::fill_cycles);
         counters.keeping_beats += encoded.kept_beats + encoded.merged_beats + finished.accumulator_writes + finished.kept_merged;
         counters.encode.words += encoded.encode.words;
         counters.encode.elements += encoded.encode.elements;

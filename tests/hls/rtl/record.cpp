@@ -1,7 +1,7 @@
 // Runs a program in the C simulation and writes down what the compute unit gets and gives, block by block, in one descriptor.
 //
 // The file: records of int32s, the first of which says what follows. 1: a set of weights, int8 [lanes, weight_depth, oc_tile].
-// 2: a core's block: `HEADER` int32s, counts int16 [pixels, lanes, 2], entries int16 [pixels * words, lanes, 2] (a word's number and
+// 2: a core's block, for a tile of output channels: `HEADER` int32s, counts int16 [pixels, lanes, 2], entries int16 [pixels * words, lanes, 2] (a word's number and
 // 5 bits of digit), sums int32 [output pixels, oc_tile].
 #include "config.hpp"
 #include "controller.hpp"
@@ -15,7 +15,7 @@ namespace {
 struct Record {
     FILE* file = nullptr;
     uint32_t wanted = 0, running = 0;
-    int32_t run = 0;
+    int32_t phase = 0;
     std::vector<int8_t> weights;
 
     template <class T>
@@ -25,7 +25,7 @@ struct Record {
 struct RecordingTypes : ditto::NativeTypes {
     template <class C>
     static void observe(const ditto::DigitLists<C>* lists, const ditto::WeightBanks<C>& weights, const ditto::OutputBlock* blocks,
-                        int words, int first_weight, const ditto::BlockSums<C>& sums, const ditto::count_t* taps,
+                        int words, const ditto::WeightTiles& tiles, const ditto::BlockSums<C>& sums, const ditto::count_t* taps,
                         const ditto::count_t* cycles) {
         if (record.running != record.wanted) return;
         std::vector<int8_t> codes;
@@ -44,10 +44,6 @@ struct RecordingTypes : ditto::NativeTypes {
             const ditto::OutputBlock& b = blocks[core];
             const int outputs = b.output_rows * b.output_width, pixels = b.rows * b.width;
             if (outputs == 0) continue;
-            record.put(std::vector<int32_t>{
-                2, record.run, core, int32_t(taps[core]), int32_t(cycles[core]), b.output_rows, b.output_width, b.first_sum, b.first_row,
-                -b.pad_left - b.lead_columns * b.stride_width, b.rows, b.width, b.kernel_height, b.kernel_width, b.stride_height,
-                b.stride_width, b.lead_columns, b.chained_row, b.chained_block, words, first_weight});
             std::vector<int16_t> counts, entries;
             for (int pixel = 0; pixel < pixels; ++pixel) {
                 for (int lane = 0; lane < C::lanes; ++lane) {
@@ -62,16 +58,23 @@ struct RecordingTypes : ditto::NativeTypes {
                     }
                 }
             }
-            record.put(counts);
-            record.put(entries);
-            std::vector<int32_t> stored;
-            for (int pixel = 0; pixel < outputs; ++pixel) {
-                const auto& values = sums.pixels[core][b.first_sum + pixel];
-                stored.insert(stored.end(), values, values + C::oc_tile);
+            for (int tile = 0; tile < tiles.tiles; ++tile) {  // all take as long: they have the same digits
+                record.put(std::vector<int32_t>{
+                    2, record.phase, tile, core, int32_t(taps[core]) / tiles.tiles, int32_t(cycles[core]) / tiles.tiles, b.output_rows,
+                    b.output_width, tile * outputs, b.first_row, -b.pad_left - b.lead_columns * b.stride_width, b.rows, b.width,
+                    b.kernel_height, b.kernel_width, b.stride_height, b.stride_width, b.lead_columns, b.chained_row, b.chained_block,
+                    words, tiles.first + tile * tiles.step});
+                record.put(counts);
+                record.put(entries);
+                std::vector<int32_t> stored;
+                for (int pixel = 0; pixel < outputs; ++pixel) {
+                    const auto& values = sums.pixels[core][tile * outputs + pixel];
+                    stored.insert(stored.end(), values, values + C::oc_tile);
+                }
+                record.put(stored);
             }
-            record.put(stored);
         }
-        ++record.run;
+        ++record.phase;
     }
 };
 

@@ -14,22 +14,20 @@ from ditto_zynq.hls.csim import FLAGS, vendor_headers
 from ditto_zynq.hls.generate import KERNELS, generate
 from ditto_zynq.hls.isa import DESCRIPTOR_COUNT, POINTERS, Region
 from ditto_zynq.host.csim import CSimDevice
+from ditto_zynq.host.product_cycles import overlapped
 
 from .blocks import Block, Lists
 
 SOURCE = Path(__file__).with_name("record.cpp")
-HEADER = 20  # int32s of a block after its tag
+HEADER = 21  # int32s of a block after its tag
 
 
 @dataclass(frozen=True)
 class RecordedBlock:
-    """One core's part of a run of the compute unit, with the iterations of its loops and its sums [pixels, oc_tile].
-
-    Runs of a phase, one for each tile of output channels, share the digit lists and a bank of sums.
-    """
+    """One core's part of a phase for a tile of output channels: the iterations of its loops, its sums [pixels, oc_tile]."""
 
     phase: int
-    run: int
+    tile: int
     core: int
     taps: int
     cycles: int
@@ -46,12 +44,15 @@ class Recording:
     weights: list[np.ndarray]
     blocks: list[RecordedBlock]
 
-    def predicted(self) -> int:
-        """Cycles of the compute unit by the cycle model: of every run the slowest core's, by its longer loop."""
-        slowest: dict[int, int] = {}
+    def predicted(self, config: HardwareConfig) -> int:
+        """Cycles of the compute unit by the cycle model, if encoding and finishing took no time."""
+        slowest: dict[int, dict[int, int]] = {}
         for each in self.blocks:
-            slowest[each.run] = max(slowest.get(each.run, 0), each.taps, each.cycles)
-        return sum(slowest.values())
+            of_phase = slowest.setdefault(each.phase, {})
+            of_phase[each.tile] = max(of_phase.get(each.tile, 0), each.taps, each.cycles)
+        compute = np.array([[sum(of_phase.values()) for of_phase in slowest.values()]])
+        free = np.zeros_like(compute)
+        return int(overlapped(free, compute, free, config.fill_cycles).sum())
 
 
 class Recorder:
@@ -86,7 +87,6 @@ class Recorder:
 
 def _read(data: bytes, config: HardwareConfig, weights: list[np.ndarray]) -> Iterator[RecordedBlock]:
     at, lanes, depth = 0, config.lanes, config.weight_depth
-    phase, last_run = -1, -1
 
     def take(dtype: type, count: int) -> np.ndarray:
         nonlocal at
@@ -100,17 +100,15 @@ def _read(data: bytes, config: HardwareConfig, weights: list[np.ndarray]) -> Ite
             weights.append(take(np.int8, lanes * depth * config.oc_tile).reshape(lanes, depth, config.oc_tile))
             continue
         header = take(np.int32, HEADER).tolist()
-        run, core, taps, cycles = header[:4]
-        block = Block(*header[4:])
+        phase, tile, core, taps, cycles = header[:5]
+        block = Block(*header[5:])
         pixels, outputs = block.rows * block.width, block.output_rows * block.output_width
         counts = take(np.int16, pixels * lanes * 2).reshape(pixels, lanes, 2).transpose(1, 2, 0)
         entries = take(np.int16, pixels * block.words * lanes * 2).reshape(-1, lanes, 2).transpose(1, 2, 0)
         digits = ((entries & 31) ^ 16) - 16
         sums = take(np.int32, outputs * config.oc_tile).reshape(outputs, -1)
-        phase += run != last_run and block.first_sum == 0  # its first tile's
-        last_run = run
         yield RecordedBlock(
-            phase, run, core, taps, cycles, block, Lists(counts, digits, entries >> 5), len(weights) - 1, sums
+            phase, tile, core, taps, cycles, block, Lists(counts, digits, entries >> 5), len(weights) - 1, sums
         )
 
 

@@ -19,7 +19,7 @@ SETS_BITS = 20  # of an address in all sets of weights
 
 @dataclass(frozen=True)
 class Replayed:
-    """``cycles`` of the compute unit: of every run its slowest core's, blocks following each other."""
+    """``cycles`` from the start to the last sum, of all cores; ``predicted`` by the cycle model; ``sums`` that were compared."""
 
     cycles: int
     predicted: int
@@ -27,22 +27,27 @@ class Replayed:
 
 
 def build(config: HardwareConfig, folder: Path, **queues: int) -> Simulation:
-    """bench_layer.sv under Verilator. ``queues``: depths of the core's, by their parameters' names."""
-    return Simulation("verilator", "bench_layer", folder, core_parameters(config) | {"WEIGHT_BITS": SETS_BITS} | queues)
+    """bench_layer.sv under Verilator. ``queues``: depths of the cores', by their parameters' names."""
+    parameters = core_parameters(config) | {"CORES": config.cores, "WEIGHT_BITS": SETS_BITS}
+    return Simulation("verilator", "bench_layer", folder, parameters | queues)
 
 
 def replay(simulation: Simulation, config: HardwareConfig, recording: Recording) -> Replayed:
     """AssertionError where a sum differs."""
-    blocks = sorted(recording.blocks, key=lambda each: (each.core, each.run))
     folder = simulation.folder / "case"
     folder.mkdir(exist_ok=True)
-    _write(folder, config, recording.weights, blocks)
+    of_cores = [
+        sorted((each for each in recording.blocks if each.core == core), key=lambda each: (each.phase, each.tile))
+        for core in range(config.cores)
+    ]
+    _write(folder, config, recording.weights, of_cores)
     simulation.run("layer_bench", [f"+folder={folder}"])
-    taken, sums = _check((folder / "results.txt").read_text().splitlines(), config, blocks)
-    slowest: dict[int, int] = {}
-    for each, cycles in zip(blocks, taken, strict=True):
-        slowest[each.run] = max(slowest.get(each.run, 0), cycles)
-    return Replayed(sum(slowest.values()), recording.predicted(), sums)
+    checked = [
+        _check((folder / f"results_{core}.txt").read_text().splitlines(), config, blocks)
+        for core, blocks in enumerate(of_cores)
+    ]
+    ends, sums = zip(*checked, strict=True)
+    return Replayed(max(ends), recording.predicted(config), sum(sums))
 
 
 def check_cycles(recorded: RecordedCase, replayed: Replayed) -> None:
@@ -53,12 +58,13 @@ def check_cycles(recorded: RecordedCase, replayed: Replayed) -> None:
     assert abs(replayed.cycles - replayed.predicted) <= max(0.02 * replayed.predicted, 20), replayed
 
 
-def _write(folder: Path, config: HardwareConfig, weights: list[np.ndarray], blocks: list[RecordedBlock]) -> None:
+def _write(
+    folder: Path, config: HardwareConfig, weights: list[np.ndarray], of_cores: list[list[RecordedBlock]]
+) -> None:
     kept: dict[bytes, tuple[int, int]] = {}
     lines, counts, entries = [], [], []
     depth = 1 << (config.weight_depth - 1).bit_length()
-    phases = _phases(blocks)
-    for each, phase, following in zip(blocks, phases, [*phases[1:], None], strict=True):
+    for each in itertools.chain.from_iterable(of_cores):
         lists = each.lists
         key = b"".join(np.ascontiguousarray(part).tobytes() for part in (lists.counts, lists.digits, lists.words))
         if key not in kept:
@@ -67,8 +73,9 @@ def _write(folder: Path, config: HardwareConfig, weights: list[np.ndarray], bloc
             entries += _words((lists.digits & 31) | (lists.words << 5), config.word_bits + 5)
         fields = each.block.fields()
         fields["first_weight"] += each.weights * depth
-        lines.append(_hexadecimal([*kept[key], *fields.values(), phase, phase != following], 32))
-    (folder / "block_count.hex").write_text(f"{len(blocks):x}\n")
+        lines.append(_hexadecimal([*kept[key], *fields.values(), each.phase], 32))
+    firsts = np.cumsum([0, *map(len, of_cores)]).tolist()
+    (folder / "first_blocks.hex").write_text("\n".join(f"{first:x}" for first in firsts) + "\n")
     (folder / "blocks.hex").write_text("\n".join(lines) + "\n")
     (folder / "counts.hex").write_text("\n".join(counts) + "\n")
     (folder / "entries.hex").write_text("\n".join(entries) + "\n")
@@ -77,12 +84,6 @@ def _write(folder: Path, config: HardwareConfig, weights: list[np.ndarray], bloc
             file.write(f"@{index * depth:x}\n")
             for address in range(codes.shape[1]):
                 file.write(codes[::-1, address, ::-1].tobytes().hex() + "\n")
-
-
-def _phases(blocks: list[RecordedBlock]) -> list[int]:
-    """Of each block, counted over all cores."""
-    starts = [(before.core, before.phase) != (each.core, each.phase) for before, each in itertools.pairwise(blocks)]
-    return np.cumsum([0, *starts]).tolist()
 
 
 def _words(lists: np.ndarray, bits: int) -> list[str]:
@@ -97,19 +98,18 @@ def _hexadecimal(fields: list[int] | np.ndarray, bits: int) -> str:
     return f"{word:x}"
 
 
-def _check(lines: list[str], config: HardwareConfig, blocks: list[RecordedBlock]) -> tuple[list[int], int]:
-    """Of each block the cycles since the one before it; and how many sums were compared."""
-    found, ends = iter(lines), []
-    address_bits = (config.accumulator_depth - 1).bit_length()
-    compared = 0
-    for index, (each, phase) in enumerate(zip(blocks, _phases(blocks), strict=True)):
+def _check(lines: list[str], config: HardwareConfig, blocks: list[RecordedBlock]) -> tuple[int, int]:
+    """When a core's last block is done, and how many sums were compared."""
+    found, address_bits = iter(lines), (config.accumulator_depth - 1).bit_length()
+    end, compared = 0, 0
+    for index, each in enumerate(blocks):
         for pixel, wanted in enumerate(each.sums):
             address, word = next(found).split()
-            assert int(address, 16) == (phase % 2) << address_bits | (each.block.first_sum + pixel), (index, pixel)
+            assert int(address, 16) == (each.phase % 2) << address_bits | (each.block.first_sum + pixel), (index, pixel)
             values = np.frombuffer(bytes.fromhex(word)[::-1], "<i4")
             assert np.array_equal(values, wanted), f"block {index}, pixel {pixel}"
             compared += len(values)
-        ended = next(found).split()
-        assert ended[0] == "done", f"block {index} gives more sums than {len(each.sums)}"
-        ends.append(int(ended[1]))
-    return np.diff([0, *ends]).tolist(), compared
+        word, cycle = next(found).split()
+        assert word == "done", f"block {index} gives more sums than {len(each.sums)}"
+        end = int(cycle)
+    return end, compared

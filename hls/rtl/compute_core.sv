@@ -41,6 +41,8 @@ module compute_core #(
     input chained_block,
     input [D-1:0] words,
     input [WEIGHT_BITS-1:0] first_weight,
+    input may_start,                     // low: the next pixel waits, so that cores can begin together, as the kernels' do
+    output block_multiplied,             // in the cycle of the block's last operands
     output block_done,                   // in the cycle of the block's last sum
 
     output [LANES*(POSITION_BITS+1)-1:0] count_address,
@@ -123,7 +125,8 @@ module compute_core #(
     reg [LANES-1:0] some_left, more_left;    // digits, at least one and at least two
     assign fire = active && &(~some_left | token_valid);
     assign ends = fire && more_left == 0;
-    assign start = (!active || ends) && &total_valid && next_there;
+    assign start = (!active || ends) && &total_valid && next_there && may_start;
+    assign block_multiplied = enable && ends && ends_block;
     assign token_take = some_left & {LANES{fire}};
 
     integer i;

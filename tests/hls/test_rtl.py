@@ -63,7 +63,7 @@ def test_blocks_of_real_layers(tmp_path):
     ``scripts/prove-hardware`` does the same with many more.
     """
     config, artefact = default_config("zcu104"), load().artefact
-    cases = [Case("down_blocks.1.resnets.0.conv2", 2, DIFFERENCE)]
+    cases = [Case("down_blocks.1.resnets.0.conv2", 2, DIFFERENCE), Case("mid_block.attentions.0.scores", 2, DIFFERENCE)]
     cases += [Case("conv_out", 1, ORIGINAL), Case("down_blocks.0.downsamplers.0.conv", 1, SPATIAL)]
     simulation = build(config, tmp_path / "simulation")
     for recorded in record_cases(Recorder(config, tmp_path), config, artefact, cases):

@@ -62,7 +62,9 @@ class Bench(ABC):
         for name in (*self.PUTS, "weight_put", "block_valid"):
             if hasattr(self.dut, name):
                 getattr(self.dut, name).value = 0
-        self.dut.enable.value = 1
+        self.gates = ["enable", "may_start"] if hasattr(self.dut, "may_start") else ["enable"]
+        for gate in self.gates:
+            getattr(self.dut, gate).value = 1
         cocotb.start_soon(self._watch())
 
     async def wait(self, cycles: int) -> None:
@@ -82,7 +84,8 @@ class Bench(ABC):
                     self.sums.append((address >> bits, address & ((1 << bits) - 1), values))
                 if int(dut.block_done.value):
                     self.done.append(self.cycle)
-            dut.enable.value = int(self.chance.random() < self.pace)
+            for gate in self.gates:
+                getattr(dut, gate).value = int(self.chance.random() < self.pace)
 
     async def reset(self) -> None:
         self.dut.block_valid.value = 0

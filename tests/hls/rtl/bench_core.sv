@@ -53,6 +53,7 @@ module bench_core #(
     input chained_block,
     input [D-1:0] words,
     input [WEIGHT_BITS-1:0] first_weight,
+    input may_start,
     output block_done,
     output sum_valid,
     output [SUM_BITS:0] sum_address,
@@ -86,7 +87,7 @@ module bench_core #(
         .first_sum(first_sum), .first_row(first_row), .first_column(first_column), .rows(rows), .width(width),
         .kernel_height(kernel_height), .kernel_width(kernel_width), .stride_height(stride_height),
         .stride_width(stride_width), .lead_columns(lead_columns), .chained_row(chained_row), .chained_block(chained_block),
-        .words(words), .first_weight(first_weight), .block_done(block_done), .count_address(count_address),
+        .words(words), .first_weight(first_weight), .may_start(may_start), .block_multiplied(), .block_done(block_done), .count_address(count_address),
         .count_low(count_low), .count_high(count_high), .entry_read(entry_read), .entry_address(entry_address),
         .entry_low(entry_low), .entry_high(entry_high), .weight_address(weight_address),
         .weight_word(weight_words[LANES*8*OC_TILE-1:0]), .sum_valid(sum_valid), .sum_address(sum_address), .sum(sum));

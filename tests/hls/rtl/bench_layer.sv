@@ -1,6 +1,7 @@
 // The cores working through the blocks of a real layer, as the C simulation recorded them (recording.py): lists and weights come
-// from files, sums go to one for each core. A phase, which is some blocks with the same lists in every core, begins when all cores
-// are done with the last but one: lists and sums have two banks.
+// from files, sums go to one for each core. A phase, which is some blocks with the same lists in every core, is let in when all
+// cores are done with the last but one: lists and sums have two banks. No core multiplies before all have multiplied the phase before,
+// as in the kernels' one loop; with +free they do.
 module bench_layer #(
     parameter CORES = 8,
     parameter LANES = 8,
@@ -47,12 +48,18 @@ module bench_layer #(
     reg [63:0] cycle;
     always @(posedge clk) cycle <= reset ? 0 : cycle + 1;
 
-    wire [31:0] phases [0:CORES-1];          // that each core works on, the earliest
-    reg [31:0] earliest;
+    wire [31:0] phases [0:CORES-1], to_multiply [0:CORES-1];  // of each core: that it has to finish, and to multiply
+    reg [31:0] earliest, earliest_to_multiply;
+    bit free;
+    initial free = $test$plusargs("free");
     integer c;
     always @* begin
         earliest = 32'hffffffff;
-        for (c = 0; c < CORES; c = c + 1) if (phases[c] < earliest) earliest = phases[c];
+        earliest_to_multiply = 32'hffffffff;
+        for (c = 0; c < CORES; c = c + 1) begin
+            if (phases[c] < earliest) earliest = phases[c];
+            if (to_multiply[c] < earliest_to_multiply) earliest_to_multiply = to_multiply[c];
+        end
     end
     assign finished = !reset && earliest == 32'hffffffff;
 
@@ -66,9 +73,13 @@ module bench_layer #(
                 out = $fopen({folder, "/results_", number, ".txt"}, "w");
             end
 
-            reg [31:0] sent, done;
-            wire [BLOCK-1:0] block = blocks[sent], oldest = blocks[done];
+            reg [31:0] sent, multiplied, done;
+            wire block_multiplied;
+            wire [31:0] next = multiplied + block_multiplied;
+            wire [BLOCK-1:0] block = blocks[sent], next_block = blocks[next], oldest = blocks[done];
             assign phases[g] = done == first_blocks[g+1] ? 32'hffffffff : oldest[PHASE+:32];
+            assign to_multiply[g] = next == first_blocks[g+1] ? 32'hffffffff : next_block[PHASE+:32];
+            wire may_start = free || to_multiply[g] == earliest_to_multiply;
             wire block_valid = !reset && sent < first_blocks[g+1] && block[PHASE+:32] < earliest + 2;
             wire block_ready, block_done, sum_valid;
             wire bank = block[PHASE];
@@ -95,7 +106,8 @@ module bench_layer #(
                 .rows(block[7*32+:D]), .width(block[8*32+:D]), .kernel_height(block[9*32+:D]),
                 .kernel_width(block[10*32+:D]), .stride_height(block[11*32+:D]), .stride_width(block[12*32+:D]),
                 .lead_columns(block[13*32+:D]), .chained_row(block[14*32]), .chained_block(block[15*32]),
-                .words(block[16*32+:D]), .first_weight(block[17*32+:WEIGHT_BITS]), .block_done(block_done),
+                .words(block[16*32+:D]), .first_weight(block[17*32+:WEIGHT_BITS]), .may_start(may_start),
+                .block_multiplied(block_multiplied), .block_done(block_done),
                 .count_address(count_address), .count_low(count_low), .count_high(count_high), .entry_read(entry_read),
                 .entry_address(entry_address), .entry_low(entry_low), .entry_high(entry_high),
                 .weight_address(weight_address), .weight_word(weight_word), .sum_valid(sum_valid),
@@ -125,8 +137,10 @@ module bench_layer #(
                 end
                 if (reset) begin
                     sent <= first_blocks[g];
+                    multiplied <= first_blocks[g];
                     done <= first_blocks[g];
                 end else begin
+                    multiplied <= next;
                     if (block_valid && block_ready) begin
                         sent <= sent + 1;
                         count_base[bank] <= block[0+:32];

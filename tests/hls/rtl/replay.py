@@ -32,8 +32,8 @@ def build(config: HardwareConfig, folder: Path, **queues: int) -> Simulation:
     return Simulation("verilator", "bench_layer", folder, parameters | queues)
 
 
-def replay(simulation: Simulation, config: HardwareConfig, recording: Recording) -> Replayed:
-    """AssertionError where a sum differs."""
+def replay(simulation: Simulation, config: HardwareConfig, recording: Recording, free: bool = False) -> Replayed:
+    """AssertionError where a sum differs. ``free``: a core does not wait for the others before it begins a phase."""
     folder = simulation.folder / "case"
     folder.mkdir(exist_ok=True)
     of_cores = [
@@ -41,7 +41,7 @@ def replay(simulation: Simulation, config: HardwareConfig, recording: Recording)
         for core in range(config.cores)
     ]
     _write(folder, config, recording.weights, of_cores)
-    simulation.run("layer_bench", [f"+folder={folder}"])
+    simulation.run("layer_bench", [f"+folder={folder}"] + ["+free"] * free)
     checked = [
         _check((folder / f"results_{core}.txt").read_text().splitlines(), config, blocks)
         for core, blocks in enumerate(of_cores)

@@ -27,6 +27,9 @@ LAYERS = (  # of the bundled model: every kind of convolution, fully connected l
 )
 
 
+COUNTED = ("compute_cycles", "tap_cycles", "products")
+
+
 @dataclass(frozen=True)
 class Case:
     """A linear layer in a denoising step, whose flow says what its operands refer to."""
@@ -38,12 +41,23 @@ class Case:
 
 @dataclass(frozen=True)
 class RecordedCase:
-    """``compute_cycles`` and ``tap_cycles`` as ``profile`` has them, of all cores."""
+    """``compute_cycles``, ``tap_cycles`` and ``products`` as ``profile`` has them, of all cores."""
 
     case: Case
     recording: Recording
     compute_cycles: int
     tap_cycles: int
+    products: int
+
+    def used(self, config: HardwareConfig) -> dict[str, float]:
+        """How much of the time multipliers multiply, as a product: lanes of a core that wait for the fullest one (and for taps),
+        cores that wait for the slowest one, and the pipeline's fill."""
+        digits, slowest = self.products / config.oc_tile, sum(self.recording.phases())
+        return {
+            "lanes": digits / (self.compute_cycles * config.lanes),
+            "cores": self.compute_cycles / (slowest * config.cores),
+            "fill": slowest / self.recording.predicted(config),
+        }
 
 
 def cases_of(steps: int) -> tuple[Case, ...]:
@@ -72,4 +86,4 @@ def record_cases(
             index = names.index(case.layer)
             record = counted[case.step][index]
             recording = recorder.record(memory, count, index)
-            yield RecordedCase(case, recording, int(record["compute_cycles"]), int(record["tap_cycles"]))
+            yield RecordedCase(case, recording, *(int(record[name]) for name in COUNTED))

@@ -46,13 +46,17 @@ class Recording:
 
     def predicted(self, config: HardwareConfig) -> int:
         """Cycles of the compute unit by the cycle model, if encoding and finishing took no time."""
+        compute = np.array([self.phases()])
+        free = np.zeros_like(compute)
+        return int(overlapped(free, compute, free, config.fill_cycles).sum())
+
+    def phases(self) -> list[int]:
+        """Of each phase the cycles of its slowest core."""
         slowest: dict[int, dict[int, int]] = {}
         for each in self.blocks:
             of_phase = slowest.setdefault(each.phase, {})
             of_phase[each.tile] = max(of_phase.get(each.tile, 0), each.taps, each.cycles)
-        compute = np.array([[sum(of_phase.values()) for of_phase in slowest.values()]])
-        free = np.zeros_like(compute)
-        return int(overlapped(free, compute, free, config.fill_cycles).sum())
+        return [sum(of_phase.values()) for of_phase in slowest.values()]
 
 
 class Recorder:

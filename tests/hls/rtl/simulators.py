@@ -46,9 +46,11 @@ class Simulation:
 
     def run(self, module: str, plusargs: list[str] | None = None, tests: list[str] | None = None) -> None:
         """AssertionError, with the end of the log, where one of the ``tests`` (default: all) of a cocotb module fails."""
+        from cocotb_tools.runner import get_results
+
         log = self.folder / "run.log"
         with _tools_of_verilator(), _failures_from(log):
-            self.runner.test(
+            results = self.runner.test(
                 hdl_toplevel=self.top,
                 test_module=f"{__package__}.{module}",
                 build_dir=self.folder,
@@ -57,6 +59,9 @@ class Simulation:
                 test_filter="|".join(f"{test}$" for test in tests) if tests else None,
                 log_file=log,
             )
+            count, failed = get_results(results)  # outside of pytest the runner does not look
+            if failed or not count:
+                raise RuntimeError(f"{failed} of {count} benches failed")
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ class CoreView:
         if name in self._constants:
             return type("Parameter", (), {"value": self._constants[name]})
         handle = getattr(self._dut, self._names.get(name, name))
-        return handle if name in SHARED else Slice(handle, self._core, self._cores, self._driven)
+        return handle if name in SHARED or self._cores == 1 else Slice(handle, self._core, self._cores, self._driven)
 
 
 class Encoder(EncoderBench):

@@ -112,7 +112,7 @@ SNR_LIMIT = 5.0
 
 PICTURE_RECIPE = Recipe(steps=5_000, decay_steps=2_000, batch=32, learning_rate=1e-3, ema=0.998)
 CLASS_RECIPE = Recipe(steps=4_500, decay_steps=1_800, batch=32, learning_rate=7e-4, ema=0.998)
-VIDEO_RECIPE = Recipe(steps=5_800, decay_steps=1_200, batch=4, learning_rate=7e-4, ema=0.998)
+VIDEO_RECIPE = Recipe(steps=10_500, decay_steps=1_200, batch=4, learning_rate=7e-4, ema=0.998)
 
 
 def build_scheduler() -> DDIMScheduler:

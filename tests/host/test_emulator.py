@@ -125,9 +125,9 @@ def test_counters_of_a_convolution_by_hand():
     assert first["weight_beats"] == 16 * 32 // 16 and first["input_beats"] == first["kept_beats"] == 2 * 16
     assert first["previous_beats"] == first["accumulator_read_beats"] == 0
     assert first["accumulator_write_beats"] == 2 * 16 * 8 and first["output_beats"] == 2 * 16 * 4
-    # one round: weights, then encode, compute, finish in turn; 14 beats of descriptor, scalars and table, and the start
+    # one round: weights, then encode, compute with its fill, finish; 14 beats of descriptor, scalars and table, and the start
     assert first["parameter_beats"] == 14 + 8 * (8 + 8)
-    assert first["cycles"] == 32 + 32 + 4 * 4 + 256 + 14 + 64
+    assert first["cycles"] == 32 + 32 + (4 * 4 + 18) + 256 + 14 + 64
     session.run_step(np.full((2, 16, 4, 4), 17.0), 1, labels, "difference")
     (second,) = session.counters()
     assert second["zeros"] == 512 and second["digits"] == second["products"] == 0

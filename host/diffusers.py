@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import diffusers
@@ -143,7 +144,7 @@ def _check_request(pipeline: DiffusionPipeline, artefact: QuantizedModel, reques
     for prompt in request.prompts:
         tokens, longest = len(pipeline.tokenizer(prompt).input_ids), pipeline.tokenizer.model_max_length
         if tokens > longest:
-            raise ValueError(f"found a prompt of {tokens} tokens, expected at most {longest}: {prompt!r}")
+            raise ValueError(f"found a prompt of {tokens} tokens, expected at most {longest}: {shorten(prompt, 60)}")
     rows_of(artefact, np.array(request.labels, np.int64))
 
 

@@ -94,9 +94,9 @@ def evaluate(
     scale = import_module(".diffusers", __package__).guidance_of(artefact, guidance)
     settings = {"model": artefact.digest, "against": _digest(against), "reference": reference, "count": count}
     settings |= {"guidance": scale, "seed": seed, "batch": batch}
+    images, available = quality.load_reference(reference)
     output.mkdir(parents=True, exist_ok=True)
     _same_settings(output / "settings.json", settings)
-    images, available = quality.load_reference(reference)
     known = [label for label in artefact.labels if label != null_label(artefact)]
     requests = quality.choose(available, count, artefact.graph.context is not None, known)
     judge = quality.Judge(images)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import diffusers
@@ -128,4 +129,4 @@ def check_prompts(tokenizer: Any, prompts: Sequence[str]) -> None:
     for prompt in prompts:
         count = len(tokenizer(prompt).input_ids)
         if count > longest:
-            raise ValueError(f"found a prompt of {count} tokens, expected at most {longest}: {prompt!r}")
+            raise ValueError(f"found a prompt of {count} tokens, expected at most {longest}: {shorten(prompt, 60)}")

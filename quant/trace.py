@@ -107,7 +107,10 @@ def trace(
         inputs[interface.context] = torch.zeros(batch, context_tokens, context_channels(model.config) or 0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        exported = torch.export.export(model.eval(), (), inputs, strict=False).module()
+        try:
+            exported = torch.export.export(model.eval(), (), inputs, strict=False).module()
+        except RuntimeError as error:
+            raise UnsupportedOperator(f"the model does not run on samples of {tuple(sample_shape)}: {error}") from error
     assert isinstance(exported, fx.GraphModule)
 
     translator = Translator(exported, batch, interface)

@@ -80,6 +80,8 @@ def test_evaluating_a_pipeline(tmp_path):
     np.savez(tmp_path / "set.npz", images=IMAGES, prompts=prompts, labels=np.zeros(3, np.int64))
     command = ["evaluate", str(tmp_path / "model"), "--against", str(tmp_path / "float"), "-n", "3", "--batch", "2"]
     command += ["--reference", str(tmp_path / "set.npz"), "-o", str(tmp_path / "out")]
+    wrong = CliRunner().invoke(main, [*command, "--reference", "nowhere"])
+    assert wrong.exit_code == 1 and "expected emoji:FOLDER" in wrong.output and not (tmp_path / "out").exists()
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, result.output
     quality = json.loads((tmp_path / "out" / "quality.json").read_text())

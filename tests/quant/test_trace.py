@@ -123,3 +123,12 @@ def test_all_unsupported_operators_are_reported_together():
         trace(Two(), (3, 6, 6), [1], [0])
     message = str(error.value)
     assert "aten.sin" in message and "aten.conv2d in grouped on [(2, 3, 6, 6)]: dilated and grouped" in message
+
+
+def test_a_model_that_does_not_run_says_so():
+    class Broken(Masked):
+        def forward(self, sample, timestep):
+            return self.conv(sample) + sample[:, :, :-1]
+
+    with pytest.raises(UnsupportedOperator, match=r"does not run on samples of \(3, 6, 6\)"):
+        trace(Broken(), (3, 6, 6), [1], [0])

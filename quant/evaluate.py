@@ -166,9 +166,10 @@ def load_reference(where: str) -> tuple[np.ndarray, Requests]:
         everything = pictures.captions, tuple(pictures.labels.tolist()), tuple(pictures.labels.tolist())
         return pictures.images, Requests(*everything)
     if kind == "clips" and folder:
-        clips = load_clips(Path(folder), CLIP_FRAMES)
-        unknown = (-1,) * len(clips.captions)
-        return clips.frames[:, ::3].reshape(-1, *clips.frames.shape[2:]), Requests(clips.captions, unknown, unknown)
+        clips, pictures = load_clips(Path(folder), CLIP_FRAMES), load_pictures(Path(folder))
+        known = dict(zip(pictures.captions, pictures.labels.tolist(), strict=True))
+        categories = tuple(known.get(caption, -1) for caption in clips.captions)
+        return clips.frames[:, ::3].reshape(-1, *clips.frames.shape[2:]), Requests(clips.captions, categories, categories)
     path = Path(where)
     if path.suffix == ".npz" and path.is_file():
         with np.load(path, allow_pickle=False) as arrays:

@@ -169,7 +169,9 @@ def load_reference(where: str) -> tuple[np.ndarray, Requests]:
         clips, pictures = load_clips(Path(folder), CLIP_FRAMES), load_pictures(Path(folder))
         known = dict(zip(pictures.captions, pictures.labels.tolist(), strict=True))
         categories = tuple(known.get(caption, -1) for caption in clips.captions)
-        return clips.frames[:, ::3].reshape(-1, *clips.frames.shape[2:]), Requests(clips.captions, categories, categories)
+        return clips.frames[:, ::3].reshape(-1, *clips.frames.shape[2:]), Requests(
+            clips.captions, categories, categories
+        )
     path = Path(where)
     if path.suffix == ".npz" and path.is_file():
         with np.load(path, allow_pickle=False) as arrays:

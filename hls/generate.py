@@ -14,7 +14,7 @@ import numpy as np
 from . import isa, reference, tables
 from .boards import find_board
 from .config import HardwareConfig
-from .plan import LARGEST_KERNEL
+from .plan import QUEUES
 
 FOLDER = Path(__file__).parent
 KERNELS = FOLDER / "kernels"
@@ -58,7 +58,7 @@ def generate(config: HardwareConfig, folder: Path) -> list[Path]:
 def config_constants(config: HardwareConfig) -> dict[str, int]:
     """The integers of ``Config``: the configuration's own and the bit widths that follow from them."""
     fields = {name: value for name, value in asdict(config).items() if isinstance(value, int)}
-    return fields | {
+    derived = {
         "bus_bytes": config.bus_bytes,
         "vector_width": config.vector_width,
         "dram_bytes_per_kilocycle": config.dram_bytes_per_kilocycle,
@@ -67,8 +67,8 @@ def config_constants(config: HardwareConfig) -> dict[str, int]:
         "fill_cycles": config.fill_cycles,
         "uram_copies": config.uram_copies,
         "position_bits": config.positions.bit_length(),
-        "largest_kernel": LARGEST_KERNEL,
     }
+    return fields | derived | {f"queued_{name}": depth for name, depth in QUEUES.items()}
 
 
 def table_constants() -> dict[str, int]:

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from .arithmetic import ceil_divide
 from .config import HardwareConfig
 
-LARGEST_KERNEL = 32  # taps: a pixel's digits wait in their lane's queue till all of its taps are counted
+LARGEST_KERNEL = 32  # taps: a pixel's segments wait in their lane's queue till all of its taps are counted
+QUEUES = {"taps": 4, "segments": LARGEST_KERNEL, "tokens": 16, "totals": 8}
+"""Depths of a lane's queues (``kernels/compute.hpp``): deeper ones gain nothing (scripts/prove-hardware)."""
 EXPECTED_DIGITS = 0.6  # per operand element, to weigh computing against fetching; any value gives a correct plan
 
 

@@ -3,10 +3,10 @@
 Method. *Memories* are the kernels' larger arrays, listed below by hand, cut into the shapes that the primitives have
  (UG573, UG473: block RAM and UltraRAM; UG574, UG474: LUTs as memory). *DSPs* are the kernels'
 ``multiply<A, B>`` and packed products, cut into the slices' multipliers (a test compares the list below with the sources).
-*LUTs of the multiplier columns* (two weights, all lanes, adder tree, accumulators) are Yosys's, from
-``rtl/multiplier_column.v`` (a test repeats the synthesis). *Other LUTs* are arithmetic: one per bit of an adder, three
-per bit of a variable shifter (6 levels, two in a LUT), ``(ways - 1) / 3`` per bit of a multiplexer, and lump sums, marked as
-such, for state machines and AXI adapters. No AMD tool has checked any of it: how far off it is, nobody has measured.
+*LUTs of cores and encoding units* are Yosys's, of the RTL in ``rtl/`` (``synthesis.py``). *Other LUTs* are arithmetic: one
+per bit of an adder, three per bit of a variable shifter (6 levels, two in a LUT), ``(ways - 1) / 3`` per bit of a multiplexer,
+and lump sums, marked as such, for state machines and AXI adapters. No AMD tool has checked any of it: how far off it is, nobody
+has measured.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from . import synthesis
 from .arithmetic import ceil_divide
 from .boards import Board, find_board
 from .isa import PORTS
@@ -38,8 +39,9 @@ class Resources:
         return Resources(*(getattr(self, field.name) * count for field in fields(self)))
 
 
-USABLE = {"dsp": 0.95, "lut": 0.85, "bram18": 0.95, "uram": 1.0}
-"""The fraction of a device that a design may take by this estimate; the rest is for what it misses and for routing."""
+USABLE = {"dsp": 0.95, "lut": 0.87, "bram18": 0.95, "uram": 1.0}
+"""The fraction of a device that a design may take by this estimate; the rest is for what it misses and for routing. Yosys's
+LUTs are more than there will be: it puts no two small functions into one."""
 
 LABELS = {"dsp": "DSP slices", "lut": "LUTs", "bram18": "18 Kb block RAMs", "uram": "UltraRAMs"}
 
@@ -86,12 +88,12 @@ def largest_dense(config: HardwareConfig) -> int:
 def dense_parts(config: HardwareConfig) -> dict[str, Resources]:
     """The parts of a dense 8 x 8 array (two weights in a slice too) with this configuration's buffers and vector unit."""
     board, bus = find_board(config.board), config.bus_bytes
-    columns = config.cores * config.oc_tile // 2
     chained = 2 * CHAINED_LANES[board.multiplier_bits]  # products of codes are half as large as those of high digits
+    core = synthesis.luts("dense_core", family(board), core_parameters(config, board) | {"CHAIN": chained})
     rows = block_ram(ceil_divide(config.digit_depth, 2), 8) * (config.lanes * 2)  # the operand's codes, in two buffers
     operand = (Resources(lut=2 * STATE_MACHINE) + rows) * config.cores + lut_ram(board, 64, 8 * bus) * 2
     dense = {
-        "compute": Resources(config.multiplier_dsps, columns * column_luts(board, config.lanes, chained)),
+        "compute": Resources(config.multiplier_dsps, config.cores * core),
         "operands": operand + Resources(lut=2 * aligner(config) + 2 * STATE_MACHINE),
         "weights": _weights(config.modelled(cores=1), board),
     }
@@ -173,21 +175,10 @@ MULTIPLIERS = (
     Multiplier("vector", 36, 29, True, "intercept"),
 )
 ADDRESS_DSPS = (60, 4)  # a lump sum for processes that compute addresses (a 32-bit multiplier in 20), and per core
-COLUMN_LUTS = {  # of two weights, by how many sums are taken apart: Yosys 0.23, synth_xilinx -family xcup and xc7
-    27: {1: 72, 2: 135, 3: 176, 4: 233},
-    25: {1: 70, 2: 128, 3: 164, 4: 213, 8: 503, 16: 1216},
-}
 CHAINED_LANES = {27: 4, 25: 1}  # that are summed up inside their slices: kernels/arithmetic.hpp
 STATE_MACHINE = 150  # LUTs of a process's loop counters and handshakes: a lump sum
-LANE_PROCESS = 80  # LUTs of a lane's process, which has no nest of loops: a lump sum
+LIST_LOGIC = 6  # LUTs that decode a list's addresses, by the synthesis of rtl/digit_memory.sv
 DIVIDER = 350  # LUTs of a sequential 32-bit divider: a lump sum
-
-
-def column_luts(board: Board, lanes: int, chained: int | None = None) -> int:
-    """Of two output channels' sums, ``chained`` lanes of which add up inside their slices (default: as many as digits may)."""
-    chains = ceil_divide(lanes, chained or CHAINED_LANES[board.multiplier_bits])
-    known = COLUMN_LUTS[board.multiplier_bits]
-    return next(luts for count, luts in known.items() if count >= chains)
 
 
 # ------------------------------------------------------------------------------------------------------ parts
@@ -208,22 +199,37 @@ def parts(config: HardwareConfig) -> dict[str, Resources]:
     }
 
 
+def family(board: Board) -> str:
+    """Of Yosys."""
+    return "xcup" if board.zynq_ultrascale else "xc7"
+
+
+def core_parameters(config: HardwareConfig, board: Board) -> dict[str, int]:
+    """Of rtl/compute_core.sv, but for the depths of its queues."""
+    depths = {
+        "POSITION_BITS": config.positions, "SLOT_BITS": config.digit_depth, "WEIGHT_BITS": config.weight_depth,
+        "SUM_BITS": config.accumulator_depth,
+    }  # fmt: skip
+    gap, chain = board.multiplier_bits - 9, CHAINED_LANES[board.multiplier_bits]
+    shape = {
+        "LANES": config.lanes,
+        "OC_TILE": config.oc_tile,
+        "WORD_BITS": config.word_bits,
+        "GAP": gap,
+        "CHAIN": chain,
+    }
+    return shape | {name: (depth - 1).bit_length() for name, depth in depths.items()}
+
+
 def _compute(config: HardwareConfig, board: Board) -> Resources:
-    columns = config.cores * config.oc_tile // 2
-    fifos = sum((lut_ram(board, depth, bits) for depth, bits in ((4, 45), (32, 50), (16, 22), (8, 16))), Resources())
-    lane = fifos + Resources(lut=2 * LANE_PROCESS + 9)  # 9: a high digit is shifted
-    walker = Resources(lut=STATE_MACHINE)
-    return (
-        Resources(config.multiplier_dsps, columns * column_luts(board, config.lanes))
-        + lane * (config.cores * config.lanes)
-        + walker * config.cores
-    )
+    core = synthesis.luts("compute_core", family(board), core_parameters(config, board))
+    return Resources(config.multiplier_dsps, config.cores * core)
 
 
 def _digit_lists(config: HardwareConfig, board: Board) -> Resources:
     """Entries and counts, low and high, in two buffers: written by the encoder, read by the compute unit."""
     entries = block_ram(config.digit_depth, 5 + config.word_bits)
-    counts = lut_ram(board, config.positions, config.word_bits + 1)
+    counts = lut_ram(board, config.positions, config.word_bits + 1) + Resources(lut=LIST_LOGIC)
     return (entries + counts) * (config.cores * config.lanes * 2 * 2)
 
 
@@ -234,9 +240,10 @@ def aligner(config: HardwareConfig) -> int:
 
 def _operands(config: HardwareConfig, board: Board) -> Resources:
     bus = config.bus_bytes
-    lane = Resources(lut=2 * multiplexer(8, 2 * bus) + 60)  # a byte of two windows; subtraction, digits, list addresses
-    neighbours = block_ram(config.digit_depth, 8 * config.lanes) + Resources(lut=multiplexer(8 * config.lanes, 5))
-    core = lane * config.lanes + lut_ram(board, 32, 8 * bus) * 2 + neighbours + Resources(lut=STATE_MACHINE)
+    unit = synthesis.luts(
+        "encoding_unit", family(board), {"LANES": config.lanes, "BUS_BYTES": bus, "WORD_BITS": config.word_bits}
+    )
+    core = Resources(lut=unit) + block_ram(config.digit_depth, 8 * config.lanes) + lut_ram(board, 32, 8 * bus) * 2
     turn = lut_ram(board, ceil_divide(config.gather_bytes, bus), 8) * bus + Resources(
         lut=2 * aligner(config) + STATE_MACHINE
     )

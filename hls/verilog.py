@@ -11,12 +11,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from . import resources
 from .arithmetic import ceil_divide
 from .boards import find_board
 from .config import HardwareConfig
 from .generate import FOLDER, environment
-from .plan import LARGEST_KERNEL
-from .resources import CHAINED_LANES, column_luts
+from .plan import QUEUES
+from .synthesis import column_luts
 
 SOURCES = tuple(sorted([*(FOLDER / "rtl").glob("*.sv"), *(FOLDER / "rtl").glob("*.v")]))
 HEADER = "ditto_config.svh"
@@ -37,20 +38,16 @@ def constants(config: HardwareConfig) -> dict[str, int]:
         "word_bits",
     )
     of_config = {name.upper(): getattr(config, name) for name in (*names, "uram_copies")}
-    return of_config | {"GAP": bits - 9, "CHAIN": CHAINED_LANES[bits], "LARGEST_KERNEL": LARGEST_KERNEL}
+    return of_config | {"GAP": bits - 9, "CHAIN": resources.CHAINED_LANES[bits]} | _queues()
 
 
 def core_parameters(config: HardwareConfig) -> dict[str, int]:
     """Of ``compute_core``, by itself: those that ``compute_unit`` gives it."""
-    given = constants(config)
-    bits = {
-        f"{name}_BITS": (given[depth] - 1).bit_length()
-        for name, depth in (
-            ("POSITION", "POSITIONS"), ("SLOT", "DIGIT_DEPTH"), ("WEIGHT", "WEIGHT_DEPTH"), ("SUM", "ACCUMULATOR_DEPTH")
-        )
-    }  # fmt: skip
-    kept = {name: given[name] for name in ("LANES", "OC_TILE", "WORD_BITS", "GAP", "CHAIN")}
-    return kept | bits | {"SEGMENTS": given["LARGEST_KERNEL"]}
+    return resources.core_parameters(config, find_board(config.board)) | _queues()
+
+
+def _queues() -> dict[str, int]:
+    return {name.upper(): depth for name, depth in QUEUES.items()}
 
 
 def write_header(config: HardwareConfig, folder: Path) -> Path:
@@ -98,7 +95,7 @@ def latency(config: HardwareConfig) -> int:
 def _description(config: HardwareConfig, chain: int) -> dict[str, Any]:
     dsp = ceil_divide(config.lanes, chain) * chain * config.oc_tile // 2
     board = find_board(config.board)
-    luts = column_luts(board, config.lanes) * config.oc_tile // 2
+    luts = round(column_luts(resources.family(board), config.lanes, chain) * config.oc_tile / 2)
     unused = {f"ap_ctrl_chain_protocol_{name}": "" for name in ("idle", "start", "ready", "done", "continue")}
     return {
         "c_function_name": BLACKBOX,

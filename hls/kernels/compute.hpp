@@ -342,10 +342,10 @@ struct Compute {
         hls::stream<Token<C>> tokens[C::cores][C::lanes];
         hls::stream<total> totals[C::cores][C::lanes];
         // A pixel's segments all have to fit: none of its digits is multiplied before its total is there.
-#pragma HLS STREAM variable = segments depth = C::largest_kernel
-#pragma HLS STREAM variable = taps depth = 4
-#pragma HLS STREAM variable = tokens depth = 16
-#pragma HLS STREAM variable = totals depth = 8
+#pragma HLS STREAM variable = segments depth = C::queued_segments
+#pragma HLS STREAM variable = taps depth = C::queued_taps
+#pragma HLS STREAM variable = tokens depth = C::queued_tokens
+#pragma HLS STREAM variable = totals depth = C::queued_totals
         count_t tap_cycles[C::cores] = {}, cycles[C::cores] = {}, products = 0;
 #pragma HLS ARRAY_PARTITION variable = tap_cycles complete
 #pragma HLS ARRAY_PARTITION variable = cycles complete

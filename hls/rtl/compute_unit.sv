@@ -135,7 +135,7 @@ module compute_unit #(
             compute_core #(
                 .LANES(LANES), .OC_TILE(OC_TILE), .POSITION_BITS(POSITION_BITS), .SLOT_BITS(SLOT_BITS),
                 .WEIGHT_BITS(WEIGHT_BITS), .WORD_BITS(WORD_BITS), .SUM_BITS(SUM_BITS), .GAP(`DITTO_GAP), .CHAIN(`DITTO_CHAIN),
-                .SEGMENTS(`DITTO_LARGEST_KERNEL)
+                .TAPS(`DITTO_TAPS), .SEGMENTS(`DITTO_SEGMENTS), .TOKENS(`DITTO_TOKENS), .TOTALS(`DITTO_TOTALS)
             ) core(
                 .clk(clk), .reset(reset), .enable(core_enable[c]), .block_valid(block_valid[c]), .block_ready(block_ready[c]),
                 .block_bank(block_bank[c]), .block_sums(block_sums[c]), .output_rows(output_rows[D*c+:D]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from pathlib import Path
 
@@ -10,7 +9,11 @@ import numpy as np
 import pytest
 from ditto_zynq.hls.boards import BOARDS
 from ditto_zynq.hls.generate import FOLDER
-from ditto_zynq.hls.resources import CHAINED_LANES, column_luts
+from ditto_zynq.hls.resources import CHAINED_LANES, family
+from ditto_zynq.hls.synthesis import column_luts
+
+from tests.hls.rtl import synthesis
+from tests.hls.rtl.synthesis import Job, Used
 
 SOURCE = FOLDER / "rtl" / "multiplier_column.v"
 BENCH = """
@@ -74,34 +77,24 @@ def test_sums_of_random_digits(lanes, gap, chain, tmp_path):
     assert np.array_equal(found[-len(expected) :], expected)
 
 
-def synthesize(folder: Path, board: str, lanes: int) -> dict[str, dict[str, int]]:
-    """Cells of each module, the column and the slice, by Yosys."""
+def synthesize(folder: Path, board: str, lanes: int) -> Used:
     bits = BOARDS[board].multiplier_bits
-    script = (
-        f"read_verilog {SOURCE}; "
-        f"chparam -set LANES {lanes} -set GAP {bits - 9} -set CHAIN {CHAINED_LANES[bits]} multiplier_column; "
-        f"synth_xilinx -family {'xcup' if BOARDS[board].zynq_ultrascale else 'xc7'} -noiopad -noclkbuf "
-        "-top multiplier_column; tee -o stat.txt stat"
-    )
-    subprocess.run(["yosys", "-q", "-p", script], cwd=folder, check=True)
-    modules = re.split(r"^=== (.*) ===$", (folder / "stat.txt").read_text(), flags=re.MULTILINE)[1:]
-    cells = {}
-    for name, text in zip(modules[::2], modules[1::2], strict=True):
-        found = re.findall(r"^\s+(\w+)\s+(\d+)$", text, re.MULTILINE)
-        part = next((part for part in ("multiplier_column", "multiply_add") if part in name), "all")
-        cells[part] = {cell: int(count) for cell, count in found}
-    return cells
+    parameters = {"LANES": lanes, "GAP": bits - 9, "CHAIN": CHAINED_LANES[bits]}
+    [used] = synthesis.synthesize([Job("multiplier_column", parameters)], family(BOARDS[board]), folder)
+    return used
 
 
 @pytest.mark.parametrize("board", ["zcu104", "pynq-z2"])
 @pytest.mark.parametrize("lanes", [4, 8, 16])
 def test_the_resource_model_is_what_yosys_finds(board, lanes, tmp_path):
-    cells = synthesize(tmp_path, board, lanes)["multiplier_column"]
-    luts = sum(count for cell, count in cells.items() if cell.startswith("LUT"))
-    assert luts == pytest.approx(column_luts(BOARDS[board], lanes), rel=0.05)
+    used = synthesize(tmp_path, board, lanes)
+    chain = CHAINED_LANES[BOARDS[board].multiplier_bits]
+    found = used.lut - used.lut_in_slices
+    assert found == pytest.approx(column_luts(family(BOARDS[board]), lanes, chain), rel=0.10)
+    assert used.dsp == lanes
 
 
 def test_a_slice_holds_packing_product_and_sum(tmp_path):
-    """In a DSP48E1 nothing is left outside. This Yosys does not put adders into DSP48E2s, which have the same (UG579)."""
-    cells = synthesize(tmp_path, "pynq-z2", 4)["multiply_add"]
-    assert cells["DSP48E1"] == 1 and not any(cell.startswith(("LUT", "CARRY")) for cell in cells)
+    """In a DSP48E1 nothing is left outside. Yosys does not put adders into DSP48E2s, which have the same (UG579)."""
+    used = synthesize(tmp_path, "pynq-z2", 4)
+    assert (used.lut_in_slices, used.dsp) == (0, 4)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 from ditto_zynq.hls.config import HardwareConfig, default_config
@@ -70,3 +72,10 @@ def test_blocks_of_real_layers(tmp_path):
         replayed = replay(simulation, config, recorded.recording)
         check_cycles(recorded, replayed)
         assert replayed.sums > 1_000
+
+
+def test_the_proof_says_what_is_missing(tmp_path):
+    command = [sys.executable, "-m", "scripts.prove_hardware", "-o", str(tmp_path / "out")]
+    result = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert result.returncode == 1 and "iverilog: apt-get install iverilog" in result.stderr, result.stderr
+    assert not (tmp_path / "out").exists()

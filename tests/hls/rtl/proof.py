@@ -1,0 +1,73 @@
+"""The page of scripts/prove-hardware."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ditto_zynq.hls.boards import BOARDS
+from ditto_zynq.hls.config import default_config
+from ditto_zynq.hls.plan import QUEUES
+from ditto_zynq.hls.resources import estimate, largest_dense
+from ditto_zynq.hls.synthesis import FAMILIES, TERMS, errors, outside
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+
+def page(found: Mapping[str, Any]) -> str:
+    """Markdown, with timeline.png beside it. ``found``: what the script measured."""
+    layers, rows = found["layers"], found["synthesis"]["rows"]
+    [default] = [each["cycles"] for each in found["queues"] if not each["depths"]]
+    fits = [
+        {
+            "module": module,
+            "family": family,
+            "fitted": _worst(module, family, False),
+            "held_out": _worst(module, family, True),
+        }
+        for module in TERMS
+        for family in FAMILIES
+    ]
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    return environment.get_template("proof.md.j2").render(
+        found, tool=found["synthesis"]["tool"], rows=rows, depths=QUEUES, default=default, fits=fits,
+        elements=[*_elements(rows)], boards=[*_boards()],
+        worst=max(abs(row["cycles"] - row["model"]) for row in layers),
+        relative=max(abs(row["cycles"] / row["model"] - 1) for row in layers),
+    )  # fmt: skip
+
+
+def compact(table: Mapping[str, Any]) -> str:
+    """hls/synthesis.json: a row a line."""
+    rows = ",\n".join("  " + json.dumps(row) for row in table["rows"])
+    return f'{{\n "tool": {json.dumps(table["tool"])},\n "rows": [\n{rows}\n ]\n}}\n'
+
+
+def _worst(module: str, family: str, held_out: bool) -> float:
+    return max(map(abs, errors(module, family, held_out)))
+
+
+def _elements(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    of_cores = {"compute_core": "digit (5 x 8 bits, shifted)", "dense_core": "dense (8 x 8 bits)"}
+    alone = {"digit_element": "digit, without slices", "dense_element": "dense, without slices"}
+    for row in rows:
+        p = row["parameters"]
+        if row["module"] in of_cores and (p["LANES"], p["OC_TILE"]) == (8, 32) and not row["held_out"]:
+            yield _element(of_cores[row["module"]], row, p["LANES"] * p["OC_TILE"])
+        elif row["module"] in alone:
+            yield _element(alone[row["module"]], row, 1)
+
+
+def _element(name: str, row: dict[str, Any], count: int) -> dict[str, Any]:
+    counts = {"lower": outside(row) / count, "upper": row["lut"] / count, "dsp": row["dsp"] / count}
+    return {"name": name, "family": row["family"], **counts}
+
+
+def _boards() -> Iterator[dict[str, Any]]:
+    for name in BOARDS:
+        config = default_config(name)
+        used = estimate(config)
+        yield {"name": name, "cores": config.cores, "lut": used.lut, "dsp": used.dsp, "dense": largest_dense(config)}

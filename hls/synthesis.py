@@ -32,10 +32,15 @@ def _encoder_terms(p: Parameters) -> list[float]:
     return [1, bus, lanes, lanes * bus, lanes * p["WORD_BITS"]]
 
 
+def _column_terms(p: Parameters) -> list[float]:
+    return [1, ceil_divide(p["LANES"], p["CHAIN"])]
+
+
 TERMS: dict[str, Callable[[Parameters], list[float]]] = {
     "compute_core": _core_terms,
     "dense_core": _core_terms,
     "encoding_unit": _encoder_terms,
+    "multiplier_column": _column_terms,
 }
 FAMILIES = ("xcup", "xc7")
 """UltraScale+ and 7 series, as Yosys calls them."""
@@ -44,12 +49,6 @@ FAMILIES = ("xcup", "xc7")
 def luts(module: str, family: str, parameters: Parameters) -> int:
     """Of a module with these parameters, by the fit."""
     return round(float(np.dot(TERMS[module](parameters), _coefficients(module, family))))
-
-
-def column_luts(family: str, lanes: int, chain: int) -> float:
-    """Of a core's multipliers and sums for two output channels: what two more add to it."""
-    coefficients = _coefficients("compute_core", family)
-    return float(coefficients[-2] + coefficients[-1] * ceil_divide(lanes, chain))
 
 
 def errors(module: str, family: str, held_out: bool = True) -> list[float]:

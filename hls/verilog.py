@@ -17,7 +17,7 @@ from .boards import find_board
 from .config import HardwareConfig
 from .generate import FOLDER, environment
 from .plan import QUEUES
-from .synthesis import column_luts
+from .synthesis import luts
 
 SOURCES = tuple(sorted([*(FOLDER / "rtl").glob("*.sv"), *(FOLDER / "rtl").glob("*.v")]))
 HEADER = "ditto_config.svh"
@@ -95,7 +95,7 @@ def latency(config: HardwareConfig) -> int:
 def _description(config: HardwareConfig, chain: int) -> dict[str, Any]:
     dsp = ceil_divide(config.lanes, chain) * chain * config.oc_tile // 2
     board = find_board(config.board)
-    luts = round(column_luts(resources.family(board), config.lanes, chain) * config.oc_tile / 2)
+    column = luts("multiplier_column", resources.family(board), {"LANES": config.lanes, "CHAIN": chain})
     unused = {f"ap_ctrl_chain_protocol_{name}": "" for name in ("idle", "start", "ready", "done", "continue")}
     return {
         "c_function_name": BLACKBOX,
@@ -110,5 +110,11 @@ def _description(config: HardwareConfig, chain: int) -> dict[str, Any]:
         "rtl_common_signal": {"module_clock": "ap_clk", "module_reset": "ap_rst", "module_clock_enable": "ap_ce"}
         | unused,
         "rtl_performance": {"latency": str(latency(config)), "II": "1"},
-        "rtl_resource_usage": {"FF": "0", "LUT": str(luts), "BRAM": "0", "URAM": "0", "DSP": str(dsp)},
+        "rtl_resource_usage": {
+            "FF": "0",
+            "LUT": str(column * config.oc_tile // 2),
+            "BRAM": "0",
+            "URAM": "0",
+            "DSP": str(dsp),
+        },
     }

@@ -1,19 +1,14 @@
-"""The multiplier column in RTL: right on random digits and weights, and as large as the resource model says."""
+"""The multiplier column in RTL: right on random digits and weights, and packed into slices."""
 
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
-from ditto_zynq.hls.boards import BOARDS
 from ditto_zynq.hls.generate import FOLDER
-from ditto_zynq.hls.resources import CHAINED_LANES, family
-from ditto_zynq.hls.synthesis import column_luts
 
-from tests.hls.rtl import synthesis
-from tests.hls.rtl.synthesis import Job, Used
+from tests.hls.rtl.synthesis import Job, synthesize
 
 SOURCE = FOLDER / "rtl" / "multiplier_column.v"
 BENCH = """
@@ -77,24 +72,7 @@ def test_sums_of_random_digits(lanes, gap, chain, tmp_path):
     assert np.array_equal(found[-len(expected) :], expected)
 
 
-def synthesize(folder: Path, board: str, lanes: int) -> Used:
-    bits = BOARDS[board].multiplier_bits
-    parameters = {"LANES": lanes, "GAP": bits - 9, "CHAIN": CHAINED_LANES[bits]}
-    [used] = synthesis.synthesize([Job("multiplier_column", parameters)], family(BOARDS[board]), folder)
-    return used
-
-
-@pytest.mark.parametrize("board", ["zcu104", "pynq-z2"])
-@pytest.mark.parametrize("lanes", [4, 8, 16])
-def test_the_resource_model_is_what_yosys_finds(board, lanes, tmp_path):
-    used = synthesize(tmp_path, board, lanes)
-    chain = CHAINED_LANES[BOARDS[board].multiplier_bits]
-    found = used.lut - used.lut_in_slices
-    assert found == pytest.approx(column_luts(family(BOARDS[board]), lanes, chain), rel=0.10)
-    assert used.dsp == lanes
-
-
 def test_a_slice_holds_packing_product_and_sum(tmp_path):
     """In a DSP48E1 nothing is left outside. Yosys does not put adders into DSP48E2s, which have the same (UG579)."""
-    used = synthesize(tmp_path, "pynq-z2", 4)
+    [used] = synthesize([Job("multiplier_column", {"LANES": 4, "GAP": 16, "CHAIN": 1})], "xc7", tmp_path)
     assert (used.lut_in_slices, used.dsp) == (0, 4)

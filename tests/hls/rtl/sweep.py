@@ -43,6 +43,8 @@ def jobs(family: str) -> list[Job]:
         for lanes, bus_bytes, digit_depth, positions, word_bits in encoders:
             parameters = {"LANES": lanes, "BUS_BYTES": bus_bytes, "DIGIT_DEPTH": digit_depth, "POSITIONS": positions}
             found.append(Job("encoding_unit", parameters | {"WORD_BITS": word_bits}, held_out))
+    for lanes, held_out in ((4, False), (8, False), (16, False), (12, True)):
+        found.append(Job("multiplier_column", {"LANES": lanes, "GAP": gap, "CHAIN": chain}, held_out))
     for lanes, digit_depth, positions, word_bits in MEMORIES:
         parameters = {"LANES": lanes, "DIGIT_DEPTH": digit_depth, "POSITIONS": positions, "WORD_BITS": word_bits}
         found.append(Job("digit_memory", parameters, True))

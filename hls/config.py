@@ -177,7 +177,7 @@ def default_config(board: str) -> HardwareConfig:
     """
     shapes: dict[str, dict[str, Any]] = {
         "zcu104": {},
-        "zcu102": {"cores": 8, "lanes": 16, "weight_memory": "bram"},
+        "zcu102": {"cores": 7, "lanes": 16, "weight_memory": "bram"},
         "kv260": {"cores": 2, "weight_memory": "uram"},
         "ultra96v2": {"cores": 1, "bus_bits": 64, "weight_memory": "bram"},
         "aup-zu3": {"cores": 1, "bus_bits": 64, "weight_memory": "bram"},

@@ -15,7 +15,7 @@ from .config import HardwareConfig
 
 LARGEST_KERNEL = 32  # taps: a pixel's segments wait in their lane's queue till all of its taps are counted
 QUEUES = {"taps": 4, "segments": LARGEST_KERNEL, "tokens": 16, "totals": 8}
-"""Depths of a lane's queues (``kernels/compute.hpp``): deeper ones gain nothing (scripts/prove-hardware)."""
+"""Depths of a lane's queues (``kernels/compute.hpp``); scripts/prove-hardware compares others."""
 EXPECTED_DIGITS = 0.6  # per operand element, to weigh computing against fetching; any value gives a correct plan
 
 

@@ -39,9 +39,8 @@ class Resources:
         return Resources(*(getattr(self, field.name) * count for field in fields(self)))
 
 
-USABLE = {"dsp": 0.95, "lut": 0.87, "bram18": 0.95, "uram": 1.0}
-"""The fraction of a device that a design may take by this estimate; the rest is for what it misses and for routing. Yosys's
-LUTs are more than there will be: it puts no two small functions into one."""
+USABLE = {"dsp": 0.95, "lut": 0.85, "bram18": 0.95, "uram": 1.0}
+"""The fraction of a device that a design may take by this estimate; the rest is for what it misses and for routing."""
 
 LABELS = {"dsp": "DSP slices", "lut": "LUTs", "bram18": "18 Kb block RAMs", "uram": "UltraRAMs"}
 

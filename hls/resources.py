@@ -99,6 +99,19 @@ def dense_parts(config: HardwareConfig) -> dict[str, Resources]:
     return {name: part for name, part in parts(config).items() if name != "digit lists"} | dense
 
 
+def multiplier_size(config: HardwareConfig, digits: bool, queues: bool) -> float:
+    """LUTs of a multiplier and its sum without slices, and its share of its core's queues and control, relative to those of
+    an 8 x 8 multiplier and its sum. ``digits``: of 5 x 8 bits; ``queues``: in a compute core, else in a dense one."""
+    board = find_board(config.board)
+    core, chain = ("compute_core", 1) if queues else ("dense_core", 2)
+    parameters = core_parameters(config, board)
+    parameters["CHAIN"] *= chain
+    columns = synthesis.luts("multiplier_column", family(board), parameters) * config.oc_tile // 2
+    control = synthesis.luts(core, family(board), parameters) - columns
+    digit, code = (synthesis.element_luts(name, family(board)) for name in ("digit_element", "dense_element"))
+    return ((digit if digits else code) + control / (config.lanes * config.oc_tile)) / code
+
+
 # ------------------------------------------------------------------------------------------------------ primitives
 
 

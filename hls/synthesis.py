@@ -57,6 +57,12 @@ def errors(module: str, family: str, held_out: bool = True) -> list[float]:
     return [luts(module, family, row["parameters"]) / outside(row) - 1 for row in rows]
 
 
+def element_luts(name: str, family: str) -> int:
+    """Of ``digit_element`` or ``dense_element``: one multiplier and its sum, without slices."""
+    [row] = _rows(name, family)
+    return int(row["lut"])
+
+
 def outside(row: Mapping[str, Any]) -> int:
     """LUTs of a row that are not in DSP slices."""
     return int(row["lut"] - row["lut_in_slices"])

@@ -17,7 +17,7 @@ from ..hls.artefact import QuantizedModel
 from ..hls.config import HardwareConfig
 from ..hls.graph import Tables
 from ..hls.isa import COUNTERS, Reference
-from ..hls.resources import largest_dense
+from ..hls.resources import largest_dense, multiplier_size
 from .architectures import build
 from .compiler import Program, lay_out
 from .cycles import CycleModel
@@ -188,22 +188,23 @@ def _designs(work: Work, tables: Tables) -> Iterator[Design]:
         step = dense.by_layer(CycleModel(modelled, dense.descriptors).dense(sign_mask))
         counters = np.stack([step] * program.graph.steps)
         counters[1:, constant] = np.zeros((), COUNTERS)
-        yield _design(name, assumes, cores, counters, linear, work.images, config, 5 if sign_mask else 8, cores)
+        yield _design(name, assumes, cores, counters, linear, work.images, config, True, sign_mask)
     for name, flow, assumes in ENGINE_DESIGNS:
         yield _design(name, assumes, config.cores, work.counters[flow], linear, work.images, config)
 
 
 def _design(
     name: str, assumes: str, cores: int, counters: np.ndarray, linear: np.ndarray, images: int, config: HardwareConfig,
-    dense_bits: int = 0, readers: int = 1,
+    dense: bool = False, sign_mask: bool = False,
 ) -> Design:  # fmt: skip
-    """``counters`` [steps, operations]. ``dense_bits``: of a dense array's operands; ``readers`` of a weight."""
+    """``counters`` [steps, operations]. ``dense``: one whose cores share the weights; ``sign_mask``: with narrow multipliers."""
     bytes_of_steps = dram_beats(counters).sum(axis=1) * config.bus_bytes
     multiplying = counters["compute_cycles"].sum(axis=1) / cores
     floor = np.maximum(multiplying, bytes_of_steps * 1000 / config.dram_bytes_per_kilocycle)
-    products = int(counters["dense_products" if dense_bits else "products"].sum()) / images
+    products = int(counters["dense_products" if dense else "products"].sum()) / images
     dram = int(bytes_of_steps.sum()) / images
-    spent = energy(products, dense_bits or 5, readers, dram)
+    size = multiplier_size(config, digits=sign_mask or not dense, queues=not dense)
+    spent = energy(products, size, cores if dense else 1, dram)
     return Design(
         name, assumes, cores, int(counters["cycles"].sum()) / images, float(multiplying.sum()) / images,
         float(floor.sum()) / images, int(counters["cycles"][:, ~linear].sum()) / images,

@@ -1,8 +1,8 @@
 """Energy of a run, estimated from what was counted: products, sums, on-chip weight reads and DRAM bytes.
 
 The constants are Horowitz's for 45 nm ("Computing's energy problem (and what we can do about it)", ISSCC 2014, figure 1.1.9),
-the node of Ditto's own evaluation; an FPGA takes several times as much for arithmetic. Only ratios between designs mean
-something, and clocks, control and leakage are left out.
+the node of Ditto's own evaluation; an FPGA takes several times as much for arithmetic. A multiplier of another kind takes as much
+more or less as it has LUTs, by synthesis. Only ratios between designs mean something, and clocks and leakage are left out.
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ class Energy:
         return self.products + self.weights + self.dram
 
 
-def energy(products: float, product_bits: int, readers: int, dram_bytes: float) -> Energy:
-    """Of ``products`` of ``product_bits`` (5 for digits, 8) by 8 bits, each with a weight byte that ``readers`` multipliers
-    share, and ``dram_bytes``. A multiplier's energy is taken as proportional to its operands' bits."""
-    arithmetic = products * (MULTIPLY_8_PJ * product_bits / 8 + ADD_32_PJ)
+def energy(products: float, size: float, readers: int, dram_bytes: float) -> Energy:
+    """Of ``products``, each with a sum and a weight byte that ``readers`` multipliers share, and of ``dram_bytes``.
+
+    ``size``: LUTs of a multiplier, its sum, and its share of queues and control, relative to those of an 8 x 8 multiplier and
+    its sum (``resources.multiplier_size``).
+    """
+    arithmetic = products * (MULTIPLY_8_PJ + ADD_32_PJ) * size
     return Energy(arithmetic * 1e-6, products / readers * SRAM_BYTE_PJ * 1e-6, dram_bytes * DRAM_BYTE_PJ * 1e-6)

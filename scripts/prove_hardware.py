@@ -22,6 +22,7 @@ from ditto_zynq.hls.config import default_config
 from ditto_zynq.hls.synthesis import FAMILIES
 from ditto_zynq.hls.verilog import core_parameters
 from ditto_zynq.host import load
+from ditto_zynq.host.compare import compare
 from ditto_zynq.host.output import write_text
 from ditto_zynq.host.session import DIFFERENCE
 
@@ -40,6 +41,7 @@ INSTALL = {  # what the proof runs, and how to get it
     "verilator": "scripts/environment dev",
     "pyosys": "scripts/environment dev",
 }
+COMPARED = ("ultra96v2", "zcu104", "zcu102")  # boards
 QUEUED_LAYERS = (
     "down_blocks.1.resnets.0.conv2", "down_blocks.2.attentions.0.to_q", "mid_block.attentions.0.scores", "conv_out",
 )  # fmt: skip
@@ -110,6 +112,11 @@ def synthesize_all(folder: Path, held_out: bool) -> list[dict[str, Any]]:
         return [row for found in pool.map(of_family, FAMILIES) for row in found]
 
 
+def compare_boards() -> dict[str, list[dict[str, Any]]]:
+    """The designs of ``ditto-zynq compare`` for the bundled model, 16 images, with the resources of the table as it is now."""
+    return {board: compare(load().artefact, default_config(board))["designs"] for board in COMPARED}
+
+
 def check_table(found: list[dict[str, Any]]) -> None:
     """Ends the program where a row is not that of hls/synthesis.json, but for a LUT in a hundred."""
     key = ("module", "family", "parameters")
@@ -154,6 +161,8 @@ def main(output: Path, update: bool) -> None:
     else:
         check_table(rows_now)
     found["synthesis"] = synthesis.table()
+    stage("speed and energy with these resources")
+    found["compared"] = compare_boards()
     write_text(output / "proof.json", json.dumps(found, indent=1) + "\n")
     for folder in (output, ROOT / "hls" / "rtl") if update else (output,):
         write_text(folder / "proof.md", proof.page(found))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from ditto_zynq.hls.boards import BOARDS
-from ditto_zynq.hls.resources import LIST_LOGIC, block_ram, lut_ram, ultra_ram
-from ditto_zynq.hls.synthesis import TERMS, errors, luts, outside, table
+from ditto_zynq.hls.config import default_config
+from ditto_zynq.hls.resources import LIST_LOGIC, block_ram, lut_ram, multiplier_size, ultra_ram
+from ditto_zynq.hls.synthesis import TERMS, element_luts, errors, luts, outside, table
 
 FAMILIES = {"xcup": BOARDS["zcu104"], "xc7": BOARDS["pynq-z2"]}
 
@@ -48,6 +49,18 @@ def test_slices_take_two_weights():
         p = row["parameters"]
         slices = -(-p["LANES"] // p["CHAIN"]) * p["CHAIN"] * p["OC_TILE"] // 2
         assert slices <= row["dsp"] <= slices + 2, row
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_sizes_of_multipliers_are_of_the_synthesis(board):
+    """Of digits smaller than of codes; queues cost, but not all that digits save."""
+    config = default_config(board)
+    dense, narrow = (multiplier_size(config, digits, queues=False) for digits in (False, True))
+    digits = multiplier_size(config, digits=True, queues=True)
+    family = next(name for name, one in FAMILIES.items() if one.zynq_ultrascale == BOARDS[board].zynq_ultrascale)
+    elements = [element_luts(name, family) for name in ("digit_element", "dense_element")]
+    assert narrow == pytest.approx(dense - 1 + elements[0] / elements[1])
+    assert narrow < digits < 1 <= dense < 1.1
 
 
 @pytest.mark.slow

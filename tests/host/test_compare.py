@@ -139,11 +139,13 @@ def test_models_of_different_schedules_are_not_compared(tiny_model, tiny_folder,
 
 
 def test_energy():
-    one = energy(1e6, 8, 1, 0)
+    one = energy(1e6, 1.0, 1, 0)
     assert (
         one.products == pytest.approx(0.3) and one.weights == pytest.approx(1.25) and one.total == pytest.approx(1.55)
     )
-    assert energy(1e6, 8, 10, 0).weights == pytest.approx(0.125) and energy(0, 5, 1, 8).dram == pytest.approx(1.3e-3)
+    assert energy(1e6, 1.0, 10, 0).weights == pytest.approx(0.125)
+    assert energy(1e6, 0.5, 1, 0).products == pytest.approx(0.15)
+    assert energy(0, 1.0, 1, 8).dram == pytest.approx(1.3e-3)
 
 
 def test_the_command(tiny_folder, tmp_path):

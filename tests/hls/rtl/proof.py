@@ -10,7 +10,7 @@ from typing import Any
 from ditto_zynq.hls.boards import BOARDS
 from ditto_zynq.hls.config import default_config
 from ditto_zynq.hls.plan import QUEUES
-from ditto_zynq.hls.resources import estimate, largest_dense
+from ditto_zynq.hls.resources import estimate, largest_dense, multiplier_size
 from ditto_zynq.hls.synthesis import FAMILIES, TERMS, errors, outside
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -34,7 +34,7 @@ def page(found: Mapping[str, Any]) -> str:
     )
     return environment.get_template("proof.md.j2").render(
         found, tool=found["synthesis"]["tool"], rows=rows, depths=QUEUES, default=default, fits=fits,
-        elements=[*_elements(rows)], boards=[*_boards()],
+        elements=[*_elements(rows)], boards=[*_boards()], compared=[*_compared(found["compared"])],
         worst=max(abs(row["cycles"] - row["model"]) for row in layers),
         relative=max(abs(row["cycles"] / row["model"] - 1) for row in layers),
     )  # fmt: skip
@@ -69,5 +69,20 @@ def _element(name: str, row: dict[str, Any], count: int) -> dict[str, Any]:
 def _boards() -> Iterator[dict[str, Any]]:
     for name in BOARDS:
         config = default_config(name)
-        used = estimate(config)
-        yield {"name": name, "cores": config.cores, "lut": used.lut, "dsp": used.dsp, "dense": largest_dense(config)}
+        used, dense = estimate(config), largest_dense(config)
+        sizes = [multiplier_size(config, digits, queues=digits) for digits in (True, False)]
+        yield {
+            "name": name, "cores": config.cores, "lut": used.lut, "dsp": used.dsp, "dense": dense, "size": sizes[0] / sizes[1],
+        }  # fmt: skip
+
+
+def _compared(boards: Mapping[str, list[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    """Designs beside the dense array of equal resources, which is the first one."""
+    for board, designs in boards.items():
+        for design in designs:
+            joules, of_dense = (each["energy_uj_per_image"] for each in (design, designs[0]))
+            yield design | {
+                "board": board,
+                "energy": joules["total"] / of_dense["total"],
+                "arithmetic": joules["products"] / of_dense["products"],
+            }

@@ -14,8 +14,9 @@ from .arithmetic import ceil_divide
 from .config import HardwareConfig
 
 LARGEST_KERNEL = 32  # taps: a pixel's segments wait in their lane's queue till all of its taps are counted
-QUEUES = {"taps": 4, "segments": LARGEST_KERNEL, "tokens": 16, "totals": 8}
-"""Depths of a lane's queues (``kernels/compute.hpp``); scripts/prove-hardware compares others."""
+QUEUES = {"taps": 2, "segments": LARGEST_KERNEL, "tokens": 4, "totals": 8}
+"""Depths of a lane's queues (``kernels/compute.hpp``): the smallest ones, but for a power of two, that cost no cycles
+(scripts/prove-hardware compares others). Deeper ones buy nothing, for the lanes meet at the end of every output pixel."""
 EXPECTED_DIGITS = 0.6  # per operand element, to weigh computing against fetching; any value gives a correct plan
 
 

@@ -38,15 +38,16 @@ def constants(config: HardwareConfig) -> dict[str, int]:
         "word_bits",
     )
     of_config = {name.upper(): getattr(config, name) for name in (*names, "uram_copies")}
-    return of_config | {"GAP": bits - 9, "CHAIN": resources.CHAINED_LANES[bits]} | _queues()
+    return of_config | {"GAP": bits - 9, "CHAIN": resources.CHAINED_LANES[bits]} | queue_parameters()
 
 
 def core_parameters(config: HardwareConfig) -> dict[str, int]:
     """Of ``compute_core``, by itself: those that ``compute_unit`` gives it."""
-    return resources.core_parameters(config, find_board(config.board)) | _queues()
+    return resources.core_parameters(config, find_board(config.board)) | queue_parameters()
 
 
-def _queues() -> dict[str, int]:
+def queue_parameters() -> dict[str, int]:
+    """Depths of a lane's queues, of ``compute_core``."""
     return {name.upper(): depth for name, depth in QUEUES.items()}
 
 

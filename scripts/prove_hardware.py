@@ -24,12 +24,13 @@ from ditto_zynq.hls.verilog import core_parameters
 from ditto_zynq.host import load
 from ditto_zynq.host.compare import compare
 from ditto_zynq.host.output import write_text
-from ditto_zynq.host.session import DIFFERENCE
+from ditto_zynq.host.session import DIFFERENCE, ORIGINAL
 
 from tests.hls.rtl import proof, timeline
 from tests.hls.rtl.cases import Case, cases_of, record_cases
 from tests.hls.rtl.recording import Recorder
 from tests.hls.rtl.replay import build, check_cycles, replay
+from tests.hls.rtl.simulators import Simulation
 from tests.hls.rtl.sweep import ELEMENTS, jobs
 from tests.hls.rtl.synthesis import Job, rows, synthesize, version
 
@@ -42,10 +43,11 @@ INSTALL = {  # what the proof runs, and how to get it
     "pyosys": "scripts/environment dev",
 }
 COMPARED = ("ultra96v2", "zcu104", "zcu102")  # boards
-QUEUED_LAYERS = (
-    "down_blocks.1.resnets.0.conv2", "down_blocks.2.attentions.0.to_q", "mid_block.attentions.0.scores", "conv_out",
+QUEUED_CASES = (  # with few digits and with many
+    Case("up_blocks.2.resnets.1.conv1", 1, DIFFERENCE), Case("down_blocks.2.attentions.0.to_q", 1, DIFFERENCE),
+    Case("mid_block.attentions.0.scores", 25, DIFFERENCE), Case("conv_out", 25, ORIGINAL),
 )  # fmt: skip
-QUEUES = ({"TOKENS": 2}, {"TOKENS": 4}, {"TOKENS": 8}, {}, {"TOKENS": 32}, {"TAPS": 1, "TOTALS": 2}, {"TOTALS": 16})
+QUEUES = ({"TOKENS": 2}, {"TOKENS": 3}, {}, {"TAPS": 1}, {"TOTALS": 2}, {"TAPS": 4, "TOKENS": 16, "TOTALS": 16})
 """Depths that differ from the kernels', of the queues of digits, taps and totals."""
 
 
@@ -58,7 +60,7 @@ def missing() -> list[str]:
 def run_benches() -> int:
     """All cocotb benches; how many passed. Ends the program where one fails."""
     tests = ["tests/hls/test_rtl.py", "tests/hls/test_blackbox.py", "tests/hls/test_multiplier_column.py"]
-    options = ["-m", "rtl", "-o", "addopts=--import-mode=importlib", "-v", "--tb=short"]
+    options = ["-m", "rtl", "-o", "addopts=--import-mode=importlib", "-v", "--tb=short", "-n", "logical"]
     command = [sys.executable, "-m", "pytest", *tests, *options]
     passed = 0
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -87,17 +89,31 @@ def replay_layers(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def sweep_queues(folder: Path) -> Iterator[dict[str, Any]]:
-    """Cycles of some layers with other queues, each core for itself so that only its own queues count; and a core's LUTs."""
+    """Cycles with other queues, of some layers, each core for itself so that only its own queues count, and of random blocks;
+    and a core's LUTs."""
     config, artefact = default_config("zcu104"), load().artefact
-    cases = [Case(name, artefact.graph.steps // 2, DIFFERENCE) for name in QUEUED_LAYERS]
-    recordings = [each.recording for each in record_cases(Recorder(config, folder), config, artefact, cases)]
+    recorded = list(record_cases(Recorder(config, folder), config, artefact, QUEUED_CASES))
+    names = [f"{each.case.layer}, step {each.case.step}, {each.case.flow}" for each in recorded]
     cores = [Job("compute_core", core_parameters(config) | depths) for depths in QUEUES]
-    luts = [used.lut - used.lut_in_slices for used in synthesize(cores, "xcup", folder / "synthesis")]
-    for depths, lut in zip(QUEUES, luts, strict=True):
-        label = "-".join(f"{name}{depth}" for name, depth in depths.items()) or "default"
-        simulation = build(config, folder / label, **depths)
-        cycles = [replay(simulation, config, recording, free=True).cycles for recording in recordings]
-        yield {"depths": depths, "lut": lut, "cycles": dict(zip(QUEUED_LAYERS, cycles, strict=True))}
+    with ThreadPoolExecutor(1) as pool:  # beside the simulations
+        synthesized = pool.submit(synthesize, cores, "xcup", folder / "synthesis")
+        cycles = []
+        for depths in QUEUES:
+            label = "-".join(f"{name}{depth}" for name, depth in depths.items()) or "default"
+            simulation = build(config, folder / label, **depths)
+            taken = [replay(simulation, config, each.recording, free=True).cycles for each in recorded]
+            cycles.append([*taken, sum(random_block_cycles(folder / f"{label}-random", depths))])
+    for depths, taken, used in zip(QUEUES, cycles, synthesized.result(), strict=True):
+        of_cases = dict(zip([*names, "random blocks"], taken, strict=True))
+        yield {"depths": depths, "lut": used.lut - used.lut_in_slices, "cycles": of_cases}
+
+
+def random_block_cycles(folder: Path, depths: dict[str, int]) -> list[int]:
+    """Of small ones, whose pixels have very different numbers of taps and digits."""
+    path = folder / "cycles.json"
+    core = {"LANES": 8, "OC_TILE": 4}
+    Simulation("icarus", "bench_core", folder, core | depths).run("queue_bench", [f"+cycles={path}"])
+    return [taken for _, taken in json.loads(path.read_text())]
 
 
 def synthesize_all(folder: Path, held_out: bool) -> list[dict[str, Any]]:
@@ -118,11 +134,12 @@ def compare_boards() -> dict[str, list[dict[str, Any]]]:
 
 
 def check_table(found: list[dict[str, Any]]) -> None:
-    """Ends the program where a row is not that of hls/synthesis.json, but for a LUT in a hundred."""
+    """Ends the program where a row is not that of hls/synthesis.json, but for two LUTs in a hundred: what else Yosys has read
+    makes such differences."""
     key = ("module", "family", "parameters")
     for row in found:
         known = [each["lut"] for each in synthesis.table()["rows"] if all(each[name] == row[name] for name in key)]
-        if not known or abs(known[0] - row["lut"]) > 0.01 * row["lut"]:
+        if not known or abs(known[0] - row["lut"]) > 0.02 * row["lut"]:
             what = f"{row['module']} {row['family']} {row['parameters']}"
             raise click.ClickException(
                 f"{what}: found {row['lut']} LUTs, expected {known or 'none'}; for other RTL use --update"

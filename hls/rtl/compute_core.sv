@@ -11,9 +11,9 @@ module compute_core #(
     parameter SUM_BITS = 6,
     parameter GAP = 18,                      // as in multiplier_column
     parameter CHAIN = 4,
-    parameter TAPS = 4,                      // depths of the queues
+    parameter TAPS = 2,                      // depths of the queues
     parameter SEGMENTS = 32,
-    parameter TOKENS = 16,
+    parameter TOKENS = 4,
     parameter TOTALS = 8,
     parameter D = 16
 ) (

@@ -6,9 +6,9 @@ module digit_lane #(
     parameter WEIGHT_BITS = 10,
     parameter WORD_BITS = 10,
     parameter TOTAL_BITS = 16,
-    parameter TAPS = 4,                      // depths of the queues
+    parameter TAPS = 2,                      // depths of the queues
     parameter SEGMENTS = 32,                 // at least the taps of a pixel: no digit goes before its total is known
-    parameter TOKENS = 16,
+    parameter TOKENS = 4,
     parameter TOTALS = 8
 ) (
     input clk,

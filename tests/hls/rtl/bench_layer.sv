@@ -13,9 +13,9 @@ module bench_layer #(
     parameter SUM_BITS = 6,
     parameter GAP = 18,
     parameter CHAIN = 4,
-    parameter TAPS = 4,
+    parameter TAPS = 2,
     parameter SEGMENTS = 32,
-    parameter TOKENS = 16,
+    parameter TOKENS = 4,
     parameter TOTALS = 8,
     parameter BLOCKS = 1 << 15,              // words of the files, at most
     parameter COUNTS = 1 << 18,

@@ -12,6 +12,7 @@ from ditto_zynq.hls.config import default_config
 from ditto_zynq.hls.plan import QUEUES
 from ditto_zynq.hls.resources import estimate, largest_dense, multiplier_size
 from ditto_zynq.hls.synthesis import FAMILIES, TERMS, errors, outside
+from ditto_zynq.host.session import DIFFERENCE, ORIGINAL, SPATIAL
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
@@ -35,9 +36,19 @@ def page(found: Mapping[str, Any]) -> str:
     return environment.get_template("proof.md.j2").render(
         found, tool=found["synthesis"]["tool"], rows=rows, depths=QUEUES, default=default, fits=fits,
         elements=[*_elements(rows)], boards=[*_boards()], compared=[*_compared(found["compared"])],
+        totals={flow: _totals([row for row in layers if row["flow"] == flow]) for flow in (DIFFERENCE, ORIGINAL, SPATIAL)},
         worst=max(abs(row["cycles"] - row["model"]) for row in layers),
         relative=max(abs(row["cycles"] / row["model"] - 1) for row in layers),
     )  # fmt: skip
+
+
+def _totals(layers: list[dict[str, Any]]) -> dict[str, float]:
+    """Of some rows, weighted by their cycles."""
+    cycles = sum(row["model"] for row in layers)
+    used = {
+        name: sum(row["model"] * row["used"][name] for row in layers) / cycles for name in ("lanes", "cores", "fill")
+    }
+    return used | {"free": sum(row["free"] for row in layers) / sum(row["cycles"] for row in layers) - 1}
 
 
 def compact(table: Mapping[str, Any]) -> str:

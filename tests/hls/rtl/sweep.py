@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ditto_zynq.hls.boards import BOARDS
 from ditto_zynq.hls.resources import CHAINED_LANES
+from ditto_zynq.hls.verilog import queue_parameters
 
 from .synthesis import Job
 
@@ -37,7 +38,7 @@ def jobs(family: str) -> list[Job]:
     for held_out, cores, encoders in ((False, CORES, ENCODERS), (True, CORES_HELD_OUT, ENCODERS_HELD_OUT)):
         for lanes, oc_tile, widths in cores:
             shape = {"LANES": lanes, "OC_TILE": oc_tile, "GAP": gap}
-            found.append(Job("compute_core", shape | widths | {"CHAIN": chain}, held_out))
+            found.append(Job("compute_core", shape | widths | {"CHAIN": chain} | queue_parameters(), held_out))
             dense = {name: widths[name] for name in DENSE}
             found.append(Job("dense_core", shape | dense | {"CHAIN": 2 * chain}, held_out))
         for lanes, bus_bytes, digit_depth, positions, word_bits in encoders:

@@ -1,8 +1,7 @@
 `timescale 1ns / 1ps
 
 // Two output channels of one core: LANES digits times two weights each, in one DSP slice per lane, and the sums. What
-// multiply_lanes of kernels/arithmetic.hpp is to become, and what the blackbox of Vitis HLS consists of. hls/resources.py takes its
-// LUTs from the synthesis of this.
+// multiply_lanes of kernels/arithmetic.hpp is to become, and what the blackbox of Vitis HLS consists of.
 //
 // CHAIN lanes are added up inside their slices, each from the one before it: the digits and weights of lane l come l % CHAIN
 // cycles late. GAP bits separate the two products: 18 and chains of 4 in a DSP48E2 (27 x 18 bits), 16 and no chains in a

@@ -167,7 +167,10 @@ def main(output: Path, update: bool) -> None:
         listed = "\n".join(f"  {name}: {INSTALL[name]}" for name in absent)
         raise click.ClickException(f"not found, and needed:\n{listed}")
     output = output.resolve()
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.ClickException(f"{output}: {error.strerror}; expected a folder that can be made") from error
     found = simulate(output)
     stage("synthesis")
     rows_now = synthesize_all(output / "synthesis", held_out=not update)

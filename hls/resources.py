@@ -87,8 +87,7 @@ def largest_dense(config: HardwareConfig) -> int:
 def dense_parts(config: HardwareConfig) -> dict[str, Resources]:
     """The parts of a dense 8 x 8 array (two weights in a slice too) with this configuration's buffers and vector unit."""
     board, bus = find_board(config.board), config.bus_bytes
-    chained = 2 * CHAINED_LANES[board.multiplier_bits]  # products of codes are half as large as those of high digits
-    core = synthesis.luts("dense_core", family(board), core_parameters(config, board) | {"CHAIN": chained})
+    core = synthesis.luts("dense_core", family(board), dense_core_parameters(config, board))
     rows = block_ram(ceil_divide(config.digit_depth, 2), 8) * (config.lanes * 2)  # the operand's codes, in two buffers
     operand = (Resources(lut=2 * STATE_MACHINE) + rows) * config.cores + lut_ram(board, 64, 8 * bus) * 2
     dense = {
@@ -103,9 +102,8 @@ def multiplier_size(config: HardwareConfig, digits: bool, queues: bool) -> float
     """LUTs of a multiplier and its sum without slices, and its share of its core's queues and control, relative to those of
     an 8 x 8 multiplier and its sum. ``digits``: of 5 x 8 bits; ``queues``: in a compute core, else in a dense one."""
     board = find_board(config.board)
-    core, chain = ("compute_core", 1) if queues else ("dense_core", 2)
-    parameters = core_parameters(config, board)
-    parameters["CHAIN"] *= chain
+    core, parameters_of = ("compute_core", core_parameters) if queues else ("dense_core", dense_core_parameters)
+    parameters = parameters_of(config, board)
     columns = synthesis.luts("multiplier_column", family(board), parameters) * config.oc_tile // 2
     control = synthesis.luts(core, family(board), parameters) - columns
     digit, code = (synthesis.element_luts(name, family(board)) for name in ("digit_element", "dense_element"))
@@ -231,6 +229,11 @@ def core_parameters(config: HardwareConfig, board: Board) -> dict[str, int]:
         "CHAIN": chain,
     }
     return shape | {name: (depth - 1).bit_length() for name, depth in depths.items()}
+
+
+def dense_core_parameters(config: HardwareConfig, board: Board) -> dict[str, int]:
+    """Of rtl/dense_core.sv: products of codes are half as large as those of high digits, so chains are twice as long."""
+    return core_parameters(config, board) | {"CHAIN": 2 * CHAINED_LANES[board.multiplier_bits]}
 
 
 def _compute(config: HardwareConfig, board: Board) -> Resources:

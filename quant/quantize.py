@@ -17,6 +17,7 @@ from torch import nn
 
 from ..hls.arithmetic import CODE_RANGE
 from ..hls.artefact import Companions, QuantizedModel, check_output, save
+from ..hls.rule import rule_of
 from .calibrate import Conditions, Options, calibrate
 from .fine_parts import add_fine_ends
 from .lower import IntegerModel, lower
@@ -138,6 +139,7 @@ def quantize_denoiser(
         "eta": schedule.eta,
         "steps": schedule.steps,
         "timesteps": timesteps,
+        "rule": rule_of(scheduler, schedule.steps),
         "groups": schedule.groups,
         "labels": chosen,
         "guidance": conditions.guidance,

@@ -10,6 +10,7 @@ from brevitas.graph.calibrate import calibration_mode
 from diffusers import DDIMScheduler
 from ditto_zynq.hls.graph import CODE, VALUE, Convolution, GroupNorm, Quantize, SiLU
 from ditto_zynq.hls.reference import Reference
+from ditto_zynq.hls.rule import check_rule
 from ditto_zynq.quant import calibrate as calibration
 from ditto_zynq.quant.calibrate import QUANTIZED, Options, calibrate
 from ditto_zynq.quant.fine_parts import add_fine_ends, can_be_fine
@@ -244,3 +245,8 @@ def test_a_folder_that_is_no_pipeline_is_refused(tmp_path):
     ):
         quantize(tmp_path, tmp_path / "out", Schedule(), Options())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_rule_of_the_schedule_is_recorded(tiny_model):
+    check_rule(tiny_model.quantization, DDIMScheduler.from_config(SCHEDULER_CONFIG))
+    assert len(tiny_model.quantization["rule"]["response"]) == len(tiny_model.timesteps)

@@ -1,0 +1,64 @@
+"""What a diffusers scheduler does with a model's outputs, as numbers: recorded when a model is quantized, compared when it runs.
+
+A scheduler's class and configuration say what it should do; releases of diffusers change what it does with them. So a model that
+is quantized for a schedule keeps the schedule's *response*: what becomes of a sample whose predicted output is a fixed part of
+it, step by step. torch and diffusers are imported by those who call, not here.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+AMPLITUDE = 1e-3  # small enough that nothing is clipped, so that every coefficient shows
+OUTPUT_PART = 0.5  # of the scaled sample, that stands for the model's output
+TOLERANCE = 1e-3  # of the larger of a value and 1: float32 arithmetic over a whole schedule
+
+
+def rule_of(scheduler: Any, steps: int) -> dict[str, Any]:
+    """``quantization["rule"]``: diffusers' version and the response [evaluations] of ``scheduler``, a diffusers scheduler, to
+    ``steps`` steps. The scheduler itself is left as it is."""
+    import diffusers
+
+    return {"diffusers": diffusers.__version__, "response": response(scheduler, steps)}
+
+
+def check_rule(quantization: Mapping[str, Any], scheduler: Any) -> None:
+    """ValueError where a diffusers scheduler takes other timesteps, or does something else in a step, than when the model was
+    quantized. A model that was quantized before rules were recorded passes."""
+    import diffusers
+
+    rule = quantization.get("rule")
+    if rule is None:
+        return
+    found, expected = response(scheduler, quantization["steps"]), rule["response"]
+    same = len(found) == len(expected) and all(
+        abs(a - b) <= TOLERANCE * max(abs(b), 1.0) for a, b in zip(found, expected, strict=True)
+    )
+    if not same:
+        raise ValueError(
+            f"{type(scheduler).__name__} of diffusers {diffusers.__version__} does not step as that of {rule['diffusers']}, for "
+            f"which the model is quantized; install diffusers=={rule['diffusers']}, or quantize the model again"
+        )
+
+
+def response(scheduler: Any, steps: int) -> list[float]:
+    """A sample's values after every step, in units of its first one's amplitude; without the noise that steps add."""
+    import torch
+
+    fresh = type(scheduler).from_config(scheduler.config)
+    fresh.set_timesteps(steps)
+    generators = {"generator": [torch.Generator(), torch.Generator()]}  # the same noise for both samples: it cancels
+    takes_noise = "generator" in inspect.signature(fresh.step).parameters
+    learned = str(fresh.config.get("variance_type", "")).startswith("learned")
+    sample = torch.tensor([0.0, AMPLITUDE]).reshape(2, 1, 1, 1) * float(fresh.init_noise_sigma)
+    values = []
+    for timestep in fresh.timesteps:
+        for generator in generators["generator"]:
+            generator.manual_seed(0)
+        output = OUTPUT_PART * fresh.scale_model_input(sample, timestep)
+        output = torch.cat([output, torch.zeros_like(output)], dim=1) if learned else output
+        sample = fresh.step(output, timestep, sample, **(generators if takes_noise else {})).prev_sample
+        values.append(float(sample[1] - sample[0]) / AMPLITUDE)
+    return values

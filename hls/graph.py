@@ -142,9 +142,11 @@ class Softmax(Node):
 
 @dataclass(frozen=True)
 class Upsample(Node):
-    """Nearest-neighbour upsampling of codes or values by an integer factor."""
+    """Nearest-neighbour upsampling of codes or values by an integer factor, 1 for a copy; then the last ``crop`` rows and
+    columns, fewer than the factor, are left out."""
 
     factor: int = 2
+    crop: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -390,7 +392,11 @@ def output_shape(node: Node, inputs: list[Tensor], channels: int) -> tuple[int, 
     if isinstance(node, Quantize):
         return height, width, 2 * depth if node.fine else depth
     if isinstance(node, Upsample):
-        return height * node.factor, width * node.factor, depth
+        if not all(0 <= left_out < node.factor for left_out in node.crop):
+            raise ValueError(
+                f"{node.name}: found a crop of {node.crop}, expected 0 to {node.factor - 1} rows and columns"
+            )
+        return height * node.factor - node.crop[0], width * node.factor - node.crop[1], depth
     if isinstance(node, AveragePool):
         if node.size > LARGEST_POOL:
             raise ValueError(f"{node.name}: found a pool of {node.size}x{node.size}, expected at most {LARGEST_POOL}")

@@ -160,8 +160,8 @@ class GraphBuilder:
     def layer_norm(self, source: str, conditional: bool = False) -> str:
         return self._normalize(LayerNorm(self._name(), "m", (source,), conditional))
 
-    def upsample(self, source: str, factor: int = 2) -> str:
-        return self._add(Upsample(self._name(), "m", (source,), factor), self.tensors[source].kind)
+    def upsample(self, source: str, factor: int = 2, crop: tuple[int, int] = (0, 0)) -> str:
+        return self._add(Upsample(self._name(), "m", (source,), factor, crop), self.tensors[source].kind)
 
     def average_pool(self, source: str, size: int = 2) -> str:
         node = AveragePool(self._name(), "m", (source,), size)
@@ -257,8 +257,10 @@ def random_unet(seed: int) -> tuple[GraphBuilder, Graph]:
     merged = build.convolution(build.quantize(joined), width, (1, 1), relu=bool(random.random() < 0.5))
     if random.random() < 0.5:
         merged = build.relu(merged)
-    up = build.convolution(build.upsample(build.quantize(merged)), width, (3, 3), padding=(1, 1, 1, 1))
-    skip = build.concat(up, block)
+    rows, columns = (int(left_out) for left_out in random.integers(0, 2, 2))
+    larger = build.upsample(build.quantize(merged), crop=(rows, columns))
+    up = build.convolution(larger, width, (3, 3), padding=(1, 1 + rows, 1, 1 + columns))
+    skip = build.concat(up, block, build.upsample(block, 1)) if random.random() < 0.5 else build.concat(up, block)
     last = build.quantize(build.silu(build.group_norm(skip, norm_groups)), fine=bool(random.random() < 0.5))
     output = build.convolution(last, int(random.integers(1, 4)), (3, 3), padding=(1, 1, 1, 1))
     return build, build.graph(output)

@@ -345,7 +345,8 @@ class Reference:
         if isinstance(node, Softmax):
             return softmax(x, scalar("multiplier"), scalar("shift"), scalar("reciprocal_scale"))
         if isinstance(node, Upsample):
-            return x.repeat(node.factor, axis=1).repeat(node.factor, axis=2)
+            rows, columns, _ = self.graph.tensors[node.name].shape
+            return x.repeat(node.factor, axis=1)[:, :rows].repeat(node.factor, axis=2)[:, :, :columns]
         if isinstance(node, AveragePool):
             return average_pool(x, node.size, scalar("multiplier"), scalar("shift"))
         if isinstance(node, Concat):

@@ -483,13 +483,15 @@ class AveragePoolExecution(Execution):
 
 
 class UpsampleExecution(Execution):
-    """UPSAMPLE: every pixel repeated ``factor`` x ``factor`` times."""
+    """UPSAMPLE: every pixel repeated ``factor`` x ``factor`` times, as far as the result goes."""
 
     def run(self, scalars: np.void) -> list[Encoded]:
         d, factor = self.d, self.d["stride_height"]
-        image = self.input.dense.reshape(-1, d["height"], 1, d["width"], 1, d["channels"])
-        repeated = np.broadcast_to(image, (len(image), d["height"], factor, d["width"], factor, d["channels"]))
-        self.output.buffer[:, :, : d["channels"]] = repeated.reshape(len(image), -1, d["channels"])
+        image = self.input.dense.reshape(-1, d["height"], d["width"], d["channels"])
+        rows, columns = np.arange(d["output_height"]) // factor, np.arange(d["output_width"]) // factor
+        self.output.buffer[:, :, : d["channels"]] = image[:, rows[:, None], columns].reshape(
+            len(image), -1, d["channels"]
+        )
         return []
 
 

@@ -191,7 +191,8 @@ class QuantizedNetwork(nn.Module):
         if isinstance(node, Softmax):
             return x.softmax(dim=-1)
         if isinstance(node, Upsample):
-            return F.interpolate(x, scale_factor=float(node.factor), mode="nearest")
+            rows, columns, _ = self.graph.tensors[node.name].shape
+            return F.interpolate(x, scale_factor=float(node.factor), mode="nearest")[:, :, :rows, :columns]
         if isinstance(node, AveragePool):
             return F.avg_pool2d(x, node.size)
         if isinstance(node, Concat):

@@ -259,13 +259,16 @@ def _upsample(translator: Translator, node: fx.Node) -> Traced:
     source = translator.operand(node.args[0])
     height, width, _ = translator.expect_image(source)
     rows, columns = node.meta["val"].shape[2:]
-    factor = rows // height
-    if (rows, columns) != (height * factor, width * factor):
+    factor = -(-rows // height)
+    positions = torch.arange(height * width, dtype=torch.float64).reshape(1, 1, height, width)
+    found = node.target(positions, *node.args[1:], **node.kwargs)  # type: ignore[operator]
+    copies = positions.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)[:, :, :rows, :columns]
+    if not torch.equal(found, copies):
         raise ValueError(f"upsampling {height}x{width} to {rows}x{columns} is not by one integer factor")
+    crop = (height * factor - rows, width * factor - columns)
+    path = module_path(node)
     return translator.image(
-        translator.builder.add(
-            Upsample(f"{module_path(node)}.upsample", module_path(node), (source.name,), factor=factor), VALUE
-        )
+        translator.builder.add(Upsample(f"{path}.upsample", path, (source.name,), factor, crop), VALUE)
     )
 
 

@@ -336,9 +336,12 @@ class _Export:
         height, width, channels = self.graph.tensors[node.inputs[0]].shape
         wide = self.reshape(x, (self.batch, height, 1, width, 1, channels))
         shape = self.constant((self.batch, height, node.factor, width, node.factor, channels))
-        return self.reshape(
-            self.op("Expand", wide, shape), (self.batch, height * node.factor, width * node.factor, channels)
-        )
+        whole = (self.batch, height * node.factor, width * node.factor, channels)
+        large = self.reshape(self.op("Expand", wide, shape), whole)
+        if not any(node.crop):
+            return large
+        ends = self.constant(self.graph.tensors[node.name].shape[:2])
+        return self.op("Slice", large, self.constant([0, 0]), ends, self.constant([1, 2]))
 
     def pool(self, node: AveragePool, x: str) -> str:
         rows, columns, channels = self.graph.tensors[node.name].shape

@@ -57,6 +57,11 @@ struct Pass {
     int first_pixel, pixels, channel, channels;
 };
 
+// Where a pixel is copied to: `rows` x `columns` pixels, the first in row `row` of all samples' rows. Fewer at a cut end.
+struct Copies {
+    int row, column, rows, columns;
+};
+
 // What normalization keeps of every channel.
 template <class C>
 struct NormBuffers {
@@ -168,14 +173,16 @@ struct Vector {
     static void write(word* values_out, const VectorOperation& op, const Pass& pass, words& results, words& residues,
                       count_t& beats, count_t& merged) {
         if (pass.kind == SUMS) return;
-        const int places = pass.kind == COPIES ? op.factor * op.factor : 1, size = output_bytes(op);
+        const int size = output_bytes(op);
     write_pixels:
         for (int i = 0; i < pass.pixels; ++i) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 1024
+            const int source = pass.first_pixel + i;
+            const Copies copies = pass.kind == COPIES ? copies_of(op, source) : Copies{0, 0, 1, 1};
         write_places:
-            for (int place = 0; place < places; ++place) {
+            for (int place = 0; place < copies.rows * copies.columns; ++place) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 4
-                const int pixel = pass.kind == COPIES ? copied_pixel(op, pass.first_pixel + i, place) : pass.first_pixel + i;
+                const int pixel = pass.kind == COPIES ? copied_pixel(op, copies, place) : source;
                 const address_t offset = op.output + (address_t(pixel) * op.output_pitch + pass.channel) * size;
                 M::write(values_out, offset, pass.channels * size, results, beats, merged);
                 if (op.finish.fine) M::write(values_out, offset + op.channels, pass.channels, residues, beats, merged);
@@ -183,9 +190,15 @@ struct Vector {
         }
     }
 
-    static int copied_pixel(const VectorOperation& op, int pixel, int place) {
-        const int x = pixel % op.width, y = pixel / op.width;  // y runs over all samples
-        return (y * op.factor + place / op.factor) * op.output_width + x * op.factor + place % op.factor;
+    static Copies copies_of(const VectorOperation& op, int pixel) {
+        const int x = pixel % op.width, y = (pixel / op.width) % op.height, sample = pixel / (op.width * op.height);
+        const int rows = op.output_height - y * op.factor, columns = op.output_width - x * op.factor;
+        return {sample * op.output_height + y * op.factor, x * op.factor, rows < op.factor ? rows : int(op.factor),
+                columns < op.factor ? columns : int(op.factor)};
+    }
+
+    static int copied_pixel(const VectorOperation& op, const Copies& copies, int place) {
+        return (copies.row + place / copies.columns) * op.output_width + copies.column + place % copies.columns;
     }
 
     // ------------------------------------------------------------------------------------------------- element functions
@@ -293,7 +306,7 @@ struct Vector {
                 pool_rows(left, op, pass.pixels, results, vectors);
                 break;
             case COPIES:
-                copy_rows(left, op.channels * input_bytes(op), pass.pixels, op.factor * op.factor, results, vectors);
+                copy_rows(left, op, pass, results, vectors);
                 break;
         }
     }
@@ -467,21 +480,23 @@ struct Vector {
         }
     }
 
-    // Every pixel, code or value, `copies` times.
-    static void copy_rows(words& rows, int bytes, int count, int copies, words& results, count_t& vectors) {
+    // Every pixel, code or value, as often as it is written.
+    static void copy_rows(words& rows, const VectorOperation& op, const Pass& pass, words& results, count_t& vectors) {
+        const int bytes = op.channels * input_bytes(op);
         word of_row[row_words];
     copy_rows_loop:
-        for (int row = 0; row < count; ++row) {
+        for (int i = 0; i < pass.pixels; ++i) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 1024
+            const Copies copies = copies_of(op, pass.first_pixel + i);
         copy_copies:
-            for (int copy = 0; copy < copies; ++copy) {
+            for (int copy = 0; copy < copies.rows * copies.columns; ++copy) {
 #pragma HLS LOOP_TRIPCOUNT min = 4 max = 4
             copy_words:
-                for (int i = 0; i < M::words_of(bytes); ++i) {
+                for (int k = 0; k < M::words_of(bytes); ++k) {
 #pragma HLS PIPELINE II = 1
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
-                    if (copy == 0) of_row[i] = rows.read();
-                    results.write(of_row[i]);
+                    if (copy == 0) of_row[k] = rows.read();
+                    results.write(of_row[k]);
                     ++vectors;
                 }
             }

@@ -50,3 +50,5 @@ def test_shapes_that_do_not_fit_are_refused():
         build.add(value, smaller)
     with pytest.raises(ValueError, match="cannot be cut into 4 groups"):
         build.group_norm(value, 4)
+    with pytest.raises(ValueError, match=r"found a crop of \(0, 2\), expected 0 to 1 rows and columns"):
+        build.upsample(value, 2, (0, 2))

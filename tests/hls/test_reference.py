@@ -35,6 +35,20 @@ def test_convolution_is_that_of_pytorch_in_float64(seed, size, kernel, stride, p
     assert np.array_equal(found, expected.permute(0, 2, 3, 1).numpy())
 
 
+@pytest.mark.parametrize("size", [(1, 2), (4, 5), (5, 9)])
+def test_upsampling_to_an_odd_size_is_that_of_pytorch(size):
+    """As diffusers asks for where a skip has an odd size: 2 n - 1 of n."""
+    build = GraphBuilder(0)
+    source = build.input((*size, 3))
+    larger = build.upsample(source, crop=(1, 0))
+    graph = build.graph(build.convolution(larger, 2))
+    codes = build.codes(2)
+    found = Reference(graph, build.tables).step(codes, 0)[larger]
+    image = torch.from_numpy(codes.transpose(0, 3, 1, 2)).float()
+    expected = torch.nn.functional.interpolate(image, size=(2 * size[0] - 1, 2 * size[1]), mode="nearest")
+    assert np.array_equal(found, expected.permute(0, 2, 3, 1).numpy())
+
+
 @pytest.mark.parametrize("heads", [1, 3])
 def test_attention_products_are_those_of_einsum(heads):
     random = np.random.default_rng(heads)

@@ -24,7 +24,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.hls.configs import CONFIGS, SHIPPED, TINY
-from tests.host.test_emulator import assert_equal_everywhere, no_reuse, run_both, session_of  # noqa: F401
+from tests.host.test_emulator import (  # noqa: F401
+    assert_equal_everywhere,
+    no_reuse,
+    random_upsampling,
+    run_both,
+    session_of,
+)
 
 pytestmark = pytest.mark.hls
 SEEDS = st.integers(0, 2**32 - 1)
@@ -59,6 +65,20 @@ def test_every_count_is_predicted(device, flow, seed, batch):
         for name in counted.dtype.names:
             assert counted[name].tolist() == predicted[name].tolist(), f"step {step}: {name}"
     assert all(sum(int(record[name].sum()) for record in records[0]) for name in ("cycles", "digits", "output_beats"))
+
+
+@settings(max_examples=20, **UNHURRIED)
+@given(seed=SEEDS, batch=st.integers(1, 3))
+def test_upsampling_to_any_size(no_reuse, device, seed, batch):  # noqa: F811
+    """By any factor, to sizes that the last copies do not fill: every bit, and every count as predicted."""
+    records = []
+    for of in (device, EmulatorDevice(device.config)):
+        build, graph = random_upsampling(seed)
+        records.append([])
+        for session, expected in run_both(build, graph, of, "difference", batch):
+            assert_equal_everywhere(session, expected)
+            records[-1].append(session.counters().tolist())
+    assert records[0] == records[1]
 
 
 @pytest.fixture

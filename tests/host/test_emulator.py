@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ditto_zynq.hls.artefact import QuantizedModel
 from ditto_zynq.hls.config import HardwareConfig, default_config
+from ditto_zynq.hls.graph import CODE, VALUE
 from ditto_zynq.hls.isa import CONFIG_HASH, CONTROL, DESCRIPTOR, DESCRIPTOR_COUNT, DONE, ERROR, Region
 from ditto_zynq.hls.random_graphs import GraphBuilder, random_unet
 from ditto_zynq.hls.reference import Reference
@@ -174,3 +175,27 @@ def test_a_damaged_program_is_refused():
     sample = np.zeros((1, *session.artefact.graph.sample_shape))
     with pytest.raises(DeviceError, match=r"step 0: emulator refused descriptor 0 \(.*ditto-zynq build --board zcu104"):
         session.run_step(sample, 0, np.zeros(1, np.int64), "original")
+
+
+def random_upsampling(seed: int):
+    """Codes or values, by factors from 1 on, to sizes that the last copies do not fill; alone or as a part of a concatenation."""
+    build = GraphBuilder(seed)
+    random = build.random
+    source = build.input((*(int(size) for size in random.integers(1, 5, 2)), int(random.integers(1, 40))))
+    kind = CODE if random.random() < 0.5 else VALUE
+    small = build.convolution(source, int(random.integers(1, 40)), kind=kind)
+    factor = int(random.integers(1, 5))
+    crop = tuple(int(left_out) for left_out in random.integers(0, factor, 2))
+    large = build.upsample(small, factor, crop)
+    if kind == CODE:
+        return build, build.graph(build.convolution(large, 3))
+    twice = build.concat(large, build.upsample(large, 1)) if random.random() < 0.5 else large
+    return build, build.graph(build.add(twice, twice))
+
+
+@FUZZ
+@given(seed=st.integers(0, 2**32 - 1))
+def test_upsampling_to_any_size(no_reuse, seed):
+    build, graph = random_upsampling(seed)
+    for session, expected in run_both(build, graph, EmulatorDevice(CONFIG), "difference"):
+        assert_equal_everywhere(session, expected)

@@ -62,6 +62,7 @@ MODELS = {
     "linear_projection": lambda: UNet2DConditionModel(**UNET, use_linear_projection=True),
     "two_layers": lambda: UNet2DConditionModel(**UNET, transformer_layers_per_block=2),
     "rectangle": lambda: UNet2DConditionModel(**{**UNET, "sample_size": (4, 12)}),
+    "odd_size": lambda: UNet2DConditionModel(**{**UNET, "sample_size": (9, 7)}),
     "projected_context": lambda: UNet2DConditionModel(**UNET, encoder_hid_dim=13, encoder_hid_dim_type="text_proj"),
     "time_act": lambda: UNet2DConditionModel(**UNET, timestep_post_act="silu"),
     "dit": lambda: DiTTransformer2DModel(**DIT),
@@ -127,7 +128,7 @@ def test_traced_graph_equals_the_module(name):
         assert (found - expected).abs().max() <= tolerance * max(1, expected.abs().max())
 
 
-@pytest.mark.parametrize("name", ["conditional", "dit", "latte"])
+@pytest.mark.parametrize("name", ["conditional", "odd_size", "dit", "latte"])
 def test_the_integer_graph_follows_the_float_model(name):
     """Lowered: within a few hundredths of the fake-quantized model, whose 16-bit tensors are not rounded."""
     case = Case(name)

@@ -116,8 +116,10 @@ class QuantizedModel:
 
     @property
     def branches(self) -> int:
-        """Samples that the model evaluates for each image under the conditions of calibration: two with guidance."""
-        return 1 if self.quantization.get("guidance") is None else 2
+        """Samples that the model evaluates for each image under the conditions of calibration: two with guidance, which scales up
+        to 1 are not, nor one that the model takes as an embedding."""
+        guided = (self.quantization.get("guidance") or 0) > 1 and self.quantization.get("timestep_cond") is None
+        return 2 if guided else 1
 
     @property
     def example_contexts(self) -> np.ndarray | None:

@@ -51,7 +51,7 @@ def response(scheduler: Any, steps: int) -> list[float]:
     fresh.set_timesteps(steps)
     generators = {"generator": [torch.Generator(), torch.Generator()]}  # the same noise for both samples: it cancels
     takes_noise = "generator" in inspect.signature(fresh.step).parameters
-    learned = str(fresh.config.get("variance_type", "")).startswith("learned")
+    learned = "DDPM" in type(fresh).__name__ and str(fresh.config.get("variance_type")).startswith("learned")
     sample = torch.tensor([0.0, AMPLITUDE]).reshape(2, 1, 1, 1) * float(fresh.init_noise_sigma)
     values = []
     for timestep in fresh.timesteps:

@@ -15,7 +15,11 @@ from .cli_shared import BOARD, HARDWARE, MEMORY, config_of, fleet_of, parse_labe
 @click.argument("model")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the quantized model.")
 @click.option(
-    "--scheduler", default="ddim", show_default=True, help="ddim or ddpm; pndm, euler, dpm++ and heun run in diffusers."
+    "--scheduler", default="ddim", show_default=True,
+    help="ddim or ddpm; pndm, euler, dpm++, heun and lcm run in diffusers.",
+)  # fmt: skip
+@click.option(
+    "--force-scheduler", is_flag=True, help="Take the betas of the folder's scheduler though it is of another kind."
 )
 @click.option("--steps", default=50, show_default=True, help="Denoising steps.")
 @click.option("--eta", default=0.0, show_default=True, help="Noise of DDIM steps: 0 none, 1 as DDPM.")
@@ -30,21 +34,42 @@ from .cli_shared import BOARD, HARDWARE, MEMORY, config_of, fleet_of, parse_labe
 @click.option(
     "--prompts", type=click.Path(path_type=Path), help="A text file of prompts to calibrate with, one a line."
 )
-@click.option("--guidance", type=float, help="Guidance of the calibration (default: that of diffusers' pipeline).")
+@click.option(
+    "--guidance", type=float,
+    help="Guidance of the calibration, or that a distilled model takes as an embedding (default: diffusers' pipelines').",
+)  # fmt: skip
 @click.option("--seed", default=0, show_default=True)
+@click.option("--variant", help="Of the files with weights, such as fp16.")
+@click.option("--sample-size", help="Height and width of samples, such as 64 or 64x96, if the model does not say it.")
+@click.option("--overwrite", is_flag=True, help="Replace a quantized model that is in the output folder.")
 @reporting_errors
 def quantize(model: str, output: Path, scheduler: str, steps: int, eta: float, groups: int, trajectories: int,
              norm: float, fine: int, no_bias_correction: bool, labels: str | None, prompts: Path | None,
-             guidance: float | None, seed: int) -> None:  # fmt: skip
+             guidance: float | None, seed: int, variant: str | None, sample_size: str | None, force_scheduler: bool,
+             overwrite: bool) -> None:  # fmt: skip
     """Quantize a diffusers pipeline MODEL (folder or hub name) for a schedule, with Brevitas."""
 
-    calibrate = import_module("..quant.calibrate", __package__)  # by name: the runtime never depends on the quantizer
+    asked = import_module("..quant.options", __package__)  # by name: the runtime never depends on the quantizer
     quantizer = import_module("..quant.quantize", __package__)
-    schedule = quantizer.Schedule(scheduler, steps, eta, groups)
-    options = calibrate.Options(trajectories, norm, not no_bias_correction, fine, seed, guidance)
-    quantized = quantizer.quantize(model, output, schedule, options, parse_labels(labels), _prompts(prompts))
+    schedule = asked.Schedule(scheduler, steps, eta, groups)
+    options = asked.Options(trajectories, norm, not no_bias_correction, fine, seed, guidance)
+    reading = asked.Reading(variant, _sides(sample_size), force_scheduler)
+    quantized = quantizer.quantize(
+        model, output, schedule, options, parse_labels(labels), _prompts(prompts), reading, overwrite
+    )
     graph = quantized.graph
     click.echo(f"{output}: {len(graph.linear_nodes)} linear operators of {len(graph.nodes)}, {steps} {scheduler} steps")
+
+
+def _sides(text: str | None) -> tuple[int, int] | None:
+    """``"64"`` -> (64, 64), ``"64x96"`` -> (64, 96)."""
+    if text is None:
+        return None
+    height, _, width = text.partition("x")
+    try:
+        return int(height), int(width or height)
+    except ValueError:
+        raise ValueError(f"found sample size {text!r}, expected a number, or height and width such as 64x96") from None
 
 
 def _prompts(path: Path | None) -> list[str] | None:

@@ -83,9 +83,7 @@ def labels_of(artefact: QuantizedModel, count: int, labels: Sequence[int] | None
 
 
 def null_label(artefact: QuantizedModel) -> int | None:
-    """What stands for "no class": the label of the other branch in calibration, or what diffusers' transformers take for it."""
-    if artefact.quantization.get("guidance") is not None and artefact.graph.context is None:
-        return artefact.labels[-1]
+    """What stands for "no class" to diffusers' transformers; other models have no such label."""
     return artefact.config.get("num_embeds_ada_norm") if artefact.config.get("norm_type") == "ada_norm_zero" else None
 
 
@@ -234,9 +232,11 @@ class Model:
         context = None if contexts is None else contexts[np.arange(count) % (len(contexts) - 1)]
         if artefact.graph.context is not None and context is None:
             raise ValueError("the model attends to a context and has no examples of one; quantize it again")
-        scale, guidance = artefact.quantization.get("guidance"), None
-        if scale is not None:
-            guidance = Guidance(scale, null_label(artefact), None if contexts is None else contexts[-1])
+        guidance = None
+        if artefact.branches == 2:
+            guidance = Guidance(
+                artefact.quantization["guidance"], null_label(artefact), None if contexts is None else contexts[-1]
+            )
         chosen = self.labels_of(count, labels)
         return self.denoise(np.arange(count), chosen, seed, flow, advance, context, guidance)
 

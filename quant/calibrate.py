@@ -38,6 +38,7 @@ from ..hls.graph import (
 )
 from ..hls.layout import from_stored, to_stored
 from .fine_parts import can_be_fine, with_fine_codes, with_fine_inputs
+from .options import Options
 from .quantizers import (
     RANGE,
     SEARCH,
@@ -53,23 +54,6 @@ MOVES = (Concat, Upsample)  # nodes that change no value
 ACTIVATIONS: dict[type[Node], Callable[[torch.Tensor], torch.Tensor]] = {SiLU: F.silu, GELU: F.gelu, ReLU: F.relu}
 FLOAT, CALIBRATE, QUANTIZED = "float", "calibrate", "quantized"
 RANKING_STEPS, RANKING_SAMPLES = 8, 8
-
-
-@dataclass(frozen=True)
-class Options:
-    """``norm``: exponent of the error that clipping thresholds minimise, 0 for the full range (absmax).
-
-    ``fine``: how many tensors, of those that disturb the model's output most, get codes in two parts. ``guidance``: the
-    scale of classifier-free guidance in trajectories (default: that of diffusers' pipelines, where the model has prompts or a
-    null label).
-    """
-
-    trajectories: int = 16
-    norm: float = 2.4
-    correct_biases: bool = True
-    fine: int = 4
-    seed: int = 0
-    guidance: float | None = None
 
 
 class QuantizedNetwork(nn.Module):

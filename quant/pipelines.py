@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,71 +15,152 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import nn
 
-from .trace import Interface, UnsupportedOperator
+from .supported import check_config
+from .trace import Interface
 
 DENOISERS = ("unet", "transformer")
 INDEX = "model_index.json"
+CONFIG, SCHEDULER_CONFIG = "config.json", "scheduler_config.json"
+WEIGHTS = "diffusion_pytorch_model"
+SHOWN = 3  # of the keys that do not fit
 
 
 @dataclass(frozen=True)
 class Source:
-    """A pipeline's denoiser in float32, which of its ``component``s it is, its scheduler's configuration, and its folder."""
+    """A pipeline's denoiser in float32, which of its ``component``s it is, its scheduler's configuration and class, and its
+    folder; ``variant`` of the weights' files; ``pipeline``: the class of the whole, if it says so."""
 
     folder: Path
     component: str
     denoiser: nn.Module
     scheduler: dict[str, Any]
     components: tuple[str, ...]
+    scheduler_class: str | None = None
+    variant: str | None = None
+    pipeline: str | None = None
 
     @property
     def interface(self) -> Interface:
         return Interface.of(self.denoiser)
 
 
-def load_source(model: str | Path) -> Source:
-    """FileNotFoundError for what is no pipeline, UnsupportedOperator for a denoiser diffusers does not know, ValueError for
-    weights that are not finite."""
-    folder = _folder(model)
+def load_source(model: str | Path, variant: str | None = None, sample_size: tuple[int, int] | None = None) -> Source:
+    """A pipeline's folder, or that of a model alone, with its scheduler's configuration beside it.
+
+    ``variant``: of the files with weights, such as fp16; ``sample_size``: height and width instead of the configuration's.
+    FileNotFoundError for what is no pipeline, UnsupportedOperator for a denoiser of a kind that cannot be quantized, ValueError
+    for weights that are not all of the model's, not finite, or more than those.
+    """
+    folder = _folder(model, variant)
     index = _read_json(folder / INDEX) if (folder / INDEX).is_file() else {}
-    found = [name for name in DENOISERS if (folder / name / "config.json").is_file()]
-    if not found:
-        raise FileNotFoundError(
-            f"{model} has neither unet/config.json nor transformer/config.json; expected a diffusers pipeline folder"
-        )
-    component = found[0]
-    name = _read_json(folder / component / "config.json").get("_class_name", "")
-    known = getattr(diffusers, name, None)
-    if not (isinstance(known, type) and issubclass(known, nn.Module)):
-        raise UnsupportedOperator(f"{model}: found a {component} of class {name!r}, expected one of diffusers")
-    try:
-        denoiser = known.from_pretrained(  # type: ignore[attr-defined]
-            folder, subfolder=component, use_safetensors=True, low_cpu_mem_usage=False, dtype=torch.float32
-        )
-        scheduler = diffusers.DDPMScheduler.load_config(folder, subfolder="scheduler")
-    except OSError as error:
-        raise FileNotFoundError(f"{model} is no diffusers pipeline that can be read here: {error}") from error
+    component, where = _find_denoiser(folder, model)
+    config = _read_json(where / CONFIG) | ({} if sample_size is None else {"sample_size": list(sample_size)})
+    check_config(config, str(where / CONFIG))
+    scheduler = _scheduler_config(folder)
+    denoiser = _load_denoiser(where, config, variant)
     check_finite(denoiser)
     components = tuple(name for name, value in index.items() if isinstance(value, list) and value[0] is not None)
     kept = {key: value for key, value in scheduler.items() if not key.startswith("_")}
-    return Source(folder, component, denoiser.eval(), kept, components)
+    names = scheduler.get("_class_name"), variant, index.get("_class_name")
+    return Source(folder, component, denoiser.eval(), kept, components, *names)
 
 
-def _folder(model: str | Path) -> Path:
+def _folder(model: str | Path, variant: str | None) -> Path:
     """A local folder, or the one to which a model of the hub is downloaded."""
     if Path(model).exists():
         return Path(model)
     try:
-        return Path(DiffusionPipeline.download(str(model), use_safetensors=True))
+        return Path(DiffusionPipeline.download(str(model), use_safetensors=True, variant=variant))
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
             f"{model} is no folder, and no pipeline of the hub that can be downloaded here: {error}"
         ) from error
 
 
+def _find_denoiser(folder: Path, model: str | Path) -> tuple[str, Path]:
+    """Which component it is, and the folder of its configuration: one of its own, or, of a model alone, the root."""
+    for name in DENOISERS:
+        if (folder / name / CONFIG).is_file():
+            return name, folder / name
+    if (folder / CONFIG).is_file() and "_class_name" in (config := _read_json(folder / CONFIG)):
+        return ("transformer" if "Transformer" in str(config["_class_name"]) else "unet"), folder
+    raise FileNotFoundError(
+        f"{model} has neither unet/config.json nor transformer/config.json; expected a diffusers pipeline folder"
+    )
+
+
+def _scheduler_config(folder: Path) -> dict[str, Any]:
+    for path in (folder / "scheduler" / SCHEDULER_CONFIG, folder / SCHEDULER_CONFIG):
+        if path.is_file():
+            return _read_json(path)
+    raise FileNotFoundError(
+        f"{folder} has no scheduler/{SCHEDULER_CONFIG}, which says what noise the model was trained with; put that of its "
+        "training there (diffusers: scheduler.save_pretrained)"
+    )
+
+
+def _load_denoiser(where: Path, config: dict[str, Any], variant: str | None) -> nn.Module:
+    _check_weights(where, variant)
+    known = getattr(diffusers, config["_class_name"])
+    changed = {"sample_size": config["sample_size"]} if "sample_size" in config else {}
+    try:
+        denoiser, loaded = known.from_pretrained(
+            where, use_safetensors=True, low_cpu_mem_usage=False, dtype=torch.float32, variant=variant,
+            output_loading_info=True, ignore_mismatched_sizes=True, **changed,
+        )  # fmt: skip
+    except OSError as error:
+        raise FileNotFoundError(f"{where} is no model that can be read here: {error}") from error
+    except Exception as error:  # whatever a configuration that makes no model raises in its layers
+        raise ValueError(f"{where / CONFIG} makes no {known.__name__} ({type(error).__name__}: {error})") from error
+    _check_keys(where, loaded)
+    return denoiser
+
+
+def _check_weights(where: Path, variant: str | None) -> None:
+    """FileNotFoundError, with what to do, where the weights are not there as safetensors."""
+    files = sorted(path.name for path in where.iterdir() if path.is_file())
+    part = f".{variant}" if variant else ""
+    wanted = re.compile(rf"{WEIGHTS}(\.safetensors\.index)?{re.escape(part)}\.(safetensors|json)")
+    if any(wanted.fullmatch(name) for name in files):
+        return
+    pattern = rf"{WEIGHTS}\.(?:safetensors\.index\.)?([\w-]+)\.(?:safetensors|json)"
+    variants = [found[1] for name in files if (found := re.fullmatch(pattern, name)) and found[1] != "safetensors"]
+    if variants:
+        advice = f"only those of variant {variants[0]!r}; say --variant {variants[0]}"
+    elif any(name.endswith((".bin", ".ckpt", ".pt", ".pth")) for name in files):
+        advice = (
+            "only pickles, which are never read; convert them where you trust them, with "
+            "save_pretrained(folder, safe_serialization=True)"
+        )
+    else:
+        advice = "none; get the model again"
+    raise FileNotFoundError(f"{where} has no {WEIGHTS}{part}.safetensors; found {advice}")
+
+
+def _check_keys(where: Path, loaded: dict[str, Any]) -> None:
+    """ValueError for weights that are missing, that the model does not have, or that have another shape."""
+    missing, unexpected = sorted(loaded["missing_keys"]), sorted(loaded["unexpected_keys"])
+    shapes = [f"{name} {tuple(found)} for {tuple(own)}" for name, found, own in loaded["mismatched_keys"]]
+    found = [
+        f"{len(names)} {what} ({', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''})"
+        for what, names in (("of other shapes", shapes), ("missing", missing), ("of none of its layers", unexpected))
+        if names
+    ]
+    if not found:
+        return
+    if any("lora" in name or "base_layer" in name for name in unexpected):
+        advice = "it was saved with an adapter: call fuse_lora(), then unload_lora_weights(), and save it again"
+    elif shapes:
+        advice = "the weights are of a model of other widths (pruned ones?): save it with the configuration it has"
+    else:
+        advice = "get or save the model again, with the configuration it was made by"
+    raise ValueError(f"{where}: the weights do not fit {CONFIG}: {'; '.join(found)}; {advice}")
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not readable JSON ({error}); get the model again") from error
     if not isinstance(data, dict):
         raise ValueError(f"{path}: found {type(data).__name__}, expected a JSON object; get the model again")
@@ -101,26 +183,43 @@ def encode_prompts(source: Source, prompts: Sequence[str], check: bool = True) -
 
     ValueError where it has none, or, with ``check``, where a prompt is too long for it (else it is cut).
     """
-    missing = [name for name in ("tokenizer", "text_encoder") if name not in source.components]
-    missing += [
-        name for name in ("tokenizer", "text_encoder") if not (source.folder / name).is_dir() and name not in missing
-    ]
-    if missing:
-        raise ValueError(
-            f"{source.folder} has no {' and no '.join(missing)}, which its prompts need; add them to the folder"
-        )
+    _check_text_encoder(source)
     pipeline = DiffusionPipeline.from_pretrained(
-        source.folder, **{source.component: None}, dtype=torch.float32, use_safetensors=True
+        source.folder,
+        **{source.component: source.denoiser},
+        dtype=torch.float32,
+        use_safetensors=True,
+        variant=source.variant,
     )
     if check:
         check_prompts(pipeline.tokenizer, prompts)
     found = pipeline.encode_prompt(
         list(prompts), do_classifier_free_guidance=True, num_images_per_prompt=1, device=torch.device("cpu")
     )
-    guided, unguided = found[0].float(), found[1].float()
+    contexts = [each.float() for each in found if isinstance(each, torch.Tensor) and each.ndim == 3]  # others are masks
+    if len(contexts) != 2:
+        raise ValueError(
+            f"found {len(contexts)} contexts by {type(pipeline).__name__}, expected a prompt's and an empty one's"
+        )
+    guided, unguided = contexts
     # Some pipelines pad several prompts with zeros, and leave the padding of a single one out: here none pads the longest.
     tokens = int(guided.abs().amax(dim=(0, 2)).nonzero().max()) + 1
     return guided[:, :tokens], unguided.expand_as(guided)[:, :tokens]
+
+
+def _check_text_encoder(source: Source) -> None:
+    parts = ("tokenizer", "text_encoder")
+    kind = type(source.denoiser).__name__
+    if not any(name in source.components for name in parts):
+        raise ValueError(
+            f"{source.folder}: its {kind} attends to contexts, and its pipeline ({source.pipeline or 'none'}) has no text "
+            "encoder to make them; quantize the model in memory: ditto_zynq.quant.quantize.quantize_denoiser(..., context=...)"
+        )
+    missing = [name for name in parts if name not in source.components or not (source.folder / name).is_dir()]
+    if missing:
+        raise ValueError(
+            f"{source.folder} has no {' and no '.join(missing)}, which its prompts need; add them to the folder"
+        )
 
 
 def check_prompts(tokenizer: Any, prompts: Sequence[str]) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from ditto_zynq.hls.artefact import ArtefactError, load
 from ditto_zynq.hls.artefact import save as save_artefact
 from ditto_zynq.hls.config import default_config
@@ -22,13 +21,14 @@ from ditto_zynq.host.csim import CSimDevice
 from ditto_zynq.host.diffusers import load_pipeline, wrap
 from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.operations import fitting
-from ditto_zynq.host.runtime import Guidance, Model, null_label
+from ditto_zynq.host.runtime import Guidance, Model
 from ditto_zynq.host.runtime import load as load_model
 from ditto_zynq.host.session import DEFO, DIFFERENCE, ORIGINAL
 from ditto_zynq.host.similarity import measure
 from ditto_zynq.host.workload import Lender
 from ditto_zynq.quant.calibrate import Options
-from ditto_zynq.quant.quantize import SCHEDULERS, Schedule, quantize
+from ditto_zynq.quant.options import SCHEDULERS
+from ditto_zynq.quant.quantize import Schedule, quantize
 
 from tests.pipelines import FAMILIES, save
 
@@ -199,22 +199,6 @@ def test_classes_without_the_null_label_are_drawn_without_guidance(folders, tmp_
     assert artefact.quantization["guidance"] is None and artefact.branches == 1
     drawn = CliRunner().invoke(main, ["generate", str(tmp_path / "model"), "-n", "2", "-o", str(tmp_path / "x.png")])
     assert drawn.exit_code == 0, drawn.output
-
-
-def test_the_label_of_the_unguided_branch_is_not_drawn_itself(tmp_path):
-    """Of models with guidance that was asked for, whose last label stands for none, and which are no transformers."""
-    unet = UNet2DModel(
-        sample_size=8, in_channels=1, out_channels=1, layers_per_block=1, block_out_channels=(8, 16), norm_num_groups=4,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"), attention_head_dim=8,
-        num_class_embeds=3,
-    )  # fmt: skip
-    DDPMPipeline(unet, DDPMScheduler()).save_pretrained(tmp_path / "float")
-    schedule = Schedule("ddim", 2, 0.0, 1)
-    artefact = quantize(tmp_path / "float", tmp_path / "model", schedule, Options(2, guidance=2.0))
-    model = Model(artefact, EmulatorDevice(default_config("zcu104")))
-    assert null_label(artefact) == 2 and model.labels_of(3, None).tolist() == [0, 1, 0]
-    asked = model.denoise(np.arange(3), np.array([0, 1, 0]), 3, guidance=Guidance(2.0, label=2))
-    assert np.array_equal(model.denoise_as_calibrated(3, 3).samples, asked.samples)
 
 
 def test_a_model_without_examples_of_contexts_says_so(folders):

@@ -15,7 +15,7 @@ from ditto_zynq.quant import calibrate as calibration
 from ditto_zynq.quant.calibrate import QUANTIZED, Options, calibrate
 from ditto_zynq.quant.fine_parts import add_fine_ends, can_be_fine
 from ditto_zynq.quant.lower import lower
-from ditto_zynq.quant.quantize import Schedule, check_schedule, quantize, quantize_denoiser
+from ditto_zynq.quant.quantize import Schedule, quantize, quantize_denoiser
 from ditto_zynq.quant.quantizers import SEARCH, Calibration, activation_quantizer, scales, stepwise_scaling
 from ditto_zynq.quant.trace import trace
 
@@ -227,16 +227,39 @@ def test_eta_reaches_the_calibration(tiny_unet):
 @pytest.mark.parametrize(
     ("schedule", "message"),
     [
-        (Schedule("ddim", 10, 0.0, 11), "found 11 step groups, expected 1 to 10"),
-        (Schedule("ddim", 10, 0.0, 0), "found 0 step groups"),
-        (Schedule("lcm", 10), "found scheduler 'lcm', expected one of ddpm, ddim, pndm, euler"),
-        (Schedule("ddim", 0), "found 0 steps"),
-        (Schedule("ddpm", 10, 0.5), "eta belongs to the ddim scheduler"),
+        (("ddim", 10, 0.0, 11), "found 11 step groups, expected 1 to 10"),
+        (("ddim", 10, 0.0, 0), "found step groups 0, expected a finite number from 1 on"),
+        (("flow", 10), "found scheduler 'flow', expected one of ddpm, ddim, pndm, euler"),
+        (("ddim", 0), "found steps 0, expected"),
+        (("ddim", 2.5), "found steps 2.5, expected a whole number"),
+        (("ddim", True), "found steps True, expected a whole number"),
+        (("ddpm", 10, 0.5), "eta belongs to the ddim scheduler"),
+        (("ddim", 10, -1.0), "found eta -1.0, expected 0 to 1"),
+        (("ddim", 10, float("nan")), "found eta nan, expected 0 to 1"),
+        (("ddim", 10, 1.5), "found eta 1.5, expected 0 to 1"),
     ],
 )
 def test_impossible_schedules_are_refused(schedule, message):
     with pytest.raises(ValueError, match=message):
-        check_schedule(schedule)
+        Schedule(*schedule)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"norm": float("nan")}, "found norm nan, expected 0 to 16"),
+        ({"norm": -3.0}, "found norm -3.0, expected 0 to 16"),
+        ({"trajectories": 0}, "found trajectories 0, expected a finite number from 1 on"),
+        ({"fine": -1}, "found fine tensors -1, expected a finite number from 0 on"),
+        ({"seed": -1}, "found seed -1, expected 0 to 9.22337e"),
+        ({"seed": 2**64}, "found seed 18446744073709551616, expected"),
+        ({"guidance": float("inf")}, "found guidance inf, expected a finite number from 0 on"),
+        ({"guidance": -1.0}, "found guidance -1.0, expected a finite number from 0 on"),
+    ],
+)
+def test_impossible_options_are_refused(option, message):
+    with pytest.raises(ValueError, match=message):
+        Options(**option)
 
 
 def test_a_folder_that_is_no_pipeline_is_refused(tmp_path):

@@ -1,0 +1,90 @@
+"""What a model is quantized for beside its schedule: class labels, and guidance away from no class or an empty prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
+
+import torch
+from torch import nn
+
+from .calibrate import Conditions
+from .options import Options
+from .trace import Interface, known_labels
+
+MOST_LABELS = 64  # that are quantized for without having been asked for
+TEXT_GUIDANCE, CLASS_GUIDANCE = 7.5, 4.0  # what diffusers' pipelines take if they are not told
+
+
+def null_label(denoiser: nn.Module) -> int | None:
+    """The label of diffusers' transformers that stands for no class; no other model's configuration names one."""
+    config: Any = denoiser.config
+    return config.num_embeds_ada_norm if getattr(config, "norm_type", None) == "ada_norm_zero" else None
+
+
+def choose_labels(denoiser: nn.Module, labels: Sequence[int] | None) -> list[int]:
+    """The classes to quantize for, sorted; every one has rows of its own in the tables of every step."""
+    if not Interface.of(denoiser).labels:
+        if labels:
+            raise ValueError("the model has no class labels; leave them out")
+        return [0]
+    known, null = known_labels(denoiser.config), null_label(denoiser)
+    if labels is None:
+        if known > MOST_LABELS:
+            example = "207,360" if null is None else f"207,360,{null}"
+            also = "" if null is None else f", and {null}, the null label of guidance"
+            raise ValueError(
+                f"the model has {known} labels, and each one quantized for takes memory in every step; choose some{also}, "
+                f"such as --labels {example}"
+            )
+        return list(range(known))
+    whole = all(isinstance(label, Integral) and not isinstance(label, bool) for label in labels)
+    if not len(labels) or not whole or not all(0 <= label < known for label in labels):
+        raise ValueError(f"found labels {list(labels)}, expected some of 0 to {known - 1}")
+    return sorted({int(label) for label in labels})
+
+
+def guidance_for(denoiser: nn.Module, options: Options, labels: list[int]) -> float | None:
+    """The scale of classifier-free guidance: what was asked for, or diffusers' default where there is something to guide away
+    from. ValueError where it was asked for and there is not."""
+    if Interface.of(denoiser).context:
+        return TEXT_GUIDANCE if options.guidance is None else options.guidance
+    null = null_label(denoiser)
+    possible = null in labels and len(labels) > 1
+    if options.guidance is None:
+        return CLASS_GUIDANCE if possible else None
+    if options.guidance > 1 and null is None:
+        raise ValueError(
+            f"found guidance {options.guidance:g}, but the model takes no prompts and its configuration names no label for "
+            "'no class' to guide away from; leave --guidance out"
+        )
+    if options.guidance > 1 and not possible:
+        raise ValueError(f"guidance needs some classes and the null label {null}; add it to --labels")
+    return options.guidance
+
+
+def is_guided(guidance: float | None) -> bool:
+    """Whether a model computes two branches, as diffusers' pipelines decide it: scales up to 1 are no guidance."""
+    return guidance is not None and guidance > 1
+
+
+def conditions_of(
+    count: int,
+    denoiser: nn.Module,
+    labels: list[int],
+    context: tuple[torch.Tensor, torch.Tensor] | None,
+    guidance: float | None,
+) -> Conditions:
+    """What ``count`` trajectories are of: the labels or contexts in turn; ``guidance`` None or up to 1 is one branch."""
+    guided = is_guided(guidance)
+    if context is not None:
+        none = torch.zeros(len(context[0]), dtype=torch.long)
+        return Conditions(none, context[0], *((guidance, (none, context[1])) if guided else ()))
+    null = null_label(denoiser)
+    drawn = [row for row, label in enumerate(labels) if label != null] or [0]
+    rows = torch.tensor(drawn)[torch.arange(count) % len(drawn)]
+    if not guided:
+        return Conditions(rows)
+    assert null is not None
+    return Conditions(rows, None, guidance, (torch.full_like(rows, labels.index(null)), None))

@@ -1,0 +1,109 @@
+"""The diffusers scheduler that a model is quantized for, refused where it would compute nonsense."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from diffusers.schedulers import KarrasDiffusionSchedulers
+
+from ..hls.rule import rule_of
+from .options import SCHEDULERS, Schedule
+
+# Trained on the same discrete betas, so that one's configuration is any other's; diffusers counts EDM's among them, which is not.
+EXCHANGEABLE = {each.name for each in KarrasDiffusionSchedulers} - {"EDMEulerScheduler"}
+EXCHANGEABLE |= {"DDIMParallelScheduler", "DDPMParallelScheduler"}
+PREDICTIONS = ("epsilon", "sample", "v_prediction")
+
+
+def check_class(found: str | None, schedule: Schedule) -> None:
+    """ValueError where a folder's scheduler, of class ``found``, is of another kind than the one asked for: its model was trained
+    for other noise levels, or distilled for other steps."""
+    asked = SCHEDULERS[schedule.scheduler].__name__
+    if found is None or found == asked or found in EXCHANGEABLE:
+        return
+    own = next((name for name, known in SCHEDULERS.items() if known.__name__ == found), None)
+    advice = f"ask for --scheduler {own}" if own else "this kind is not supported"
+    raise ValueError(
+        f"found a {found} in the folder, whose model {asked} does not fit; {advice}, or say --force-scheduler if the model "
+        f"was trained with the betas of its configuration and {schedule.scheduler} is what you want"
+    )
+
+
+def scheduler_for(config: Mapping[str, Any], schedule: Schedule) -> tuple[Any, dict[str, Any]]:
+    """diffusers' scheduler, set to the schedule, and its rule (:mod:`ditto_zynq.hls.rule`).
+
+    ValueError for betas or predictions that it does not know, for timesteps it was not trained with, and for zero
+    signal-to-noise ratios that the prediction of noise divides by.
+    """
+    kind = SCHEDULERS[schedule.scheduler]
+    found = config.get("prediction_type", "epsilon")
+    if found not in PREDICTIONS:
+        raise ValueError(
+            f"found prediction_type {found!r} in the scheduler's configuration, expected {_any(PREDICTIONS)}"
+        )
+    if config.get("use_flow_sigmas"):
+        raise ValueError("found use_flow_sigmas in the scheduler's configuration: flow matching is not supported")
+    with _explained(kind, config, schedule):
+        scheduler = kind.from_config(dict(config))
+        scheduler.set_timesteps(schedule.steps)
+    _check_timesteps(scheduler, schedule)
+    with _explained(kind, config, schedule):
+        rule = rule_of(scheduler, schedule.steps)
+    if not all(map(math.isfinite, rule["response"])):
+        step = next(index for index, value in enumerate(rule["response"]) if not math.isfinite(value))
+        raise ValueError(
+            f"diffusers' {kind.__name__} makes infinities in step {step + 1} of {len(rule['response'])}, whatever the model "
+            "predicts; choose another --scheduler, or other betas"
+        )
+    return scheduler, rule
+
+
+@contextlib.contextmanager
+def _explained(kind: type, config: Mapping[str, Any], schedule: Schedule) -> Iterator[None]:
+    """What diffusers raises for a configuration it cannot run, as a ValueError in one line."""
+    try:
+        yield
+    except NotImplementedError as error:
+        raise ValueError(
+            f"found beta_schedule {config.get('beta_schedule')!r} in the scheduler's configuration, which diffusers' "
+            f"{kind.__name__} does not know; ask for another --scheduler, such as ddpm"
+        ) from error
+    except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, AttributeError) as error:
+        text = " ".join(str(error).split())
+        raise ValueError(f"diffusers' {kind.__name__} does not take {schedule.steps} such steps: {text}") from error
+
+
+def _check_timesteps(scheduler: Any, schedule: Schedule) -> None:
+    trained, timesteps = scheduler.config.num_train_timesteps, scheduler.timesteps.tolist()
+    exact = schedule.scheduler in ("ddpm", "ddim")
+    if (exact and len(timesteps) != schedule.steps) or not 0 <= min(timesteps) <= max(timesteps) < trained:
+        raise ValueError(
+            f"found {len(timesteps)} timesteps up to {max(timesteps):g} for {schedule.steps} steps, expected {schedule.steps} "
+            f"below {trained}, which the model was trained with; choose fewer --steps"
+        )
+    if scheduler.config.prediction_type == "epsilon" and exact:
+        for timestep in timesteps:
+            if float(scheduler.alphas_cumprod[timestep]) <= 0:
+                raise ValueError(
+                    f"found rescale_betas_zero_snr with prediction_type 'epsilon': at timestep {timestep} no signal is left to "
+                    "divide by; such a model predicts 'v_prediction' or 'sample', or begins later (timestep_spacing 'leading')"
+                )
+
+
+def with_eta(scheduler: Any, schedule: Schedule) -> Any:
+    """The scheduler with ``eta`` bound, so that calibration trajectories are the ones that will be run."""
+    if schedule.eta:
+        bound = functools.partial(scheduler.step, eta=schedule.eta)
+        functools.update_wrapper(bound, scheduler.step)
+        bound.__signature__ = inspect.signature(scheduler.step)  # type: ignore[attr-defined]
+        scheduler.step = bound
+    return scheduler
+
+
+def _any(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"

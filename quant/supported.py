@@ -1,0 +1,75 @@
+"""Which diffusers models can be quantized, by their configuration alone: checked before weights are read or prompts encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .traced import UnsupportedOperator
+
+UNETS = ("UNet2DModel", "UNet2DConditionModel")
+TRANSFORMERS = ("DiTTransformer2DModel", "LatteTransformer3DModel", "PixArtTransformer2DModel", "Transformer2DModel")
+CONDITIONS = {  # of the denoiser's configuration: what it makes the model take beside sample, timestep, label and context
+    "addition_embed_type": "added conditions (added_cond_kwargs), as of SDXL, Kandinsky and DeepFloyd IF",
+    "class_embed_type": "class embeddings of another kind than a table",
+    "encoder_hid_dim_type": "a projected context",
+}
+PROJECTED_TEXT = "text_proj"  # the encoder_hid_dim_type that is a linear layer on the context
+
+
+def check_config(config: Mapping[str, Any], where: str) -> None:
+    """UnsupportedOperator, in one line, for a denoiser's configuration of a kind that cannot be quantized; ``where`` names it.
+
+    Its conditions, channels and size are checked, not whether its layers are known: that is tracing's part.
+    """
+    kind = config.get("_class_name", "")
+    if kind not in (*UNETS, *TRANSFORMERS):
+        raise UnsupportedOperator(
+            f"{where}: found a model of class {kind!r}, expected one of {', '.join(UNETS + TRANSFORMERS)}"
+        )
+    method = (config.get("quantization_config") or {}).get("quant_method")
+    if config.get("quantization_config"):
+        raise UnsupportedOperator(
+            f"{where}: found weights quantized by {method!r}, expected float ones; get the float model"
+        )
+    for name, meaning in CONDITIONS.items():
+        value = config.get(name)
+        if value is not None and value != PROJECTED_TEXT:
+            raise UnsupportedOperator(f"{where}: found {name} {value!r}: {meaning} cannot be quantized")
+    if config.get("attention_type", "default") not in ("default", None) and kind in UNETS:
+        raise UnsupportedOperator(
+            f"{where}: found attention_type {config['attention_type']!r}: its boxes cannot be quantized"
+        )
+    _check_size(config, where)
+    _check_channels(config, where)
+
+
+def _check_size(config: Mapping[str, Any], where: str) -> None:
+    size = config.get("sample_size")
+    sides = size if isinstance(size, (list, tuple)) else [size, size]
+    if len(sides) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides):
+        raise UnsupportedOperator(
+            f"{where}: found sample_size {size!r}, expected the height and width of samples; give --sample-size, such as "
+            "--sample-size 64 for latents of 64 x 64"
+        )
+
+
+def _check_channels(config: Mapping[str, Any], where: str) -> None:
+    inputs = config.get("in_channels")
+    outputs = config.get("out_channels") or inputs
+    if outputs not in (inputs, 2 * (inputs or 0)):
+        raise UnsupportedOperator(
+            f"{where}: found {inputs} input and {outputs} output channels, expected as many, or twice as many with a learned "
+            "variance; models with conditions among their channels (inpainting, upscaling, ControlNet's kind) cannot be quantized"
+        )
+
+
+def check_variance(config: Mapping[str, Any], scheduler: str, variance_type: Any) -> None:
+    """ValueError for a U-Net that predicts a variance and a scheduler that takes none; transformers' pipelines cut it off."""
+    inputs, outputs = config["in_channels"], config.get("out_channels") or config["in_channels"]
+    takes = scheduler == "ddpm" and str(variance_type).startswith("learned")
+    if outputs != inputs and config.get("_class_name") in UNETS and not takes:
+        raise ValueError(
+            f"found {outputs} output channels for {inputs}: the model predicts a variance too, which only ddpm with "
+            f"variance_type 'learned' or 'learned_range' takes (found {scheduler}, variance_type {variance_type!r})"
+        )

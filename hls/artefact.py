@@ -17,60 +17,43 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from .graph import Convolution, Graph
+from .graph_json import graph_from_json, graph_to_json
+from .limits import LONGEST_TEXT, MOST_LABELS, MOST_STEPS, MOST_TRAINED_STEPS
+from .model_folder import (
+    COPIED,
+    FORMAT,
+    INDEX,
+    MANIFEST,
+    SCHEDULER,
+    VERSION,
+    ArtefactError,
+    Files,
+    check_files,
+    read_json,
+    read_manifest,
+    sha256_of,
+    write_json,
+)
+from .replace import replacing
+from .scheduler_config import SchedulerConfig
+from .schema import Length, Range, Text, read
+from .table_rules import TableRule, check_scales, check_tables
+from .tensor_file import read_tensors
 
-FORMAT = "ditto-zynq quantized model"
-VERSION = 1
-MANIFEST = "manifest.json"
-COMPONENTS = ("unet", "transformer")
-SCHEDULER = "scheduler/scheduler_config.json"
-INDEX = "model_index.json"
 SCALE_PREFIX = "scale:"
 EXAMPLES = "example_contexts"
-COPIED = (
-    ".json",
-    ".safetensors",
-    ".txt",
-    ".model",
-)  # of the other parts: nothing that would have to be unpickled or executed
-CHUNK = 1 << 20
-
-
-@dataclass(frozen=True)
-class Files:
-    """Paths, in a model folder, of the denoiser that is its component ``name``."""
-
-    name: str
-
-    @property
-    def config(self) -> str:
-        return f"{self.name}/config.json"
-
-    @property
-    def graph(self) -> str:
-        return f"{self.name}/graph.json"
-
-    @property
-    def weights(self) -> str:
-        return f"{self.name}/diffusion_pytorch_model.safetensors"
-
-    @property
-    def tables(self) -> str:
-        return f"{self.name}/tables.safetensors"
-
-    @property
-    def all(self) -> tuple[str, ...]:
-        return self.config, self.graph, self.weights, self.tables, SCHEDULER
+MOST_EXAMPLES = 1 << 10
+QUANTIZATION = "quantization_config"
+Timestep = Annotated[float, Range(0, MOST_TRAINED_STEPS)]
 
 
 @dataclass(frozen=True)
@@ -89,8 +72,25 @@ class Companions:
         return found
 
 
-class ArtefactError(ValueError):
-    """A model folder that cannot be used; the message says what was found, what was expected and what to do."""
+@dataclass(frozen=True)
+class Quantization:
+    """What a run reads of ``quantization_config``; the rest says how the model was made."""
+
+    scheduler: Annotated[str, Length(1, LONGEST_TEXT)]
+    timesteps: Annotated[tuple[Timestep, ...], Length(1, MOST_STEPS)]
+    eta: Annotated[float, Range(0, 1)] = 0.0
+    steps: Annotated[int, Range(1, MOST_STEPS)] | None = None
+    labels: Annotated[tuple[Annotated[int, Range(0, MOST_LABELS)], ...], Length(1, MOST_LABELS)] | None = None
+    guidance: Annotated[float, Range(-1e6, 1e6)] | None = None
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """What a run reads of the denoiser's own configuration."""
+
+    _class_name: Text | None = None
+    norm_type: Text | None = None
+    num_embeds_ada_norm: Annotated[int, Range(0, MOST_LABELS)] | None = None
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,8 @@ def save(model: QuantizedModel, folder: Path, companions: Companions | None = No
 
     folder, files = Path(folder), Files(model.component)
     check_output(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    check_model(model)
+    with replacing(folder) as temporary:
         for sub in (model.component, "scheduler"):
             (temporary / sub).mkdir()
         weights = {f"{node.name}.weight" for node in model.graph.nodes if isinstance(node, Convolution)}
@@ -165,192 +164,77 @@ def save(model: QuantizedModel, folder: Path, companions: Companions | None = No
         tables |= {} if model.examples is None else {EXAMPLES: model.examples}
         save_file({name: model.tables[name] for name in sorted(weights)}, temporary / files.weights)
         save_file({name: tables[name] for name in sorted(tables)}, temporary / files.tables)
-        _write_json(temporary / files.config, {**model.config, "quantization_config": dict(model.quantization)})
-        _write_json(temporary / files.graph, model.graph.to_json())
-        _write_json(temporary / SCHEDULER, dict(model.scheduler))
+        write_json(temporary / files.config, {**model.config, QUANTIZATION: dict(model.quantization)})
+        write_json(temporary / files.graph, graph_to_json(model.graph))
+        write_json(temporary / SCHEDULER, dict(model.scheduler))
         copied = companions.files() if companions else []
         for name in copied:
             assert companions is not None
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(companions.folder / name, temporary / name)
-        names = (*files.all, *copied)
-        hashes = {name: sha256_of(temporary / name) for name in names}
-        _write_json(temporary / MANIFEST, {"format": FORMAT, "version": VERSION, "sha256": hashes})
-        temporary.chmod(0o755)
-        for name in names:
-            (temporary / name).chmod(0o644)
-        if folder.exists():
-            discarded = temporary.with_name(temporary.name + ".old")
-            os.rename(folder, discarded)
-            os.rename(temporary, folder)
-            shutil.rmtree(discarded)
-        else:
-            os.rename(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        hashes = {name: sha256_of(temporary / name) for name in (*files.all, *copied)}
+        write_json(temporary / MANIFEST, {"format": FORMAT, "version": VERSION, "sha256": hashes})
     return _digest(hashes, files)
 
 
 def load(folder: Path | str) -> QuantizedModel:
-    """Read and check a quantized model. Raises ArtefactError in one line for anything that is not one, whole and unchanged."""
+    """Read and check a quantized model. Raises ArtefactError in one line for anything that is not one, whole and unchanged.
+
+    What loads can be run: its graph, tables, scales and schedule are such that no implementation overflows or reads beyond.
+    """
     folder = Path(folder)
-    manifest = _read_manifest(folder)
-    for name, digest in manifest["sha256"].items():
-        path = _inside(folder, name)
-        if not path.is_file():
-            raise ArtefactError(f"{path} is missing; copy or quantize the model again")
-        _refuse_pickle(path)
-        if sha256_of(path) != digest:
-            raise ArtefactError(
-                f"{path} is not the file that {MANIFEST} lists (another SHA-256); copy or quantize again"
-            )
-    files = _files_of(manifest)
-    config = _read_json(folder / files.config)
-    quantization = config.pop("quantization_config", {})
+    manifest = read_manifest(folder)
+    check_files(folder, manifest)
+    files = manifest.files
+    config = read_json(folder, files.config)
+    quantization = config.pop(QUANTIZATION, {})
     try:
-        graph = Graph.from_json(_read_json(folder / files.graph))
+        graph = graph_from_json(read_json(folder, files.graph))
+    except ArtefactError:
+        raise
     except ValueError as error:
-        raise ArtefactError(f"{folder / files.graph}: {error}") from error
-    stored = _read_tensors(folder / files.tables)
+        raise ArtefactError(f"{folder / files.graph}: {error}; quantize the model again") from error
+    stored = read_tensors(folder / files.tables)
+    weights = read_tensors(folder / files.weights)
+    twice = sorted(stored.keys() & weights.keys())
+    if twice:
+        raise ArtefactError(f"{folder}: found {twice[0]!r} among tables and weights, expected it once; quantize again")
+    examples = stored.pop(EXAMPLES, None)
     scales = {name[len(SCALE_PREFIX) :]: array for name, array in stored.items() if name.startswith(SCALE_PREFIX)}
     tables = {name: array for name, array in stored.items() if not name.startswith(SCALE_PREFIX)}
-    examples = tables.pop(EXAMPLES, None)
-    tables |= _read_tensors(folder / files.weights)
+    scheduler = read_json(folder, SCHEDULER)
+    digest = _digest(manifest.sha256, files)
     model = QuantizedModel(
-        graph,
-        tables,
-        scales,
-        config,
-        _read_json(folder / SCHEDULER),
-        quantization,
-        _digest(manifest["sha256"], files),
-        files.name,
-        examples,
+        graph, tables | weights, scales, config, scheduler, quantization, digest, files.name, examples
     )
-    _check_content(folder, model)
+    try:
+        check_model(model)
+    except ValueError as error:
+        raise ArtefactError(f"{folder}: {error}; quantize the model again") from error
     return model
 
 
-def _check_content(folder: Path, model: QuantizedModel) -> None:
-    timesteps = model.quantization.get("timesteps")
-    if not isinstance(timesteps, list) or len(timesteps) != model.graph.steps:
-        raise ArtefactError(f"{folder}: the schedule and the integer graph differ in steps; quantize the model again")
-    for node in model.graph.nodes:
-        if isinstance(node, Convolution):
-            weight = model.tables.get(f"{node.name}.weight")
-            channels = model.graph.tensors[node.inputs[0]].shape[2]
-            expected = (model.graph.tensors[node.name].shape[2], *node.kernel, channels)
-            if weight is None or weight.shape != expected or weight.dtype != np.int8:
-                found = "none" if weight is None else f"{weight.dtype} {weight.shape}"
-                raise ArtefactError(
-                    f"{folder}: {node.name} has weights {found}, expected int8 {expected}; quantize again"
-                )
+def check_model(model: QuantizedModel) -> None:
+    """ValueError where parts of a model do not fit each other or have illegal values. The graph is checked already."""
+    graph = model.graph
+    read(Denoiser, model.config, "the denoiser's configuration", others=True)
+    SchedulerConfig.of(model.scheduler)
+    found: Quantization = read(Quantization, model.quantization, QUANTIZATION, others=True)
+    if len(found.timesteps) != graph.steps:
+        raise ValueError(f"the schedule has {len(found.timesteps)} timesteps and the integer graph {graph.steps} steps")
+    if found.labels is not None and (len(found.labels) != graph.labels or len(set(found.labels)) != graph.labels):
+        raise ValueError(f"found {len(set(found.labels))} different labels, expected {graph.labels}, as in the graph")
+    check_tables(graph, model.tables)
+    check_scales(graph, model.scales)
+    if model.examples is not None:
+        _check_examples(graph, model.examples)
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    if not folder.is_dir():
-        raise ArtefactError(f"{folder} is not a folder; expected a model made by 'ditto-zynq quantize'")
-    if not (folder / MANIFEST).is_file():
-        hint = "it looks like a float diffusers model: " if (folder / "unet").is_dir() else ""
-        raise ArtefactError(f"{folder} has no {MANIFEST}; {hint}run 'ditto-zynq quantize {folder} -o OUT' first")
-    manifest = _read_json(folder / MANIFEST)
-    if manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
-        found = f"{manifest.get('format')!r} version {manifest.get('version')!r}"
-        raise ArtefactError(f"{folder}: found {found}, expected {FORMAT!r} version {VERSION}; quantize the model again")
-    listed = manifest.get("sha256")
-    if not isinstance(listed, dict):
-        raise ArtefactError(f"{folder / MANIFEST}: found no list of files; quantize the model again")
-    for name in listed:
-        _inside(folder, name)
-    expected = _files_of(manifest).all
-    others = [name for name in listed if name not in expected and Path(name).suffix not in COPIED]
-    if others or not set(expected) <= set(listed):
-        raise ArtefactError(
-            f"{folder / MANIFEST}: found files {sorted(listed)}, expected {sorted(expected)}; quantize again"
-        )
-    return manifest
-
-
-def _files_of(manifest: Mapping[str, Any]) -> Files:
-    """Of the denoiser: the component that has an integer graph."""
-    return next((Files(name) for name in COMPONENTS if Files(name).graph in manifest["sha256"]), Files(COMPONENTS[0]))
-
-
-def _inside(folder: Path, name: str) -> Path:
-    """The path of a listed file; symbolic links and ``..`` that lead out of the folder are refused."""
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise ArtefactError(f"{folder / MANIFEST}: {name!r} leads outside the model folder; do not use this model")
-    return path
-
-
-def _refuse_pickle(path: Path) -> None:
-    if path.suffix != ".safetensors":
-        return
-    with path.open("rb") as file:
-        start = file.read(2)
-    if start in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        raise ArtefactError(f"{path} is a pickle, expected safetensors; pickles are never loaded: convert it")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ArtefactError(f"{path} is not readable JSON ({error}); copy or quantize the model again") from error
-    if not isinstance(data, dict):
-        raise ArtefactError(f"{path}: found {type(data).__name__}, expected a JSON object; quantize the model again")
-    return data
-
-
-def _write_json(path: Path, data: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(data, indent=1) + "\n")
-
-
-def _read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """Arrays that are mapped from the file (:func:`safetensors.numpy.load_file` would read it all)."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "np") as file:  # checks the header
-            names = list(file.keys())
-        with path.open("rb") as raw:
-            length = int.from_bytes(raw.read(8), "little")
-            header = json.loads(raw.read(length))
-        mapped = np.memmap(path, np.uint8, "r") if names else np.zeros(0, np.uint8)
-        return {name: _mapped(mapped, header[name], 8 + length) for name in names}
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise ArtefactError(
-            f"{path} is not readable safetensors ({error}); copy or quantize the model again"
-        ) from error
-
-
-SAFETENSORS_TYPES = {
-    "I8": np.int8,
-    "I16": np.int16,
-    "I32": np.int32,
-    "I64": np.int64,
-    "F32": np.float32,
-    "F64": np.float64,
-    "U8": np.uint8,
-}
-
-
-def _mapped(file: np.ndarray, entry: Mapping[str, Any], start: int) -> np.ndarray:
-    first, end = entry["data_offsets"]
-    dtype = np.dtype(SAFETENSORS_TYPES[entry["dtype"]]).newbyteorder("<")
-    raw = file[start + first : start + end]
-    aligned = raw if raw.ctypes.data % dtype.itemsize == 0 else raw.copy()
-    return np.asarray(aligned).view(dtype).reshape(entry["shape"])
-
-
-def sha256_of(path: Path) -> str:
-    """Read in pieces: models are larger than memory should be."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(CHUNK):
-            digest.update(piece)
-    return digest.hexdigest()
+def _check_examples(graph: Graph, examples: np.ndarray) -> None:
+    if graph.context is None or examples.ndim != 3 or not 2 <= len(examples) <= MOST_EXAMPLES:
+        raise ValueError(f"found {EXAMPLES} of {examples.shape}, expected 2 to {MOST_EXAMPLES} of the graph's context")
+    tokens, _, channels = graph.tensors[graph.context].shape
+    TableRule((np.dtype(np.int8),), (len(examples), tokens, channels), -128, 127).check(EXAMPLES, examples)
 
 
 def _digest(hashes: Mapping[str, str], files: Files) -> str:

@@ -14,26 +14,36 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Annotated, Any, Union
 
 import numpy as np
 
 from .arithmetic import decode_output, encode_input
-from .layout import Layout, Part, from_stored, sample_layout, shape_of, to_stored
+from .layout import Layout, check_layout, from_stored, sample_layout, shape_of, to_stored
+from .limits import LARGEST_DIMENSION, LARGEST_TAP, MOST_ELEMENTS, MOST_LABELS, MOST_NODES, MOST_STEPS
+from .schema import Length, Name, OneOf, Range, Text, check
+from .tables import SILU_FRACTION_BITS
 
 CODE, VALUE = "code", "value"
 DTYPES: dict[str, np.dtype[Any]] = {CODE: np.dtype(np.int8), VALUE: np.dtype(np.int16)}
 Tables = Mapping[str, np.ndarray]
 LARGEST_POOL = 32  # sums of 32 x 32 values have 26 bits
+Size = Annotated[int, Range(1, LARGEST_DIMENSION)]
+Tap = Annotated[int, Range(1, LARGEST_TAP)]
+Pad = Annotated[int, Range(0, LARGEST_TAP)]
+FractionBits = Annotated[int, Range(1, SILU_FRACTION_BITS)]
+Parts = Annotated[int, Range(1, 2)]
+Shape = tuple[Size, Size, Size]
+MOST_TENSORS = 2 * MOST_NODES  # every node has one; the others are inputs and constants
 
 
 @dataclass(frozen=True)
 class Tensor:
     """One edge of the graph: ``kind`` is "code" (int8) or "value" (int16), ``shape`` (height, width, channels)."""
 
-    name: str
-    kind: str
-    shape: tuple[int, int, int]
+    name: Name
+    kind: Annotated[str, OneOf((CODE, VALUE))]
+    shape: Shape
 
     @property
     def size(self) -> int:
@@ -49,18 +59,18 @@ class Tensor:
 class Node:
     """Base of all operators. ``name`` is unique and is also the output tensor's name; ``module`` the module path."""
 
-    name: str
-    module: str
-    inputs: tuple[str, ...]
+    name: Name
+    module: Text
+    inputs: tuple[Name, ...]
 
 
 @dataclass(frozen=True)
 class Convolution(Node):
     """Convolution, or fully connected layer where ``kernel`` is (1, 1). Tables: weight, bias, multiplier, shift."""
 
-    kernel: tuple[int, int] = (1, 1)
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int, int, int] = (0, 0, 0, 0)  # top, bottom, left, right; padded with code 0
+    kernel: tuple[Tap, Tap] = (1, 1)
+    stride: tuple[Tap, Tap] = (1, 1)
+    padding: tuple[Pad, Pad, Pad, Pad] = (0, 0, 0, 0)  # top, bottom, left, right; padded with code 0
     conditional: bool = False  # the bias is [steps, labels, channels]
     relu: bool = False  # the result is saturated at 0 too
     gated: bool = False  # the multiplier is [steps, labels, channels] (adaLN-Zero: Peebles & Xie 2023, section 3.2)
@@ -77,10 +87,10 @@ class MatMul(Node):
     ``interleaved``, ``t * windows + i`` (of stored frames the first is attention within, the second between frames).
     """
 
-    heads: int = 1
+    heads: Size = 1
     scores: bool = True
-    image: tuple[int, int] = (1, 1)
-    windows: int = 1
+    image: tuple[Size, Size] = (1, 1)
+    windows: Size = 1
     interleaved: bool = False
 
 
@@ -105,7 +115,7 @@ class Multiply(Node):
 class GroupNorm(Node):
     """Group normalization. Tables: gain, offset, gain_bits, epsilon."""
 
-    groups: int = 1
+    groups: Size = 1
     conditional: bool = False  # gain and offset are [steps, labels, channels]
 
 
@@ -120,14 +130,14 @@ class LayerNorm(Node):
 class SiLU(Node):
     """x * sigmoid(x); input and output have the scale 2**-fraction_bits."""
 
-    fraction_bits: int = 11
+    fraction_bits: FractionBits = 11
 
 
 @dataclass(frozen=True)
 class GELU(Node):
     """x * Phi(x), Phi the normal distribution; input and output have the scale 2**-fraction_bits."""
 
-    fraction_bits: int = 11
+    fraction_bits: FractionBits = 11
 
 
 @dataclass(frozen=True)
@@ -145,15 +155,15 @@ class Upsample(Node):
     """Nearest-neighbour upsampling of codes or values by an integer factor, 1 for a copy; then the last ``crop`` rows and
     columns, fewer than the factor, are left out."""
 
-    factor: int = 2
-    crop: tuple[int, int] = (0, 0)
+    factor: Tap = 2
+    crop: tuple[Pad, Pad] = (0, 0)
 
 
 @dataclass(frozen=True)
 class AveragePool(Node):
     """Mean over windows of ``size`` x ``size``, stride ``size``. Tables: multiplier, shift."""
 
-    size: int = 2
+    size: Annotated[int, Range(1, LARGEST_POOL)] = 2
 
 
 @dataclass(frozen=True)
@@ -194,16 +204,16 @@ class Graph:
     ``input_layout`` and ``output_layout`` say how the host's sample and the model's output are stored (default: images).
     """
 
-    tensors: Mapping[str, Tensor]
-    nodes: tuple[Node, ...]
-    input: str
-    output: str
-    group_of_step: tuple[int, ...]
-    labels: int = 1
-    input_parts: int = 1
-    output_parts: int = 1
-    context: str | None = None
-    constants: tuple[str, ...] = ()
+    tensors: Annotated[Mapping[Name, Tensor], Length(1, MOST_TENSORS)]
+    nodes: Annotated[tuple[Node, ...], Length(1, MOST_NODES)]
+    input: Name
+    output: Name
+    group_of_step: Annotated[tuple[Annotated[int, Range(0, MOST_STEPS)], ...], Length(1, MOST_STEPS)]
+    labels: Annotated[int, Range(1, MOST_LABELS)] = 1
+    input_parts: Parts = 1
+    output_parts: Parts = 1
+    context: Name | None = None
+    constants: tuple[Name, ...] = ()
     input_layout: Layout | None = None
     output_layout: Layout | None = None
 
@@ -246,86 +256,16 @@ class Graph:
     def linear_nodes(self) -> tuple[LinearNode, ...]:
         return tuple(node for node in self.nodes if isinstance(node, (Convolution, MatMul)))
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "input": self.input,
-            "output": self.output,
-            "group_of_step": list(self.group_of_step),
-            "labels": self.labels,
-            "input_parts": self.input_parts,
-            "output_parts": self.output_parts,
-            "context": self.context,
-            "constants": list(self.constants),
-            "input_layout": _layout_to_json(self.input_layout),
-            "output_layout": _layout_to_json(self.output_layout),
-            "tensors": [dataclasses.asdict(tensor) for tensor in self.tensors.values()],
-            "nodes": [{"op": type(node).__name__, **dataclasses.asdict(node)} for node in self.nodes],
-        }
-
-    @staticmethod
-    def from_json(data: Mapping[str, Any]) -> Graph:
-        """Rebuild and check a graph. Raises ValueError with what is wrong."""
-        try:
-            tensors = [Tensor(**_tuples(entry)) for entry in data["tensors"]]
-            nodes = tuple(_node_from_json(entry) for entry in data["nodes"])
-            graph = Graph(
-                {tensor.name: tensor for tensor in tensors},
-                nodes,
-                data["input"],
-                data["output"],
-                tuple(data["group_of_step"]),
-                data["labels"],
-                data["input_parts"],
-                data["output_parts"],
-                data.get("context"),
-                tuple(data.get("constants", ())),
-                _layout_from_json(data.get("input_layout")),
-                _layout_from_json(data.get("output_layout")),
-            )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"the integer graph is not readable ({error}); quantize the model again") from error
-        check_graph(graph)
-        return graph
-
-
-def _layout_to_json(layout: Layout | None) -> list[Any] | None:
-    return None if layout is None else [[dataclasses.astuple(part) for part in axis] for axis in layout]
-
-
-def _layout_from_json(data: list[Any] | None) -> Layout | None:
-    return None if data is None else tuple(tuple(Part(*part) for part in axis) for axis in data)
-
-
-def _tuples(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
-
-
-def _node_from_json(entry: Mapping[str, Any]) -> Node:
-    fields = _tuples(entry)
-    op = fields.pop("op")
-    if op not in NODE_TYPES:
-        raise ValueError(f"found operator {op!r} in the integer graph, expected one of {', '.join(NODE_TYPES)}")
-    return NODE_TYPES[op](**fields)
-
 
 def check_graph(graph: Graph) -> None:
-    """Every tensor is produced once, before its use, with the shape and kind that its operator gives; else ValueError."""
+    """Every field is what its annotation says, every tensor is there from the start or produced once, before its use, with the
+    shape and kind that its operator gives; else ValueError."""
+    check(graph, "the integer graph")
     if sorted(set(graph.group_of_step)) != list(range(graph.groups)):
         raise ValueError(
             f"found step groups {sorted(set(graph.group_of_step))}, expected 0 to {graph.groups - 1}, all used"
         )
-    for name, parts in ((graph.input, graph.input_parts), (graph.output, graph.output_parts)):
-        if parts not in (1, 2) or (name in graph.tensors and graph.tensors[name].shape[2] % parts):
-            raise ValueError(f"found {name!r} in {parts} parts, expected 1, or 2 of an even number of channels")
-    known = {graph.input}
-    if graph.context is not None:
-        if graph.context not in graph.tensors or graph.tensors[graph.context].kind != CODE:
-            raise ValueError(f"context {graph.context!r} is no tensor of codes in the graph's list")
-        known.add(graph.context)
-    for name in graph.constants:
-        if name not in graph.tensors or graph.tensors[name].kind != VALUE:
-            raise ValueError(f"constant {name!r} is no tensor of values in the graph's list")
-        known.add(name)
+    known = _given_tensors(graph)
     for node in graph.nodes:
         missing = [name for name in (*node.inputs, node.name) if name not in graph.tensors]
         if missing:
@@ -336,22 +276,46 @@ def check_graph(graph: Graph) -> None:
         if node.name in known:
             raise ValueError(f"{node.name}: computed twice")
         known.add(node.name)
-        inputs = [graph.tensors[name] for name in node.inputs]
-        output = graph.tensors[node.name]
-        expected = output_shape(node, inputs, output.shape[2])
-        if output.shape != expected:
-            raise ValueError(f"{node.name}: found output shape {output.shape}, expected {expected}")
-        _check_kinds(node, [tensor.kind for tensor in inputs], output.kind)
-    if graph.output not in known:
+        _check_node(node, [graph.tensors[name] for name in node.inputs], graph.tensors[node.name])
+    if graph.output not in {node.name for node in graph.nodes}:
         raise ValueError(f"output {graph.output!r} is never computed")
+    for name, tensor in graph.tensors.items():
+        if name not in known or name != tensor.name:
+            raise ValueError(f"tensor {name!r} of the graph's list is neither given nor computed")
+        if tensor.size > MOST_ELEMENTS:
+            raise ValueError(f"{name}: found {tensor.size} elements, expected at most {MOST_ELEMENTS}")
     for name, layout, parts in (
         (graph.input, graph.sample_axes, graph.input_parts),
         (graph.output, graph.output_axes, graph.output_parts),
     ):
-        if math.prod(shape_of(layout)) * parts != graph.tensors[name].size:
-            raise ValueError(
-                f"{name}: a layout of {shape_of(layout)} is not {graph.tensors[name].shape} in {parts} parts"
-            )
+        height, width, channels = graph.tensors[name].shape
+        if channels % parts:
+            raise ValueError(f"found {name!r} in {parts} parts, expected 1, or 2 of an even number of channels")
+        check_layout(layout, (height, width, channels // parts), name)
+
+
+def _given_tensors(graph: Graph) -> set[str]:
+    """Names of what is there before a step: the input, the context, the constants."""
+    known: set[str] = set()
+    given = [("input", graph.input, CODE), *(("constant", name, VALUE) for name in graph.constants)]
+    given += [] if graph.context is None else [("context", graph.context, CODE)]
+    for what, name, kind in given:
+        if name not in graph.tensors or graph.tensors[name].kind != kind:
+            raise ValueError(f"{what} {name!r} is no tensor of {kind}s in the graph's list")
+        if name in known:
+            raise ValueError(f"{what} {name!r} is given twice")
+        known.add(name)
+    return known
+
+
+def _check_node(node: Node, inputs: list[Tensor], output: Tensor) -> None:
+    most = MOST_TENSORS if isinstance(node, Concat) else 2 if isinstance(node, (MatMul, Add, Multiply)) else 1
+    if not (1 if isinstance(node, Concat) else most) <= len(inputs) <= most:
+        raise ValueError(f"{node.name}: found {len(inputs)} inputs of a {type(node).__name__}, expected {most}")
+    expected = output_shape(node, inputs, output.shape[2])
+    if output.shape != expected:
+        raise ValueError(f"{node.name}: found output shape {output.shape}, expected {expected}")
+    _check_kinds(node, [tensor.kind for tensor in inputs], output.kind)
 
 
 def with_context_tokens(graph: Graph, tokens: int) -> Graph:
@@ -398,8 +362,6 @@ def output_shape(node: Node, inputs: list[Tensor], channels: int) -> tuple[int, 
             )
         return height * node.factor - node.crop[0], width * node.factor - node.crop[1], depth
     if isinstance(node, AveragePool):
-        if node.size > LARGEST_POOL:
-            raise ValueError(f"{node.name}: found a pool of {node.size}x{node.size}, expected at most {LARGEST_POOL}")
         return height // node.size, width // node.size, depth
     if isinstance(node, Concat):
         if any(tensor.shape[:2] != (height, width) for tensor in inputs):

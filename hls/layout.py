@@ -67,6 +67,18 @@ def _stored_order(layout: Layout) -> list[int]:
     return sorted(range(len(parts)), key=lambda index: (STORED.index(parts[index].axis), -parts[index].stride))
 
 
+def check_layout(layout: Layout, shape: tuple[int, int, int], name: str) -> None:
+    """ValueError where a layout is not one of every element of ``shape`` (height, width, channels), each once."""
+    parts = [part for axis in layout for part in axis]
+    covered = dict.fromkeys(STORED, 1)
+    for part in sorted(parts, key=lambda part: (part.stride, part.size)):
+        if part.axis not in covered or part.size < 1 or part.stride != covered[part.axis]:
+            raise ValueError(f"{name}: found {part} in its layout, expected parts of h, w and c that follow each other")
+        covered[part.axis] *= part.size
+    if tuple(covered.values()) != shape:
+        raise ValueError(f"{name}: found a layout of {tuple(covered.values())}, expected one of {shape}")
+
+
 def without(layout: Layout, *axes: str) -> Layout:
     """The layout with the parts of some stored axes left out."""
     return tuple(tuple(part for part in axis if part.axis not in axes) for axis in layout)

@@ -26,6 +26,8 @@ from .flow import StaticFlow
 from .memory_map import align
 from .operations import Operation
 
+VECTOR_TYPES = {"offset": np.dtype("<i8")}  # tables are stored in 32 bits where they fit; the others are int32
+
 
 @dataclass(frozen=True)
 class ParameterLayout:
@@ -64,11 +66,11 @@ class ParameterLayout:
         shared_size = align(len(operations) * SCALARS.itemsize)
         for name in dict.fromkeys(shared):
             vectors[name] = shared_size
-            shared_size = align(shared_size + tables[name][0].nbytes)
+            shared_size = align(shared_size + tables[name].shape[-1] * _type_of(name).itemsize)
         stride = 0
         for name in dict.fromkeys(conditional):  # parts of a batch have the same
             vectors[name] = shared_size + stride
-            stride = align(stride + tables[name][0, 0].nbytes)
+            stride = align(stride + tables[name].shape[-1] * _type_of(name).itemsize)
         return ParameterLayout(graph, tables, operations, batch, vectors, shared_size, stride, flow)
 
     def block(
@@ -87,7 +89,7 @@ class ParameterLayout:
         scalars["rescaled"][self._varying] = step > 0 and group_of_step[step] != group_of_step[step - 1]
         scalars["skip"][self._constant] = continues
         if self.sample_stride:
-            block[self.shared_size :].reshape(self.batch, -1)[...] = self._of_labels(step)[labels]
+            self._fill_samples(step, labels, block[self.shared_size :].reshape(self.batch, -1))
         return block
 
     @functools.cached_property
@@ -101,35 +103,31 @@ class ParameterLayout:
         return np.array([operation.is_linear for operation in self.operations]) & ~self._constant
 
     @functools.cached_property
-    def _parts(self) -> dict[tuple[str, int], np.ndarray]:
-        """What has been put together: blocks of step groups, and rows of steps."""
+    def _shared_blocks(self) -> dict[int, np.ndarray]:
+        """What has been put together for step groups."""
         return {}
 
     def _shared(self, group: int) -> np.ndarray:
         """What the steps of a group have in common, uint8 [shared_size]."""
-        if ("group", group) not in self._parts:
+        if group not in self._shared_blocks:
             block = np.zeros(self.shared_size, np.uint8)
             scalars = block[: len(self.operations) * SCALARS.itemsize].view(SCALARS)
             for operation in self.operations:
                 self._fill_scalars(operation, group, scalars[operation.index])
             for name, offset in self.vectors.items():
                 if offset < self.shared_size:
-                    raw = np.ascontiguousarray(self.tables[name][group]).view(np.uint8)
+                    raw = self.tables[name][group].astype(_type_of(name)).view(np.uint8)
                     block[offset : offset + raw.size] = raw
-            self._parts["group", group] = block
-        return self._parts["group", group]
+            self._shared_blocks[group] = block
+        return self._shared_blocks[group]
 
-    def _of_labels(self, step: int) -> np.ndarray:
-        """The conditional vectors of a step, uint8 [labels, sample_stride]."""
-        if ("step", step) not in self._parts:
-            rows = np.zeros((self.graph.labels, self.sample_stride), np.uint8)
-            for name, offset in self.vectors.items():
-                if offset >= self.shared_size:
-                    raw = np.ascontiguousarray(self.tables[name][step]).view(np.uint8)  # [labels, bytes]
-                    start = offset - self.shared_size
-                    rows[:, start : start + raw.shape[1]] = raw
-            self._parts["step", step] = rows
-        return self._parts["step", step]
+    def _fill_samples(self, step: int, labels: np.ndarray, rows: np.ndarray) -> None:
+        """The conditional vectors of a step into ``rows``, uint8 [batch, sample_stride]; only those of ``labels`` are read."""
+        for name, offset in self.vectors.items():
+            if offset >= self.shared_size:
+                raw = self.tables[name][step][labels].astype(_type_of(name)).view(np.uint8)  # [batch, bytes]
+                start = offset - self.shared_size
+                rows[:, start : start + raw.shape[1]] = raw
 
     def _fill_scalars(self, operation: Operation, group: int, record: np.void) -> None:
         def table(node: Node, name: str) -> np.ndarray:
@@ -152,3 +150,8 @@ class ParameterLayout:
         if isinstance(operation.nodes[-1], Quantize):
             record["quantize_multiplier"] = table(operation.nodes[-1], "multiplier")
             record["quantize_shift"] = table(operation.nodes[-1], "shift")
+
+
+def _type_of(table: str) -> np.dtype:
+    """Of a vector in the block, whatever the table's."""
+    return VECTOR_TYPES.get(table.rpartition(".")[2], np.dtype("<i4"))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..hls.arithmetic import ACCUMULATOR_RANGE, to_multiplier
+from ..hls.arithmetic import to_multiplier
 from ..hls.graph import (
     GELU,
     VALUE,
@@ -29,7 +29,8 @@ from ..hls.graph import (
     check_graph,
     constant_tensors,
 )
-from ..hls.reference import LARGEST_NORM, SLOPE_BITS, SOFTMAX_BITS
+from ..hls.reference import SLOPE_BITS, SOFTMAX_BITS
+from ..hls.table_rules import check_accumulators, check_norm
 from ..hls.tables import EXP_FRACTION_BITS, SILU_FRACTION_BITS
 from .calibrate import MOVES, QuantizedNetwork
 from .traced import UnsupportedOperator
@@ -198,18 +199,16 @@ class _Lowering:
         else:
             self._multiplier(node, factors)
 
-        largest_bias = np.abs(self.tables[f"{node.name}.bias"].astype(np.int64)).max()
-        reach = 128 * int(np.abs(weight.astype(np.int64)).sum(axis=(1, 2, 3)).max()) + int(largest_bias)
-        if reach > ACCUMULATOR_RANGE[1]:
-            raise UnsupportedOperator(f"{node.name}: accumulators may reach {reach}, more than int32 holds")
+        try:
+            check_accumulators(node, self.tables[f"{node.name}.weight"], self.tables[f"{node.name}.bias"])
+        except ValueError as error:
+            raise UnsupportedOperator(str(error)) from error
 
     def _norm(self, node: GroupNorm | LayerNorm) -> None:
-        height, width, channels = self.graph.tensors[node.name].shape
-        count = height * width * channels // node.groups if isinstance(node, GroupNorm) else channels
-        if count > LARGEST_NORM:
-            raise UnsupportedOperator(
-                f"{node.name}: found {count} elements in a norm group, expected at most {LARGEST_NORM}"
-            )
+        try:
+            count = check_norm(node, self.graph)
+        except ValueError as error:
+            raise UnsupportedOperator(str(error)) from error
         epsilon = float(self.model.parameters_[f"{node.name}.epsilon"])
         input_scale, output_scale = self.scales[node.inputs[0]], self.scales[node.name]
         gain = self._parameter(node, "gain") / self._per_row(node, output_scale)
@@ -219,7 +218,8 @@ class _Lowering:
         if gain_bits.min() < 0:
             raise UnsupportedOperator(f"{node.name}: a gain of {np.abs(gain).max():g} steps per deviation is too large")
         self._set(node, "gain", np.rint(gain * 2.0 ** self._per_row(node, gain_bits)), np.int32)
-        self._set(node, "offset", np.rint(offset * 2.0**SLOPE_BITS), np.int64)
+        offsets = np.rint(offset * 2.0**SLOPE_BITS)
+        self._set(node, "offset", offsets, np.int32 if np.abs(offsets).max() < 2**31 else np.int64)
         self._set(node, "gain_bits", gain_bits, np.int32)
         self._set(node, "epsilon", np.maximum(1, np.rint(epsilon * (count / input_scale) ** 2)), np.int64)
 

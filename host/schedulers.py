@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from ..hls.scheduler_config import SchedulerConfig
+
 KINDS = ("ddpm", "ddim")
 SPACINGS = ("leading", "trailing", "linspace")
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
@@ -125,30 +127,37 @@ def load_scheduler(config: Mapping[str, Any], kind: str, steps: int, eta: float 
     """A scheduler from a diffusers ``scheduler_config.json``. ValueError, with what is supported, for anything else."""
     if kind not in KINDS:
         raise ValueError(f"found scheduler {kind!r}, expected one of {', '.join(KINDS)}")
-    trained = int(config.get("num_train_timesteps", 1000))
+    checked = SchedulerConfig.of(config)
+    trained = checked.num_train_timesteps
     if not 1 <= steps <= trained:
         raise ValueError(f"found {steps} steps, expected 1 to {trained} (the timesteps the model was trained with)")
     if eta and kind == "ddpm":
         raise ValueError("eta belongs to the ddim scheduler; leave it out for ddpm")
-    alphas_cumprod = _alphas_cumprod(config, trained)
-    timesteps = _timesteps(config, trained, steps)
+    if not 0 <= eta <= 1:
+        raise ValueError(f"found eta = {eta}, expected 0 to 1")
+    timesteps = _timesteps(checked, steps)
     if timesteps[0] >= trained or len(timesteps) != steps:
         raise ValueError(
             f"found timesteps up to {timesteps[0]} in {len(timesteps)} steps, expected {steps} below {trained}"
         )
-    to_one = kind == "ddpm" or config.get("set_alpha_to_one", True)
+    prediction = _supported("prediction_type", checked.prediction_type, PREDICTIONS)
+    if prediction == "epsilon" and checked.rescale_betas_zero_snr:
+        raise ValueError(
+            "found prediction_type epsilon with rescale_betas_zero_snr: the first step's sample is all noise and says nothing of "
+            "the image; expected v_prediction or sample"
+        )
+    alphas_cumprod = _alphas_cumprod(checked)
+    to_one = kind == "ddpm" or checked.set_alpha_to_one
     return Scheduler(
         kind=kind,
         timesteps=timesteps,
         previous=np.append(timesteps[1:], -1) if kind == "ddpm" else timesteps - trained // steps,
         alphas_cumprod=alphas_cumprod,
         final_alpha=ONE if to_one else alphas_cumprod[0],
-        prediction_type=_choice(config, "prediction_type", "epsilon", PREDICTIONS),
-        clip=float(config.get("clip_sample_range", 1.0)) if config.get("clip_sample", True) else None,
-        threshold=(config.get("dynamic_thresholding_ratio", 0.995), config.get("sample_max_value", 1.0))
-        if config.get("thresholding", False)
-        else None,
-        variance_type=_choice(config, "variance_type", "fixed_small", VARIANCES),
+        prediction_type=prediction,
+        clip=checked.clip_sample_range if checked.clip_sample else None,
+        threshold=(checked.dynamic_thresholding_ratio, checked.sample_max_value) if checked.thresholding else None,
+        variance_type=_supported("variance_type", checked.variance_type, VARIANCES),
         eta=eta,
     )
 
@@ -162,24 +171,22 @@ def standard_normal(seed: int, sample: int, draw: int, shape: tuple[int, ...]) -
     return generator.standard_normal(shape)
 
 
-def _choice(config: Mapping[str, Any], key: str, default: str, supported: tuple[str, ...]) -> str:
-    found = config.get(key, default)
-    if found not in supported:
+def _supported(name: str, found: str | None, supported: tuple[str, ...]) -> str:
+    if found is None or found not in supported:
         raise ValueError(
-            f"found {key} = {found!r} in the scheduler configuration, expected one of {', '.join(supported)}"
+            f"found {name} = {found!r} in the scheduler configuration, expected one of {', '.join(supported)}"
         )
-    return str(found)
+    return found
 
 
-def _alphas_cumprod(config: Mapping[str, Any], trained: int) -> np.ndarray:
-    start, end = config.get("beta_start", 0.0001), config.get("beta_end", 0.02)
+def _alphas_cumprod(config: SchedulerConfig) -> np.ndarray:
+    """float32 [trained steps], all of them above 0 and below 1; only at zero SNR the last one is 0. ValueError for others."""
+    trained, start, end = config.num_train_timesteps, config.beta_start, config.beta_end
     betas: np.ndarray
-    if config.get("trained_betas") is not None:
-        betas = np.asarray(config["trained_betas"], np.float32)
-        if betas.shape != (trained,):
-            raise ValueError(f"found {betas.size} trained_betas, expected {trained}")
+    if config.trained_betas is not None:
+        betas = np.asarray(config.trained_betas, np.float32)
     else:
-        schedule = _choice(config, "beta_schedule", "linear", BETA_SCHEDULES)
+        schedule = _supported("beta_schedule", config.beta_schedule, BETA_SCHEDULES)
         if schedule == "linear":
             betas = _linspace(start, end, trained)
         elif schedule == "scaled_linear":
@@ -189,9 +196,16 @@ def _alphas_cumprod(config: Mapping[str, Any], trained: int) -> np.ndarray:
             betas = ONE / (ONE + np.exp(-ramp)) * np.float32(end - start) + np.float32(start)
         else:
             betas = _cosine_betas(trained)
-    if config.get("rescale_betas_zero_snr", False):
+    if config.rescale_betas_zero_snr:
         betas = _rescale_to_zero_snr(betas)
-    return np.cumprod((ONE - betas).astype(np.float64)).astype(np.float32)
+    alphas_cumprod = np.cumprod((ONE - betas).astype(np.float64)).astype(np.float32)
+    noisy = alphas_cumprod[:-1] if config.rescale_betas_zero_snr else alphas_cumprod
+    if not (np.all((noisy > 0) & (noisy < 1)) and np.all(alphas_cumprod >= 0)):
+        raise ValueError(
+            f"found cumulated alphas from {alphas_cumprod.min():g} to {alphas_cumprod.max():g} in the scheduler "
+            "configuration, expected them between 0 and 1; check its betas"
+        )
+    return alphas_cumprod
 
 
 def _linspace(start: float, end: float, count: int) -> np.ndarray:
@@ -221,15 +235,15 @@ def _rescale_to_zero_snr(betas: np.ndarray) -> np.ndarray:
     return ONE - np.concatenate([alphas_cumprod[:1], alphas_cumprod[1:] / alphas_cumprod[:-1]])
 
 
-def _timesteps(config: Mapping[str, Any], trained: int, steps: int) -> np.ndarray:
+def _timesteps(config: SchedulerConfig, steps: int) -> np.ndarray:
     """Lin et al. 2024, table 2."""
-    spacing = _choice(config, "timestep_spacing", "leading", SPACINGS)
+    spacing, trained = _supported("timestep_spacing", config.timestep_spacing, SPACINGS), config.num_train_timesteps
     if spacing == "linspace":
         return np.linspace(0, trained - 1, steps).round()[::-1].astype(np.int64)
     if spacing == "trailing":
         return np.round(np.arange(trained, 0, -trained / steps)).astype(np.int64) - 1
     leading = (np.arange(steps) * (trained // steps))[::-1].astype(np.int64)
-    return leading + int(config.get("steps_offset", 0))
+    return leading + config.steps_offset
 
 
 def _dynamic_threshold(sample: np.ndarray, ratio: float, largest: float) -> np.ndarray:

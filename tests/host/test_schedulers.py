@@ -85,6 +85,16 @@ def test_ddpm_variances_equal_diffusers(variance, schedule):
         ({"prediction_type": "flow"}, "ddim", 10, 0, "found prediction_type = 'flow'"),
         ({"variance_type": "learned_range"}, "ddpm", 10, 0, "found variance_type = 'learned_range'"),
         ({"trained_betas": [0.1, 0.2]}, "ddim", 10, 0, "found 2 trained_betas, expected 1000"),
+        ({"beta_start": float("nan")}, "ddim", 10, 0, "beta_start: found nan, expected a finite number"),
+        ({"beta_end": 1}, "ddim", 10, 0, "beta_end: found 1, expected a finite number from 1e-07 to"),
+        ({"trained_betas": [0.1, True], "num_train_timesteps": 2}, "ddim", 1, 0, r"trained_betas\[1\]: found True"),
+        ({"num_train_timesteps": 10**9}, "ddim", 10, 0, "num_train_timesteps: found 1000000000, expected an integer"),
+        ({"num_train_timesteps": 10.0}, "ddim", 10, 0, "num_train_timesteps: found 10.0, expected an integer"),
+        ({"clip_sample": "no"}, "ddim", 10, 0, "clip_sample: found 'no', expected true or false"),
+        ({"beta_start": 0.9, "beta_end": 0.999}, "ddim", 10, 0, "cumulated alphas from 0 to .*check its betas"),
+        ({"rescale_betas_zero_snr": True}, "ddim", 10, 0, "epsilon with rescale_betas_zero_snr.*expected v_prediction"),
+        ({}, "ddim", 10, float("nan"), "found eta = nan, expected 0 to 1"),
+        ({}, "ddim", 10, 31, "found eta = 31, expected 0 to 1"),
     ],
 )
 def test_unsupported_schedules_are_refused(config, kind, steps, eta, message):

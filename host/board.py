@@ -13,7 +13,8 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,16 @@ except ImportError:  # pynq 3.1 has no remote boards
 
 _NO_MEMORY = (RuntimeError, MemoryError, RpcError)
 GRACE_S = 2.0  # that a running step has to end by itself before it is reset
+START_UP_S = 60.0  # for the empty program after a reset, which takes microseconds unless the machine is busy
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 2e-5, 2e-4  # between two looks at the control register
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What polling needs of time, in seconds: a test gives one that only moves when it says so."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], object] = time.sleep
 
 
 @contextlib.contextmanager
@@ -106,7 +116,8 @@ class BoardDevice:
     """The :class:`~ditto_zynq.host.device.Device` of a pynq device, which is configured with ``bitstream`` and locked.
 
     ``interrupts``: wait for the accelerator's interrupt instead of polling (not on remote boards, and not where an event loop
-    runs already, as in a notebook). ``counting``: whether the accelerator fills counter records; boards always do.
+    runs already, as in a notebook). ``counting``: whether the accelerator fills counter records; boards always do. ``clock``: the
+    time by which deadlines pass while it polls.
     """
 
     def __init__(
@@ -117,8 +128,10 @@ class BoardDevice:
         counting: bool = True,
         cache: Path | None = None,
         locks: Path | None = None,
+        clock: Clock = Clock(),
     ):
         self.config: HardwareConfig = bitstream.config
+        self.clock = clock
         self.counting = counting
         self.interrupts = interrupts
         self._pynq_device = pynq.Device.active_device if device is None else device
@@ -159,7 +172,7 @@ class BoardDevice:
             self._enable_interrupts()
         self.write_register(DESCRIPTOR_COUNT, 0)
         self.write_register(CONTROL, START)
-        self.wait(GRACE_S)
+        self.wait(START_UP_S)
         found, expected = self.read_register(CONFIG_HASH), self.config.register_hash
         if found != expected:
             raise DeviceError(
@@ -193,16 +206,16 @@ class BoardDevice:
                 raise DeviceTimeout(f"{self.name} did not finish in {deadline_s:g} s", self._ip.contents())
 
     def _poll(self, deadline_s: float) -> bool:
-        end, pause = time.monotonic() + deadline_s, SHORTEST_PAUSE_S
+        end, pause = self.clock.now() + deadline_s, SHORTEST_PAUSE_S
         while not (control := self._ip.read(CONTROL)) & IDLE:
             if control == 0 and self._ip.read(CONFIG_HASH) != self.config.register_hash:  # neither idle nor running
                 raise DeviceLost(
                     f"{self.name} lost its configuration while it ran: it was switched off and on, or another program has "
                     "configured it; run the same command again"
                 )
-            if time.monotonic() > end:
+            if self.clock.now() > end:
                 return False
-            time.sleep(pause)
+            self.clock.sleep(pause)
             pause = min(1.5 * pause, LONGEST_PAUSE_S)
         return True
 

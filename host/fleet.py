@@ -7,6 +7,7 @@ but seed and index, so results are the same whatever the workers are, and what a
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from distributed import Client, LocalCluster, as_completed, get_worker
+from distributed.comm import parse_address, parse_host_port
 
 from ..hls.artefact import load as load_artefact
 from ..hls.config import HardwareConfig
@@ -24,6 +26,7 @@ from .runtime import BUNDLED_MODEL, Batch, Images, Model, check_run, labels_of
 from .session import DIFFERENCE
 
 BOARD = "board"  # the worker resource: one batch at a time on each
+CONNECT_S = 60.0  # for a scheduler that is there, on a machine that is busy
 RETRIES = 3  # of a batch that failed; what a lost worker had runs again in any case
 
 
@@ -55,7 +58,9 @@ def cluster_of(workers: int) -> Iterator[str]:
 def connection(address: str) -> Iterator[str]:
     """A scheduler that runs already, whose workers were started with ``--resources "board=1"``. DeviceError without any."""
     try:
-        with Client(address, timeout="5s") as client:
+        host, port = parse_host_port(parse_address(address)[1])
+        socket.create_connection((host, port), CONNECT_S).close()  # the client would try again where it is refused
+        with Client(address, timeout=CONNECT_S) as client:
             workers = client.scheduler_info()["workers"]
     except (OSError, TimeoutError, ValueError) as error:
         raise DeviceError(

@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pytest
 from ditto_zynq.hls.artefact import QuantizedModel, save
+from hypothesis import HealthCheck, settings
+
+# how fast examples are drawn and run depends on the machine and its load
+settings.register_profile("any machine", deadline=None, suppress_health_check=list(HealthCheck))
+settings.load_profile("any machine")
 
 SCHEDULER_CONFIG = {"num_train_timesteps": 1000, "beta_schedule": "linear", "prediction_type": "epsilon"}
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,3 +32,15 @@ def test_types(tmp_path):
         (package / folder).symlink_to(ROOT / folder)
     options = ("--config-file", str(ROOT / "pyproject.toml"), "--namespace-packages", "--explicit-package-bases")
     run("mypy", *options, "-p", "ditto_zynq", cwd=tmp_path)
+
+
+def test_no_test_depends_on_how_fast_the_machine_is():
+    """Tests wait for events; what ends a test that hangs is a limit of a minute at least. Benches count simulated time."""
+    assert settings.default.deadline is None and HealthCheck.too_slow in settings.default.suppress_health_check
+    sources = [path for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__)]
+    for path in sources:
+        text = path.read_text()
+        assert not re.search(r"\b(monotonic|perf_counter|process_time|time\.time)\(", text), f"{path} looks at a clock"
+        limits = re.findall(r"\btimeout=([0-9.]+)|\b(?:join|wait|acquire)\(([0-9.]+)\)", text)
+        short = [limit for pair in limits for limit in pair if limit and 0 < float(limit) < 60]
+        assert not short, f"{path} waits for no more than {short[0]} s"

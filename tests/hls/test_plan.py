@@ -29,7 +29,7 @@ def shapes():
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(shape=shapes())
 def test_plans_fit_the_buffers(config: HardwareConfig, shape: ProductShape):
     try:
@@ -66,7 +66,7 @@ def test_a_layer_that_never_fits_is_refused_with_the_numbers():
         plan_product(HardwareConfig(), large, "up.conv")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     outputs=st.integers(1, 70), kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)), channels=st.integers(1, 60),
     chunk=st.integers(1, 9), seed=st.integers(0, 99),

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     size=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 7)),
@@ -61,7 +61,7 @@ def test_attention_products_are_those_of_einsum(heads):
     assert np.array_equal(reference.attention_mix(p, v, heads), mixed)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_differences_never_change_a_value(seed):
     """acc_prev + W . (q - q_prev) = W . q, for every operator, across step-group changes, whatever the mix of references."""
@@ -79,7 +79,7 @@ def test_differences_never_change_a_value(seed):
         codes = build.next_codes(codes)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     seed=st.integers(0, 2**32 - 1),
     size=st.tuples(st.integers(1, 7), st.integers(1, 9), st.integers(1, 5)),

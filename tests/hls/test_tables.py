@@ -56,7 +56,7 @@ def test_reciprocal_square_root_is_within_2e_6(v):
     assert abs(root[0] * 2.0**-23 * 2.0 ** -exponent[0] * float(v) ** 0.5 - 1) < 2e-6
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     seed=st.integers(0, 2**32 - 1),
     spread=st.sampled_from([0, 1, 3, 300, 8000]),
@@ -94,7 +94,7 @@ def test_group_norm_is_within_one_lsb(seed, spread, shape, groups, steepness, ep
     assert np.abs(found - exact).max() <= 1.0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     seed=st.integers(0, 2**32 - 1),
     keys=st.sampled_from([1, 2, 49, 196, 1024]),

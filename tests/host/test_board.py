@@ -22,7 +22,7 @@ from ditto_zynq.hls.bitstreams import BitstreamError, find_bitstream
 from ditto_zynq.hls.config import default_config
 from ditto_zynq.hls.handoff import ACCELERATOR, handoff
 from ditto_zynq.hls.isa import CONTROL, DESCRIPTOR_COUNT, IDLE, Region
-from ditto_zynq.host.board import BoardDevice
+from ditto_zynq.host.board import BoardDevice, Clock
 from ditto_zynq.host.compiler import compile_program
 from ditto_zynq.host.csim import CSimDevice
 from ditto_zynq.host.device import DeviceError, DeviceTimeout
@@ -151,7 +151,7 @@ def test_a_thousand_starts_and_stops_leak_nothing(tmp_path, tiny_model, only_own
         session = Session(program, tiny_model, device)
         device.write_register(DESCRIPTOR_COUNT, 0)
         device.write_register(CONTROL, 1)
-        device.wait(5)
+        device.wait(600)
         session.close()
         device.close()
 
@@ -187,11 +187,17 @@ def test_too_little_memory_half_way(tmp_path, tiny_model):
 
 
 class FaultyBoard(EmulatedBoard):
-    """Does something else at its ``fault``-th run of a program."""
+    """Does something else at its ``fault``-th run of a program. Time passes for its host only while it ``hangs``."""
 
     def __init__(self, fault: int, does, **options):
         super().__init__(EmulatorDevice(CONFIG, counting=False), **options)
         self.fault, self.does, self.runs = fault, does, 0
+        self.hangs, self.seconds = False, 0.0
+        self.clock = Clock(lambda: self.seconds, self.pause)
+
+    def pause(self, seconds: float) -> None:
+        time.sleep(seconds)
+        self.seconds += 1000.0 if self.hangs else 0.0
 
     def run(self) -> None:
         if self.fabric.read_register(DESCRIPTOR_COUNT):
@@ -200,18 +206,22 @@ class FaultyBoard(EmulatedBoard):
                 return
         super().run()
 
+    def _reset_accelerator(self) -> None:
+        super()._reset_accelerator()
+        self.hangs = False
+
 
 def never_finish(board: FaultyBoard) -> bool:
     super(FaultyBoard, board).run()
     board.fabric.registers[0x30] = 7  # PROGRESS
+    board.hangs = True
     threading.Event().wait()
     return True
 
 
-def test_an_accelerator_that_never_finishes(tmp_path, tiny_model, monkeypatch, expected):
-    monkeypatch.setattr("ditto_zynq.host.board.GRACE_S", 0.1)
+def test_an_accelerator_that_never_finishes(tmp_path, tiny_model, expected):
     board = FaultyBoard(3, never_finish)
-    device = opened(board, tmp_path)
+    device = opened(board, tmp_path, clock=board.clock)
     model = Model(tiny_model, device, deadline_s=0.3)
     with pytest.raises(DeviceTimeout) as error:
         model.generate(2, None, 5, 2, progress=False)
@@ -227,7 +237,6 @@ def test_an_accelerator_that_never_finishes(tmp_path, tiny_model, monkeypatch, e
         assert part in str(error.value), str(error.value)
     assert not board.default_memory.allocations, "no buffer is left"
     assert device.read_register(CONTROL) & IDLE, "the accelerator was reset"
-    model.deadline_s = 600
     assert np.array_equal(model.generate(3, None, 5, 2, progress=False).samples, expected), "and works after it"
 
 
@@ -268,14 +277,24 @@ def test_a_damaged_handoff(tmp_path, content, message):
 
 
 def test_a_corrupted_parameter_block_is_written_again(tmp_path, tiny_model, expected):
+    size = compile_program(tiny_model.graph, tiny_model.tables, CONFIG, 2).sizes[Region.PARAMETERS]
+    filled = threading.Semaphore(0)
+
+    class Corrupted(FaultyBoard):
+        def flush(self, bo, offset, virtual_address, nbytes):
+            super().flush(bo, offset, virtual_address, nbytes)
+            if bo.host.size == size:
+                filled.release()
+
     def corrupt(board: FaultyBoard) -> bool:
-        time.sleep(0.1)  # the host fills the other block meanwhile
+        for _ in range(3):  # those of both steps, and the one that the host fills meanwhile
+            assert filled.acquire(timeout=600)
         running = board.fabric.region(Region.PARAMETERS)
-        other = next(b for b in board.fabric.buffers if b.data.size == running.data.size and b is not running)
+        other = next(b for b in board.fabric.buffers if b.data.size == size and b is not running)
         other.data[100] ^= 1
         return False
 
-    board = FaultyBoard(2, corrupt)
+    board = Corrupted(2, corrupt)
     assert np.array_equal(
         Model(tiny_model, opened(board, tmp_path)).generate(3, None, 5, 2, progress=False).samples, expected
     )
@@ -302,8 +321,7 @@ def test_a_power_cycle_between_two_steps(tmp_path, tiny_model, expected):
 
     def switch_off_and_on(board: FaultyBoard) -> bool:
         super(FaultyBoard, board).run()
-        threading.Timer(0.0, board.power_cycle).start()
-        time.sleep(0.05)
+        board.power_cycle()
         return True
 
     board, advanced = FaultyBoard(4, switch_off_and_on), []
@@ -313,27 +331,30 @@ def test_a_power_cycle_between_two_steps(tmp_path, tiny_model, expected):
     assert len(advanced) == 6 and board.runs > 6
 
 
-def test_ctrl_c_leaves_the_accelerator_idle(tmp_path, tiny_model, expected):
+def test_ctrl_c_leaves_the_accelerator_idle(tmp_path, tiny_model, expected, monkeypatch):
+    stopping = threading.Event()
+
     def interrupt(board: FaultyBoard) -> bool:
         _thread.interrupt_main()
-        time.sleep(0.2)
+        assert stopping.wait(600)
         return False
 
     board = FaultyBoard(8, interrupt)
     run = Run(tmp_path / "images.png", "model", 5, np.zeros(3, np.int64), 2, "difference", "")
     device = opened(board, tmp_path)
+    stop = device.stop
+    monkeypatch.setattr(device, "stop", lambda: (stopping.set(), stop()))
     model = Model(tiny_model, device)
     with pytest.raises(KeyboardInterrupt):
         run.collect(lambda starts: model.batches(3, run.labels, 5, 2, "difference", False, starts))
     assert run.done == 2 and not board.default_memory.allocations and device.read_register(CONTROL) & IDLE
 
 
-def test_failed_runs_are_resumed(tmp_path, tiny_model, monkeypatch):
+def test_failed_runs_are_resumed(tmp_path, tiny_model):
     """Finished batches are kept, with their counters, and the same command gives the same remaining images."""
-    monkeypatch.setattr("ditto_zynq.host.board.GRACE_S", 0.1)
 
-    def collect(run: Run, device, deadline_s: float = 600):
-        model = Model(tiny_model, device, deadline_s)
+    def collect(run: Run, device):
+        model = Model(tiny_model, device)
         return run.collect(lambda starts: model.batches(3, run.labels, 5, 2, "difference", False, starts))
 
     def run() -> Run:
@@ -342,10 +363,10 @@ def test_failed_runs_are_resumed(tmp_path, tiny_model, monkeypatch):
     whole = Model(tiny_model, EmulatorDevice(CONFIG)).generate(3, None, 5, 2, progress=False)
     board = FaultyBoard(9, never_finish)
     board.fabric.counting = True
-    device = opened(board, tmp_path)
+    device = opened(board, tmp_path, clock=board.clock)
     first = run()
-    with pytest.raises(DeviceTimeout):
-        collect(first, device, 0.3)
+    with pytest.raises(DeviceTimeout, match="did not finish in 600 s"):
+        collect(first, device)
     assert first.done == 2
     runs = board.runs
     resumed = collect(run(), device)
@@ -359,7 +380,7 @@ def test_failed_runs_are_resumed(tmp_path, tiny_model, monkeypatch):
 # ----------------------------------------------------------------------------------------------------- processes
 
 DRIVE = """
-import sys, time
+import sys
 from pathlib import Path
 from ditto_zynq.hls.config import default_config
 from ditto_zynq.host.board import BoardDevice
@@ -370,13 +391,14 @@ config = default_config("zcu104")
 board = EmulatedBoard(EmulatorDevice(config), name="the-board")
 device = BoardDevice(placeholder_bitstream(config, folder), board, cache=folder, locks=folder)
 print("driving", flush=True)
-time.sleep(60)
+sys.stdin.read()
 """
 
 
 def test_two_processes_cannot_drive_one_board(tmp_path):
     """And a process that is killed leaves no lock."""
-    process = subprocess.Popen([sys.executable, "-c", DRIVE, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", DRIVE, str(tmp_path)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "driving\n"
     board = emulated(name="the-board")
     with pytest.raises(DeviceError, match=f"the-board is in use by process {process.pid}; wait until"):

@@ -12,7 +12,7 @@ from ditto_zynq.host.compiler import DoesNotFit, compile_program
 from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.memory_map import ALIGNMENT, allocate
 from ditto_zynq.host.session import Session
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 CONFIG = default_config("zcu104")
@@ -44,7 +44,7 @@ def test_memory_of_short_lived_buffers_is_used_again():
     assert total == 2 * 1024
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_programs_cover_the_graph(seed):
     build, graph = random_unet(seed)

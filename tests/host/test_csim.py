@@ -20,7 +20,7 @@ from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.runtime import Model, load
 from ditto_zynq.host.session import FLOWS
 from ditto_zynq.host.turns import take_turns
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.hls.configs import CONFIGS, SHIPPED, TINY
@@ -34,7 +34,6 @@ from tests.host.test_emulator import (  # noqa: F401
 
 pytestmark = pytest.mark.hls
 SEEDS = st.integers(0, 2**32 - 1)
-UNHURRIED = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
 @pytest.fixture(scope="module", params=CONFIGS.values(), ids=CONFIGS)
@@ -43,7 +42,7 @@ def device(request, csim_cache) -> CSimDevice:
 
 
 @pytest.mark.parametrize("flow", FLOWS)
-@settings(max_examples=12, **UNHURRIED)
+@settings(max_examples=12)
 @given(seed=SEEDS, batch=st.integers(1, 5))
 def test_every_operator_equals_the_reference(no_reuse, device, flow, seed, batch):  # noqa: F811
     build, graph = random_unet(seed)
@@ -52,7 +51,7 @@ def test_every_operator_equals_the_reference(no_reuse, device, flow, seed, batch
 
 
 @pytest.mark.parametrize("flow", FLOWS)
-@settings(max_examples=10, **UNHURRIED)
+@settings(max_examples=10)
 @given(seed=SEEDS, batch=st.integers(1, 5))
 def test_every_count_is_predicted(device, flow, seed, batch):
     """Loop iterations, beats, digits and cycles of the kernels are those of the emulator's model, every one, in every step;
@@ -88,7 +87,7 @@ def two_parts(monkeypatch):
 
 
 @pytest.mark.parametrize("flow", ["difference", "defo+"])
-@settings(max_examples=8, **UNHURRIED)
+@settings(max_examples=8)
 @given(seed=SEEDS, batch=st.integers(2, 5))
 def test_halves_of_a_batch_take_turns(device, two_parts, flow, seed, batch):
     """Paired operations: same bits in shared memory, every count of every descriptor predicted."""
@@ -112,7 +111,7 @@ def one_part(monkeypatch):
     monkeypatch.setattr(operations, "take_turns", lambda cycles, is_linear: ([], float("inf")))
 
 
-@settings(max_examples=10, **UNHURRIED)
+@settings(max_examples=10)
 @given(seed=SEEDS, batch=st.integers(1, 4), groups=st.sampled_from([2, 4, 8]), conditional=st.booleans())
 def test_channel_groups_overlap_without_harm(device, one_part, seed, batch, groups, conditional):
     """A convolution and the GroupNorm after it, interleaved by channel groups: same bits in shared memory, counts predicted."""
@@ -153,7 +152,7 @@ def test_all_flows_give_the_same_images(tiny_model, csim_cache):
 
 
 @pytest.mark.parametrize("config", [SHIPPED, TINY], ids=["zcu104", "tiny"])
-@settings(max_examples=3, **UNHURRIED)
+@settings(max_examples=3)
 @given(seed=SEEDS)
 def test_exact_widths_equal_the_reference(no_reuse, csim_cache, config, seed):  # noqa: F811
     build, graph = random_unet(seed)
@@ -163,7 +162,7 @@ def test_exact_widths_equal_the_reference(no_reuse, csim_cache, config, seed):  
 
 
 @pytest.mark.parametrize("flow", ["difference", "spatial"])
-@settings(max_examples=20, **UNHURRIED)
+@settings(max_examples=20)
 @given(
     seed=SEEDS, batch=st.integers(1, 3), outputs=st.integers(1, 70), extreme=st.booleans(),
     size=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 90)),

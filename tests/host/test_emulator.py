@@ -16,12 +16,12 @@ from ditto_zynq.host.device import DeviceError
 from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.products import vnni_is_exact
 from ditto_zynq.host.session import DEFO, DEFO_PLUS, DIFFERENCE, FLOWS, Session, reference_of
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 CONFIG = default_config("zcu104")
 BACKENDS = ["float32", "numpy"] + (["vnni"] if vnni_is_exact() else [])
-FUZZ = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=25)
 
 
 REFERENCE_FLOW = {DEFO: DIFFERENCE, DEFO_PLUS: DIFFERENCE}  # the reference has no cycles to decide by

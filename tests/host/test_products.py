@@ -11,7 +11,7 @@ import pytest
 from ditto_zynq.hls.reference import convolve
 from ditto_zynq.host import products
 from ditto_zynq.host.products import ConvolutionProduct, attention_product, choose_backend, vnni_is_exact
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 BACKENDS = ["float32", "numpy"] + (["vnni"] if vnni_is_exact() else [])
@@ -24,7 +24,7 @@ def operands(random, shape, extreme, low, high):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80)
 @given(
     seed=st.integers(0, 2**32 - 1),
     batch=st.integers(1, 3),
@@ -91,7 +91,7 @@ def test_chunks_keep_every_float32_sum_exact():
 
 
 @pytest.mark.parametrize("backend", ["float32", "numpy"])
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 2**32 - 1),
     shape=st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 20), st.sampled_from([1, 7, 49, 600, 1100])),

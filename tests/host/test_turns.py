@@ -29,7 +29,7 @@ def shortest(cycles, is_linear) -> float:
     return left(0, 0)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(1, 50), st.booleans()), min_size=1, max_size=WINDOW))
 def test_the_time_is_the_shortest_and_every_operation_runs_once_in_order(operations):
     cycles, is_linear = [cost for cost, _ in operations], [unit for _, unit in operations]

@@ -7,10 +7,10 @@ import pytest
 from ditto_zynq.hls import reference
 from ditto_zynq.hls.arithmetic import CODE_RANGE, VALUE_RANGE, requantize, round_shift, saturate
 from ditto_zynq.host import vector
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-FUZZ = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=80)
 SEED = st.integers(0, 2**32 - 1)
 RELU = vector.Activation("relu", 0)
 SHAPE = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 35))  # samples, pixels, channels

@@ -58,8 +58,9 @@ def cluster_of(workers: int) -> Iterator[str]:
 def connection(address: str) -> Iterator[str]:
     """A scheduler that runs already, whose workers were started with ``--resources "board=1"``. DeviceError without any."""
     try:
-        host, port = parse_host_port(parse_address(address)[1])
-        socket.create_connection((host, port), CONNECT_S).close()  # the client would try again where it is refused
+        scheme, location = parse_address(address)
+        if scheme in ("tcp", "tls"):  # the client would try again for a minute where the connection is refused
+            socket.create_connection(parse_host_port(location), CONNECT_S).close()
         with Client(address, timeout=CONNECT_S) as client:
             workers = client.scheduler_info()["workers"]
     except (OSError, TimeoutError, ValueError) as error:

@@ -66,7 +66,7 @@ def test_every_count_is_predicted(device, flow, seed, batch):
     assert all(sum(int(record[name].sum()) for record in records[0]) for name in ("cycles", "digits", "output_beats"))
 
 
-@settings(max_examples=20, **UNHURRIED)
+@settings(max_examples=20)
 @given(seed=SEEDS, batch=st.integers(1, 3))
 def test_upsampling_to_any_size(no_reuse, device, seed, batch):  # noqa: F811
     """By any factor, to sizes that the last copies do not fill: every bit, and every count as predicted."""

@@ -14,7 +14,9 @@ from ..hls.config import HardwareConfig
 from ..hls.csim import CSimulation, check_types
 from ..hls.isa import DESCRIPTOR_COUNT, ERROR, PROGRESS, Region
 from .device import DeviceError
+from .runtime import check_run
 from .schedulers import standard_normal
+from .session import DIFFERENCE
 from .simulated import SimulatedDevice
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ def compare(simulated: Model, emulated: Model, steps: int, batch: int, seed: int
 
     Raises DeviceError at the first byte of ACTIVATIONS, where all tensors lie, that differs.
     """
+    check_run(batch, batch, DIFFERENCE, seed)
     artefact, graph = emulated.artefact, emulated.artefact.graph
     if not 1 <= steps <= graph.steps:
         raise ValueError(f"found {steps} steps, expected 1 to {graph.steps}")
@@ -69,7 +72,7 @@ def compare(simulated: Model, emulated: Model, steps: int, batch: int, seed: int
     sample = np.stack([standard_normal(seed, index, 0, graph.sample_shape) for index in range(batch)])
     sessions = simulated.session(batch), emulated.session(batch)
     for step in range(steps):
-        outputs = [session.run_step(sample, step, labels, "difference", context) for session in sessions]
+        outputs = [session.run_step(sample, step, labels, DIFFERENCE, context) for session in sessions]
         found, expected = (session.buffers[Region.ACTIVATIONS].data for session in sessions)
         if not np.array_equal(found, expected):
             byte = int(np.flatnonzero(found != expected)[0])

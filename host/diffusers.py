@@ -30,10 +30,11 @@ from .device import Device
 from .emulator import EmulatorDevice
 from .operations import fitting
 from .runtime import Batch, Model, as_stored, rows_of
-from .schedulers import index_of
+from .schedulers import check_seed, index_of
 from .session import DIFFERENCE, KEEPS_NOTHING
 
 OUTPUTS = {"UNet2DModel": UNet2DOutput, "UNet2DConditionModel": UNet2DConditionOutput}
+TORCH_SEED_BITS = 32  # of a seed that torch's generator on the CPU looks at
 HARMLESS = {"enable_temporal_attentions": True}  # arguments that may be given
 
 
@@ -114,6 +115,7 @@ def batches(
     ValueError for prompts that are too long, and for what the pipeline does not take.
     """
     artefact = pipeline_model(pipeline).artefact
+    check_seed(request.seed, TORCH_SEED_BITS)
     _check_request(pipeline, artefact, request)
     count, steps = len(request.prompts) or len(request.labels), artefact.quantization["steps"]
     guidance = guidance_of(artefact, request.guidance)
@@ -125,7 +127,9 @@ def batches(
 
 
 def guidance_of(artefact: QuantizedModel, asked: float | None) -> float:
-    """What was asked for, else what the model was calibrated with, else 1: none."""
+    """What was asked for, else what the model was calibrated with, else 1: none. ValueError for one that is not finite."""
+    if asked is not None and not np.isfinite(asked):
+        raise ValueError(f"found guidance {asked}, expected a finite number")
     calibrated = artefact.quantization.get("guidance")
     return next((scale for scale in (asked, calibrated) if scale is not None), 1.0)
 
@@ -161,7 +165,7 @@ def draw(
     are none, ``labels``, at these ``indices``. Image i depends on its prompt or label, ``seed`` and i only; frames of a clip lie
     beside each other."""
     given: dict[str, Any] = {"num_inference_steps": steps, "guidance_scale": guidance}
-    given["generator"] = [torch.Generator().manual_seed(seed * 1_000_003 + index) for index in indices]
+    given["generator"] = [_generator(seed, index) for index in indices]
     if prompts:
         given["prompt"] = [prompts[index] for index in indices]
     else:
@@ -174,6 +178,10 @@ def draw(
     given |= {"video_length": frames, "height": size, "width": size, "clean_caption": False}
     clips = pipeline(output_type="pt", **given)[0]  # [B, F, 3, H, W]
     return clips.permute(0, 2, 3, 1, 4).flatten(3).numpy()
+
+
+def _generator(seed: int, index: int) -> torch.Generator:
+    return torch.Generator().manual_seed((seed * 1_000_003 + index) % 2**TORCH_SEED_BITS)
 
 
 class QuantizedDenoiser(ModelMixin, ConfigMixin):

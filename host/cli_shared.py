@@ -230,7 +230,7 @@ def parse_labels(text: str | None) -> list[int] | None:
             found = range(0)
         if not 0 < len(found) <= MOST_LABELS:
             raise ValueError(
-                f"found labels {text!r}, expected numbers and ranges, of at most {MOST_LABELS:,}, such as 0-3,7"
+                f"found labels {text!r}, expected numbers and ranges such as 0-3,7 (at most {MOST_LABELS:,})"
             )
         labels.extend(found)
     return labels

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ class _OutputFile(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         from .files import check_file
 
-        path = Path(super().convert(value, param, ctx))
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
         check_file(path)
         return path
 
@@ -37,7 +38,7 @@ class _OutputFolder(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         from .files import check_folder
 
-        path = Path(super().convert(value, param, ctx))
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
         check_folder(path)
         return path
 
@@ -92,6 +93,12 @@ class InLine(click.ClickException):
         return " ".join(self.message.split())
 
 
+class WrongCall(InLine):
+    """Options or arguments that a command does not have, or that are of another type: click's exit code for them."""
+
+    exit_code = 2
+
+
 class Commands(click.Group):
     """Commands that answer bad input, and what the machine refuses, with one line on stderr and a non-zero exit code, an
     interrupt with one line and 130; only a bug has a traceback. What other packages warn of is not shown."""
@@ -118,9 +125,8 @@ def _one_line() -> Iterator[None]:
     except BrokenPipeError:
         raise  # click ends quietly
     except click.UsageError as error:
-        line = InLine(f"{error.format_message()} (see {error.ctx.command_path} --help)" if error.ctx else str(error))
-        line.exit_code = error.exit_code
-        raise line from error
+        hint = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+        raise WrongCall(f"{error.format_message()}{hint}") from error
     except Exception as error:
         text = _explanation(error)
         if text is None:

@@ -32,7 +32,7 @@ from ..hls.handoff import (
     VLNV,
 )
 from ..hls.isa import CONFIG_HASH, CONTROL, DESCRIPTOR_COUNT, IDLE, START, registers
-from .device import DeviceError, DeviceLost, DeviceTimeout
+from .device import DeviceError, DeviceLost, DeviceTimeout, Ownership
 from .lock import BoardLock
 
 try:
@@ -134,6 +134,7 @@ class BoardDevice:
         self.clock = clock
         self.counting = counting
         self.interrupts = interrupts
+        self.ownership = Ownership()
         self._pynq_device = pynq.Device.active_device if device is None else device
         self.name = _name_of(self._pynq_device)
         self._lock = BoardLock(self.name, locks)
@@ -147,6 +148,7 @@ class BoardDevice:
 
     def reload(self) -> None:
         """Configure the programmable logic; the accelerator is idle after it, with the configuration it was built for."""
+        self.ownership.lose()
         try:
             with answering(self.name):
                 self._overlay.download()
@@ -210,8 +212,8 @@ class BoardDevice:
         while not (control := self._ip.read(CONTROL)) & IDLE:
             if control == 0 and self._ip.read(CONFIG_HASH) != self.config.register_hash:  # neither idle nor running
                 raise DeviceLost(
-                    f"{self.name} lost its configuration while it ran: it was switched off and on, or another program has "
-                    "configured it; run the same command again"
+                    f"{self.name} lost its configuration while it ran: it was switched off and on, or another client of it has "
+                    "configured it; run the same command again, with nobody else on the board"
                 )
             if self.clock.now() > end:
                 return False

@@ -28,7 +28,9 @@ from .counting import Encoded
 from .cycles import CycleModel
 from .execution import EXECUTIONS, Execution, Memory
 from .products import choose_backend
-from .simulated import SimulatedDevice
+from .simulated import SimulatedBuffer, SimulatedDevice
+
+PROGRAMS = 4  # that are kept ready to run
 
 
 class EmulatorDevice(SimulatedDevice):
@@ -53,8 +55,7 @@ class EmulatorDevice(SimulatedDevice):
         self.backend = choose_backend(backend)
         self.observer: Callable[[int, tuple[np.ndarray, ...]], None] | None = None
         self.auditor: Callable[[int], None] | None = None
-        self._prepared: tuple[tuple[int, ...], list[_Layer], Memory] | None = None
-        self._model: CycleModel | None = None
+        self._prepared: dict[tuple[int, ...], _Prepared] = {}
 
     def execute(self) -> None:
         descriptors = self._descriptors()
@@ -62,7 +63,7 @@ class EmulatorDevice(SimulatedDevice):
         if unknown.size:
             self.registers[ERROR] = int(unknown[0]) + 1
             return
-        layers = self._prepare()
+        prepared = self._prepare()
         count = len(descriptors)
         asked = self.region(Region.PARAMETERS).data[: count * SCALARS.itemsize].view(SCALARS)
         records = self.region(Region.COUNTERS).data[: count * COUNTERS.itemsize].view(COUNTERS)
@@ -70,7 +71,7 @@ class EmulatorDevice(SimulatedDevice):
         leaders = descriptors["leader"].astype(np.int64)
         taken = defo.decide(records, asked, linear, leaders)
         encoded: list[list[Encoded]] = [[] for _ in range(count)]
-        for layer in layers:
+        for layer in prepared.layers:
             first, scalars = layer.parts[0], taken[layer.parts[0]]
             self.registers[PROGRESS] = first + 1
             if self.observer is not None and linear[first]:
@@ -83,35 +84,48 @@ class EmulatorDevice(SimulatedDevice):
                     encoded[part] = of_part
             if self.auditor is not None:
                 self.auditor(first)
-        if self.counting:
-            assert self._model is not None
-            lean = self._model.fill(taken, encoded, records)
+        if prepared.model is not None:
+            lean = prepared.model.fill(taken, encoded, records)
             defo.record(records, lean, asked, taken, linear, leaders)
 
     def _descriptors(self) -> np.ndarray:
         count = self.registers.get(DESCRIPTOR_COUNT, 0)
         return self.region(Region.PROGRAM).data[: count * DESCRIPTOR.itemsize].view(DESCRIPTOR)
 
-    def _prepare(self) -> list[_Layer]:
-        """Executable layers; made again when program, weights or addresses have changed. Parameter blocks come in turns."""
+    def _prepare(self) -> _Prepared:
+        """Executable layers; made again when program, weights or addresses have changed. Parameter blocks come in turns, and
+        so may programs of several sessions: those whose memory has not been freed are kept, some at a time."""
         regions = {region: self.region(region) for region in Region}
         fixed, moving = (Region.PROGRAM, Region.WEIGHTS), Region.PARAMETERS
         descriptors = self._descriptors()
         addresses = (regions[region].address for region in Region if region != moving)
         key = (len(descriptors), *addresses, *(regions[region].version for region in fixed))
-        if self._prepared is None or self._prepared[0] != key:
+        prepared = self._prepared.pop(key, None)
+        if prepared is None:
             memory = Memory({region: buffer.storage for region, buffer in regions.items()})
             layers = [self._layer(descriptors, parts, memory) for parts in _parts_of_layers(descriptors)]
-            self._prepared = (key, layers, memory)
-            self._model = CycleModel(self.config, descriptors) if self.counting else None
-        _, layers, memory = self._prepared
-        memory.regions[moving] = regions[moving].storage
-        return layers
+            model = CycleModel(self.config, descriptors) if self.counting else None
+            prepared = _Prepared(layers, memory, model, regions[Region.PROGRAM])
+        others = self._prepared.items()
+        kept = [(one, each) for one, each in others if each.program.data.size and each.program is not prepared.program]
+        self._prepared = dict([*kept[1 - PROGRAMS :], (key, prepared)])
+        prepared.memory.regions[moving] = regions[moving].storage
+        return prepared
 
     def _layer(self, descriptors: np.ndarray, parts: tuple[int, ...], memory: Memory) -> _Layer:
         whole = descriptors[parts[0]].copy()
         whole["batch"] = descriptors["batch"][list(parts)].sum()
         return _Layer(EXECUTIONS[int(whole["opcode"])](whole, memory, self), parts)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A program ready to run; ``program``: where its descriptors are, while they are."""
+
+    layers: list[_Layer]
+    memory: Memory
+    model: CycleModel | None
+    program: SimulatedBuffer
 
 
 @dataclass(frozen=True)

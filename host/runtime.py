@@ -288,13 +288,20 @@ class Model:
             try:
                 return self._denoise(indices, branches, seed, flow, each_step)
             except DeviceLost:
-                self.release()
-                self.device.reload()
+                self._recover()
                 each_step.restart()
                 return self._denoise(indices, branches, seed, flow, each_step)
         except BaseException:
             self.release()
             raise
+
+    def _recover(self) -> None:
+        """Configure the device again after it was lost, unless another model on it has done so already."""
+        session, ownership = self._session, self.device.ownership
+        with ownership.lock:
+            self.release()
+            if session is None or session.configuration == ownership.configurations:
+                self.device.reload()
 
     def _denoise(
         self, indices: np.ndarray, branches: _Branches, seed: int, flow: str, advance: Callable[[], object]

@@ -22,7 +22,7 @@ from ..hls.isa import (
     Region,
     base_registers,
 )
-from .device import DeviceError
+from .device import DeviceError, Ownership
 
 READ_ONLY = (CONFIG_HASH, ERROR, PROGRESS, CONTROL)
 PAGE = 4096
@@ -58,6 +58,7 @@ class SimulatedDevice(ABC):
         self.name = name
         self.config = config
         self.counting = counting
+        self.ownership = Ownership()
         self.registers: dict[int, int] = {}
         self.reset()
         self.buffers: list[SimulatedBuffer] = []
@@ -101,6 +102,7 @@ class SimulatedDevice(ABC):
     def reload(self) -> None:
         self.reset()
         self.buffers = []
+        self.ownership.lose()
 
     def free_memory(self) -> int | None:
         """As much as the configuration's board has, less what is taken."""

@@ -121,8 +121,17 @@ def selftest(device: str, bitstreams: Path | None, batch: int, as_json: bool, bo
 
 
 @click.command()
-@click.option("--port", default=7967, show_default=True, help="TCP port; pynq's own is 7967, 0 takes a free one.")
-@click.option("--address", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=7967,
+    show_default=True,
+    help="TCP port; pynq's own is 7967, 0 takes a free one.",
+)
+@click.option(
+    "--address", default="127.0.0.1", show_default=True, help="Address to listen on; other machines need a token."
+)
+@click.option("--token", help="What clients must know (default: a random one where other machines reach the address).")
 @click.option("--accelerator", default="emulator", show_default=True, help="What runs programs: emulator or csim.")
 @click.option(
     "--bitstreams",
@@ -134,30 +143,45 @@ def selftest(device: str, bitstreams: Path | None, batch: int, as_json: bool, bo
 @BOARD
 @HARDWARE
 @BACKEND
-def serve(port: int, address: str, accelerator: str, bitstreams: Path, board: str, hardware: Path | None,
-          backend: str | None) -> None:  # fmt: skip
-    """Serve an emulated board over PYNQ's gRPC protocol, for any remote client; Ctrl-C ends it.
+def serve(port: int, address: str, token: str | None, accelerator: str, bitstreams: Path, board: str,
+          hardware: Path | None, backend: str | None) -> None:  # fmt: skip
+    """Serve an emulated board over PYNQ's gRPC protocol, for any remote client, one at a time; Ctrl-C ends it.
 
-    Nothing is asked of clients: whoever reaches the address drives the board.
+    Where other machines reach the address, clients need a token, which only this project's send. Nothing is encrypted.
     """
+    import secrets
+
     from .devices import fabric_of
     from .emulated_board import EmulatedBoard, placeholder_bitstream
+    from .remote_access import is_loopback
     from .remote_board import serve as start
 
     config = config_of(board, hardware)
     emulated = EmulatedBoard(fabric_of(accelerator, config, True, backend, announce))
     bitstream = placeholder_bitstream(config, bitstreams)
     try:
-        server, bound = start(emulated, port, address)
+        if not is_loopback(address):
+            token = token or secrets.token_urlsafe(16)
+            everywhere = "all interfaces" if address.strip("[]") in ("0.0.0.0", "::") else address
+            announce(
+                f"warning: listens on {everywhere}: whoever knows the token drives the board, and nothing is encrypted"
+            )
+        server, bound = start(emulated, port, address, token)
     except OSError as error:
         raise InLine(str(error)) from error
+    known = f"{token}@" if token else ""
     click.echo(f"{emulated.name} at {address}:{bound}; bitstream {bitstream.path}")
-    click.echo(f"use it:  ditto-zynq generate --device remote:{address}:{bound} --bitstreams {bitstream.path.parent}")
-    click.echo(f"test it: python -m pynq.remote.selftest --ip {address} --port {bound} --bitstream {bitstream.path}")
+    click.echo(
+        f"use it:  ditto-zynq generate --device remote:{known}{address}:{bound} --bitstreams {bitstream.path.parent}"
+    )
+    if token is None:  # pynq's own clients send none
+        click.echo(
+            f"test it: python -m pynq.remote.selftest --ip {address} --port {bound} --bitstream {bitstream.path}"
+        )
     try:
         server.wait_for_termination()
     finally:
-        server.stop(0)
+        server.stop()
 
 
 @click.command()

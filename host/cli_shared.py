@@ -53,7 +53,7 @@ DEVICE = click.option(
     "--device",
     default="auto",
     show_default=True,
-    help="auto, board, remote:HOST[:PORT], emulator, csim, or pynq-emulator, pynq-csim: these behind PYNQ's driver.",
+    help="auto, board, remote:[TOKEN@]HOST[:PORT], emulator, csim, or pynq-emulator, pynq-csim: these behind PYNQ's driver.",
 )
 BITSTREAMS = click.option(
     "--bitstreams", type=click.Path(path_type=Path), help="Folder of built bitstreams (default: the shipped one)."

@@ -12,12 +12,12 @@ import numpy as np
 
 from ..hls.config import HardwareConfig
 from ..hls.csim import CSimulation, check_types
-from ..hls.isa import DESCRIPTOR_COUNT, ERROR, PROGRESS, Region
+from ..hls.isa import ERROR, PROGRESS, Region
 from .device import DeviceError
 from .runtime import check_run
 from .schedulers import standard_normal
 from .session import DIFFERENCE
-from .simulated import SimulatedDevice
+from .simulated import SLACK, Run, SimulatedDevice
 
 if TYPE_CHECKING:
     from .runtime import Model
@@ -43,16 +43,16 @@ class CSimDevice(SimulatedDevice):
         """Compiled when the first program starts, so that what does not fit the configuration is refused before."""
         return CSimulation(self.config, *self._arguments)
 
-    def execute(self) -> None:
-        buffers = [self.region(region) for region in Region]
-        addresses = [buffer.storage.ctypes.data for buffer in buffers]
-        sizes = [buffer.data.size for buffer in buffers]
+    def execute(self, run: Run) -> None:
+        memory = run.memory | {Region.PROGRAM: run.descriptors.view(np.uint8)}
+        sizes = [memory[region].size - (SLACK if region != Region.PROGRAM else 0) for region in Region]
+        addresses = [memory[region].ctypes.data for region in Region]
         progress = ctypes.c_uint32()
         try:
-            error = self.simulation.run(addresses, sizes, self.registers.get(DESCRIPTOR_COUNT, 0), progress)
+            error = self.simulation.run(addresses, sizes, len(run.descriptors), progress)
         finally:
-            self.registers[PROGRESS] = progress.value
-        self.registers[ERROR] = error
+            run.registers[PROGRESS] = progress.value
+        run.registers[ERROR] = error
 
 
 def compare(simulated: Model, emulated: Model, steps: int, batch: int, seed: int) -> Iterator[str]:

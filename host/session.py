@@ -123,6 +123,7 @@ class Session:
             self._put(name, self.artefact.tables[f"{name}.value"])
         self.buffers[Region.COUNTERS].data[:] = 0  # Defo's table: nothing is known yet
         self.buffers[Region.COUNTERS].flush()
+        self._take()
 
     def _take(self) -> None:
         """Own the device: registers are this session's from here on."""

@@ -7,12 +7,13 @@ here: every product saturates far above any region's size.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .isa import Flag, Opcode, Region
 
+ARRAYS = ("used", "start", "pitch", "width", "rows", "sample_bytes", "alignment")  # of an access
 HUGE = 1 << 56  # what is at least as large is this large: a sum of some of them still fits int64
 
 
@@ -48,8 +49,7 @@ class Access:
 
     def at(self, index: np.ndarray | slice) -> Access:
         """Of some descriptors."""
-        arrays = (self.used, self.start, self.pitch, self.width, self.rows, self.sample_bytes, self.alignment)
-        return Access(self.name, self.region, *(array[index] for array in arrays), writes=self.writes)
+        return replace(self, **{name: getattr(self, name)[index] for name in ARRAYS})
 
     def meets(self, other: Access) -> np.ndarray:
         """bool [n]: whether any byte is in both. Runs of one pitch may lie between each other, as parts of a concatenation do."""

@@ -16,6 +16,7 @@ from .isa import COUNTERS, DESCRIPTOR, SCALARS, Flag, Opcode, Region
 from .plan import LARGEST_KERNEL
 from .reference import LARGEST_NORM
 from .refusal import Refusal, Rules
+from .table_rules import MOST_NORM_PIXELS
 from .tables import SILU_FRACTION_BITS
 
 MOST_DESCRIPTORS = 1 << 14
@@ -24,7 +25,6 @@ MOST_PIXELS_OF_ALL = 1 << 28  # of a program
 LARGEST_PITCH = (1 << 16) - 1  # elements: a concatenation is an operand too, whose channels have 16 bits
 FURTHEST_PART = 1 << 8  # descriptors from the first part of an operation to the others
 LARGEST_SUM = (1 << 17) - 1  # products of two codes whose sum always fits 32 bits
-LARGEST_NORM_IMAGE = 1 << 16  # pixels whose sum of a channel fits 32 bits
 
 ACTIVATIONS = Flag.SILU | Flag.GELU | Flag.RELU
 RESULT = Flag.QUANTIZE | Flag.FINE | Flag.CODE_OUTPUT
@@ -102,7 +102,7 @@ def _check_flags(rules: Rules, s: Sizes) -> None:
     finished = s.is_norm | s.is_pair | (s.opcode == Opcode.ACTIVATE)
     rules.require(~finished | (quantizes == s.has(Flag.CODE_OUTPUT)), "codes come from a quantizer")
     rules.require(quantizes | ~s.has(Flag.FINE), "residue codes come from a quantizer")
-    activations = sum(s.has(flag).astype(np.int64) for flag in (Flag.SILU, Flag.GELU, Flag.RELU))
+    activations = np.sum([s.has(flag) for flag in (Flag.SILU, Flag.GELU, Flag.RELU)], axis=0)
     rules.require(activations <= 1, "one activation")
     rules.require((s.opcode != Opcode.ACTIVATE) | (activations + quantizes > 0), "an activation or a quantizer")
     tabled = s.has(Flag.SILU | Flag.GELU)
@@ -188,7 +188,7 @@ def _check_vector_shapes(rules: Rules, s: Sizes, config: HardwareConfig) -> None
     rules.require(~per_pixel | (s["groups"] == 1), "one group")
     image = np.where(per_pixel, 1, s.input_pixels)
     members = times(image, s["channels"] // groups)
-    rules.require(~s.is_norm | ((members <= LARGEST_NORM) & (image <= LARGEST_NORM_IMAGE)), "groups whose sums fit")
+    rules.require(~s.is_norm | ((members <= LARGEST_NORM) & (image <= MOST_NORM_PIXELS)), "groups whose sums fit")
     dense = (s["input_pitch"] == s["channels"]) & (s["output_pitch"] == s["channels"])
     rules.require((s.opcode != Opcode.SOFTMAX) | dense, "dense rows of softmax")
     factor = s["stride_height"]
@@ -198,8 +198,8 @@ def _check_vector_shapes(rules: Rules, s: Sizes, config: HardwareConfig) -> None
     for axis in ("height", "width"):
         pooled = s[f"output_{axis}"] == s[axis] // np.maximum(factor, 1)
         rules.require((s.opcode != Opcode.AVERAGE_POOL) | pooled, f"whole windows of the {axis}")
-        repeated = s[f"output_{axis}"] == s[axis] * factor
-        rules.require((s.opcode != Opcode.UPSAMPLE) | repeated, f"the {axis} times the factor")
+        repeated = (s[f"output_{axis}"] > (s[axis] - 1) * factor) & (s[f"output_{axis}"] <= s[axis] * factor)
+        rules.require((s.opcode != Opcode.UPSAMPLE) | repeated, f"the {axis} times the factor, the last pixel in part")
 
 
 # ----------------------------------------------------------------------------------------------------- plans

@@ -15,16 +15,15 @@ from .accesses import Sizes, is_aligned, is_inside
 from .arithmetic import MAX_SHIFT
 from .isa import SCALARS, Flag, Opcode, Reference, Region
 from .refusal import Refusal, Rules
+from .table_rules import LARGEST_EPSILON, LARGEST_RECIPROCAL, MOST_GAIN_BITS
 
 SWITCH = (0, 1)
 SHIFT = (0, MAX_SHIFT)
-GAIN_BITS = (0, 27)  # the shift of a slope is theirs and at most 35 more
-EPSILON = (1, 1 << 61)  # a sum of squares is at most 2**62
-RECIPROCAL_SCALE = (0, (1 << 60) - 1)
+RECIPROCAL_SCALE = (0, LARGEST_RECIPROCAL)
 NOT_NEGATIVE = (0, (1 << 31) - 1)
 ALWAYS = {"parity": SWITCH, "skip": SWITCH, "rescaled": SWITCH, "reserved": (0, 0)}
 _LINEAR = {"shift": SHIFT, "reference": (Reference.ZERO, Reference.DEFO_PLUS), "keep_state": SWITCH}
-_NORM = {"gain_bits": GAIN_BITS, "epsilon": EPSILON}
+_NORM = {"gain_bits": (0, MOST_GAIN_BITS), "epsilon": (1, LARGEST_EPSILON)}
 RANGES: dict[Opcode, dict[str, tuple[int, int]]] = {
     Opcode.CONVOLUTION: _LINEAR,
     Opcode.SCORES: _LINEAR,

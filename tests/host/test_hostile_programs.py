@@ -104,7 +104,7 @@ SCALARS = [
     *((opcode, name, value) for opcode in (CONVOLUTION, SCORES, ADD, MULTIPLY, AVERAGE_POOL, SOFTMAX)
       for name, value in (("shift", -1), ("shift", 63), ("shift", 1 << 30))),
     *((GROUP_NORM, name, value) for name, value in (
-        ("gain_bits", -1), ("gain_bits", 28), ("gain_bits", 200), ("epsilon", 0), ("epsilon", -(1 << 63)),
+        ("gain_bits", -1), ("gain_bits", 29), ("gain_bits", 200), ("epsilon", 0), ("epsilon", -(1 << 63)),
         ("epsilon", (1 << 63) - 1),
     )),
     (LAYER_NORM, "epsilon", -1),

@@ -33,12 +33,7 @@ def fold_conditioning(
         fed = dict(inputs, timestep=torch.full_like(inputs["timestep"], timestep))
         with torch.no_grad():
             results = evaluate(*(fed[node.name] for node in evaluate.graph.nodes if node.op == "placeholder"))
-        rows.append([_term_value(term, value)[:labels] for term, value in zip(terms, results, strict=True)])
-        for term, row in zip(terms, rows[-1], strict=True):
-            if not bool(torch.isfinite(row).all()):
-                raise ValueError(
-                    f"{module_path(term.node)}: found conditioning at timestep {timestep} that is not finite"
-                )
+        rows.append([_term_value(term, value, timestep)[:labels] for term, value in zip(terms, results, strict=True)])
     values = dict(zip(terms, (torch.stack(column) for column in zip(*rows, strict=True)), strict=True))
     for name, folded in builder.conditioning.items():
         node, shape = builder.nodes[name], (len(timesteps), labels, builder.tensors[name].shape[2])
@@ -51,10 +46,14 @@ def fold_conditioning(
             _fold_into_norm(builder, node, terms_of_node, shape)
 
 
-def _term_value(term: Term, value: torch.Tensor) -> torch.Tensor:
+def _term_value(term: Term, value: torch.Tensor, timestep: float) -> torch.Tensor:
     """What is added or multiplied, [B or 1, C or 1]."""
-    row = per_channel(value, term.layout)
-    return 1 / row if term.operation == "divide" else row
+    value = 1 / value if term.operation == "divide" else value
+    if not bool(torch.isfinite(value).all()):
+        raise ValueError(
+            f"{module_path(term.node) or '(model)'}: found conditioning at timestep {timestep} that is not finite"
+        )
+    return per_channel(value, term.layout)
 
 
 def _fold_into_norm(

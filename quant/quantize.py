@@ -130,7 +130,8 @@ class _Plan:
             return _Plan(folded, schedule, options, scheduler, rule, chosen, scale, {"timestep_cond": embedding})
         swallowed: dict[str, Any] = {}
         if takes_sizes(denoiser):
-            denoiser, sizes = with_sizes(denoiser, *sample_shape_of(denoiser)[1:], pixels)
+            _, height, width = sample_shape_of(denoiser)
+            denoiser, sizes = with_sizes(denoiser, height, width, pixels)
             swallowed = {"added_cond_kwargs": sizes}
         guidance = guidance_for(denoiser, options, chosen)
         return _Plan(denoiser, schedule, options, scheduler, rule, chosen, guidance, swallowed)

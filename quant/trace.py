@@ -297,13 +297,20 @@ class Translator:
 
 
 def _expect_unread(node: fx.Node) -> None:
-    """ValueError for an operator that changes an operand in place which is read again afterwards."""
-    operator = getattr(node.target, "overloadpacket", None)
-    source = node.args[0] if node.args else None
-    if operator is None or not str(operator).endswith("_") or not isinstance(source, fx.Node):
+    """ValueError for an operator that changes an operand in place which is read again, itself or as a view."""
+    packet = getattr(node.target, "overloadpacket", None)
+    if packet is None or not str(packet).endswith("_"):
         return
-    if any(node < user for user in source.users):
-        raise ValueError("found an operand that is changed in place and read again, expected a copy of it")
+    (source, *_) = node.all_input_nodes
+    while operator_name(source) in LAYOUT_HANDLERS:
+        source = source.all_input_nodes[0]
+    aliases = [source]
+    while aliases:
+        for user in aliases.pop().users:
+            if operator_name(user) in LAYOUT_HANDLERS:
+                aliases.append(user)
+            elif node < user:
+                raise ValueError("found an operand that is changed in place and read again, expected a copy of it")
 
 
 def _rows(count: int, stride: int = 1) -> Axis:

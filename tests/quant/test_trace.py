@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
 from diffusers import UNet2DModel
@@ -218,7 +220,7 @@ def test_torch_logs_nothing_of_an_operator_that_fails(caplog):
 
     with pytest.raises(UnsupportedOperator, match="does not run on samples"):
         trace(Broken(), (3, 6, 6), [1], [0])
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_what_a_handler_does_not_expect_is_named():

@@ -280,7 +280,7 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
     def _context(self, context: torch.Tensor | None, batch: int) -> np.ndarray | None:
         graph = self.artefact.graph
         if graph.context is None:
-            if context is not None:
+            if context is not None and self.artefact.config.get("_class_name") != "UNet2DConditionModel":
                 raise ValueError("found encoder_hidden_states, but the model attends to none")
             return None
         channels = graph.tensors[graph.context].shape[2]

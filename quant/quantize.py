@@ -25,7 +25,7 @@ from .pipelines import Source, check_finite, encode_prompts, load_source
 from .schedule import check_class, scheduler_for, with_eta
 from .size_embedding import PIXELS, pixels_per_latent, takes_sizes, with_sizes
 from .supported import check_config, check_variance
-from .trace import trace
+from .trace import Interface, trace
 
 EXAMPLES = 16  # prompts whose contexts are kept
 PROMPTS = (  # to calibrate with where none are given
@@ -162,6 +162,7 @@ class _Plan:
 
 def _quantize(plan: _Plan, context: tuple[torch.Tensor, torch.Tensor] | None, component: str) -> QuantizedModel:
     denoiser, timesteps = plan.denoiser, plan.timesteps
+    context = context if Interface.of(denoiser).context else None  # some U-Nets take one and ignore it
     tokens = None if context is None else context[0].shape[1]
     group_of_step = plan.schedule.group_of_step(len(timesteps))
     traced = trace(denoiser, sample_shape_of(denoiser), timesteps, group_of_step, plan.labels, tokens)

@@ -20,6 +20,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 SCHEDULER_CONFIG = {"num_train_timesteps": 1000, "beta_schedule": "linear", "prediction_type": "epsilon"}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--architectures", type=int, default=16, help="Random denoisers that are quantized.")
+
+
 @pytest.fixture(scope="session")
 def tiny_unet():
     """A class-conditional U-Net with odd widths: attention, strided and asymmetric downsampling, upsampling."""

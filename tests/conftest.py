@@ -15,13 +15,10 @@ settings.load_profile("any machine")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--hostile-cases", type=int, default=150, help="Damaged programs that run on each device.")
+    parser.addoption("--architectures", type=int, default=16, help="Random denoisers that are quantized.")
 
 
 SCHEDULER_CONFIG = {"num_train_timesteps": 1000, "beta_schedule": "linear", "prediction_type": "epsilon"}
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--architectures", type=int, default=16, help="Random denoisers that are quantized.")
 
 
 @pytest.fixture(scope="session")

@@ -60,8 +60,15 @@ class DittoWriter(Writer):
             "configuration": config.digest,
             "bytes": {region.name: size for region, size in program.sizes.items()},
             "tensors": {name: {"offset": place.offset, "pitch": place.pitch} for name, place in tensors.items()},
-            "input": {"type": str(translation.input_type), "positions": translation.input_layout.tolist()},
-            "output": {"scale": translation.output_scale, "positions": translation.output_layout.tolist()},
+            "input": {
+                "types": [str(each) for each in translation.input_types],
+                "positions": translation.input_layout.tolist(),
+            },
+            "output": {
+                "scale": translation.output_scale,
+                "offset": translation.output_offset,
+                "positions": translation.output_layout.tolist(),
+            },
         }
         (folder / "program" / "memory.json").write_text(json.dumps(memory, indent=1) + "\n")
 
@@ -143,15 +150,12 @@ def hardware_of(model: Any) -> HardwareConfig:
 def _run(translation: Translation, device: Device, samples: np.ndarray) -> np.ndarray:
     """float [N, inputs] -> float64 [N, outputs]."""
     graph, count = translation.graph, len(samples)
-    height, width, channels = graph.tensors[INPUT].shape
-    codes = translation.input_type.codes(samples[:, translation.input_layout]).reshape(count, height, width, channels)
-    scales = {INPUT: np.ones(1), graph.output: np.array([translation.output_scale])}
+    scales = {INPUT: np.ones(1), graph.output: np.ones(1)}
     artefact = QuantizedModel(graph, translation.tables, scales, {}, {}, {})
     session = Session(compile_program(graph, translation.tables, device.config, count), artefact, device)
     try:
-        output = session.run_step(
-            codes.transpose(0, 3, 1, 2).astype(np.float64), 0, np.zeros(count, np.int64), ORIGINAL
-        )
+        codes = translation.encode(samples).transpose(0, 3, 1, 2).astype(np.float64)
+        output = session.run_step(codes, 0, np.zeros(count, np.int64), ORIGINAL)
     finally:
         session.close()
-    return output.transpose(0, 2, 3, 1).reshape(count, -1)[:, translation.output_layout]
+    return translation.decode(output.transpose(0, 2, 3, 1))

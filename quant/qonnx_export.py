@@ -1,10 +1,12 @@
 """A step of an integer graph as QONNX, which the qonnx executor runs to the same integers.
 
 Weights, and the operands of linear operators, pass ``Quant`` nodes with scale 1, so that tools see their bit widths; products are
-``ConvInteger`` and ``MatMulInteger``. What QONNX itself cannot express, standard ONNX operators on int64 do: its ``Quant`` rounds
-half to even in float32, but the contract's requantization multiplies by 31 bits and rounds half up; and it has no integer
-normalization, softmax or activation. Not exported, and refused: norm groups of more than 2**16 values, whose sums need uint64
-products, which onnxruntime does not have.
+``ConvInteger`` and ``MatMulInteger`` of unsigned bytes by unsigned bytes with zero point 128, for these are exact everywhere: a
+CPU without VNNI adds two products of unsigned by signed bytes with 16 bits, and onnxruntime lets them saturate.
+
+What QONNX itself cannot express, standard ONNX operators on int64 do: its ``Quant`` rounds half to even in float32, but the
+contract's requantization multiplies by 31 bits and rounds half up; and it has no integer normalization, softmax or activation.
+Not exported, and refused: norm groups of more than 2**16 values, whose sums need uint64 products, which onnxruntime lacks.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from ..hls import reference
 from ..hls import tables as lut
@@ -39,85 +41,61 @@ from ..hls.graph import (
     Softmax,
     Upsample,
 )
+from . import onnx_builder
+from .onnx_builder import LARGEST_FILE, Builder, save
+from .onnx_norm import norm_graph
 from .traced import UnsupportedOperator
 
-DOMAIN, OPSET, IR_VERSION = "qonnx.custom_op.general", 17, 8
-LIFT = 1 << 62  # makes sums positive, so that an unsigned shift is a floor
+DOMAIN = "qonnx.custom_op.general"
+ZERO_POINT = 128  # of the unsigned bytes that are multiplied
 
 
-def export(model: QuantizedModel, step: int, row: int, batch: int, path: Path) -> None:
+def export(
+    model: QuantizedModel, step: int, row: int, batch: int, path: Path, largest_file: int = LARGEST_FILE
+) -> None:
     """Write step ``step`` for the label of ``row``. Inputs ``sample`` and, if there is one, ``context``: codes as float32
-    [batch, H, W, C]; output: values as float32 [batch, H, W, C]. UnsupportedOperator for what cannot be expressed."""
-    exported = _Export(model, step, row, batch).run()
-    onnx.checker.check_model(exported)
-    temporary = path.with_suffix(".tmp")
-    onnx.save(exported, temporary)
-    temporary.replace(path)
+    [batch, H, W, C]; output: values as float32 [batch, H, W, C]. From ``largest_file`` bytes on the tensors are external
+    data, ``<path>.data``. UnsupportedOperator for what cannot be expressed."""
+    save(_Export(model, step, row, batch).run(), path, largest_file)
 
 
 def without_annotations(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same model in plain ONNX, which onnxruntime runs: every ``Quant`` is an identity."""
-    plain = onnx.ModelProto()
-    plain.CopyFrom(model)
-    for node in plain.graph.node:
-        if node.domain == DOMAIN:
-            node.op_type, node.domain = "Identity", ""
-            del node.input[1:], node.attribute[:]
-    return plain
+    return onnx_builder.without_annotations(model, DOMAIN)
 
 
-class _Export:
+class _Export(Builder):
     def __init__(self, model: QuantizedModel, step: int, row: int, batch: int):
         if not 0 <= step < model.graph.steps or not 0 <= row < model.graph.labels:
             raise ValueError(
                 f"found step {step} and row {row}, expected less than {model.graph.steps} and {model.graph.labels}"
             )
-        self.model, self.graph, self.batch = model, model.graph, batch
+        super().__init__()
+        self.quantized, self.graph, self.batch = model, model.graph, batch
         self.step, self.row, self.group = step, row, model.graph.group_of_step[step]
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: dict[str, onnx.TensorProto] = {}
         self.names: dict[str, str] = {}  # of the graph's tensors, as int64 [B, H, W, C]
 
     def run(self) -> onnx.ModelProto:
         graph: Graph = self.graph
         inputs = []
         for name in (graph.input, *((graph.context,) if graph.context else ())):
-            shape = (self.batch, *graph.tensors[name].shape)
+            self.scope, shape = f"{name}/input", (self.batch, *graph.tensors[name].shape)
             inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
-            self.names[name] = self.op("Cast", self.quant(name, 8), to=TensorProto.INT64)
+            self.names[name] = self.cast(self.quant(name, 8), TensorProto.INT64)
         for name in graph.constants:
-            value = np.asarray(self.model.tables[f"{name}.value"], np.int64)
+            value = np.asarray(self.quantized.tables[f"{name}.value"], np.int64)
             self.names[name] = self.constant(np.broadcast_to(value, (self.batch, *value.shape)))
         for node in graph.nodes:
+            self.scope = node.name
             self.names[node.name] = self.node(node)
-        output = helper.make_tensor_value_info(
-            "output", TensorProto.FLOAT, (self.batch, *graph.tensors[graph.output].shape)
+        shape = (self.batch, *graph.tensors[graph.output].shape)
+        output = helper.make_tensor_value_info("output", TensorProto.FLOAT, shape)
+        self.nodes.append(
+            helper.make_node("Cast", [self.names[graph.output]], ["output"], "output", to=TensorProto.FLOAT)
         )
-        self.nodes.append(helper.make_node("Cast", [self.names[graph.output]], ["output"], to=TensorProto.FLOAT))
-        made = helper.make_graph(self.nodes, "ditto_zynq", inputs, [output], list(self.initializers.values()))
-        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)]
-        model = helper.make_model(made, opset_imports=opsets, ir_version=IR_VERSION, producer_name="ditto-zynq")
-        plain = onnx.shape_inference.infer_shapes(without_annotations(model), strict_mode=True)
-        model.graph.value_info.extend(
-            plain.graph.value_info
-        )  # ONNX's inference does not know Quant, the executor needs shapes
-        for name, tensor in self.initializers.items():
-            info = helper.make_tensor_value_info(name, tensor.data_type, tensor.dims)
-            model.graph.value_info.append(info)
-        return model
+        return self.model(inputs, [output], DOMAIN)
 
     # ------------------------------------------------------------------------------------------------- building
-
-    def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
-        name = f"t{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], domain=domain, **attributes))
-        return name
-
-    def constant(self, value: Any, dtype: type = np.int64) -> str:
-        array: np.ndarray = np.ascontiguousarray(value, dtype)
-        name = f"c{len(self.initializers)}"
-        self.initializers[name] = numpy_helper.from_array(array, name)
-        return name
 
     def quant(self, name: str, bits: int, narrow: bool = False) -> str:
         """A QONNX annotation: integers of ``bits`` pass unchanged."""
@@ -125,56 +103,32 @@ class _Export:
         attributes = {"signed": 1, "narrow": int(narrow), "rounding_mode": "ROUND"}
         return self.op("Quant", name, one, zero, width, domain=DOMAIN, **attributes)
 
-    def annotated(self, name: str) -> str:
-        """Codes that a linear operator reads, as int64 that passed a Quant."""
-        return self.op("Cast", self.quant(self.op("Cast", name, to=TensorProto.FLOAT), 8), to=TensorProto.INT64)
+    def operand(self, codes: str, narrow: bool = False) -> str:
+        """Float codes, annotated, as the unsigned bytes that a product takes."""
+        one, zero = self.constant(1.0, np.float32), self.constant(ZERO_POINT, np.uint8)
+        return self.op("QuantizeLinear", self.quant(codes, 8, narrow), one, zero)
 
-    def unsigned_codes(self, name: str) -> str:
-        """int64 codes as uint8 with zero point 128, which is what onnxruntime multiplies."""
-        return self.op("Cast", self.op("Add", self.annotated(name), self.constant(128)), to=TensorProto.UINT8)
+    def activation(self, name: str) -> str:
+        """:meth:`operand` of int64 codes."""
+        return self.operand(self.cast(name, TensorProto.FLOAT))
 
-    def round_shift(self, name: str, shift: int | str) -> str:
-        """``(x + half) >> shift``, the floor of negative numbers too; a ``shift`` by name is a tensor of at least 1."""
-        if shift == 0:
-            return name
-        one = self.constant(1)
-        if isinstance(shift, int):
-            half, amount = self.constant(1 << (shift - 1)), self.constant(shift, np.uint64)
-            lifted = self.constant(LIFT >> shift)
-        else:
-            half = self.shift_left(one, self.op("Sub", shift, one))
-            amount = self.op("Cast", shift, to=TensorProto.UINT64)
-            lifted = self.shift_right(self.constant(LIFT), amount)
-        total = self.op("Add", self.op("Add", name, half), self.constant(LIFT))
-        return self.op("Sub", self.shift_right(total, amount), lifted)
+    def product(self, kind: str, left: str, right: str, **attributes: Any) -> str:
+        """int64 sums of products. Both operands are unsigned bytes: see the head of this file."""
+        zero = self.constant(ZERO_POINT, np.uint8)
+        return self.cast(self.op(kind, left, right, zero, zero, **attributes), TensorProto.INT64)
 
-    def shift_right(self, name: str, amount: str) -> str:
-        """Of int64 that are not negative."""
-        shifted = self.op("BitShift", self.op("Cast", name, to=TensorProto.UINT64), amount, direction="RIGHT")
-        return self.op("Cast", shifted, to=TensorProto.INT64)
-
-    def shift_left(self, name: str, amount: str) -> str:
-        operands = (self.op("Cast", each, to=TensorProto.UINT64) for each in (name, amount))
-        return self.op("Cast", self.op("BitShift", *operands, direction="LEFT"), to=TensorProto.INT64)
-
-    def clip(self, name: str, limits: tuple[int, int]) -> str:
-        return self.op("Clip", name, self.constant(limits[0]), self.constant(limits[1]))
-
-    def requantize(self, name: str, multiplier: np.ndarray, shift: int, limits: tuple[int, int]) -> str:
-        return self.clip(self.round_shift(self.op("Mul", name, self.constant(multiplier)), shift), limits)
-
-    def interpolate(self, table: np.ndarray, position: str, step_bits: int) -> str:
-        index = self.shift_right(position, self.constant(step_bits, np.uint64))
-        rest = self.op("Sub", position, self.op("Mul", index, self.constant(1 << step_bits)))
-        entries = self.constant(table)
-        low = self.op("Gather", entries, index)
-        high = self.op("Gather", entries, self.op("Add", index, self.constant(1)))
-        return self.op("Add", low, self.round_shift(self.op("Mul", self.op("Sub", high, low), rest), step_bits))
+    def requantize(
+        self, name: str, node: Node, limits: tuple[int, int], bias: int | np.ndarray = 0, by_label: bool = False
+    ) -> str:
+        """By the node's multipliers, which may be ``by_label``. Codes are not clipped: the ``Quant`` before a product does."""
+        multiplier, shift = self.table(node, "multiplier", by_label), int(self.table(node, "shift"))
+        found = self.round_shift(self.op("Mul", name, self.constant(multiplier)), shift, bias * multiplier)
+        return found if limits == CODE_RANGE else self.clip(found, limits)
 
     # ------------------------------------------------------------------------------------------------- operators
 
     def table(self, node: Node, name: str, by_label: bool = False) -> np.ndarray:
-        table = self.model.tables[f"{node.name}.{name}"]
+        table = self.quantized.tables[f"{node.name}.{name}"]
         return np.asarray(table[self.step, self.row] if by_label else table[self.group], np.int64)
 
     def node(self, node: Node) -> str:
@@ -183,7 +137,7 @@ class _Export:
         if isinstance(node, Convolution):
             return self.convolution(node, x)
         if isinstance(node, MatMul):
-            return self.product(node, inputs)
+            return self.attention(node, inputs)
         if isinstance(node, Quantize):
             return self.quantize(node, x)
         if isinstance(node, Add):
@@ -191,14 +145,13 @@ class _Export:
             scaled = [self.op("Mul", name, self.constant(factor)) for name, factor in zip(inputs, factors, strict=True)]
             return self.clip(self.round_shift(self.op("Add", *scaled), int(self.table(node, "shift"))), VALUE_RANGE)
         if isinstance(node, Multiply):
-            product = self.op("Mul", *inputs)
-            return self.requantize(product, self.table(node, "multiplier"), int(self.table(node, "shift")), VALUE_RANGE)
+            return self.requantize(self.op("Mul", *inputs), node, VALUE_RANGE)
         if isinstance(node, (GroupNorm, LayerNorm)):
             return self.norm(node, x)
         if isinstance(node, (SiLU, GELU)):
             function = reference.silu if isinstance(node, SiLU) else reference.gelu
-            every = function(np.arange(VALUE_RANGE[0], VALUE_RANGE[1] + 1), node.fraction_bits)
-            return self.op("Gather", self.constant(every), self.op("Sub", x, self.constant(VALUE_RANGE[0])))
+            every = function(np.r_[0 : VALUE_RANGE[1] + 1, VALUE_RANGE[0] : 0], node.fraction_bits)
+            return self.lookup(every, x)  # negative ones count from the table's end
         if isinstance(node, ReLU):
             return self.op("Max", x, self.constant(0))
         if isinstance(node, Softmax):
@@ -215,31 +168,26 @@ class _Export:
         return CODE_RANGE if self.graph.tensors[node.name].kind == CODE else VALUE_RANGE
 
     def convolution(self, node: Convolution, x: str) -> str:
-        weight = self.model.tables[f"{node.name}.weight"].transpose(0, 3, 1, 2)
-        kernel = self.op("Cast", self.quant(self.constant(weight, np.float32), 8, narrow=True), to=TensorProto.INT8)
+        weight = self.quantized.tables[f"{node.name}.weight"].transpose(0, 3, 1, 2)
+        kernel = self.operand(self.constant(weight, np.float32), narrow=True)
         top, bottom, left, right = node.padding
-        image = self.op("Transpose", self.unsigned_codes(x), perm=[0, 3, 1, 2])
-        # Padded here with the zero point: oneself, so that nothing depends on how a runtime pads.
-        pads = self.constant([0, 0, top, left, 0, 0, bottom, right])
-        padded = self.op("Pad", image, pads, self.constant(128, np.uint8)) if any(node.padding) else image
-        zero = self.constant(128, np.uint8)
-        sums = self.op("ConvInteger", padded, kernel, zero, strides=list(node.stride))
-        pixels = self.op("Cast", self.op("Transpose", sums, perm=[0, 2, 3, 1]), to=TensorProto.INT64)
-        biased = self.op("Add", pixels, self.constant(self.table(node, "bias", node.conditional)))
+        image = self.op("Transpose", self.activation(x), perm=[0, 3, 1, 2])
+        if any(node.padding):  # here and with the zero point: nothing depends on how a runtime pads
+            pads = self.constant([0, 0, top, left, 0, 0, bottom, right])
+            image = self.op("Pad", image, pads, self.constant(ZERO_POINT, np.uint8))
+        sums = self.product("ConvInteger", image, kernel, kernel_shape=list(node.kernel), strides=list(node.stride))
+        pixels = self.op("Transpose", sums, perm=[0, 2, 3, 1])
         low, high = self.limits(node)
-        multiplier = self.table(node, "multiplier", node.gated)
-        return self.requantize(biased, multiplier, int(self.table(node, "shift")), (0 if node.relu else low, high))
+        bias = self.table(node, "bias", node.conditional)
+        return self.requantize(pixels, node, (0 if node.relu else low, high), bias, node.gated)
 
-    def product(self, node: MatMul, inputs: list[str]) -> str:
+    def attention(self, node: MatMul, inputs: list[str]) -> str:
         tensors = [self.graph.tensors[name].shape for name in node.inputs]
         right = self.by_head(inputs[1], node, tensors[1])
-        left = self.by_head(inputs[0], node, tensors[0]) if node.scores else self.annotated(inputs[0])
+        left = self.by_head(inputs[0], node, tensors[0]) if node.scores else self.activation(inputs[0])
         right = self.op("Transpose", right, perm=[0, 1, 3, 2]) if node.scores else right
-        operands = self.op("Cast", self.op("Add", left, self.constant(128)), to=TensorProto.UINT8)
-        codes = self.op("Cast", right, to=TensorProto.INT8)
-        sums = self.op("MatMulInteger", operands, codes, self.constant(128, np.uint8))
-        wide = self.op("Cast", sums, to=TensorProto.INT64)
-        found = self.requantize(wide, self.table(node, "multiplier"), int(self.table(node, "shift")), self.limits(node))
+        sums = self.product("MatMulInteger", left, right)
+        found = self.requantize(sums, node, self.limits(node))
         if node.scores:
             return found
         queries, depth = tensors[0][1], tensors[1][2] // node.heads
@@ -248,10 +196,10 @@ class _Export:
         return self.reshape(self.op("Transpose", split, perm=order), (self.batch, *node.image, -1))
 
     def by_head(self, name: str, node: MatMul, shape: tuple[int, int, int]) -> str:
-        """[B, H, W, C] -> [B, windows * heads, tokens, depth]."""
+        """Codes [B, H, W, C] -> bytes [B, windows * heads, tokens, depth]."""
         tokens, depth = shape[0] * shape[1] // node.windows, shape[2] // node.heads
         cut = (tokens, node.windows) if node.interleaved else (node.windows, tokens)
-        split = self.reshape(self.annotated(name), (self.batch, *cut, node.heads, depth))
+        split = self.reshape(self.activation(name), (self.batch, *cut, node.heads, depth))
         order = [0, 2, 3, 1, 4] if node.interleaved else [0, 1, 3, 2, 4]
         whole = (self.batch, node.windows * node.heads, tokens, depth)
         return self.reshape(self.op("Transpose", split, perm=order), whole)
@@ -260,64 +208,33 @@ class _Export:
         return self.op("Reshape", name, self.constant(shape))
 
     def quantize(self, node: Quantize, x: str) -> str:
-        multiplier, shift = int(self.table(node, "multiplier")), int(self.table(node, "shift"))
-        codes = self.requantize(x, np.array(multiplier), shift, CODE_RANGE)
+        codes = self.requantize(x, node, CODE_RANGE)
         if not node.fine:
             return codes
+        codes, multiplier, shift = (
+            self.clip(codes, CODE_RANGE),
+            self.table(node, "multiplier"),
+            int(self.table(node, "shift")),
+        )
         scaled = self.op("Mul", x, self.constant(multiplier << FINE_BITS))
         sixteenths = self.round_shift(scaled, shift)
         residue = self.op("Sub", sixteenths, self.op("Mul", codes, self.constant(1 << FINE_BITS)))
         return self.op("Concat", codes, self.clip(residue, CODE_RANGE), axis=3)
 
     def norm(self, node: GroupNorm | LayerNorm, x: str) -> str:
+        """One node, which runs a graph of its own on every sample: those of all norms would be half of the model."""
         height, width, channels = self.graph.tensors[node.name].shape
         groups = node.groups if isinstance(node, GroupNorm) else 1
-        samples = self.batch if isinstance(node, GroupNorm) else self.batch * height * width
-        pixels, per_group = (height * width if isinstance(node, GroupNorm) else 1), channels // groups
-        count = pixels * per_group
-        if count > reference.NARROW_NORM:
-            raise UnsupportedOperator(
-                f"{node.name}: a norm group of {count} values needs uint64 products; up to 65536 have a form"
-            )
-        members = self.reshape(x, (samples, pixels, groups, per_group))
-        axes = self.constant([1, 3])
-        total = self.op("ReduceSum", members, axes, keepdims=1)  # [samples, 1, groups, 1]
-        squares = self.op("ReduceSum", self.op("Mul", members, members), axes, keepdims=1)
-        spread = self.op("Sub", self.op("Mul", squares, self.constant(count)), self.op("Mul", total, total))
-        root, half_exponent = self.root(self.op("Add", spread, self.constant(self.table(node, "epsilon"))))
-        reciprocal = (1 << reference.RECIPROCAL_BITS) // count
-        mean = self.round_shift(
-            self.op("Mul", total, self.constant(reciprocal)), reference.RECIPROCAL_BITS - reference.MEAN_BITS
-        )
-        gain, offset = (
-            self.table(node, name, node.conditional).reshape(1, 1, groups, -1) for name in ("gain", "offset")
-        )
-        fixed = lut.RSQRT_ENTRY_BITS + int(self.table(node, "gain_bits")) - reference.SLOPE_BITS
-        shift = self.op("Add", half_exponent, self.constant(fixed))
-        scaled = self.op("Mul", self.op("Mul", root, self.constant(count)), self.constant(gain))
-        limit = reference.LARGEST_SLOPE
-        slope = self.clip(self.round_shift(scaled, shift), (-limit, limit))
-        moved = self.round_shift(self.op("Mul", mean, slope), reference.MEAN_BITS)
-        line = self.op("Add", self.op("Mul", members, slope), self.op("Sub", self.constant(offset), moved))
-        found = self.clip(self.round_shift(line, reference.SLOPE_BITS), VALUE_RANGE)
+        shape = (height * width, groups, channels // groups)
+        gain, offset = (self.table(node, name, node.conditional).reshape(shape[1:]) for name in ("gain", "offset"))
+        bits, epsilon = int(self.table(node, "gain_bits")), int(self.table(node, "epsilon"))
+        try:
+            body = norm_graph(node.name, shape, isinstance(node, GroupNorm), gain, offset, bits, epsilon)
+        except OverflowError as error:
+            raise UnsupportedOperator(f"{node.name}: {error}") from error
+        members = self.reshape(x, (self.batch, *shape))
+        found = self.op("Scan", members, body=body, num_scan_inputs=1)
         return self.reshape(found, (self.batch, height, width, channels))
-
-    def root(self, v: str) -> tuple[str, str]:
-        """:func:`reference.reciprocal_square_root`."""
-        half_exponent = self.op("Mul", v, self.constant(0))
-        for bits in (32, 16, 8, 4, 2):
-            doubled = self.op("Cast", self.op("Mul", half_exponent, self.constant(2)), to=TensorProto.UINT64)
-            large = self.op("GreaterOrEqual", self.shift_right(v, doubled), self.constant(1 << bits))
-            more = self.op("Mul", self.op("Cast", large, to=TensorProto.INT64), self.constant(bits // 2))
-            half_exponent = self.op("Add", half_exponent, more)
-        exponent, scale = self.op("Mul", half_exponent, self.constant(2)), lut.RSQRT_MANTISSA_BITS
-        beyond = self.op("Sub", exponent, self.constant(scale))
-        zero = self.constant(0)
-        right = self.shift_right(v, self.op("Cast", self.op("Max", beyond, zero), to=TensorProto.UINT64))
-        left = self.shift_left(v, self.op("Max", self.op("Neg", beyond), zero))
-        mantissa = self.op("Where", self.op("GreaterOrEqual", beyond, zero), right, left)
-        position = self.op("Sub", mantissa, self.constant(1 << scale))
-        return self.interpolate(lut.RECIPROCAL_SQUARE_ROOT, position, lut.RSQRT_STEP_BITS), half_exponent
 
     def softmax(self, node: Softmax, x: str) -> str:
         multiplier, shift, scale = (int(self.table(node, name)) for name in ("multiplier", "shift", "reciprocal_scale"))
@@ -327,10 +244,10 @@ class _Export:
         entries = reference.interpolate(lut.EXP2_NEGATIVE, fraction, lut.EXP_STEP_BITS)
         powers = reference.round_shift(entries, np.minimum(whole, 31))
         distance = self.op("Sub", self.op("ReduceMax", x, axes=[3], keepdims=1), x)
-        power = self.op("Gather", self.constant(powers), distance)
+        power = self.lookup(powers, distance)
         total = self.op("ReduceSum", power, self.constant([3]), keepdims=1)
         inverse = self.op("Div", self.constant(scale), total)
-        return self.clip(self.round_shift(self.op("Mul", power, inverse), reference.SOFTMAX_BITS), (0, CODE_RANGE[1]))
+        return self.round_shift(self.op("Mul", power, inverse), reference.SOFTMAX_BITS)  # never negative
 
     def upsample(self, node: Upsample, x: str) -> str:
         height, width, channels = self.graph.tensors[node.inputs[0]].shape
@@ -349,4 +266,4 @@ class _Export:
         cut = self.op("Slice", x, self.constant([0, 0]), ends, self.constant([1, 2]))
         windows = self.reshape(cut, (self.batch, rows, node.size, columns, node.size, channels))
         total = self.op("ReduceSum", windows, self.constant([2, 4]), keepdims=0)
-        return self.requantize(total, self.table(node, "multiplier"), int(self.table(node, "shift")), VALUE_RANGE)
+        return self.requantize(total, node, VALUE_RANGE)

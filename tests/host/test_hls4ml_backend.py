@@ -14,7 +14,7 @@ hls4ml = pytest.importorskip("hls4ml")
 
 import torch  # noqa: E402
 from ditto_zynq.hls.config import HardwareConfig  # noqa: E402
-from ditto_zynq.host.hls4ml_graph import FixedPoint, Unsupported  # noqa: E402
+from ditto_zynq.host.hls4ml_types import FixedPoint, Unsupported  # noqa: E402
 from torch import nn  # noqa: E402
 
 pytestmark = pytest.mark.hls
@@ -129,7 +129,7 @@ def test_what_is_written(tmp_path, csim_cache):
         (lambda: nn.Sequential(nn.Linear(4, 4)), (4,), "ap_fixed<16,6>", {}, "found an input of fixed<16,6,TRN,WRAP>"),
         (lambda: nn.Sequential(nn.Linear(4, 4)), (4,), FIXED, {"_0": "fixed<8,1>"}, "which wraps; expected SAT"),
         (lambda: nn.Sequential(nn.Linear(4, 4)), (4,), FIXED, {"_0": "fixed<6,1,RND,SAT>"}, "a type with the engine's limits"),
-        (lambda: nn.Sequential(nn.Linear(4, 4)), (4,), FIXED, {"_0": "fixed<8,1,RND_CONV,SAT>"}, "expected fixed or ufixed with"),
+        (lambda: nn.Sequential(nn.Linear(4, 4)), (4,), FIXED, {"_0": "fixed<8,1,RND_ZERO,SAT>"}, "bits with RND, RND_CONV"),
         (lambda: nn.Sequential(nn.Linear(400, 4)), (400,), FIXED, {}, r"results of -\d+ to \d+, expected a type|which wraps"),
         (lambda: nn.Sequential(nn.Conv2d(2, 2, 1), nn.MaxPool2d(2)), (2, 4, 4), FIXED, {}, "found a Pooling2D layer"),
     ],
@@ -155,8 +155,10 @@ def test_a_sum_that_wraps_before_its_relu_is_refused(tmp_path):
 
 def test_fixed_point_codes():
     """As ap_fixed converts: to the nearest step or down, saturating or wrapping."""
-    values = np.array([0.5, 0.125, -0.125, -0.13, 3.99, 4.0, -4.1, 100.0])
-    assert FixedPoint(8, 2, True, True, True).codes(values).tolist() == [2, 1, 0, -1, 16, 16, -16, 127]
-    assert FixedPoint(8, 2, True, False, False).codes(values).tolist() == [2, 0, -1, -1, 15, 16, -17, -112]
-    assert FixedPoint(8, 2, False, True, True).codes(np.array([-1.0, 80.0])).tolist() == [0, 255]
-    assert str(FixedPoint(8, 5, True, True, True)) == "fixed<8,3,RND,SAT>"
+    values = np.array([0.5, 0.125, -0.125, -0.13, 0.375, 3.99, 4.0, -4.1, 100.0])
+    assert FixedPoint(8, 2, True).codes(values).tolist() == [2, 1, 0, -1, 2, 16, 16, -16, 127]
+    assert FixedPoint(8, 2, True, "RND_CONV").codes(values).tolist() == [2, 0, 0, -1, 2, 16, 16, -16, 127]
+    assert FixedPoint(8, 2, True, "TRN", "WRAP").codes(values).tolist() == [2, 0, -1, -1, 1, 15, 16, -17, -112]
+    assert FixedPoint(8, 2, False).codes(np.array([-1.0, 80.0])).tolist() == [0, 255]
+    assert FixedPoint(8, 2, True, "RND", "SAT_SYM").codes(np.array([-80.0, 80.0])).tolist() == [-127, 127]
+    assert str(FixedPoint(8, 5, True)) == "fixed<8,3,RND,SAT>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class Builder:
 
     def constant(self, value: Any, dtype: type = np.int64) -> str:
         """The name of an initializer, of as many dimensions as ``value`` has."""
-        array = np.asarray(value, dtype)
+        array: np.ndarray = np.asarray(value, dtype)
         key = (array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest())
         if key not in self._made:
             scalar = f"{self.home}/{array.dtype}_{array}".lstrip("/")
@@ -77,8 +77,8 @@ class Builder:
 
     def model(
         self,
-        inputs: Iterable[onnx.ValueInfoProto],
-        outputs: Iterable[onnx.ValueInfoProto],
+        inputs: Sequence[onnx.ValueInfoProto],
+        outputs: Sequence[onnx.ValueInfoProto],
         annotations: str,
     ) -> onnx.ModelProto:
         """The model, with every tensor's type and shape; it takes the constants from the builder.

@@ -15,7 +15,9 @@ from pathlib import Path
 from .config import HardwareConfig
 from .generate import KERNELS, generate
 
-FLAGS = ("-std=c++17", "-O2", "-march=native", "-fPIC", "-shared", "-w")  # -w: the vendor's headers and unknown pragmas
+FLAGS = ("-std=c++17", "-O2", "-march=native", "-fwrapv", "-fPIC", "-shared", "-w")
+"""``-fwrapv``: an integer that a damaged program lets overflow wraps, as in hardware and NumPy; ``-w``: the vendor's headers and
+unknown pragmas."""
 TYPES = ("native", "bits")
 
 

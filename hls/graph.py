@@ -279,6 +279,7 @@ def check_graph(graph: Graph) -> None:
         _check_node(node, [graph.tensors[name] for name in node.inputs], graph.tensors[node.name])
     if graph.output not in {node.name for node in graph.nodes}:
         raise ValueError(f"output {graph.output!r} is never computed")
+    _check_concatenations(graph)
     for name, tensor in graph.tensors.items():
         if name not in known or name != tensor.name:
             raise ValueError(f"tensor {name!r} of the graph's list is neither given nor computed")
@@ -316,6 +317,20 @@ def _check_node(node: Node, inputs: list[Tensor], output: Tensor) -> None:
     if output.shape != expected:
         raise ValueError(f"{node.name}: found output shape {output.shape}, expected {expected}")
     _check_kinds(node, [tensor.kind for tensor in inputs], output.kind)
+
+
+def _check_concatenations(graph: Graph) -> None:
+    """ValueError for a part of a concatenation that is not stored in it alone: only what an operator computes can be."""
+    parts: set[str] = set()
+    stored = {node.name for node in graph.nodes if not isinstance(node, Concat)}
+    for node in graph.nodes:
+        if isinstance(node, Concat):
+            for name in node.inputs:
+                if name in parts or name not in stored:
+                    raise ValueError(
+                        f"{node.name}: found {name!r} as a part, expected a result that is part of nothing else"
+                    )
+                parts.add(name)
 
 
 def with_context_tokens(graph: Graph, tokens: int) -> Graph:

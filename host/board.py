@@ -32,7 +32,7 @@ from ..hls.handoff import (
     VLNV,
 )
 from ..hls.isa import CONFIG_HASH, CONTROL, DESCRIPTOR_COUNT, IDLE, START, registers
-from .device import DeviceError, DeviceLost, DeviceTimeout
+from .device import DeviceError, DeviceLost, DeviceTimeout, Ownership
 from .lock import BoardLock
 
 try:
@@ -44,6 +44,8 @@ except ImportError:  # pynq 3.1 has no remote boards
 
 
 _NO_MEMORY = (RuntimeError, MemoryError, RpcError)
+SILENCE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "UNKNOWN")  # statuses of gRPC's where nobody answered
+NO_MEMORY = "RESOURCE_EXHAUSTED"
 GRACE_S = 2.0  # that a running step has to end by itself before it is reset
 START_UP_S = 60.0  # for the empty program after a reset, which takes microseconds unless the machine is busy
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 2e-5, 2e-4  # between two looks at the control register
@@ -59,11 +61,13 @@ class Clock:
 
 @contextlib.contextmanager
 def answering(name: str) -> Iterator[None]:
-    """DeviceError where a board over the network does not answer."""
+    """DeviceError where a board over the network does not answer, or refuses what it is asked for."""
     try:
         yield
     except RpcError as error:
         reason = error.details() if hasattr(error, "details") else error
+        if hasattr(error, "code") and error.code().name not in SILENCE:
+            raise DeviceError(f"{name} refused: {reason}") from error
         raise DeviceError(
             f"{name} does not answer ({reason}); see that it is on and reachable, then run the same command again (finished "
             "images are kept)"
@@ -134,6 +138,7 @@ class BoardDevice:
         self.clock = clock
         self.counting = counting
         self.interrupts = interrupts
+        self.ownership = Ownership()
         self._pynq_device = pynq.Device.active_device if device is None else device
         self.name = _name_of(self._pynq_device)
         self._lock = BoardLock(self.name, locks)
@@ -147,6 +152,7 @@ class BoardDevice:
 
     def reload(self) -> None:
         """Configure the programmable logic; the accelerator is idle after it, with the configuration it was built for."""
+        self.ownership.lose()
         try:
             with answering(self.name):
                 self._overlay.download()
@@ -185,6 +191,9 @@ class BoardDevice:
         try:
             return BoardBuffer(pynq.allocate((nbytes,), np.uint8, target=self._pynq_device), self.name)
         except _NO_MEMORY as error:
+            if isinstance(error, RpcError) and error.code().name != NO_MEMORY:
+                with answering(self.name):
+                    raise
             free = self.free_memory()
             known = "an unknown amount" if free is None else f"{free / 2**20:.1f} MiB"
             raise DeviceError(
@@ -210,8 +219,8 @@ class BoardDevice:
         while not (control := self._ip.read(CONTROL)) & IDLE:
             if control == 0 and self._ip.read(CONFIG_HASH) != self.config.register_hash:  # neither idle nor running
                 raise DeviceLost(
-                    f"{self.name} lost its configuration while it ran: it was switched off and on, or another program has "
-                    "configured it; run the same command again"
+                    f"{self.name} lost its configuration while it ran: it was switched off and on, or another client of it has "
+                    "configured it; run the same command again, with nobody else on the board"
                 )
             if self.clock.now() > end:
                 return False
@@ -262,21 +271,9 @@ class BoardDevice:
         return int(lines[0][1]) << 10 if lines else None
 
     def close(self) -> None:
+        if hasattr(self._pynq_device, "release"):  # a remote board that knows its clients
+            self._pynq_device.release()
         self._lock.release()
-
-
-def connect(host: str, port: int | None = None) -> pynq.Device:
-    """A board that serves PYNQ's gRPC protocol (pynq 4), by default at pynq's own port. DeviceError where none answers."""
-    try:
-        from pynq.pl_server.remote_device import PYNQ_PORT, RemoteDevice
-    except ImportError as error:
-        raise DeviceError(f"this pynq knows no remote boards ({error}); run: pip install 'pynq>=4'") from error
-    name = f"{host}:{port or PYNQ_PORT}"
-    try:
-        with answering(name):
-            return RemoteDevice(0, host, port or PYNQ_PORT)
-    except RuntimeError as error:  # DeviceError is one too
-        raise DeviceError(f"no board answers at {name} ({error})") from error
 
 
 def _name_of(device: Any) -> str:

@@ -7,9 +7,10 @@ import sys
 import click
 
 from . import cli_costs, cli_generate, cli_hardware, cli_quantize
+from .cli_shared import Commands
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="ditto-zynq")
 def main() -> None:
     """Quantize diffusion models and run them, with temporal differences, on a Zynq board or bit-exactly without one."""

@@ -12,32 +12,36 @@ import click
 from .cli_shared import (
     BACKEND,
     BOARD,
+    COUNT,
     HARDWARE,
     MEMORY,
     MODEL,
+    OUTPUT_FILE,
     PLOTS,
+    SEED,
+    WORKERS,
     announce,
     check_plots,
     config_of,
     fleet_of,
     load_model,
     parse_labels,
-    reporting_errors,
 )
 
 if TYPE_CHECKING:
     from ..hls.artefact import QuantizedModel
     from ..hls.config import HardwareConfig
 
+MOST_BANDWIDTH = 100_000  # GB/s
 SIMILARITY_SAMPLES = 4  # of which operands are looked at in full
 
 
 @click.command()
 @MODEL
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the full profile as JSON.")
-@click.option("--batch", default=4, show_default=True, help="Samples that advance together.")
+@click.option("-o", "--output", type=OUTPUT_FILE, help="Write the full profile as JSON.")
+@click.option("--batch", default=4, type=COUNT, show_default=True, help="Samples that advance together.")
 @click.option("--labels", help="Class labels to take in turn.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, type=SEED, show_default=True)
 @click.option("--flow", default="difference", show_default=True, help="original, difference, spatial, defo or defo+.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @PLOTS
@@ -45,7 +49,6 @@ SIMILARITY_SAMPLES = 4  # of which operands are looked at in full
 @HARDWARE
 @MEMORY
 @BACKEND
-@reporting_errors
 def profile(model: Path | None, output: Path | None, batch: int, labels: str | None, seed: int, flow: str, as_json: bool,
             plots: Path | None, board: str, hardware: Path | None, memory: int | None, backend: str | None) -> None:  # fmt: skip
     """Count digits, cycles and bytes per layer and step of one batch (emulated); with --plots also how alike operands are.
@@ -54,13 +57,16 @@ def profile(model: Path | None, output: Path | None, batch: int, labels: str | N
     """
     from tqdm import tqdm
 
-    from . import output as out
+    from .files import write_text
     from .report import profile_json, summary_text
+    from .runtime import check_run
 
     check_plots(plots)
     loaded = load_model(model, "emulator", board, hardware, backend, counting=True, memory_mib=memory)
+    check_run(batch, batch, flow, seed)
+    chosen = loaded.labels_of(batch, parse_labels(labels))
     with tqdm(total=len(loaded.scheduler), desc="denoise", unit="step", disable=as_json) as bar:
-        record = loaded.denoise_as_calibrated(batch, seed, flow, parse_labels(labels), bar.update).record
+        record = loaded.denoise_as_calibrated(batch, seed, flow, chosen.tolist(), bar.update).record
     assert record is not None
     data = profile_json(record, loaded.device.config)
     if plots is not None:
@@ -75,15 +81,15 @@ def profile(model: Path | None, output: Path | None, batch: int, labels: str | N
             f"figures: {plots}/similarity.png, bit-widths.png, {', '.join(p.name for p in draw_profile(data, plots))}"
         )
     if output is not None:
-        out.write_text(output, json.dumps(data, indent=1) + "\n")
+        write_text(output, json.dumps(data, indent=1) + "\n")
     click.echo(json.dumps(data) if as_json else summary_text(record, loaded.device.config), nl=as_json)
 
 
 @click.command()
 @click.argument("models", type=click.Path(path_type=Path), nargs=-1)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write the comparison as JSON.")
-@click.option("--batch", default=16, show_default=True, help="Images that advance together.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("-o", "--output", type=OUTPUT_FILE, help="Also write the comparison as JSON.")
+@click.option("--batch", default=16, type=COUNT, show_default=True, help="Images that advance together.")
+@click.option("--seed", default=0, type=SEED, show_default=True)
 @click.option("--bandwidths", help="DRAM bandwidths in GB/s to compare at, such as 2,5,10 (default: the board's peak).")
 @click.option("--architecture", help="cifar10 or sd15: that U-Net's shapes, with the MODEL's digits (modelled).")
 @click.option(
@@ -94,14 +100,13 @@ def profile(model: Path | None, output: Path | None, batch: int, labels: str | N
 @BOARD
 @HARDWARE
 @MEMORY
-@reporting_errors
 def compare(models: tuple[Path, ...], output: Path | None, batch: int, seed: int, bandwidths: str | None,
             architecture: str | None, setting: str, as_json: bool, plots: Path | None, board: str,
             hardware: Path | None, memory: int | None) -> None:  # fmt: skip
     """Compare accelerators on MODELS of one schedule: dense int8 arrays, Cambricon-D, Diffy and Ditto, at equal resources."""
     from ..hls.artefact import load as load_artefact
     from . import compare as comparison
-    from . import output as out
+    from .files import write_text
     from .runtime import BUNDLED_MODEL
 
     check_plots(plots)
@@ -125,7 +130,7 @@ def compare(models: tuple[Path, ...], output: Path | None, batch: int, seed: int
             _draw_comparison(results, chosen is not None, plots)
     data: Any = results[0] if len(results) == 1 else results
     if output is not None:
-        out.write_text(output, json.dumps(data, indent=1) + "\n")
+        write_text(output, json.dumps(data, indent=1) + "\n")
     click.echo(json.dumps(data) if as_json else text, nl=as_json)
 
 
@@ -179,9 +184,14 @@ def _draw_comparison(results: list[dict[str, Any]], is_sweep: bool, folder: Path
 
 def _bandwidths(text: str) -> list[float]:
     try:
-        return [float(part) for part in text.split(",")]
+        found = [float(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"found bandwidths {text!r}, expected numbers of GB/s such as 2,5,10") from None
+        found = []
+    if not found or not all(0 < value <= MOST_BANDWIDTH for value in found):
+        raise ValueError(
+            f"found bandwidths {text!r}, expected GB/s above 0, and at most {MOST_BANDWIDTH:,}, such as 2,5,10"
+        )
+    return found
 
 
 @click.command()
@@ -191,19 +201,18 @@ def _bandwidths(text: str) -> list[float]:
     multiple=True,
     help="A field and its values, such as cores=4,6,8; also lanes, oc_tile, channel_groups, dram_gb_per_s. May be repeated.",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write all comparisons as JSON.")
-@click.option("--batch", default=16, show_default=True, help="Images that advance together.")
-@click.option("--workers", type=int, help="Compare on that many local processes (Dask).")
+@click.option("-o", "--output", type=OUTPUT_FILE, help="Also write all comparisons as JSON.")
+@click.option("--batch", default=16, type=COUNT, show_default=True, help="Images that advance together.")
+@click.option("--workers", type=WORKERS, help="Compare on that many local processes (Dask).")
 @click.option("--cluster", help="Compare on the workers of this Dask scheduler.")
 @BOARD
 @HARDWARE
-@reporting_errors
 def explore(model: Path | None, vary: tuple[str, ...], output: Path | None, batch: int, workers: int | None,
             cluster: str | None, board: str, hardware: Path | None) -> None:  # fmt: skip
     """Compare configurations of a board that differ in the fields to --vary: time, resources, and which are worth having."""
     from ..hls.artefact import load as load_artefact
     from . import explore as exploration
-    from . import output as out
+    from .files import write_text
     from .runtime import BUNDLED_MODEL
 
     path = (model or BUNDLED_MODEL).resolve()
@@ -212,7 +221,7 @@ def explore(model: Path | None, vary: tuple[str, ...], output: Path | None, batc
     found = _compare_all(configs, batch, path, workers, cluster)
     rows = exploration.summary(found)
     if output is not None:
-        out.write_text(output, json.dumps({"rows": rows, "refused": refused, "comparisons": found}, indent=1) + "\n")
+        write_text(output, json.dumps({"rows": rows, "refused": refused, "comparisons": found}, indent=1) + "\n")
     click.echo(exploration.table(rows, refused), nl=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,17 +14,20 @@ from .cli_shared import (
     BACKEND,
     BITSTREAMS,
     BOARD,
+    COUNT,
     DEVICE,
     HARDWARE,
     MEMORY,
     MODEL,
+    OUTPUT_FILE,
+    SEED,
+    WORKERS,
     announce,
     config_of,
     device_of,
     fleet_of,
     load_model,
     parse_labels,
-    reporting_errors,
 )
 
 if TYPE_CHECKING:
@@ -38,11 +42,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @MODEL
-@click.option("-n", "--count", default=16, show_default=True, help="Images to generate.")
+@click.option("-n", "--count", default=16, type=COUNT, show_default=True, help="Images to generate.")
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=OUTPUT_FILE,
     default=Path("images.png"),
     show_default=True,
     help="A .png file for a grid of all images, or .npz for the arrays.",
@@ -52,12 +56,12 @@ if TYPE_CHECKING:
     "--prompt", multiple=True, help="What to draw, of a model that takes prompts. May be repeated; taken in turn."
 )
 @click.option("--guidance", type=float, help="Scale of classifier-free guidance (default: that of the calibration).")
-@click.option("--seed", default=0, show_default=True, help="Equal seeds give equal images on every device.")
-@click.option("--batch", default=16, show_default=True, help="Samples that advance together.")
+@click.option("--seed", default=0, type=SEED, show_default=True, help="Equal seeds give equal images on every device.")
+@click.option("--batch", default=16, type=COUNT, show_default=True, help="Samples that advance together.")
 @DEVICE
 @BITSTREAMS
 @MEMORY
-@click.option("--workers", type=int, help="Denoise on that many local processes (Dask), each with its own device.")
+@click.option("--workers", type=WORKERS, help="Denoise on that many local processes (Dask), each with its own device.")
 @click.option("--cluster", help="Denoise on the workers of this Dask scheduler, such as tcp://HOST:8786.")
 @click.option("--deadline", default=600.0, show_default=True, help="Seconds that a step may take.")
 @click.option(
@@ -66,12 +70,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="original: reference zero; difference: previous step; spatial: previous pixel; defo, defo+: each layer's cheapest.",
 )
-@click.option("--summary", type=click.Path(path_type=Path), help="Also write the cycles of each layer to this file.")
+@click.option("--summary", type=OUTPUT_FILE, help="Also write the cycles of each layer to this file.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @BOARD
 @HARDWARE
 @BACKEND
-@reporting_errors
 def generate(
     model: Path | None,
     count: int,
@@ -100,13 +103,13 @@ def generate(
     """
     from ..hls.artefact import load as load_artefact
     from . import output as out
-    from .device import DeviceError
+    from .files import write_text
     from .report import summary_text
     from .runtime import BUNDLED_MODEL, check_run, labels_of
 
     out.check_output(output)
-    check_run(count, batch, flow)
-    if deadline <= 0:
+    check_run(count, batch, flow, seed)
+    if not deadline > 0:
         raise ValueError(f"found a deadline of {deadline:g} s, expected more than 0")
     artefact = load_artefact(BUNDLED_MODEL if model is None else model)
     config, counting = config_of(board, hardware, artefact), summary is not None
@@ -126,10 +129,9 @@ def generate(
         )
     if prompt or guidance is not None:
         raise ValueError("the model takes no prompts and no guidance; leave them out")
-    run = out.Run(
-        output, artefact.digest, seed, chosen, batch, flow, counted=f"{config.digest} {flow}" if counting else ""
-    )
-    try:
+    counted = f"{config.digest} {flow}" if counting else ""
+    run = out.Run(output, artefact.digest, seed, chosen, batch, flow, counted=counted, say=announce)
+    with _saying_what_is_kept(run):
         if workers is None and cluster is None:
             with load_model(model, device, board, hardware, backend, counting, bitstreams, deadline, memory) as loaded:
                 announce(f"device: {loaded.device.name} ({config.board} configuration)")
@@ -144,14 +146,11 @@ def generate(
                 "backend": backend,
             }
             images = _collect_from_fleet(run, workers, cluster, not quiet, config, model, bitstreams, job)
-    except (KeyboardInterrupt, DeviceError):
-        announce(f"interrupted: {run.done} of {count} images are kept; run the same command to go on")
-        raise
     out.write_images(output, images.samples, chosen)
     run.discard()
     click.echo(f"{count} images: {output}")
     if summary is not None and images.record is not None:
-        out.write_text(summary, summary_text(images.record, config))
+        write_text(summary, summary_text(images.record, config))
         click.echo(f"cycles of each layer (emulated): {summary}")
 
 
@@ -161,7 +160,6 @@ def _generate_with_pipeline(
 ) -> None:  # fmt: skip
     """Of a model that denoises an autoencoder's latents: diffusers' pipeline runs the other parts."""
     from . import output as out
-    from .device import DeviceError
     from .diffusers import Request, batches, load_pipeline
 
     takes_prompts, count = artefact.graph.context is not None, len(labels)
@@ -171,17 +169,27 @@ def _generate_with_pipeline(
     request = Request(texts, () if takes_prompts else tuple(labels.tolist()), seed, guidance)
     batch = 1 if len(artefact.graph.sample_shape) == 4 else batch  # one clip at a time: its prompt is not padded
     pipeline = load_pipeline(folder, device, flow, deadline_s, memory_mib)
-    run = out.Run(output, artefact.digest, seed, labels, batch, flow, asked=json.dumps([texts, guidance]))
-    try:
+    asked = json.dumps([texts, guidance])
+    run = out.Run(output, artefact.digest, seed, labels, batch, flow, asked=asked, say=announce)
+    with _saying_what_is_kept(run), contextlib.closing(device):
         images = run.collect(lambda starts: batches(pipeline, request, batch, starts, not quiet))
-    except (KeyboardInterrupt, DeviceError):
-        announce(f"interrupted: {run.done} of {count} images are kept; run the same command to go on")
-        raise
-    finally:
-        device.close()
     out.write_images(output, images.samples, labels)
     run.discard()
     click.echo(f"{count} images: {output}")
+
+
+@contextlib.contextmanager
+def _saying_what_is_kept(run: Run) -> Iterator[None]:
+    """Of a run that ends early: in the one line of an interrupt, or before that of an error."""
+    try:
+        yield
+    except BaseException as error:
+        kept = f"interrupted: {run.done} of {len(run.labels)} images are kept; run the same command to go on"
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(kept) from None
+        if run.done:
+            announce(kept)
+        raise
 
 
 def _collect_from_fleet(

@@ -11,14 +11,16 @@ from .cli_shared import (
     BACKEND,
     BITSTREAMS,
     BOARD,
+    COUNT,
     DEVICE,
     HARDWARE,
     MODEL,
+    OUTPUT_FOLDER,
+    SEED,
     InLine,
     announce,
     config_of,
     device_of,
-    reporting_errors,
 )
 
 NOT_BUILT = 3
@@ -26,14 +28,13 @@ NOT_BUILT = 3
 
 @click.command()
 @MODEL
-@click.option("--steps", default=3, show_default=True, help="Denoising steps to compare.")
-@click.option("--batch", default=2, show_default=True, help="Samples that advance together.")
+@click.option("--steps", default=3, type=COUNT, show_default=True, help="Denoising steps to compare.")
+@click.option("--batch", default=2, type=COUNT, show_default=True, help="Samples that advance together.")
 @click.option("--types", default="native", show_default=True, help="native, or bits: the exact widths of the hardware.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, type=SEED, show_default=True)
 @BOARD
 @HARDWARE
 @BACKEND
-@reporting_errors
 def csim(model: Path | None, steps: int, batch: int, types: str, seed: int, board: str, hardware: Path | None,
          backend: str | None) -> None:  # fmt: skip
     """Compile the kernels of a configuration with g++, run a MODEL's program on them and compare all memory with the emulator."""
@@ -52,17 +53,12 @@ def csim(model: Path | None, steps: int, batch: int, types: str, seed: int, boar
 
 
 @click.command()
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the Vitis HLS and Vivado project."
-)
-@click.option(
-    "--publish", type=click.Path(path_type=Path), help="Also copy bitstream, handoff and manifest to this folder."
-)
+@click.option("-o", "--output", type=OUTPUT_FOLDER, required=True, help="Folder of the Vitis HLS and Vivado project.")
+@click.option("--publish", type=OUTPUT_FOLDER, help="Also copy bitstream, handoff and manifest to this folder.")
 @click.option("--project-only", is_flag=True, help="Write the project and run nothing.")
 @click.option("--rtl-multipliers", is_flag=True, help="The multipliers in Verilog, as an RTL blackbox of Vitis HLS.")
 @BOARD
 @HARDWARE
-@reporting_errors
 def build(output: Path, publish: Path | None, project_only: bool, rtl_multipliers: bool, board: str,
           hardware: Path | None) -> None:  # fmt: skip
     """Write a Vitis HLS project and a Vivado block design, and run AMD's tools where they are on PATH.
@@ -95,12 +91,11 @@ def build(output: Path, publish: Path | None, project_only: bool, rtl_multiplier
 @click.command()
 @DEVICE
 @BITSTREAMS
-@click.option("--batch", default=16, show_default=True, help="Samples of the throughput test.")
+@click.option("--batch", default=16, type=COUNT, show_default=True, help="Samples of the throughput test.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
 @BOARD
 @HARDWARE
 @BACKEND
-@reporting_errors
 def selftest(device: str, bitstreams: Path | None, batch: int, as_json: bool, board: str, hardware: Path | None,
              backend: str | None) -> None:  # fmt: skip
     """Check a device: registers, memory, every kind of layer, a denoising step, throughput. Exit code 1 where one fails."""
@@ -126,8 +121,17 @@ def selftest(device: str, bitstreams: Path | None, batch: int, as_json: bool, bo
 
 
 @click.command()
-@click.option("--port", default=7967, show_default=True, help="TCP port; pynq's own is 7967, 0 takes a free one.")
-@click.option("--address", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=7967,
+    show_default=True,
+    help="TCP port; pynq's own is 7967, 0 takes a free one.",
+)
+@click.option(
+    "--address", default="127.0.0.1", show_default=True, help="Address to listen on; other machines need a token."
+)
+@click.option("--token", help="What clients must know (default: a random one where other machines reach the address).")
 @click.option("--accelerator", default="emulator", show_default=True, help="What runs programs: emulator or csim.")
 @click.option(
     "--bitstreams",
@@ -139,36 +143,49 @@ def selftest(device: str, bitstreams: Path | None, batch: int, as_json: bool, bo
 @BOARD
 @HARDWARE
 @BACKEND
-@reporting_errors
-def serve(port: int, address: str, accelerator: str, bitstreams: Path, board: str, hardware: Path | None,
-          backend: str | None) -> None:  # fmt: skip
-    """Serve an emulated board over PYNQ's gRPC protocol, for any remote client; Ctrl-C ends it.
+def serve(port: int, address: str, token: str | None, accelerator: str, bitstreams: Path, board: str,
+          hardware: Path | None, backend: str | None) -> None:  # fmt: skip
+    """Serve an emulated board over PYNQ's gRPC protocol, for any remote client, one at a time; Ctrl-C ends it.
 
-    Nothing is asked of clients: whoever reaches the address drives the board.
+    Where other machines reach the address, clients need a token, which only this project's send. Nothing is encrypted.
     """
+    import secrets
+
     from .devices import fabric_of
     from .emulated_board import EmulatedBoard, placeholder_bitstream
+    from .remote_access import is_loopback
     from .remote_board import serve as start
 
     config = config_of(board, hardware)
     emulated = EmulatedBoard(fabric_of(accelerator, config, True, backend, announce))
     bitstream = placeholder_bitstream(config, bitstreams)
     try:
-        server, bound = start(emulated, port, address)
+        if not is_loopback(address):
+            token = token or secrets.token_urlsafe(16)
+            everywhere = "all interfaces" if address.strip("[]") in ("0.0.0.0", "::") else address
+            announce(
+                f"warning: listens on {everywhere}: whoever knows the token drives the board, and nothing is encrypted"
+            )
+        server, bound = start(emulated, port, address, token)
     except OSError as error:
         raise InLine(str(error)) from error
+    known = f"{token}@" if token else ""
     click.echo(f"{emulated.name} at {address}:{bound}; bitstream {bitstream.path}")
-    click.echo(f"use it:  ditto-zynq generate --device remote:{address}:{bound} --bitstreams {bitstream.path.parent}")
-    click.echo(f"test it: python -m pynq.remote.selftest --ip {address} --port {bound} --bitstream {bitstream.path}")
+    click.echo(
+        f"use it:  ditto-zynq generate --device remote:{known}{address}:{bound} --bitstreams {bitstream.path.parent}"
+    )
+    if token is None:  # pynq's own clients send none
+        click.echo(
+            f"test it: python -m pynq.remote.selftest --ip {address} --port {bound} --bitstream {bitstream.path}"
+        )
     try:
         server.wait_for_termination()
     finally:
-        server.stop(0)
+        server.stop()
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-@reporting_errors
 def boards(as_json: bool) -> None:
     """List the supported boards and the configuration shipped for each."""
     from ..hls.boards import BOARDS

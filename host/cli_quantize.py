@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from .cli_shared import BOARD, HARDWARE, MEMORY, config_of, fleet_of, parse_labels, reporting_errors
+from .cli_shared import BOARD, COUNT, HARDWARE, MEMORY, OUTPUT_FOLDER, SEED, WORKERS, config_of, fleet_of, parse_labels
 
 
 @click.command()
@@ -42,7 +42,6 @@ from .cli_shared import BOARD, HARDWARE, MEMORY, config_of, fleet_of, parse_labe
 @click.option("--variant", help="Of the files with weights, such as fp16.")
 @click.option("--sample-size", help="Height and width of samples, such as 64 or 64x96, if the model does not say it.")
 @click.option("--overwrite", is_flag=True, help="Replace a quantized model that is in the output folder.")
-@reporting_errors
 def quantize(model: str, output: Path, scheduler: str, steps: int, eta: float, groups: int, trajectories: int,
              norm: float, fine: int, no_bias_correction: bool, labels: str | None, prompts: Path | None,
              guidance: float | None, seed: int, variant: str | None, sample_size: str | None, force_scheduler: bool,
@@ -91,18 +90,19 @@ def _prompts(path: Path | None) -> list[str] | None:
     required=True,
     help="Real pictures: emoji:FOLDER, clips:FOLDER, a folder of pictures, or an .npz of images.",
 )
-@click.option("-n", "--count", default=500, show_default=True, help="Images, or clips, of each pipeline.")
+@click.option("-n", "--count", default=500, type=COUNT, show_default=True, help="Images, or clips, of each pipeline.")
 @click.option("--guidance", type=float, help="Scale of classifier-free guidance (default: that of the calibration).")
-@click.option("--seed", default=0, show_default=True)
-@click.option("--batch", default=25, show_default=True, help="Images that advance together; clips advance one by one.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("runs/quality"), show_default=True,
+@click.option("--seed", default=0, type=SEED, show_default=True)
+@click.option(
+    "--batch", default=25, type=COUNT, show_default=True, help="Images that advance together; clips advance one by one."
+)
+@click.option("-o", "--output", type=OUTPUT_FOLDER, default=Path("runs/quality"), show_default=True,
               help="Folder of the images, with quality.json; an interrupted evaluation goes on there.")  # fmt: skip
-@click.option("--workers", type=int, help="Draw on that many local processes (Dask).")
+@click.option("--workers", type=WORKERS, help="Draw on that many local processes (Dask).")
 @click.option("--cluster", help="Draw on the workers of this Dask scheduler, which see the same folders.")
 @BOARD
 @HARDWARE
 @MEMORY
-@reporting_errors
 def evaluate(model: Path, against: Path, reference: str, count: int, guidance: float | None, seed: int, batch: int,
              output: Path, workers: int | None, cluster: str | None, board: str, hardware: Path | None,
              memory: int | None) -> None:  # fmt: skip

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Callable
+import io
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +20,30 @@ if TYPE_CHECKING:
     from .device import Device
     from .runtime import Model
 
+
+class _OutputFile(click.Path):
+    """A file that can be written, which is found before anything else."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        from .files import check_file
+
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        check_file(path)
+        return path
+
+
+class _OutputFolder(click.Path):
+    """A folder that can be written to, or made, which is found before anything else."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        from .files import check_folder
+
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        check_folder(path)
+        return path
+
+
+OUTPUT_FILE, OUTPUT_FOLDER = _OutputFile(path_type=Path), _OutputFolder(path_type=Path)
 MODEL = click.argument("model", type=click.Path(path_type=Path), required=False)
 BOARD = click.option("--board", default="zcu104", show_default=True, help="Board whose configuration is emulated.")
 HARDWARE = click.option(
@@ -25,7 +53,7 @@ DEVICE = click.option(
     "--device",
     default="auto",
     show_default=True,
-    help="auto, board, remote:HOST[:PORT], emulator, csim, or pynq-emulator, pynq-csim: these behind PYNQ's driver.",
+    help="auto, board, remote:[TOKEN@]HOST[:PORT], emulator, csim, or pynq-emulator, pynq-csim: these behind PYNQ's driver.",
 )
 BITSTREAMS = click.option(
     "--bitstreams", type=click.Path(path_type=Path), help="Folder of built bitstreams (default: the shipped one)."
@@ -35,11 +63,13 @@ BACKEND = click.option(
 )
 MEMORY = click.option(
     "--memory",
-    type=int,
+    type=click.IntRange(min=1),
     help="MiB of contiguous memory, if the board's boot parameter cma= reserves other than PYNQ's default.",
 )
-PLOTS = click.option("--plots", type=click.Path(path_type=Path), help="Draw figures (PNG) into this folder.")
+PLOTS = click.option("--plots", type=OUTPUT_FOLDER, help="Draw figures (PNG) into this folder.")
+COUNT, SEED, WORKERS = click.IntRange(1, 1_000_000), click.IntRange(0, 2**64 - 1), click.IntRange(1, 256)
 INTERRUPTED = 130
+MOST_LABELS = 100_000
 EXTRAS = {
     "jinja2": "hls",
     "torch": "quant",
@@ -63,27 +93,80 @@ class InLine(click.ClickException):
         return " ".join(self.message.split())
 
 
-def reporting_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn the errors that bad input causes into one line each; anything else is a bug and keeps its traceback."""
+class WrongCall(InLine):
+    """Options or arguments that a command does not have, or that are of another type: click's exit code for them."""
 
-    @functools.wraps(command)
-    def wrapper(*args: Any, **kwargs: Any) -> None:
-        from ..hls.csim import CannotCompile
-        from .device import DeviceError
+    exit_code = 2
 
-        try:
-            command(*args, **kwargs)
-        except (ValueError, FileNotFoundError, FileExistsError, PermissionError, DeviceError, CannotCompile) as error:
-            raise InLine(str(error)) from error
-        except ModuleNotFoundError as error:
-            package = (error.name or "").split(".")[0]
-            if package not in EXTRAS:
-                raise
-            raise InLine(f"{package} is not installed; run: pip install 'ditto-zynq[{EXTRAS[package]}]'") from error
-        except KeyboardInterrupt:
-            raise SystemExit(INTERRUPTED) from None
 
-    return wrapper
+class Commands(click.Group):
+    """Commands that answer bad input, and what the machine refuses, with one line on stderr and a non-zero exit code, an
+    interrupt with one line and 130; only a bug has a traceback. What other packages warn of is not shown."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **more: Any) -> click.Context:
+        with _one_line() if args else contextlib.nullcontext():  # without any, click shows the help
+            return super().make_context(info_name, args, *rest, **more)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # a file's name need not be text
+        with _one_line(), _only_our_warnings():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        announce(str(interrupt) or "interrupted")
+        raise SystemExit(INTERRUPTED) from None
+    except BrokenPipeError:
+        raise  # click ends quietly
+    except click.UsageError as error:
+        hint = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+        raise WrongCall(f"{error.format_message()}{hint}") from error
+    except Exception as error:
+        text = _explanation(error)
+        if text is None:
+            raise
+        raise InLine(text) from error
+
+
+def _explanation(error: Exception) -> str | None:
+    """What to say of an error that input or the machine causes; None of a bug."""
+    from safetensors import SafetensorError
+
+    from ..hls.csim import CannotCompile
+    from .device import DeviceError
+
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "").split(".")[0]
+        missing = f"{package} is not installed; run: pip install 'ditto-zynq[{EXTRAS.get(package)}]'"
+        return missing if package in EXTRAS else None
+    if isinstance(error, OSError):
+        named = f"{error.filename}: " if error.filename is not None else ""
+        return f"{named}{error.strerror}" if error.strerror else str(error)
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {error}; take a smaller --batch or model"
+    return str(error) if isinstance(error, (ValueError, SafetensorError, DeviceError, CannotCompile)) else None
+
+
+@contextlib.contextmanager
+def _only_our_warnings() -> Iterator[None]:
+    from ..hls.arithmetic import PrecisionWarning
+
+    disabled = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.filterwarnings("always", category=PrecisionWarning)
+            warnings.showwarning = lambda message, *_: announce(f"warning: {message}")  # type: ignore[assignment]
+            yield
+    finally:
+        logging.disable(disabled)
 
 
 def load_model(
@@ -129,20 +212,15 @@ def fleet_of(workers: int | None, cluster: str | None) -> contextlib.AbstractCon
 
     if workers is not None and cluster is not None:
         raise ValueError("found --workers and --cluster, expected one of them")
-    if workers is not None and workers < 1:
-        raise ValueError(f"found {workers} workers, expected at least 1")
     return fleet.connection(cluster) if cluster is not None else fleet.cluster_of(workers or 1)
 
 
 def check_plots(folder: Path | None) -> None:
-    """ModuleNotFoundError or ValueError before anything long runs; makes the folder."""
-    if folder is None:
-        return
-    import matplotlib  # noqa: F401
+    """ModuleNotFoundError before anything long runs; makes the folder."""
+    if folder is not None:
+        import matplotlib  # noqa: F401
 
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file, expected a folder for figures")
-    folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def parse_labels(text: str | None) -> list[int] | None:
@@ -151,11 +229,14 @@ def parse_labels(text: str | None) -> list[int] | None:
         return None
     labels: list[int] = []
     for part in text.split(","):
-        first, _, last = part.partition("-")
+        first, dash, last = part.partition("-")
         try:
-            labels.extend(range(int(first), int(last or first) + 1))
+            found = range(int(first), int(last if dash else first) + 1)
         except ValueError:
-            raise ValueError(f"found labels {text!r}, expected numbers and ranges such as 0-3,7") from None
-    if not labels:
-        raise ValueError(f"found labels {text!r}, which name none; expected numbers and ranges such as 0-3,7")
+            found = range(0)
+        if not 0 < len(found) <= MOST_LABELS:
+            raise ValueError(
+                f"found labels {text!r}, expected numbers and ranges such as 0-3,7 (at most {MOST_LABELS:,})"
+            )
+        labels.extend(found)
     return labels

@@ -12,10 +12,12 @@ import numpy as np
 
 from ..hls.config import HardwareConfig
 from ..hls.csim import CSimulation, check_types
-from ..hls.isa import DESCRIPTOR_COUNT, ERROR, PROGRESS, Region
+from ..hls.isa import ERROR, PROGRESS, Region
 from .device import DeviceError
+from .runtime import check_run
 from .schedulers import standard_normal
-from .simulated import SimulatedDevice
+from .session import DIFFERENCE
+from .simulated import SLACK, Run, SimulatedDevice
 
 if TYPE_CHECKING:
     from .runtime import Model
@@ -41,16 +43,16 @@ class CSimDevice(SimulatedDevice):
         """Compiled when the first program starts, so that what does not fit the configuration is refused before."""
         return CSimulation(self.config, *self._arguments)
 
-    def execute(self) -> None:
-        buffers = [self.region(region) for region in Region]
-        addresses = [buffer.storage.ctypes.data for buffer in buffers]
-        sizes = [buffer.data.size for buffer in buffers]
+    def execute(self, run: Run) -> None:
+        memory = run.memory | {Region.PROGRAM: run.descriptors.view(np.uint8)}
+        sizes = [memory[region].size - (SLACK if region != Region.PROGRAM else 0) for region in Region]
+        addresses = [memory[region].ctypes.data for region in Region]
         progress = ctypes.c_uint32()
         try:
-            error = self.simulation.run(addresses, sizes, self.registers.get(DESCRIPTOR_COUNT, 0), progress)
+            error = self.simulation.run(addresses, sizes, len(run.descriptors), progress)
         finally:
-            self.registers[PROGRESS] = progress.value
-        self.registers[ERROR] = error
+            run.registers[PROGRESS] = progress.value
+        run.registers[ERROR] = error
 
 
 def compare(simulated: Model, emulated: Model, steps: int, batch: int, seed: int) -> Iterator[str]:
@@ -58,6 +60,7 @@ def compare(simulated: Model, emulated: Model, steps: int, batch: int, seed: int
 
     Raises DeviceError at the first byte of ACTIVATIONS, where all tensors lie, that differs.
     """
+    check_run(batch, batch, DIFFERENCE, seed)
     artefact, graph = emulated.artefact, emulated.artefact.graph
     if not 1 <= steps <= graph.steps:
         raise ValueError(f"found {steps} steps, expected 1 to {graph.steps}")
@@ -69,7 +72,7 @@ def compare(simulated: Model, emulated: Model, steps: int, batch: int, seed: int
     sample = np.stack([standard_normal(seed, index, 0, graph.sample_shape) for index in range(batch)])
     sessions = simulated.session(batch), emulated.session(batch)
     for step in range(steps):
-        outputs = [session.run_step(sample, step, labels, "difference", context) for session in sessions]
+        outputs = [session.run_step(sample, step, labels, DIFFERENCE, context) for session in sessions]
         found, expected = (session.buffers[Region.ACTIVATIONS].data for session in sessions)
         if not np.array_equal(found, expected):
             byte = int(np.flatnonzero(found != expected)[0])

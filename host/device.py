@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Protocol
 
 import numpy as np
@@ -22,7 +23,33 @@ class DeviceTimeout(DeviceError):
 
 
 class DeviceLost(DeviceError):
-    """What the accelerator was given is gone: the board was switched off and on, or got another bitstream."""
+    """What the accelerator was given is gone: the board was switched off and on, got another bitstream, or another client of
+    it (not of this process, whose sessions take turns) drives it."""
+
+
+class Ownership:
+    """Which session of this process drives a device. A session holds ``lock`` for a step, writes all registers where another one
+    was the ``owner``, and says that the accelerator ``runs`` while it does.
+
+    ``written``: those registers by which the owner recognizes the device as its own; ``configurations``: how often it was
+    configured anew, before each of which all that was in its memory is gone.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.configurations = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Registers hold what nobody knows: the next session writes them all."""
+        self.owner: object | None = None
+        self.written: dict[int, int] = {}
+        self.runs = False
+
+    def lose(self) -> None:
+        """The device was configured anew."""
+        self.configurations += 1
+        self.forget()
 
 
 class Buffer(Protocol):
@@ -50,6 +77,7 @@ class Device(Protocol):
     name: str
     config: HardwareConfig
     counting: bool  # whether it fills counter records
+    ownership: Ownership
 
     def allocate(self, nbytes: int) -> Buffer:
         """DeviceError, with what is free, where there is not as much memory."""

@@ -17,7 +17,7 @@ from .emulator import EmulatorDevice
 if TYPE_CHECKING:
     from .simulated import SimulatedDevice
 
-KINDS = "auto, board, remote:HOST[:PORT], emulator, csim, pynq-emulator or pynq-csim"
+KINDS = "auto, board, remote:[TOKEN@]HOST[:PORT], emulator, csim, pynq-emulator or pynq-csim"
 BOARD_MACHINES = ("aarch64", "armv7l")
 
 
@@ -30,8 +30,9 @@ def open_device(
     announce: Callable[[str], object] = lambda text: None,
 ) -> Device:
     """``auto``: this machine's board if it is one and has a bitstream, else the emulator; ``board``: this machine's;
-    ``remote:HOST[:PORT]``: one that serves PYNQ's protocol; ``emulator``, ``csim``: in this process; ``pynq-emulator``,
-    ``pynq-csim``: the same as boards that pynq's driver drives. ``bitstreams``: folder of built ones (default: the shipped one).
+    ``remote:[TOKEN@]HOST[:PORT]``: one that serves PYNQ's protocol, to those who know its token; ``emulator``, ``csim``: in this
+    process; ``pynq-emulator``, ``pynq-csim``: the same as boards that pynq's driver drives. ``bitstreams``: folder of built ones
+    (default: the shipped one).
 
     ValueError for another kind, BitstreamError where none is built for ``config``, DeviceError where there is no board.
     """
@@ -99,13 +100,23 @@ def _pynq_device() -> Any:
 
 
 def _remote(address: str, config: HardwareConfig, bitstreams: Path | None) -> Device:
-    host, _, port = address.partition(":")
-    if not host or (port and not port.isdigit()):
-        raise ValueError(f"found device 'remote:{address}', expected remote:HOST or remote:HOST:PORT")
+    token, _, place = address.rpartition("@")
+    host, _, port = place.partition(":")
+    if not host or (port and not (port.isdecimal() and 0 < int(port) < 1 << 16)):
+        raise ValueError(f"found device 'remote:{place}', expected remote:HOST or remote:HOST:PORT, TOKEN@ before HOST")
     bitstream = find_bitstream(config, bitstreams)
-    from .board import BoardDevice, connect
+    from .board import BoardDevice
 
-    return BoardDevice(bitstream, connect(host, int(port) if port else None))
+    try:
+        from .remote_client import connect
+    except ImportError as error:
+        raise DeviceError(f"this pynq knows no remote boards ({error}); run: pip install 'pynq>=4'") from error
+    device = connect(host, int(port) if port else None, token or None)
+    try:
+        return BoardDevice(bitstream, device)
+    except BaseException:
+        device.release()
+        raise
 
 
 def put_behind_pynq(fabric: SimulatedDevice) -> Device:

@@ -32,10 +32,13 @@ from ..hls.handoff import (
     cells,
     handoff,
 )
-from ..hls.isa import CONFIG_HASH, CONTROL, DONE, IDLE, START
-from .simulated import SimulatedBuffer, SimulatedDevice
+from ..hls.isa import CONFIG_HASH, CONTROL, DONE, ERROR, IDLE, PROGRESS, START
+from .device import DeviceError
+from .simulated import PAGE, SimulatedBuffer, SimulatedDevice
 
 READY = 8
+MOST_REGISTERS = 4096  # of the processing system that anybody may write
+MOST_ABANDONED = 4  # runs that go on though the accelerator was reset
 PLL_60 = 60 << 8 | 0x10000  # feedback divider 60, output halved: 33.333 MHz x 60 / 2 = 1,000 MHz (UG1087)
 ZYNQ_PLL_20 = 20 << 12  # 50 MHz x 20 (UG585)
 PS_REGISTERS = {0xFF5E_0020: PLL_60, 0xFF5E_0030: PLL_60, 0xFD1A_002C: PLL_60}
@@ -63,6 +66,7 @@ class EmulatedBoard(pynq.Device):
         )
         self._is_configured = False
         self._worker = self._new_worker()
+        self._abandoned: list[_Worker] = []
         self._has_run = False
 
     # ------------------------------------------------------------------------------------------------- pynq's side
@@ -109,10 +113,15 @@ class EmulatedBoard(pynq.Device):
         self._reset_accelerator()
         self._is_configured = True
 
-    def power_cycle(self) -> None:
-        """Everything is lost: configuration, registers and the contents of memory."""
+    def switch_on(self) -> None:
+        """Nothing is configured, and registers are as after a reset."""
         self._reset_accelerator()
         self._is_configured = False
+        self.processing_system = dict(PS_REGISTERS)
+
+    def power_cycle(self) -> None:
+        """Everything is lost: configuration, registers and the contents of memory."""
+        self.switch_on()
         for buffer in self.fabric.buffers:
             buffer.data[:] = 0xA5
             buffer.flush()
@@ -120,6 +129,7 @@ class EmulatedBoard(pynq.Device):
     def _reset_accelerator(self) -> None:
         if self._worker.is_busy:
             self._worker.stop()  # whatever it does until then is nothing to the board
+            self._abandoned = [each for each in (*self._abandoned, self._worker) if each.is_busy]
             self._worker = self._new_worker()
         self.fabric.reset()
         self._has_run = False
@@ -147,17 +157,26 @@ class EmulatedBoard(pynq.Device):
         if address == self._reset.address and value & 1:
             self._reset_accelerator()
         elif not 0 <= offset <= self._accelerator.last_address - self._accelerator.address:
+            if len(self.processing_system) >= MOST_REGISTERS and address not in self.processing_system:
+                raise DeviceError(f"found {MOST_REGISTERS} registers that were written, expected at most as many")
             self.processing_system[address] = value
         elif self._is_configured and offset == CONTROL and value & START:
             if not self._worker.is_busy:
+                self._abandoned = [each for each in self._abandoned if each.is_busy]
+                if len(self._abandoned) >= MOST_ABANDONED:
+                    raise DeviceError(f"{MOST_ABANDONED} runs go on that were reset; wait until one of them ends")
                 self._has_run = True
                 self._worker.start(self.run)
         elif self._is_configured and offset != CONTROL:
             self.fabric.write_register(offset, value)
 
     def run(self) -> None:
-        """One run of the program that registers and memory hold."""
-        self.fabric.start()
+        """One run of the program that registers and memory hold. One for which this machine has no memory is refused."""
+        registers = self.fabric.registers
+        try:
+            self.fabric.start()
+        except MemoryError:
+            registers[ERROR] = max(registers[PROGRESS], 1)
 
 
 class _Worker:
@@ -203,10 +222,10 @@ class _Memory:
 
     @property
     def free_bytes(self) -> int:
-        return self._board.cma_bytes - sum(each.host.size for each in self.allocations.values())
+        return self._board.cma_bytes - sum(_pages(each.host.size) for each in self.allocations.values())
 
     def reserve(self, nbytes: int) -> Allocation:
-        if nbytes > self.free_bytes:
+        if _pages(nbytes) > self.free_bytes:
             raise RuntimeError("Failed to allocate Memory!")  # as pynq says it
         allocation = Allocation(self._board.fabric.allocate(nbytes))
         self.allocations[allocation.simulated.address] = allocation
@@ -227,6 +246,11 @@ class _Memory:
         allocation = self.allocations.pop(address, None)
         if allocation is not None:
             allocation.simulated.free()
+
+
+def _pages(nbytes: int) -> int:
+    """Bytes of whole pages."""
+    return -(-nbytes // PAGE) * PAGE
 
 
 def placeholder_bitstream(config: HardwareConfig, folder: Path) -> Bitstream:

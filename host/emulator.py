@@ -15,11 +15,7 @@ import numpy as np
 from ..hls.config import HardwareConfig
 from ..hls.isa import (
     COUNTERS,
-    DESCRIPTOR,
-    DESCRIPTOR_COUNT,
-    ERROR,
     PROGRESS,
-    SCALARS,
     Opcode,
     Region,
 )
@@ -28,7 +24,7 @@ from .counting import Encoded
 from .cycles import CycleModel
 from .execution import EXECUTIONS, Execution, Memory
 from .products import choose_backend
-from .simulated import SimulatedDevice
+from .simulated import OfPrograms, Run, SimulatedDevice
 
 
 class EmulatorDevice(SimulatedDevice):
@@ -53,26 +49,22 @@ class EmulatorDevice(SimulatedDevice):
         self.backend = choose_backend(backend)
         self.observer: Callable[[int, tuple[np.ndarray, ...]], None] | None = None
         self.auditor: Callable[[int], None] | None = None
-        self._prepared: tuple[tuple[int, ...], list[_Layer], Memory] | None = None
-        self._model: CycleModel | None = None
+        self._prepared: OfPrograms[_Prepared] = OfPrograms()
 
-    def execute(self) -> None:
-        descriptors = self._descriptors()
-        unknown = np.flatnonzero(~np.isin(descriptors["opcode"], list(EXECUTIONS)))
-        if unknown.size:
-            self.registers[ERROR] = int(unknown[0]) + 1
-            return
-        layers = self._prepare()
-        count = len(descriptors)
-        asked = self.region(Region.PARAMETERS).data[: count * SCALARS.itemsize].view(SCALARS)
-        records = self.region(Region.COUNTERS).data[: count * COUNTERS.itemsize].view(COUNTERS)
+    def execute(self, run: Run) -> None:
+        descriptors, asked, count = run.descriptors, run.scalars, len(run.descriptors)
+        prepared = self._prepared.get(run.key, lambda: self._prepare(run))
+        prepared.memory.regions[Region.PARAMETERS] = run.memory[Region.PARAMETERS]
+        records = run.memory[Region.COUNTERS][: count * COUNTERS.itemsize].view(COUNTERS)
         linear = (descriptors["opcode"] <= Opcode.MIX) & (asked["skip"] == 0)
         leaders = descriptors["leader"].astype(np.int64)
         taken = defo.decide(records, asked, linear, leaders)
         encoded: list[list[Encoded]] = [[] for _ in range(count)]
-        for layer in layers:
+        for layer in prepared.layers:
             first, scalars = layer.parts[0], taken[layer.parts[0]]
-            self.registers[PROGRESS] = first + 1
+            if self.registers is not run.registers:
+                return  # the accelerator was reset
+            run.registers[PROGRESS] = first + 1
             if self.observer is not None and linear[first]:
                 self.observer(first, layer.execution.operands)
             if not scalars["skip"]:
@@ -83,35 +75,33 @@ class EmulatorDevice(SimulatedDevice):
                     encoded[part] = of_part
             if self.auditor is not None:
                 self.auditor(first)
-        if self.counting:
-            assert self._model is not None
-            lean = self._model.fill(taken, encoded, records)
+        if prepared.model is not None:
+            lean = prepared.model.fill(taken, encoded, records)
             defo.record(records, lean, asked, taken, linear, leaders)
 
-    def _descriptors(self) -> np.ndarray:
-        count = self.registers.get(DESCRIPTOR_COUNT, 0)
-        return self.region(Region.PROGRAM).data[: count * DESCRIPTOR.itemsize].view(DESCRIPTOR)
+    def _prepare(self, run: Run) -> _Prepared:
+        """Executable layers, for as long as program, weights and addresses stay. Parameter blocks come in turns."""
+        memory = Memory(dict(run.memory))
+        layers = [self._layer(run.descriptors, parts, memory) for parts in _parts_of_layers(run.descriptors)]
+        return _Prepared(layers, memory, CycleModel(self.config, run.descriptors) if self.counting else None)
 
-    def _prepare(self) -> list[_Layer]:
-        """Executable layers; made again when program, weights or addresses have changed. Parameter blocks come in turns."""
-        regions = {region: self.region(region) for region in Region}
-        fixed, moving = (Region.PROGRAM, Region.WEIGHTS), Region.PARAMETERS
-        descriptors = self._descriptors()
-        addresses = (regions[region].address for region in Region if region != moving)
-        key = (len(descriptors), *addresses, *(regions[region].version for region in fixed))
-        if self._prepared is None or self._prepared[0] != key:
-            memory = Memory({region: buffer.storage for region, buffer in regions.items()})
-            layers = [self._layer(descriptors, parts, memory) for parts in _parts_of_layers(descriptors)]
-            self._prepared = (key, layers, memory)
-            self._model = CycleModel(self.config, descriptors) if self.counting else None
-        _, layers, memory = self._prepared
-        memory.regions[moving] = regions[moving].storage
-        return layers
+    def forget_programs(self) -> None:
+        super().forget_programs()
+        self._prepared.keep({buffer.address for buffer in self.buffers})
 
     def _layer(self, descriptors: np.ndarray, parts: tuple[int, ...], memory: Memory) -> _Layer:
         whole = descriptors[parts[0]].copy()
         whole["batch"] = descriptors["batch"][list(parts)].sum()
         return _Layer(EXECUTIONS[int(whole["opcode"])](whole, memory, self), parts)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A program ready to run."""
+
+    layers: list[_Layer]
+    memory: Memory
+    model: CycleModel | None
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from ..hls.artefact import INDEX, sha256_of
 from ..hls.artefact import load as load_artefact
-from ..hls.artefact import sha256_of
 from ..hls.config import HardwareConfig
 from .emulator import EmulatorDevice
-from .output import image_grid, write_picture, write_text
+from .files import write_text
+from .output import image_grid, write_picture
 from .runtime import null_label
+from .schedulers import check_seed
 
 SHOWN_ROWS, SHOWN_WIDTH = 3, 12  # of the pictures in samples.png, the width in images' heights
 
@@ -91,7 +93,9 @@ def evaluate(
     artefact = load_artefact(model)
     if count < 2 or batch < 1:
         raise ValueError(f"found {count} images in batches of {batch}, expected at least 2, and 1")
-    scale = import_module(".diffusers", __package__).guidance_of(artefact, guidance)
+    drop_in = import_module(".diffusers", __package__)
+    check_seed(seed, drop_in.TORCH_SEED_BITS)
+    scale = drop_in.guidance_of(artefact, guidance)
     settings = {"model": artefact.digest, "against": _digest(against), "reference": reference, "count": count}
     settings |= {"guidance": scale, "seed": seed, "batch": batch}
     images, available = quality.load_reference(reference)
@@ -139,7 +143,7 @@ def _drawer(drawing: Drawing, requests: Any, cluster: str | None) -> Iterator[An
 
 def _digest(folder: Path) -> str:
     files = [path for path in sorted(folder.rglob("*")) if path.suffix in (".json", ".safetensors")]
-    if not files:
+    if not (folder / INDEX).is_file():
         raise FileNotFoundError(f"{folder} has no pipeline; give the folder that the model was quantized from")
     return hashlib.sha256(b"".join(bytes.fromhex(sha256_of(path)) for path in files)).hexdigest()[:16]
 

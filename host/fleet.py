@@ -7,6 +7,7 @@ but seed and index, so results are the same whatever the workers are, and what a
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,10 @@ def cluster_of(workers: int) -> Iterator[str]:
 @contextlib.contextmanager
 def connection(address: str) -> Iterator[str]:
     """A scheduler that runs already, whose workers were started with ``--resources "board=1"``. DeviceError without any."""
+    if not re.fullmatch(r"(\w+://)?[^/]+:\d+", address):
+        raise ValueError(
+            f"found cluster {address!r}, expected the address of a Dask scheduler, such as tcp://HOST:8786"
+        )
     try:
         scheme, location = parse_address(address)
         if scheme in ("tcp", "tls"):  # the client would try again for a minute where the connection is refused

@@ -1,49 +1,36 @@
-"""What ``generate`` leaves on disk: image grids, arrays, and the finished batches of an interrupted run.
-
-Every file is written under a temporary name and renamed, so that no half-written one is ever left.
-"""
+"""What ``generate`` leaves on disk: image grids, arrays, and the finished batches of an interrupted run."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
+from .files import check_file, write_atomically
 from .runtime import Batch, Images, Record, to_images
 
 FORMATS = (".png", ".npz")
 MAGNIFICATION = 3
 GAP = 2
+DIGEST_LENGTH = 12  # of a partial run's name
 
 
 def check_output(path: Path) -> None:
-    """ValueError for an output that could not be written at the end."""
+    """ValueError or OSError for an output that could not be written at the end."""
     if path.suffix not in FORMATS:
         raise ValueError(f"found output {path.name!r}, expected a file that ends in {' or '.join(FORMATS)}")
-    if path.is_dir() or not path.parent.is_dir():
-        raise ValueError(f"{path} cannot be written: expected a file in a folder that exists")
+    check_file(path)
+    path.with_name(_partial_name(path, DIGEST_LENGTH * "0")).exists()  # OSError where only this name is too long
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    write_atomically(path, lambda file: file.write(text.encode()))
+def _partial_name(output: Path, digest: str) -> str:
+    return f"{output.name}.partial-{digest}"
 
 
 def write_images(path: Path, samples: np.ndarray, labels: np.ndarray) -> None:
@@ -88,14 +75,15 @@ class Run:
     flow: str
     asked: str = ""  # what samples depend on besides: prompts and guidance
     counted: str = ""  # what counters depend on besides: configuration and flow; empty where nothing is counted
+    say: Callable[[str], object] = lambda text: None
     done: int = 0
 
     @functools.cached_property
     def folder(self) -> Path:
         """Named by everything that the samples depend on: another command never finds these batches."""
         identity = json.dumps([self.digest, self.seed, self.labels.tolist(), self.batch, self.counted, self.asked])
-        name = hashlib.sha256(identity.encode()).hexdigest()[:12]
-        return self.output.with_name(f"{self.output.name}.partial-{name}")
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:DIGEST_LENGTH]
+        return self.output.with_name(_partial_name(self.output, digest))
 
     def collect(self, batches: Callable[[Sequence[int]], Iterable[Batch]]) -> Images:
         """All images; ``batches`` makes those that begin with the samples it is given, and others are on disk already."""
@@ -117,17 +105,29 @@ class Run:
         write_atomically(self._path(batch.first), lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
 
     def _kept(self) -> dict[int, Batch]:
-        """By their first samples."""
+        """By their first samples; what is damaged is said and left out, so that it is made again."""
         kept = {}
         for start in range(0, len(self.labels), self.batch):
-            if self._path(start).is_file():
-                with np.load(self._path(start), allow_pickle=False) as arrays:
-                    record = None
-                    if "counters" in arrays:
-                        names, modules = (tuple(arrays[name].tolist()) for name in ("names", "modules"))
-                        record = Record(names, modules, arrays["counters"], len(arrays["samples"]))
-                    kept[start] = Batch(start, arrays["samples"], record)
+            path = self._path(start)
+            if not path.is_file():
+                continue
+            try:
+                kept[start] = self._read(path, start)
+            except Exception as error:  # there is no end to what a damaged archive raises
+                self.say(f"{path} is damaged ({error}): its images are made again")
         return kept
+
+    def _read(self, path: Path, start: int) -> Batch:
+        """ValueError, or what NumPy and the archive raise, for a file that is not as :meth:`_keep` left it."""
+        with np.load(path, allow_pickle=False) as arrays:
+            samples, record = arrays["samples"], None
+            expected = min(self.batch, len(self.labels) - start)
+            if samples.dtype != np.float64 or samples.ndim < 3 or len(samples) != expected:
+                raise ValueError(f"found samples {samples.dtype} {samples.shape}, expected float64 of {expected}")
+            if self.counted:
+                names, modules = (tuple(arrays[name].tolist()) for name in ("names", "modules"))
+                record = Record(names, modules, arrays["counters"], len(samples))
+        return Batch(start, samples, record)
 
     def _path(self, start: int) -> Path:
         return self.folder / f"{start:08d}.npz"

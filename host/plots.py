@@ -11,7 +11,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
 from ..hls.isa import Reference
-from . import output
+from .files import write_atomically
 from .similarity import SOURCES, Similarity
 
 COLOURS = {"original": "#7f7f7f", "temporal": "#1f77b4", "spatial": "#ff7f0e"}
@@ -27,7 +27,7 @@ def save(figure: Figure, path: Path) -> None:
     """As PNG, whole or not at all."""
     FigureCanvasAgg(figure)
     figure.tight_layout()
-    output.write_atomically(path, lambda file: figure.savefig(file, dpi=DPI, format="png"))
+    write_atomically(path, lambda file: figure.savefig(file, dpi=DPI, format="png"))
 
 
 # ------------------------------------------------------------------------------------------------------ operands

@@ -19,9 +19,11 @@ from ..hls.isa import COUNTER_NAMES
 from .compiler import Program, compile_program
 from .device import Device, DeviceLost
 from .emulator import EmulatorDevice
-from .schedulers import KINDS, Scheduler, index_of, load_scheduler, standard_normal
+from .schedulers import KINDS, Scheduler, check_seed, index_of, load_scheduler, standard_normal
 from .session import DIFFERENCE, FLOWS, KEEPS_NOTHING, ORIGINAL, Session
 from .traffic import dram_beats
+
+MOST_IMAGES = 1_000_000  # of a run, whose samples are in memory at its end
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,15 @@ class Record:
         return Record(names, modules, program.by_layer(np.stack(counted)), images)
 
 
-def check_run(count: int, batch: int, flow: str) -> None:
-    """ValueError where there is nothing to generate, or for an unknown flow."""
+def check_run(count: int, batch: int, flow: str, seed: int = 0) -> None:
+    """ValueError where there is nothing to generate or too much, for an unknown flow, and for a seed out of [0, 2**64)."""
+    check_seed(seed)
     if flow not in FLOWS:
         raise ValueError(f"found execution flow {flow!r}, expected one of {', '.join(FLOWS)}")
     if count < 1 or batch < 1:
         raise ValueError(f"found {count} images in batches of {batch}, expected at least 1 of each")
+    if count > MOST_IMAGES:
+        raise ValueError(f"found {count} images, expected at most {MOST_IMAGES:,} in a run; use several seeds")
 
 
 def labels_of(artefact: QuantizedModel, count: int, labels: Sequence[int] | None) -> np.ndarray:
@@ -227,7 +232,7 @@ class Model:
         This is what costs are counted on. With guidance the model's batch is twice ``count``. ``labels`` are taken in turn
         (default: all that the model knows). ValueError for a model that attends to a context and has no examples of one.
         """
-        check_run(count, count, flow)
+        check_run(count, count, flow, seed)
         artefact, contexts = self.artefact, self.artefact.example_contexts
         context = None if contexts is None else contexts[np.arange(count) % (len(contexts) - 1)]
         if artefact.graph.context is not None and context is None:
@@ -255,7 +260,7 @@ class Model:
         starts: Sequence[int] | None = None,
     ) -> Iterator[Batch]:
         """Batches of at most ``batch`` samples; ``starts``: only those that begin with these samples (default: all)."""
-        check_run(count, batch, flow)
+        check_run(count, batch, flow, seed)
         chosen = range(0, count, batch) if starts is None else starts
         with _progress(progress, len(chosen) * len(self.scheduler)) as advance:
             for start in chosen:
@@ -283,13 +288,20 @@ class Model:
             try:
                 return self._denoise(indices, branches, seed, flow, each_step)
             except DeviceLost:
-                self.release()
-                self.device.reload()
+                self._recover()
                 each_step.restart()
                 return self._denoise(indices, branches, seed, flow, each_step)
         except BaseException:
             self.release()
             raise
+
+    def _recover(self) -> None:
+        """Configure the device again after it was lost, unless another model on it has done so already."""
+        session, ownership = self._session, self.device.ownership
+        with ownership.lock:
+            self.release()
+            if session is None or session.configuration == ownership.configurations:
+                self.device.reload()
 
     def _denoise(
         self, indices: np.ndarray, branches: _Branches, seed: int, flow: str, advance: Callable[[], object]

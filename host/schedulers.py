@@ -21,6 +21,7 @@ PREDICTIONS = ("epsilon", "v_prediction", "sample")
 VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large")
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid")
 ONE = np.float32(1)
+SEED_BITS = 64  # half of Philox' key
 
 
 @dataclass(frozen=True)
@@ -165,10 +166,18 @@ def load_scheduler(config: Mapping[str, Any], kind: str, steps: int, eta: float 
 def standard_normal(seed: int, sample: int, draw: int, shape: tuple[int, ...]) -> np.ndarray:
     """float64 noise that depends on (seed, sample, draw) only, not on batch or order: Philox, a counter-based generator.
 
-    Draw 0 is a sample's initial latent, draw i + 1 the noise of step i.
+    Draw 0 is a sample's initial latent, draw i + 1 the noise of step i. ValueError for a seed out of [0, 2**64).
     """
-    generator = np.random.Generator(np.random.Philox(key=[seed, sample], counter=[0, 0, 0, draw]))
+    check_seed(seed)
+    key, counter = np.array([seed, sample], np.uint64), np.array([0, 0, 0, draw], np.uint64)
+    generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
     return generator.standard_normal(shape)
+
+
+def check_seed(seed: int, bits: int = SEED_BITS) -> None:
+    """ValueError for a seed that is not from 0 to 2**bits - 1, all of which give images of their own."""
+    if not 0 <= seed < 1 << bits:
+        raise ValueError(f"found seed {seed}, expected one from 0 to 2**{bits} - 1")
 
 
 def _supported(name: str, found: str | None, supported: tuple[str, ...]) -> str:

@@ -71,6 +71,7 @@ def _registers(device: Device) -> tuple[bool, str]:
                 return False, f"register {offset:#x} holds {value:#010x}, expected {pattern ^ index:#010x}"
     for offset in offsets:
         device.write_register(offset, 0)
+    device.ownership.forget()
     return True, f"configuration {found:#010x}, idle, {len(offsets)} registers hold what is written"
 
 

@@ -1,4 +1,5 @@
-"""One program on a device: its memory, and the host's side of a step.
+"""One program on a device: its memory, and the host's side of a step. Sessions of a process take turns on a device: each has
+memory of its own, with its history and its table of Defo's, and owns the registers for a step.
 
 The host streams one parameter block per step. There are two: while the accelerator runs a step, the host fills the other one
 for the step that follows, so the accelerator waits for nothing but the scheduler's arithmetic between two steps.
@@ -99,12 +100,13 @@ class Session:
     def __init__(self, program: Program, artefact: QuantizedModel, device: Device, deadline_s: float = 600.0):
         self.program, self.artefact, self.device, self.deadline_s = program, artefact, device, deadline_s
         check_configuration(program, device)
-        self._written = {CONFIG_HASH: program.config.register_hash, DESCRIPTOR_COUNT: len(program.descriptors)}
+        self.configuration = device.ownership.configurations  # of the device, that its memory is of
         self._last: _LastStep | None = None
         self.buffers: dict[Region, Buffer] = {}
         self._blocks: list[_Block] = []
         try:
-            self._load()
+            with device.ownership.lock:
+                self._load()
         except BaseException:
             self.close()
             raise
@@ -121,9 +123,22 @@ class Session:
             self._put(name, self.artefact.tables[f"{name}.value"])
         self.buffers[Region.COUNTERS].data[:] = 0  # Defo's table: nothing is known yet
         self.buffers[Region.COUNTERS].flush()
-        for region, buffer in self.buffers.items():
-            self._point(region, buffer)
-        self.device.write_register(DESCRIPTOR_COUNT, len(program.descriptors))
+        self._take()
+
+    def _take(self) -> None:
+        """Own the device: registers are this session's from here on."""
+        ownership = self.device.ownership
+        if ownership.runs:  # what another session began and did not see to its end
+            self.device.stop()
+            ownership.forget()
+        if ownership.owner is not self:
+            ownership.forget()
+            for region, buffer in self.buffers.items():
+                self._point(region, buffer)
+            program, count = self.buffers[Region.PROGRAM].address, len(self.program.descriptors)
+            self.device.write_register(DESCRIPTOR_COUNT, count)
+            written = {DESCRIPTOR_COUNT: count, base_registers(Region.PROGRAM)[0]: program & 0xFFFFFFFF}
+            ownership.owner, ownership.written = self, written
 
     def _point(self, region: Region, buffer: Buffer) -> None:
         for register in base_registers(region):
@@ -146,15 +161,23 @@ class Session:
         for a step with history whose previous step was not the last one of this session, with the same context. DeviceTimeout
         where the accelerator does not finish, DeviceLost where it is not what it was, DeviceError where it refuses its program.
         """
+        with self.device.ownership.lock:
+            return self._run_step(sample, step, labels, flow, context, begins)
+
+    def _run_step(
+        self, sample: np.ndarray, step: int, labels: np.ndarray, flow: str, context: np.ndarray | None, begins: bool
+    ) -> np.ndarray:
         graph = self.program.graph
         first, continues = self._check_history(step, flow, context, begins)
         self._check_device()
+        self._take()
         group = graph.group_of_step[step]
         self._put(graph.input, graph.encode(sample, self.artefact.scales[graph.input][group]))
         if graph.context is not None and not continues:
             self._put(graph.context, self._context_codes(context))
         block = self._block_for(_Request(first, step, flow, np.asarray(labels).tobytes(), continues), labels)
         self._point(Region.PARAMETERS, block.buffer)
+        self.device.ownership.runs = True
         self.device.write_register(CONTROL, START)
         if step + 1 < graph.steps:
             other = self._blocks[block is self._blocks[0]]
@@ -203,13 +226,20 @@ class Session:
         return (last.first if continues and last is not None else step), continues
 
     def _check_device(self) -> None:
-        """DeviceLost where the accelerator's registers are not those that this session wrote."""
-        for register, expected in self._written.items():
+        """DeviceLost where the accelerator's registers are not those that the last session wrote, or memory is gone."""
+        name, ownership = self.device.name, self.device.ownership
+        if ownership.configurations != self.configuration:
+            raise DeviceLost(
+                f"{name} was configured again since this session's program was loaded, and its memory is gone: another model "
+                "on it found it switched off and on; run the same command again"
+            )
+        for register, expected in {CONFIG_HASH: self.program.config.register_hash, **ownership.written}.items():
             found = self.device.read_register(register)
             if found != expected:
                 raise DeviceLost(
-                    f"register {register:#x} of {self.device.name} holds {found:#010x}, expected {expected:#010x}: the board "
-                    "was switched off and on, or another program has configured it; run the same command again"
+                    f"register {register:#x} of {name} holds {found:#010x}, expected {expected:#010x}: the board was switched "
+                    "off and on, or another client of it, in another process, configured it or drives it now; run the same "
+                    "command again, with nobody else on the board"
                 )
 
     def _wait(self, step: int) -> None:
@@ -217,6 +247,7 @@ class Session:
             self.device.wait(self.deadline_s)
         except DeviceTimeout as error:
             raise DeviceTimeout(self._diagnosis(step, error), error.registers) from error
+        self.device.ownership.runs = False
         refused = self.device.read_register(ERROR)
         if refused:
             raise DeviceError(
@@ -304,13 +335,16 @@ class Session:
         self.buffers[region].flush()
 
     def close(self) -> None:
-        """Give all memory back, once the accelerator is idle."""
+        """Give all memory back, once the accelerator is idle. Other sessions keep theirs."""
         buffers = [*self.buffers.values(), *(block.buffer for block in self._blocks[1:])]
         self.buffers, self._blocks = {}, []
-        if buffers:
-            self.device.stop()
-        for buffer in buffers:
-            buffer.free()
+        ownership = self.device.ownership
+        with ownership.lock:
+            if buffers and (ownership.owner in (self, None) or ownership.runs):
+                self.device.stop()
+                ownership.forget()
+            for buffer in buffers:
+                buffer.free()
 
 
 def check_configuration(program: Program, device: Device) -> None:

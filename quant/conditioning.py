@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import fx
 
 from ..hls.graph import Convolution, Node
 from ..hls.layout import BATCH, HEIGHT, REPEAT, WIDTH, Layout, axis_size, shape_of, to_stored, without
-from .traced import Builder
+from .traced import Builder, Term, module_path
 
 
 def fold_conditioning(
-    builder: Builder, exported: fx.GraphModule, inputs: dict[str, torch.Tensor], timesteps: Sequence[float], labels: int
+    builder: Builder,
+    exported: fx.GraphModule,
+    inputs: Mapping[str, torch.Tensor],
+    timesteps: Sequence[float],
+    labels: int,
 ) -> None:
-    """Evaluate all conditioning terms for every step and label and make the tables of their operators conditional."""
+    """Evaluate all conditioning terms for every step and label and make the tables of their operators conditional.
+
+    ``inputs`` of the exported model, [batch, ...], are what terms may depend on. ValueError for a term that is not finite.
+    """
     if not builder.conditioning:
         return
     terms = [term for folded in builder.conditioning.values() for term in folded]
@@ -26,16 +33,27 @@ def fold_conditioning(
         fed = dict(inputs, timestep=torch.full_like(inputs["timestep"], timestep))
         with torch.no_grad():
             results = evaluate(*(fed[node.name] for node in evaluate.graph.nodes if node.op == "placeholder"))
-        rows.append([per_channel(value, term.layout)[:labels] for value, term in zip(results, terms, strict=True)])
+        rows.append([_term_value(term, value, timestep)[:labels] for term, value in zip(terms, results, strict=True)])
     values = dict(zip(terms, (torch.stack(column) for column in zip(*rows, strict=True)), strict=True))
-    shape = (len(timesteps), labels, -1)
     for name, folded in builder.conditioning.items():
-        node = builder.nodes[name]
-        terms_of_node = [(term.operation, values[term]) for term in folded]
+        node, shape = builder.nodes[name], (len(timesteps), labels, builder.tensors[name].shape[2])
+        terms_of_node = [
+            ("add" if term.operation == "add" else "multiply", values[term].expand(shape)) for term in folded
+        ]
         if isinstance(node, Convolution):
             _fold_into_convolution(builder, node, terms_of_node, shape)
         else:
             _fold_into_norm(builder, node, terms_of_node, shape)
+
+
+def _term_value(term: Term, value: torch.Tensor, timestep: float) -> torch.Tensor:
+    """What is added or multiplied, [B or 1, C or 1]."""
+    value = 1 / value if term.operation == "divide" else value
+    if not bool(torch.isfinite(value).all()):
+        raise ValueError(
+            f"{module_path(term.node) or '(model)'}: found conditioning at timestep {timestep} that is not finite"
+        )
+    return per_channel(value, term.layout)
 
 
 def _fold_into_norm(
@@ -63,7 +81,7 @@ def _fold_into_convolution(
         bias = builder.parameters[f"{node.name}.bias"].expand(shape)
         builder.parameters[f"{node.name}.bias"] = sum(added, bias)
     if gates:
-        builder.parameters[f"{node.name}.gate"] = torch.stack(gates).prod(dim=0).expand(shape)
+        builder.parameters[f"{node.name}.gate"] = torch.stack(gates).prod(dim=0)
     builder.nodes[node.name] = dataclasses.replace(node, conditional=bool(added), gated=bool(gates))
 
 

@@ -40,6 +40,8 @@ def add_fine_ends(model: FloatModel) -> FloatModel:
             rounded = weight_quantized_convolution(weight, last.stride).quant_weight().value
         parameters[f"{last.name}.weight"] = torch.cat([rounded, weight - rounded], dim=0)
         parameters[f"{last.name}.bias"] = torch.cat([bias, torch.zeros_like(bias)], dim=-1)
+        if last.gated:
+            parameters[f"{last.name}.gate"] = torch.cat([parameters[f"{last.name}.gate"]] * 2, dim=-1)
     return FloatModel(graph, parameters)
 
 

@@ -23,6 +23,7 @@ from ..hls.graph import (
     MatMul,
     Multiply,
     Node,
+    ReLU,
     SiLU,
     Softmax,
     Upsample,
@@ -41,7 +42,7 @@ from ..hls.layout import (
     shape_of,
 )
 from .conditioning import per_pixel
-from .traced import INPUT, Builder, Term, Traced, argument, module_path, pair
+from .traced import Builder, Term, Traced, argument, module_path, pair
 
 if TYPE_CHECKING:
     from .trace import Translator
@@ -142,20 +143,39 @@ def _gelu(translator: Translator, node: fx.Node) -> Traced:
     return Traced(name, source.layout)
 
 
+def _relu(translator: Translator, node: fx.Node) -> Traced:
+    source = translator.operand(node.args[0])
+    name = translator.builder.add(ReLU(f"{module_path(node)}.relu", module_path(node), (source.name,)), VALUE)
+    return Traced(name, source.layout)
+
+
 def _add(translator: Translator, node: fx.Node) -> Traced:
-    if argument(node, 2, "alpha", 1) != 1:
-        raise ValueError("an addition with alpha is not supported")
+    return _add_times(translator, node, float(argument(node, 2, "alpha", 1)))
+
+
+def _subtract(translator: Translator, node: fx.Node) -> Traced:
+    return _add_times(translator, node, -float(argument(node, 2, "alpha", 1)))
+
+
+def _add_times(translator: Translator, node: fx.Node, factor: float) -> Traced:
+    """The first operand plus ``factor`` times the second one, which may be a number or, times 1, conditioning."""
     left, right = node.args[:2]
     if left in translator.traced and right in translator.traced:
         a, b = _alike(translator, left, right)
-        return Traced(_sum(translator, node, a.name, b.name), a.layout)
+        return Traced(_sum(translator, module_path(node), a.name, b.name, (1.0, factor)), a.layout)
+    if isinstance(right, (int, float)):
+        traced, path = translator.operand(left), module_path(node)
+        number = torch.full(translator.builder.tensors[traced.name].shape, factor * right)
+        constant = translator.builder.add_constant(path, number)
+        return Traced(_sum(translator, path, traced.name, constant), traced.layout)
+    if factor != 1:
+        raise ValueError(f"conditioning that is added {factor:g} times is not supported")
     return _condition(translator, node, "add")
 
 
-def _sum(translator: Translator, node: fx.Node, first: str, second: str) -> str:
-    path = module_path(node)
+def _sum(translator: Translator, path: str, first: str, second: str, factors: tuple[float, float] = (1.0, 1.0)) -> str:
     name = translator.builder.add(Add(f"{path}.add".lstrip("."), path, (first, second)), VALUE)
-    translator.builder.parameters[f"{name}.factors"] = torch.ones(2, dtype=torch.float64)
+    translator.builder.parameters[f"{name}.factors"] = torch.tensor(factors, dtype=torch.float64)
     return name
 
 
@@ -170,7 +190,7 @@ def _multiply(translator: Translator, node: fx.Node) -> Traced:
     if isinstance(left, fx.Node) and isinstance(right, fx.Node):
         return _condition(translator, node, "multiply")
     activation, factor = (left, right) if left in translator.traced else (right, left)
-    return _scale(translator, activation, float(factor))  # type: ignore[arg-type]
+    return _scale(translator, node, activation, float(factor))  # type: ignore[arg-type]
 
 
 def _alike(translator: Translator, left: Any, right: Any) -> tuple[Traced, Traced]:
@@ -181,22 +201,25 @@ def _alike(translator: Translator, left: Any, right: Any) -> tuple[Traced, Trace
 
 
 def _divide(translator: Translator, node: fx.Node) -> Traced:
-    if node.args[0] not in translator.traced or not isinstance(node.args[1], (int, float)):
-        raise ValueError("a division by anything but a constant is not supported")
-    return _scale(translator, node.args[0], 1.0 / node.args[1])
+    divisor = node.args[1]
+    if node.args[0] not in translator.traced or divisor in translator.traced:
+        raise ValueError("a division is supported by constants and conditioning only")
+    if isinstance(divisor, fx.Node):
+        return _condition(translator, node, "divide")
+    return _scale(translator, node, node.args[0], 1.0 / float(divisor))  # type: ignore[arg-type]
 
 
-def _scale(translator: Translator, activation: Any, factor: float) -> Traced:
-    """A product with a constant folds into the operator that computes the activation."""
-    traced = translator.operand(activation)
-    if factor != 1.0:
-        producer = translator.producer(activation)
-        scaled = SCALED.get(type(producer))
-        if scaled is None or producer.name in translator.builder.conditioning:
-            raise ValueError(f"a product with {factor:g} cannot be folded into {producer.name}")
-        for parameter in scaled:
-            key = f"{producer.name}.{parameter}"
-            translator.builder.parameters[key] = translator.builder.parameters[key] * factor
+def _scale(translator: Translator, node: fx.Node, activation: fx.Node, factor: float) -> Traced:
+    """A product with a constant folds into the operator that computes the activation; else it is a sum with 0 times the same."""
+    traced, builder = translator.operand(activation), translator.builder
+    if factor == 1.0:
+        return traced
+    producer = translator.only_producer(activation)
+    if producer is None or type(producer) not in SCALED or producer.name in builder.conditioning:
+        return Traced(_sum(translator, module_path(node), traced.name, traced.name, (factor, 0.0)), traced.layout)
+    for parameter in SCALED[type(producer)]:
+        key = f"{producer.name}.{parameter}"
+        builder.parameters[key] = builder.parameters[key] * factor
     return traced
 
 
@@ -219,15 +242,14 @@ def _condition(translator: Translator, node: fx.Node, operation: str) -> Traced:
     shape = translator.builder.tensors[traced.name].shape
     value = translator.static_value(term) if operation == "add" else None
     if value is not None:
-        constant = per_pixel(value, traced.layout, shape)
-        return Traced(
-            _sum(translator, node, traced.name, translator.builder.add_constant(module_path(node), constant)),
-            traced.layout,
-        )
+        path = module_path(node)
+        constant = translator.builder.add_constant(path, per_pixel(value, traced.layout, shape))
+        return Traced(_sum(translator, path, traced.name, constant), traced.layout)
     sizes = shape_of(traced.layout)
     found = (1,) * (len(sizes) - term.meta["val"].ndim) + tuple(term.meta["val"].shape)
     per_channel = any(
-        axis and axis[0].axis == CHANNEL and size == shape[2] for axis, size in zip(traced.layout, found, strict=False)
+        axis and axis[0].axis == CHANNEL and size in (1, shape[2])
+        for axis, size in zip(traced.layout, found, strict=False)
     )
     if not per_channel or any(size not in (1, whole) for size, whole in zip(found, sizes, strict=False)):
         raise ValueError(f"found conditioning of shape {found}, expected one number per sample and channel of {sizes}")
@@ -239,20 +261,22 @@ def _condition(translator: Translator, node: fx.Node, operation: str) -> Traced:
 
 
 def _concat(translator: Translator, node: fx.Node) -> Traced:
+    """A tensor is stored as part of one concatenation only: what cannot be that part is copied."""
     sources = [translator.operand(source) for source in node.args[0]]  # type: ignore[union-attr]
-    names = [source.name for source in sources]
     for source in sources:
         translator.expect_image(source)
-    parts = [name for other in translator.builder.nodes.values() if isinstance(other, Concat) for name in other.inputs]
-    if INPUT in names or len({*names, *parts}) < len(names) + len(parts):
-        raise ValueError("a tensor can be part of one concatenation only, and the sample of none")
     if argument(node, 1, "dim", 0) not in (1, -3):
         raise ValueError("concatenation is supported along channels only")
-    name = translator.builder.add(
-        Concat(f"{module_path(node)}.concat".lstrip("."), module_path(node), tuple(names)),
-        VALUE,
-    )
-    return translator.image(name)
+    builder, path = translator.builder, module_path(node)
+    taken = {
+        name for other in builder.nodes.values() if isinstance(other, Concat) for name in (other.name, *other.inputs)
+    }
+    parts: list[str] = []
+    for name in (source.name for source in sources):
+        if name in taken or name in parts or name not in builder.nodes:
+            name = builder.add(Upsample(f"{path}.copy".lstrip("."), path, (name,), factor=1), VALUE)
+        parts.append(name)
+    return translator.image(builder.add(Concat(f"{path}.concat".lstrip("."), path, tuple(parts)), VALUE))
 
 
 def _upsample(translator: Translator, node: fx.Node) -> Traced:
@@ -449,7 +473,11 @@ HANDLERS: dict[str, Handler] = LAYOUT_HANDLERS | {
     "aten.repeat_interleave.self_int": _repeat,
     "aten.silu": _silu,
     "aten.silu_": _silu,
+    "aten.relu": _relu,
+    "aten.relu_": _relu,
     "aten.add.Tensor": _add,
+    "aten.add_.Tensor": _add,
+    "aten.sub.Tensor": _subtract,
     "aten.mul.Tensor": _multiply,
     "aten.div.Tensor": _divide,
     "aten.cat": _concat,

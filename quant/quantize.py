@@ -23,8 +23,9 @@ from .options import Options, Reading, Schedule
 from .output import check_output
 from .pipelines import Source, check_finite, encode_prompts, load_source
 from .schedule import check_class, scheduler_for, with_eta
+from .size_embedding import PIXELS, pixels_per_latent, takes_sizes, with_sizes
 from .supported import check_config, check_variance
-from .trace import trace
+from .trace import Interface, trace
 
 EXAMPLES = 16  # prompts whose contexts are kept
 PROMPTS = (  # to calibrate with where none are given
@@ -57,7 +58,7 @@ def quantize(
     source = load_source(model, reading.variant, reading.sample_size)
     if not reading.force_scheduler:
         check_class(source.scheduler_class, schedule)
-    plan = _Plan.of(source.denoiser, source.scheduler, schedule, options, labels)
+    plan = _Plan.of(source.denoiser, source.scheduler, schedule, options, labels, pixels_per_latent(source.folder))
     context = None
     if source.interface.context:
         given = list(prompts or PROMPTS)
@@ -97,8 +98,8 @@ def quantize_denoiser(
 
 @dataclass(frozen=True)
 class _Plan:
-    """All that is decided before prompts are encoded. ``denoiser`` is the model as it will be traced, ``timestep_cond`` the
-    embedding of ``guidance`` that it has swallowed, if it takes one."""
+    """All that is decided before prompts are encoded. ``denoiser`` is the model as it will be traced, ``swallowed`` which
+    arguments of its forward it always has: the embedding of ``guidance`` as ``timestep_cond``, or ``added_cond_kwargs``."""
 
     denoiser: nn.Module
     schedule: Schedule
@@ -107,7 +108,7 @@ class _Plan:
     rule: dict[str, Any]
     labels: list[int]
     guidance: float | None
-    timestep_cond: list[float] | None
+    swallowed: dict[str, Any]
 
     @staticmethod
     def of(
@@ -116,6 +117,7 @@ class _Plan:
         schedule: Schedule,
         options: Options,
         labels: Sequence[int] | None,
+        pixels: int = PIXELS,
     ) -> _Plan:
         """ValueError, in one line, for what cannot be."""
         scheduler, rule = scheduler_for(scheduler_config, schedule)
@@ -125,9 +127,14 @@ class _Plan:
         if embedded_size(denoiser) is not None:
             scale = GUIDANCE if options.guidance is None else options.guidance
             folded, embedding = with_guidance(denoiser, scale)
-            return _Plan(folded, schedule, options, scheduler, rule, chosen, scale, embedding)
+            return _Plan(folded, schedule, options, scheduler, rule, chosen, scale, {"timestep_cond": embedding})
+        swallowed: dict[str, Any] = {}
+        if takes_sizes(denoiser):
+            _, height, width = sample_shape_of(denoiser)
+            denoiser, sizes = with_sizes(denoiser, height, width, pixels)
+            swallowed = {"added_cond_kwargs": sizes}
         guidance = guidance_for(denoiser, options, chosen)
-        return _Plan(denoiser, schedule, options, scheduler, rule, chosen, guidance, None)
+        return _Plan(denoiser, schedule, options, scheduler, rule, chosen, guidance, swallowed)
 
     @property
     def timesteps(self) -> list[float]:
@@ -146,7 +153,7 @@ class _Plan:
             "groups": self.schedule.groups,
             "labels": self.labels,
             "guidance": self.guidance,
-            **({} if self.timestep_cond is None else {"timestep_cond": self.timestep_cond}),
+            **self.swallowed,
             "weight_bits": 8,
             "activation_bits": 8,
             "calibration": asdict(self.options),
@@ -155,10 +162,11 @@ class _Plan:
 
 def _quantize(plan: _Plan, context: tuple[torch.Tensor, torch.Tensor] | None, component: str) -> QuantizedModel:
     denoiser, timesteps = plan.denoiser, plan.timesteps
+    context = context if Interface.of(denoiser).context else None  # some U-Nets take one and ignore it
     tokens = None if context is None else context[0].shape[1]
     group_of_step = plan.schedule.group_of_step(len(timesteps))
     traced = trace(denoiser, sample_shape_of(denoiser), timesteps, group_of_step, plan.labels, tokens)
-    guidance = plan.guidance if plan.timestep_cond is None else None
+    guidance = None if "timestep_cond" in plan.swallowed else plan.guidance
     conditions = conditions_of(plan.options.trajectories, denoiser, plan.labels, context, guidance)
     calibrated, _ = calibrate(add_fine_ends(traced), with_eta(plan.scheduler, plan.schedule), plan.options, conditions)
     integer = lower(calibrated)

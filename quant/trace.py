@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +16,10 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from ..hls.graph import CODE, VALUE, Graph, Node, Tensor
+from ..hls.graph import CODE, Graph, Node, Tensor
 from ..hls.layout import BATCH, HEIGHT, Axis, Layout, Part, image_layout, without
 from .conditioning import conditioning_module, fold_conditioning
+from .export import export
 from .insert_quantizers import insert_quantizers
 from .operators import HANDLERS, LAYOUT_HANDLERS
 from .traced import CONTEXT, INPUT, NO_PADDING, Builder, Traced, UnsupportedOperator, module_path, operator_name
@@ -51,7 +51,7 @@ class Interface:
         """By the names that all of diffusers' denoisers give their arguments, and their configuration."""
         config = model.config
         names = list(inspect.signature(model.forward).parameters)
-        takes_context = "encoder_hidden_states" in names and context_channels(config) is not None
+        takes_context = "encoder_hidden_states" in names and attends(model) and context_channels(config) is not None
         takes_labels = "class_labels" in names and known_labels(config) > 1
         return Interface(
             names[0], "encoder_hidden_states" if takes_context else None, "class_labels" if takes_labels else None
@@ -65,6 +65,11 @@ def context_channels(config: Any) -> int | None:
     if channels is not None and not isinstance(channels, int):
         raise UnsupportedOperator(f"found cross_attention_dim {channels}, expected one number for all blocks")
     return channels
+
+
+def attends(model: nn.Module) -> bool:
+    """Whether a layer of the model attends to a context; U-Nets without such a layer ignore theirs."""
+    return any(getattr(module, "is_cross_attention", False) for module in model.modules())
 
 
 def known_labels(config: Any) -> int:
@@ -93,36 +98,36 @@ def trace(
     """
     interface = Interface.of(model)
     chosen = list(labels or range(known_labels(model.config))) if interface.labels else [0]
+    if interface.context and context_tokens is None:
+        raise ValueError("the model attends to a context; give the number of its tokens")
     batch = max(len(chosen), 2)  # torch.export would specialize a batch of 1
     whole = all(float(timestep).is_integer() for timestep in timesteps)
-    inputs: dict[str, torch.Tensor] = {
-        interface.sample: torch.zeros(batch, *sample_shape),
-        "timestep": torch.zeros(batch, dtype=torch.long if whole else torch.float32),
-    }
-    if interface.labels:
-        inputs[interface.labels] = torch.tensor((chosen * 2)[:batch])
+    shapes: dict[str, tuple[int, ...]] = {interface.sample: tuple(sample_shape)}
     if interface.context:
-        if context_tokens is None:
-            raise ValueError("the model attends to a context; give the number of its tokens")
-        inputs[interface.context] = torch.zeros(batch, context_tokens, context_channels(model.config) or 0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            exported = torch.export.export(model.eval(), (), inputs, strict=False).module()
-        except RuntimeError as error:
-            raise UnsupportedOperator(f"the model does not run on samples of {tuple(sample_shape)}: {error}") from error
-    assert isinstance(exported, fx.GraphModule)
+        shapes[interface.context] = (context_tokens or 0, context_channels(model.config) or 0)
+    elif _demands(model, "encoder_hidden_states"):
+        shapes["encoder_hidden_states"] = (1, context_channels(model.config) or 1)  # which nothing reads
+    conditions = {"timestep": torch.zeros(batch, dtype=torch.long if whole else torch.float32)}
+    if interface.labels:
+        conditions[interface.labels] = torch.tensor((chosen * 2)[:batch])
+    exported = export(model, batch, shapes, conditions)
 
     translator = Translator(exported, batch, interface)
     builder, output = translator.run()
-    try:
-        fold_conditioning(builder, exported, inputs, timesteps, len(chosen))
-    except ValueError as error:
-        raise UnsupportedOperator(str(error)) from error
-    graph = insert_quantizers(builder, output.name, tuple(group_of_step), len(chosen))
     if without(output.layout[:1], BATCH) != ((),):
         raise UnsupportedOperator(f"found an output with axes {output.layout}, expected the batch first")
+    try:
+        fold_conditioning(builder, exported, conditions, timesteps, len(chosen))
+        graph = insert_quantizers(builder, output.name, tuple(group_of_step), len(chosen))
+    except ValueError as error:
+        raise UnsupportedOperator(str(error)) from error
     return FloatModel(with_layouts(graph, translator.sample_layout, output.layout[1:]), builder.parameters)
+
+
+def _demands(model: nn.Module, argument: str) -> bool:
+    """Whether ``forward`` has an argument that must be given."""
+    parameter = inspect.signature(model.forward).parameters.get(argument)
+    return parameter is not None and parameter.default is inspect.Parameter.empty
 
 
 def with_layouts(graph: Graph, sample: Layout, output: Layout) -> Graph:
@@ -144,7 +149,8 @@ class Translator:
         self.builder = Builder()
         self.traced: dict[fx.Node, Traced] = {}
         self.pieces: dict[fx.Node, tuple[Traced, ...]] = {}  # what a tensor has been cut into
-        self.unsupported: list[str] = []
+        self.unsupported: dict[tuple[str, str], list[str]] = {}  # places of an operator and what is wrong with it
+        self.unknown: set[str] = set()  # results of unsupported operators, and what is computed of them
         self.sample_layout: Layout = ()
 
     def run(self) -> tuple[Builder, Traced]:
@@ -164,13 +170,22 @@ class Translator:
             elif node.op == "call_function" and any(source in self.traced for source in node.all_input_nodes):
                 self._translate(node)
         if self.unsupported:
-            raise UnsupportedOperator("the hardware has no counterpart for:\n  " + "\n  ".join(self.unsupported))
+            found = "; ".join(
+                f"{operator} in {places[0]}{f' and {len(places) - 1} more' if len(places) > 1 else ''}: {reason}"
+                for (operator, reason), places in self.unsupported.items()
+            )
+            raise UnsupportedOperator(f"the hardware has no counterpart for {found}")
         assert output is not None
         return self.builder, output
 
     def _add_sample(self, node: fx.Node) -> None:
         """An image, or frames of a video, which are stored below each other."""
-        _, channels, *frames, height, width = node.meta["val"].shape
+        shape = tuple(node.meta["val"].shape)
+        if len(shape) not in (4, 5):
+            raise UnsupportedOperator(
+                f"found samples of {shape[1:]}, expected (channels, height, width) or with frames"
+            )
+        _, channels, *frames, height, width = shape
         count = frames[0] if frames else 1
         self.builder.tensors[INPUT] = Tensor(INPUT, CODE, (count * height, width, channels))
         batch, of_channels, _, columns = image_layout(self.batch, height, width, channels)
@@ -181,34 +196,32 @@ class Translator:
         self.traced[node] = Traced(INPUT, layout)
 
     def _translate(self, node: fx.Node) -> None:
+        if any(source in self.traced and self.traced[source].name in self.unknown for source in node.all_input_nodes):
+            self.traced[node] = self._placeholder(node)  # a consequence of an operator already reported
+            return
         handler = HANDLERS.get(operator_name(node))
         try:
             if handler is None:
                 raise ValueError("no such operator in the integer graph")
+            _expect_unread(node)
             result = handler(self, node)
         except ValueError as error:
             self._report(node, str(error))
-            result = None
-        if result is None:  # go on as if it were supported, to report everything at once
-            shape = tuple(node.meta["val"].shape) if hasattr(node.meta.get("val"), "shape") else ()
-            result = self._placeholder(node, shape)
+            result = self._placeholder(node)  # go on as if it were supported, to report everything at once
+        except Exception as error:  # a form of the operator that its handler does not know
+            self._report(node, f"{type(error).__name__}: {error}")
+            result = self._placeholder(node)
         self.traced[node] = result
 
     def _report(self, node: fx.Node, reason: str) -> None:
         shapes = [tuple(source.meta["val"].shape) for source in node.all_input_nodes if source in self.traced]
-        if any(self.traced[source].name in self._unknown() for source in node.all_input_nodes if source in self.traced):
-            return  # a consequence of an operator already reported
-        where = module_path(node) or "(model)"
-        self.unsupported.append(f"{operator_name(node)} in {where} on {shapes}: {reason}")
+        where = f"{module_path(node) or '(model)'} on {shapes}"
+        self.unsupported.setdefault((operator_name(node), reason), []).append(where)
 
-    def _unknown(self) -> set[str]:
-        return {name for name in self.builder.tensors if name.startswith("?")}
-
-    def _placeholder(self, node: fx.Node, shape: tuple[int, ...]) -> Traced:
-        name = f"?{node.name}"
-        height, width, channels = (shape[2], shape[3], shape[1]) if len(shape) == 4 else (1, 1, 1)
-        self.builder.tensors[name] = Tensor(name, VALUE, (height, width, channels))
-        return Traced(name, image_layout(self.batch, height, width, channels))
+    def _placeholder(self, node: fx.Node) -> Traced:
+        """For the result of an operator that cannot be translated: nothing reads it."""
+        self.unknown.add(node.name)
+        return Traced(node.name, ())
 
     def operand(self, node: Any, padded: bool = False) -> Traced:
         if not isinstance(node, fx.Node) or node not in self.traced:
@@ -266,18 +279,38 @@ class Translator:
         height, width, channels = self.builder.tensors[name].shape
         return Traced(name, image_layout(self.batch, height, width, channels))
 
-    def producer(self, node: fx.Node) -> Node:
+    def only_producer(self, node: fx.Node) -> Node | None:
         """The operator that computes ``node``, if nothing else reads its result: then constants can fold into it."""
         name = self.traced[node].name
-        while True:
-            if len(node.users) != 1:
-                raise ValueError(f"{name} has several readers, so the conditioning cannot be folded into it")
+        while len(node.users) == 1:
             if operator_name(node) not in LAYOUT_HANDLERS:
-                break
+                return self.builder.nodes.get(name)
             node = node.all_input_nodes[0]
-        if name not in self.builder.nodes:
-            raise ValueError("conditioning of the model's input is not supported")
-        return self.builder.nodes[name]
+        return None
+
+    def producer(self, node: fx.Node) -> Node:
+        """As :meth:`only_producer`; ValueError where there is none."""
+        producer = self.only_producer(node)
+        if producer is None:
+            raise ValueError(f"conditioning cannot be folded into {self.traced[node].name}: others read it, too")
+        return producer
+
+
+def _expect_unread(node: fx.Node) -> None:
+    """ValueError for an operator that changes an operand in place which is read again, itself or as a view."""
+    packet = getattr(node.target, "overloadpacket", None)
+    if packet is None or not str(packet).endswith("_"):
+        return
+    (source, *_) = node.all_input_nodes
+    while operator_name(source) in LAYOUT_HANDLERS:
+        source = source.all_input_nodes[0]
+    aliases = [source]
+    while aliases:
+        for user in aliases.pop().users:
+            if operator_name(user) in LAYOUT_HANDLERS:
+                aliases.append(user)
+            elif node < user:
+                raise ValueError("found an operand that is changed in place and read again, expected a copy of it")
 
 
 def _rows(count: int, stride: int = 1) -> Axis:

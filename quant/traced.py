@@ -32,7 +32,8 @@ class Traced:
 
 @dataclass(frozen=True)
 class Term:
-    """What an activation with ``layout`` is added to or multiplied by ("add", "multiply"), of timestep and label only."""
+    """What an activation with ``layout`` is added to, multiplied or divided by ("add", "multiply", "divide"), of timestep and
+    label only."""
 
     operation: str
     node: fx.Node

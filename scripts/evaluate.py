@@ -12,7 +12,7 @@ import click
 import numpy as np
 import torch
 from ditto_zynq.hls.config import HardwareConfig
-from ditto_zynq.host.output import write_atomically, write_text
+from ditto_zynq.host.files import write_atomically, write_text
 from ditto_zynq.host.runtime import load, to_images
 from ditto_zynq.host.schedulers import Scheduler, load_scheduler, standard_normal
 from ditto_zynq.host.session import ORIGINAL

@@ -23,7 +23,7 @@ from ditto_zynq.hls.synthesis import FAMILIES
 from ditto_zynq.hls.verilog import core_parameters
 from ditto_zynq.host import load
 from ditto_zynq.host.compare import compare
-from ditto_zynq.host.output import write_text
+from ditto_zynq.host.files import write_text
 from ditto_zynq.host.session import DIFFERENCE, ORIGINAL
 
 from tests.hls.rtl import proof, timeline

@@ -12,6 +12,12 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("any machine", deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile("any machine")
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--hostile-cases", type=int, default=150, help="Damaged programs that run on each device.")
+    parser.addoption("--architectures", type=int, default=16, help="Random denoisers that are quantized.")
+
+
 SCHEDULER_CONFIG = {"num_train_timesteps": 1000, "beta_schedule": "linear", "prediction_type": "epsilon"}
 
 

@@ -39,6 +39,20 @@ def test_broken_graphs_are_refused(change, message):
         graph_from_json(edited(change))
 
 
+@pytest.mark.parametrize("twice", ["a part", "a concatenation", "the sample"])
+def test_what_is_not_stored_in_one_concatenation_alone_is_no_part(twice):
+    build = GraphBuilder(0)
+    sample = build.input((4, 4, 6))
+    value = build.convolution(sample, 6)
+    joined = build.concat(value, build.convolution(sample, 6))
+    parts = {"a part": (value,), "a concatenation": (joined,), "the sample": (sample, sample)}[twice]
+    again = build.concat(*parts)
+    with pytest.raises(
+        ValueError, match=f"found '{parts[0]}' as a part, expected a result that is part of nothing else"
+    ):
+        build.graph(again)
+
+
 def test_shapes_that_do_not_fit_are_refused():
     build = GraphBuilder(0)
     source = build.input((4, 4, 6))

@@ -58,7 +58,7 @@ def device(request, tmp_path, csim_cache):
         from pynq.pl_server.remote_device import RemoteDevice
 
         server, port = serve(emulated(counting=True), 0)
-        request.addfinalizer(lambda: server.stop(0))
+        request.addfinalizer(server.stop)
         bitstream = placeholder_bitstream(CONFIG, tmp_path)
         device = BoardDevice(bitstream, RemoteDevice(0, "127.0.0.1", port), cache=tmp_path, locks=tmp_path)
     else:

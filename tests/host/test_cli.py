@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from ditto_zynq.hls.config import default_config
 from ditto_zynq.hls.resources import estimate
 from ditto_zynq.host.cli import main
+from ditto_zynq.host.output import Run
 from ditto_zynq.host.runtime import Model
 from PIL import Image
 
@@ -109,9 +110,9 @@ def test_quantize_then_generate(tiny_unet, tmp_path):
         (["--labels", "0,9"], "found label 9, expected 0 to 2"),
         (["--labels", "shoes"], "found labels 'shoes', expected numbers and ranges such as 0-3,7"),
         (["--flow", "both"], "found execution flow 'both'"),
-        (["-n", "0"], "found 0 images"),
+        (["-n", "0"], "0 is not in the range 1<=x<=1000000"),
         (["--deadline", "0"], "found a deadline of 0 s, expected more than 0"),
-        (["--workers", "0"], "found 0 workers, expected at least 1"),
+        (["--workers", "0"], "0 is not in the range 1<=x<=256"),
         (["--workers", "1", "--cluster", "tcp://x:1"], "found --workers and --cluster, expected one of them"),
         (["--cluster", "tcp://127.0.0.1:1"], "no Dask scheduler answers at tcp://127.0.0.1:1"),
         (["--batch", "60000", "-n", "60000"], "use a batch of at most"),
@@ -174,6 +175,36 @@ def test_an_interrupted_run_goes_on(tiny_folder, tmp_path, monkeypatch):
     whole = tmp_path / "whole.npz"
     invoke("generate", tiny_folder, "-n", 6, "-o", whole, "--quiet")
     assert np.array_equal(np.load(whole)["samples"], np.load(output)["samples"])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"no archive"),
+        lambda path: path.write_bytes(path.read_bytes()[:-100]),
+        lambda path: path.write_bytes(path.read_bytes()[:200] + b"?" + path.read_bytes()[201:]),
+        lambda path: np.savez(path, other=np.zeros(3)),
+        lambda path: np.savez(path, samples=np.zeros((1, 3, 8, 8))),
+        lambda path: np.savez(path, samples=np.full((2, 3, 8, 8), 3)),
+    ],
+)
+def test_a_damaged_batch_of_an_interrupted_run_is_made_again(tiny_folder, tmp_path, monkeypatch, damage):
+    arguments = ("generate", tiny_folder, "-n", 4, "-o", tmp_path / "images.npz", "--batch", 2, "--quiet")
+    assert invoke(*arguments).exit_code == 0
+    with np.load(tmp_path / "images.npz") as arrays:
+        expected = arrays["samples"]
+    discard = Run.discard
+    monkeypatch.setattr(Run, "discard", lambda self: None)
+    assert invoke(*arguments).exit_code == 0
+    monkeypatch.setattr(Run, "discard", discard)
+    first, second = sorted(tmp_path.glob("*.partial-*/*.npz"))
+    damage(second)
+    result = invoke(*arguments)
+    assert result.exit_code == 0 and f"{second} is damaged" in result.stderr, result.output
+    assert "its images are made again" in result.stderr and str(first) not in result.stderr
+    with np.load(tmp_path / "images.npz") as arrays:
+        assert np.array_equal(arrays["samples"], expected)
 
 
 def press_control_c(process: subprocess.Popen, finished: Callable[[], int]) -> str:

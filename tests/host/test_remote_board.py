@@ -28,7 +28,7 @@ def served():
     board = EmulatedBoard(EmulatorDevice(CONFIG, counting=False))
     server, port = serve(board, 0)
     yield board, port, server
-    server.stop(0)
+    server.stop()
 
 
 def connect(port: int, folder: Path) -> BoardDevice:
@@ -101,7 +101,7 @@ def test_pynqs_metadata_cache(served, tmp_path, monkeypatch):
     remote = RemoteDevice(0, "127.0.0.1", second)
     bitstream = placeholder_bitstream(other, tmp_path / "other")
     BoardDevice(bitstream, remote, cache=tmp_path / "other", locks=tmp_path).close()
-    server.stop(0)
+    server.stop()
 
     def refuse(*_):
         raise PermissionError(13, "Permission denied", str(cache))
@@ -139,7 +139,7 @@ def test_too_much_memory_and_a_board_that_goes_away(served, tmp_path, tiny_model
         device.allocate(600 << 20)
     model = Model(tiny_model, device)
     model.session(1)
-    server.stop(0).wait()
+    server.stop()
     with pytest.raises(DeviceError, match=r"at 127\.0\.0\.1:\d+ does not answer .*run the same command"):
         model.generate(1, batch=1, progress=False)
     with pytest.raises(DeviceError, match="does not answer"):
@@ -192,7 +192,7 @@ def test_the_commands(tmp_path, tiny_folder, tiny_model):
 @pytest.mark.parametrize(
     ("device", "message"),
     [
-        ("fpga", "found device 'fpga', expected auto, board, remote:HOST"),
+        ("fpga", "found device 'fpga', expected auto, board, remote:[TOKEN@]HOST"),
         ("remote:", "found device 'remote:', expected remote:HOST or remote:HOST:PORT"),
         ("remote:host:x", "expected remote:HOST or remote:HOST:PORT"),
         ("board", "no bitstream has been built for zcu104"),

@@ -125,3 +125,12 @@ def test_noise_depends_on_seed_sample_and_draw_only():
             assert np.abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.15
     everything = np.concatenate([draw.ravel() for draw in draws])
     assert abs(everything.mean()) < 0.05 and abs(everything.std() - 1) < 0.05
+
+
+def test_every_seed_has_noise_of_its_own():
+    """Also the large ones, which differ by less than float64 can hold."""
+    seeds = (0, 1, 2**32, 2**53, 2**53 + 1, 2**63 - 1, 2**63, 2**63 + 1, 2**64 - 2, 2**64 - 1)
+    assert len({standard_normal(seed, 0, 0, (4,)).tobytes() for seed in seeds}) == len(seeds)
+    for seed in (-1, 2**64):
+        with pytest.raises(ValueError, match=rf"found seed {seed}, expected one from 0 to 2\*\*64 - 1"):
+            standard_normal(seed, 0, 0, (4,))

@@ -79,7 +79,7 @@ def test_the_quantized_model_comes_closer_to_the_float_one(tiny_unet, traced):
 def test_ends_that_are_no_convolutions_are_left_alone():
     build = GraphBuilder(0)
     sample = build.input((4, 4, 2))
-    joined = build.concat(sample, sample)
-    hidden = build.convolution(joined, 3)
+    larger = build.upsample(sample)
+    hidden = build.convolution(larger, 3)
     graph = build.graph(build.add(hidden, hidden))
     assert add_fine_ends(FloatModel(graph, {})).graph == graph

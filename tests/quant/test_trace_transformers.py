@@ -12,7 +12,7 @@ from ditto_zynq.hls.reference import Reference
 from ditto_zynq.quant.calibrate import FLOAT, QUANTIZED, Conditions, Options, QuantizedNetwork, calibrate
 from ditto_zynq.quant.fine_parts import add_fine_ends
 from ditto_zynq.quant.lower import lower
-from ditto_zynq.quant.trace import context_channels, trace
+from ditto_zynq.quant.trace import Interface, context_channels, trace
 from ditto_zynq.quant.traced import UnsupportedOperator
 
 TIMESTEPS = [666, 333, 0]  # of three steps of DDIM
@@ -65,6 +65,17 @@ MODELS = {
     "rectangle": lambda: UNet2DConditionModel(**{**UNET, "sample_size": (4, 12)}),
     "odd_size": lambda: UNet2DConditionModel(**{**UNET, "sample_size": (9, 7)}),
     "projected_context": lambda: UNet2DConditionModel(**UNET, encoder_hid_dim=13, encoder_hid_dim_type="text_proj"),
+    "no_mid_block": lambda: UNet2DConditionModel(**{**UNET, "mid_block_type": None}),
+    "bk_sdm_small": lambda: UNet2DConditionModel(
+        **{
+            **UNET,
+            "mid_block_type": None,
+            "block_out_channels": (12, 20, 20),
+            "down_block_types": ("CrossAttnDownBlock2D",) * 3,
+            "up_block_types": ("CrossAttnUpBlock2D",) * 3,
+        }
+    ),
+    "centered": lambda: UNet2DConditionModel(**UNET, center_input_sample=True),
     "time_act": lambda: UNet2DConditionModel(**UNET, timestep_post_act="silu"),
     "dit": lambda: DiTTransformer2DModel(**DIT),
     "dit_patch_4": lambda: DiTTransformer2DModel(**{**DIT, "patch_size": 4}),
@@ -129,7 +140,7 @@ def test_traced_graph_equals_the_module(name):
         assert (found - expected).abs().max() <= tolerance * max(1, expected.abs().max())
 
 
-@pytest.mark.parametrize("name", ["conditional", "odd_size", "dit", "latte"])
+@pytest.mark.parametrize("name", ["conditional", "odd_size", "bk_sdm_small", "centered", "dit", "latte"])
 def test_the_integer_graph_follows_the_float_model(name):
     """Lowered: within a few hundredths of the fake-quantized model, whose 16-bit tensors are not rounded."""
     case = Case(name)
@@ -177,6 +188,13 @@ def test_frames_attend_within_and_between():
     graph = Case("latte").trace().graph
     kinds = {(node.windows, node.interleaved) for node in graph.nodes if isinstance(node, MatMul)}
     assert kinds == {(5, False), (9, True), (1, False)}, "5 frames, 9 patches, and captions that all share"
+
+
+def test_a_unet_that_ignores_its_context_has_none():
+    blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+    unet = UNet2DConditionModel(**{**UNET, **blocks, "mid_block_type": "UNetMidBlock2D"}).eval()
+    graph = trace(unet, (4, 8, 8), TIMESTEPS, [0, 0, 1]).graph
+    assert graph.context is None and Interface.of(unet).context is None
 
 
 def test_layouts_survive_json():

@@ -12,9 +12,10 @@ import numpy as np
 from ditto_zynq.hls.config import HardwareConfig
 from ditto_zynq.hls.csim import FLAGS, vendor_headers
 from ditto_zynq.hls.generate import KERNELS, generate
-from ditto_zynq.hls.isa import DESCRIPTOR_COUNT, POINTERS, Region
+from ditto_zynq.hls.isa import POINTERS, Region
 from ditto_zynq.host.csim import CSimDevice
 from ditto_zynq.host.product_cycles import overlapped
+from ditto_zynq.host.simulated import Run
 
 from .blocks import Block, Lists
 
@@ -124,9 +125,9 @@ class RecordingDevice(CSimDevice):
         self.wanted, self.step = wanted, 0
         self.before: dict[int, tuple[dict[Region, np.ndarray], int]] = {}
 
-    def execute(self) -> None:
+    def execute(self, run: Run) -> None:
         if self.step in self.wanted:
             memory = {region: self.region(region).data.copy() for region in Region}
-            self.before[self.step] = memory, self.registers[DESCRIPTOR_COUNT]
+            self.before[self.step] = memory, len(run.descriptors)
         self.step += 1
-        super().execute()
+        super().execute(run)

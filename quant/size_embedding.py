@@ -1,0 +1,57 @@
+"""Sizes that PixArt-alpha of 1024 x 1024 takes as an embedding beside the timestep (Chen et al. 2023, section 2.3).
+
+A quantized model is for one size of samples, so for one resolution and aspect ratio: their embedding becomes part of the
+timestep embedding's bias.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+PIXELS = 8  # of a picture's side per latent's, of the autoencoders that these models were trained with
+
+
+def takes_sizes(denoiser: nn.Module) -> bool:
+    """Whether the model takes a resolution and an aspect ratio as ``added_cond_kwargs``."""
+    return bool(getattr(denoiser, "use_additional_conditions", False))
+
+
+def pixels_per_latent(folder: Path) -> int:
+    """Of the pipeline in ``folder``, by its autoencoder; 8 where it has none."""
+    config = folder / "vae" / "config.json"
+    return 2 ** (len(json.loads(config.read_text())["block_out_channels"]) - 1) if config.is_file() else PIXELS
+
+
+def with_sizes(
+    denoiser: nn.Module, height: int, width: int, pixels: int = PIXELS
+) -> tuple[nn.Module, dict[str, list[float]]]:
+    """A transformer that always has the sizes of ``height`` x ``width`` latents of ``pixels`` x ``pixels`` pixels each, sharing
+    all other weights with ``denoiser``, and these sizes, which are what pipelines give as ``added_cond_kwargs``."""
+    sizes = {"resolution": [float(height * pixels), float(width * pixels)], "aspect_ratio": [height / width]}
+    folded = _shared(denoiser)
+    norm = folded.adaln_single = _shared(folded.adaln_single)
+    norm.emb = _shared(norm.emb)
+    time = norm.emb.timestep_embedder = copy.deepcopy(norm.emb.timestep_embedder)
+    project = norm.emb.additional_condition_proj
+    with torch.no_grad():
+        time.linear_2.bias += torch.cat(
+            [
+                norm.emb.resolution_embedder(project(torch.tensor(sizes["resolution"]))).flatten(),
+                norm.emb.aspect_ratio_embedder(project(torch.tensor(sizes["aspect_ratio"]))).flatten(),
+            ]
+        )
+    folded.use_additional_conditions = norm.emb.use_additional_conditions = False
+    return folded, sizes
+
+
+def _shared(module: nn.Module) -> Any:
+    """The same module, whose children and attributes can be replaced without changing the first one."""
+    other = copy.copy(module)
+    other._modules = dict(module._modules)
+    return other

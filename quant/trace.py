@@ -21,7 +21,8 @@ from ..hls.layout import BATCH, HEIGHT, Axis, Layout, Part, image_layout, withou
 from .conditioning import conditioning_module, fold_conditioning
 from .export import export
 from .insert_quantizers import insert_quantizers
-from .operators import HANDLERS, LAYOUT_HANDLERS
+from .layout_operators import LAYOUT_HANDLERS
+from .operators import HANDLERS
 from .traced import CONTEXT, INPUT, NO_PADDING, Builder, Traced, UnsupportedOperator, module_path, operator_name
 
 

@@ -7,8 +7,10 @@ codes in two parts (:mod:`.fine_parts`); the last pass corrects biases.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -18,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ..hls.arithmetic import CODE_RANGE, FINE_STEPS
+from ..hls.arithmetic import CODE_RANGE, FINE_STEPS, PrecisionWarning
 from ..hls.graph import (
     CODE,
     GELU,
@@ -43,17 +45,20 @@ from .quantizers import (
     RANGE,
     SEARCH,
     Calibration,
+    StepwiseScaling,
     activation_quantizer,
     scales,
     stepwise_scaling,
     weight_quantized_convolution,
 )
+from .step_groups import group_steps, levels_of
 from .trace import FloatModel
 
 MOVES = (Concat, Upsample)  # nodes that change no value
 ACTIVATIONS: dict[type[Node], Callable[[torch.Tensor], torch.Tensor]] = {SiLU: F.silu, GELU: F.gelu, ReLU: F.relu}
 FLOAT, CALIBRATE, QUANTIZED = "float", "calibrate", "quantized"
 RANKING_STEPS, RANKING_SAMPLES = 8, 8
+FEW_LEVELS = 8  # of 127, that a step's input should at least reach
 
 
 class QuantizedNetwork(nn.Module):
@@ -66,7 +71,7 @@ class QuantizedNetwork(nn.Module):
     def __init__(self, model: FloatModel, options: Options):
         super().__init__()
         self.graph, self.parameters_ = model.graph, model.parameters
-        self.calibration = Calibration(model.graph.groups)
+        self.calibration = Calibration(model.graph.steps)  # ranges are those of every step; then steps are grouped
         self.mode = FLOAT
         self.single: str | None = None  # a tensor that is quantized in mode FLOAT too
         self.fine = {model.graph.input} if model.graph.input_parts == 2 else set()
@@ -94,6 +99,9 @@ class QuantizedNetwork(nn.Module):
             name = node.inputs[0]
         return scales(self._quantizer(name))
 
+    def _scaling(self, name: str) -> StepwiseScaling:
+        return stepwise_scaling(self._quantizer(name))
+
     def _quantizer(self, name: str) -> QuantIdentity:
         key = _key(name)
         return self.codes[key] if key in self.codes else self.values[key]  # type: ignore[return-value]
@@ -106,7 +114,7 @@ class QuantizedNetwork(nn.Module):
         ``labels`` int [B] are rows of conditional tables; ``context`` [B, tokens, channels] for a model that has one.
         """
         graph = self.graph
-        self.calibration.group = graph.group_of_step[step]
+        self.calibration.group = step if self.calibration.phase == RANGE else graph.group_of_step[step]
         tensors = {graph.input: self._pass(graph.input, self._stored(sample))}
         if graph.context is not None:
             assert context is not None
@@ -131,6 +139,24 @@ class QuantizedNetwork(nn.Module):
         height, width, channels = self.graph.tensors[self.graph.input].shape
         shape = (height, width, channels // self.graph.input_parts)
         return torch.from_numpy(to_stored(sample.numpy(), self.graph.sample_axes, shape)).permute(0, 3, 1, 2)
+
+    def regroup(self) -> None:
+        """After a range pass: scales per step group, of steps with inputs of similar size."""
+        ranges = self._scaling(self.graph.input).threshold.tolist()
+        groups = group_steps(self.graph.group_of_step, ranges)
+        self.graph = dataclasses.replace(self.graph, group_of_step=groups)
+        for quantizer in (*self.codes.values(), *self.values.values()):
+            stepwise_scaling(quantizer).regroup(groups)  # type: ignore[arg-type]
+        warn_of_few_levels(groups, ranges)
+
+    def check_finite(self, step: int, timestep: float) -> None:
+        """ValueError that names the first tensor whose range in a step is not finite."""
+        for name in (self.graph.input, *(node.name for node in self.graph.nodes if not isinstance(node, MOVES))):
+            if not bool(self._scaling(name).threshold[step].isfinite()):
+                raise ValueError(
+                    f"step {step + 1} (timestep {timestep:g}): found NaN or infinity in {name}, expected finite numbers; the "
+                    "model or its scheduler does not run on this schedule in float either"
+                )
 
     def make_fine(self, name: str) -> None:
         """Give the codes ``name`` a second part."""
@@ -308,12 +334,27 @@ def _collect_ranges(
             asked = scheduler.scale_model_input(sample, timestep)
             samples.append(torch.cat([asked, asked]) if conditions.unguided else asked)
             output = _guided(quantized(samples[-1], step, labels, context), conditions)
+            quantized.check_finite(step, float(timestep))
             if not str(getattr(scheduler.config, "variance_type", "")).startswith("learned"):
                 output = output[:, : sample.shape[1]]  # the rest is a variance that this scheduler does not use
             randomness = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
             sample = scheduler.step(output, timestep, sample, **randomness).prev_sample
             progress.update()
+    quantized.regroup()
     return Trajectories(tuple(samples), labels, context)
+
+
+def warn_of_few_levels(groups: Sequence[int], ranges: Sequence[float]) -> None:
+    """A PrecisionWarning that names the step whose input is smallest beside its group's largest, if it is very small."""
+    levels = levels_of(groups, ranges)
+    step = min(range(len(levels)), key=levels.__getitem__)
+    if levels[step] < FEW_LEVELS:
+        warnings.warn(
+            f"the input of step {step + 1} reaches {levels[step]:.1f} of 127 codes: its values are up to {ranges[step]:.3g}, "
+            f"those of its step group up to {127 * ranges[step] / max(levels[step], 1e-9):.3g}; quantize with more --groups",
+            PrecisionWarning,
+            stacklevel=2,
+        )
 
 
 def _guided(output: torch.Tensor, conditions: Conditions) -> torch.Tensor:

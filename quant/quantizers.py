@@ -8,6 +8,7 @@ choose the thresholds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,8 +32,9 @@ class Calibration:
 class StepwiseScaling(nn.Module):
     """Clipping threshold per step group, as a Brevitas ``scaling_impl``.
 
-    The range pass keeps the largest magnitude per group. The search pass measures the error ``sum |x - q(x)|**norm`` at
-    ``candidates`` fractions of that range; :meth:`choose` then keeps the best one. ``norm`` 0 keeps the full range.
+    The range pass keeps the largest magnitude per group, or per step, where :meth:`regroup` follows. The search pass measures
+    the error ``sum |x - q(x)|**norm`` at ``candidates`` fractions of that range; :meth:`choose` then keeps the best one.
+    ``norm`` 0 keeps the full range.
     """
 
     threshold: torch.Tensor
@@ -71,6 +73,14 @@ class StepwiseScaling(nn.Module):
         scales = (self.threshold[group].clamp_min(1e-8) * self.fractions / self.levels)[:, None]
         rounded = (x / scales).round_().clamp_(-self.levels, self.levels - 1).mul_(scales)
         self.error[group] += rounded.sub_(x).abs_().pow_(self.norm).sum(dim=1)
+
+    def regroup(self, group_of_step: Sequence[int]) -> None:
+        """After a range pass in which every step was a group of its own."""
+        groups, ranges = torch.tensor(group_of_step), self.threshold
+        self.threshold = torch.zeros(int(groups.max()) + 1).scatter_reduce(
+            0, groups, ranges, "amax", include_self=False
+        )
+        self.error = self.error.new_zeros(len(self.threshold), self.error.shape[1])
 
     def choose(self) -> None:
         """End of the search: replace each group's range by the fraction of it with the least error."""

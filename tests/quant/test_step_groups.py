@@ -1,0 +1,94 @@
+"""Step groups follow the size of the model's inputs where these jump, as at the first steps of a schedule of huge sigmas."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ditto_zynq.hls.arithmetic import PrecisionWarning
+from ditto_zynq.hls.reference import Reference
+from ditto_zynq.quant.options import Options, Schedule
+from ditto_zynq.quant.quantize import quantize_denoiser
+from ditto_zynq.quant.schedule import scheduler_for
+from ditto_zynq.quant.step_groups import group_steps, levels_of
+
+from tests.pipelines import unet2d
+
+HUGE_SIGMAS = {"num_train_timesteps": 1000, "beta_schedule": "squaredcos_cap_v2"}
+EVEN = (0, 0, 1, 1, 2, 2)
+
+
+def test_even_groups_stay_where_inputs_are_alike():
+    assert group_steps(EVEN, [1, 8, 1, 2, 9, 9]) == EVEN
+
+
+@pytest.mark.parametrize(
+    ("ranges", "groups"),
+    [
+        ([1, 1000, 1000, 1000, 1000, 1000], (0, 1, 1, 2, 2, 2)),  # the first alone, the rest halved
+        ([1, 10, 100, 100, 100, 100], (0, 1, 2, 2, 2, 2)),
+        ([100, 100, 100, 100, 100, 1], (0, 0, 1, 1, 1, 2)),
+        ([0, 1, 1, 1, 1, 1], (0, 1, 1, 2, 2, 2)),
+    ],
+)
+def test_a_step_of_other_size_has_a_group_of_its_own(ranges, groups):
+    assert group_steps(EVEN, ranges) == groups
+
+
+def test_no_cut_is_better():
+    """Against all cuts of random ranges into three groups."""
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        ranges = (10 ** random.uniform(0, 4, 7)).tolist()
+        found = group_steps((0, 0, 0, 1, 1, 2, 2), ranges)
+        spreads = [spread(cut, ranges) for cut in cuts(7, 3)]
+        assert sorted(set(found)) == [0, 1, 2] and list(found) == sorted(found)
+        assert spread(found, ranges) <= min(spreads) * 1.001 or spread((0, 0, 0, 1, 1, 2, 2), ranges) <= 8
+
+
+def cuts(steps: int, groups: int) -> list[tuple[int, ...]]:
+    if groups == 1:
+        return [(0,) * steps]
+    return [
+        (*head, *(groups - 1,) * (steps - first))
+        for first in range(groups - 1, steps)
+        for head in cuts(first, groups - 1)
+    ]
+
+
+def spread(groups: tuple[int, ...], ranges: list[float]) -> float:
+    return max(127 / level for level in levels_of(groups, ranges))
+
+
+@pytest.mark.parametrize("kind", ["euler", "heun", "dpm++"])
+def test_the_first_step_of_a_huge_sigma_is_computed(kind):
+    """In one group with the next steps, whose inputs are 1,700 times as large, all its codes would be zero."""
+    torch.manual_seed(0)
+    unet, schedule = unet2d().eval(), Schedule(kind, 5, 0.0, 2)
+    model = quantize_denoiser(unet, HUGE_SIGMAS, schedule, Options(2, fine=0))
+    scheduler, _ = scheduler_for(HUGE_SIGMAS, schedule)
+    noise = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1)) * scheduler.init_noise_sigma
+    sample = scheduler.scale_model_input(noise, scheduler.timesteps[0])
+    codes = model.graph.encode(sample.double().numpy(), model.scales[model.graph.input][0])
+    found = Reference(model.graph, model.tables).step(codes, 0, np.zeros(3, int))[model.graph.output]
+    found = model.graph.decode(found, model.scales[model.graph.output][0])
+    with torch.no_grad():
+        expected = unet(sample, scheduler.timesteps[0]).sample.numpy()
+    assert np.unique(codes[..., :3]).size > 64
+    assert np.linalg.norm(found - expected) < 0.15 * np.linalg.norm(expected)
+
+
+def test_too_few_groups_are_said_in_numbers():
+    torch.manual_seed(0)
+    with pytest.warns(
+        PrecisionWarning, match=r"input of step 1 reaches 0\.0 of 127 codes: .* quantize with more --groups"
+    ):
+        quantize_denoiser(unet2d().eval(), HUGE_SIGMAS, Schedule("euler", 5, 0.0, 1), Options(2, 0.0, False, 0))
+
+
+def test_a_model_that_overflows_is_named_with_step_and_tensor():
+    torch.manual_seed(0)
+    unet = unet2d().eval()
+    unet.conv_in.weight.data *= 1e38
+    with pytest.raises(ValueError, match=r"step 1 \(timestep 800\): found NaN or infinity in conv_in"):
+        quantize_denoiser(unet, {}, Schedule("ddim", 5, 0.0, 1), Options(2))

@@ -44,6 +44,7 @@ from .model_folder import (
     write_json,
 )
 from .replace import replacing
+from .rule import Rule
 from .scheduler_config import SchedulerConfig
 from .schema import Length, Range, Text, read
 from .table_rules import TableRule, check_scales, check_tables
@@ -82,6 +83,8 @@ class Quantization:
     steps: Annotated[int, Range(1, MOST_STEPS)] | None = None
     labels: Annotated[tuple[Annotated[int, Range(0, MOST_LABELS)], ...], Length(1, MOST_LABELS)] | None = None
     guidance: Annotated[float, Range(-1e6, 1e6)] | None = None
+    timestep_cond: Annotated[tuple[float, ...], Length(1, MOST_LABELS)] | None = None
+    rule: Rule | None = None
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,23 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from .limits import MOST_STEPS
+from .schema import Length, Matches
 
 AMPLITUDE = 1e-3  # small enough that nothing is clipped, so that every coefficient shows
 OUTPUT_PART = 0.5  # of the scaled sample, that stands for the model's output
 TOLERANCE = 1e-3  # of the larger of a value and 1: float32 arithmetic over a whole schedule
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``quantization["rule"]`` on disk."""
+
+    diffusers: Annotated[str, Matches(r"[\w.+-]{1,40}")]
+    response: Annotated[tuple[float, ...], Length(1, MOST_STEPS)]
 
 
 def rule_of(scheduler: Any, steps: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from diffusers.schedulers import KarrasDiffusionSchedulers
 
 from ..hls.rule import rule_of
+from ..hls.scheduler_config import SchedulerConfig
 from .options import SCHEDULERS, Schedule
 
 # Trained on the same discrete betas, so that one's configuration is any other's; diffusers counts EDM's among them, which is not.
@@ -41,6 +42,7 @@ def scheduler_for(config: Mapping[str, Any], schedule: Schedule) -> tuple[Any, d
     signal-to-noise ratios that the prediction of noise divides by.
     """
     kind = SCHEDULERS[schedule.scheduler]
+    SchedulerConfig.of(config)
     found = config.get("prediction_type", "epsilon")
     if found not in PREDICTIONS:
         raise ValueError(

@@ -90,5 +90,7 @@ def test_a_model_that_overflows_is_named_with_step_and_tensor():
     torch.manual_seed(0)
     unet = unet2d().eval()
     unet.conv_in.weight.data *= 1e38
-    with pytest.raises(ValueError, match=r"step 1 \(timestep 800\): found NaN or infinity in down_blocks\.0\.resnets\.0\.norm1"):
+    with pytest.raises(
+        ValueError, match=r"step 1 \(timestep 800\): found NaN or infinity in down_blocks\.0\.resnets\.0\.norm1"
+    ):
         quantize_denoiser(unet, {}, Schedule("ddim", 5, 0.0, 1), Options(2))

@@ -9,7 +9,7 @@ The pipeline's own code, callbacks, generators and output types stay as they are
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -30,11 +30,13 @@ from .device import Device
 from .emulator import EmulatorDevice
 from .operations import fitting
 from .runtime import Batch, Model, as_stored, rows_of
-from .schedulers import index_of
+from .schedulers import check_seed, index_of
 from .session import DIFFERENCE, KEEPS_NOTHING
 
 OUTPUTS = {"UNet2DModel": UNet2DOutput, "UNet2DConditionModel": UNet2DConditionOutput}
+TORCH_SEED_BITS = 32  # of a seed that torch's generator on the CPU looks at
 HARMLESS = {"enable_temporal_attentions": True}  # arguments that may be given
+SWALLOWED = ("timestep_cond", "added_cond_kwargs")  # those that a model may be quantized with
 
 
 def wrap(
@@ -114,6 +116,7 @@ def batches(
     ValueError for prompts that are too long, and for what the pipeline does not take.
     """
     artefact = pipeline_model(pipeline).artefact
+    check_seed(request.seed, TORCH_SEED_BITS)
     _check_request(pipeline, artefact, request)
     count, steps = len(request.prompts) or len(request.labels), artefact.quantization["steps"]
     guidance = guidance_of(artefact, request.guidance)
@@ -125,7 +128,9 @@ def batches(
 
 
 def guidance_of(artefact: QuantizedModel, asked: float | None) -> float:
-    """What was asked for, else what the model was calibrated with, else 1: none."""
+    """What was asked for, else what the model was calibrated with, else 1: none. ValueError for one that is not finite."""
+    if asked is not None and not np.isfinite(asked):
+        raise ValueError(f"found guidance {asked}, expected a finite number")
     calibrated = artefact.quantization.get("guidance")
     return next((scale for scale in (asked, calibrated) if scale is not None), 1.0)
 
@@ -161,7 +166,7 @@ def draw(
     are none, ``labels``, at these ``indices``. Image i depends on its prompt or label, ``seed`` and i only; frames of a clip lie
     beside each other."""
     given: dict[str, Any] = {"num_inference_steps": steps, "guidance_scale": guidance}
-    given["generator"] = [torch.Generator().manual_seed(seed * 1_000_003 + index) for index in indices]
+    given["generator"] = [_generator(seed, index) for index in indices]
     if prompts:
         given["prompt"] = [prompts[index] for index in indices]
     else:
@@ -174,6 +179,10 @@ def draw(
     given |= {"video_length": frames, "height": size, "width": size, "clean_caption": False}
     clips = pipeline(output_type="pt", **given)[0]  # [B, F, 3, H, W]
     return clips.permute(0, 2, 3, 1, 4).flatten(3).numpy()
+
+
+def _generator(seed: int, index: int) -> torch.Generator:
+    return torch.Generator().manual_seed((seed * 1_000_003 + index) % 2**TORCH_SEED_BITS)
 
 
 class QuantizedDenoiser(ModelMixin, ConfigMixin):
@@ -216,7 +225,7 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
         """As the model's own ``forward``. ValueError for what it was not quantized for: another latent size, timestep or label,
         NaN, and arguments that change what it computes."""
         given = hidden_states if sample is None else sample
-        _refuse_others(others)
+        _refuse_others(others, {name: self.artefact.quantization.get(name) for name in SWALLOWED})
         if given is None or timestep is None:
             raise ValueError("found no sample or no timestep, expected both")
         call = self._call(given, timestep, encoder_hidden_states, class_labels)
@@ -271,7 +280,7 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
     def _context(self, context: torch.Tensor | None, batch: int) -> np.ndarray | None:
         graph = self.artefact.graph
         if graph.context is None:
-            if context is not None:
+            if context is not None and self.artefact.config.get("_class_name") != "UNet2DConditionModel":
                 raise ValueError("found encoder_hidden_states, but the model attends to none")
             return None
         channels = graph.tensors[graph.context].shape[2]
@@ -311,10 +320,37 @@ class _Call:
         return self.step == last.step + 1 and np.array_equal(self.rows, last.rows) and same_context
 
 
-def _refuse_others(others: dict[str, Any]) -> None:
+def _refuse_others(others: dict[str, Any], swallowed: dict[str, Any]) -> None:
+    """ValueError for arguments that change what the model computes, and for others than those that it was quantized with."""
     for name, value in others.items():
-        if value is not None and not (name in HARMLESS and value == HARMLESS[name]):
-            raise ValueError(f"found {name}, which a quantized model does not support; leave it out")
+        if name not in swallowed and not _is_harmless(name, value):
+            advice = "masks of ones only" if name.endswith("mask") else "leave it out"
+            raise ValueError(f"found {name}, which a quantized model does not support; {advice}")
+    for name, expected in swallowed.items():
+        if not _agrees(others.get(name), expected):
+            advice = "leave it out" if expected is None else f"give {expected}, or quantize a model for that"
+            raise ValueError(f"found {name} that the model was not quantized for; {advice}")
+
+
+def _is_harmless(name: str, value: Any) -> bool:
+    """Whether an argument is empty, keeps everything (a mask of ones, or zeros to add), or is known to change nothing."""
+    if value is None or (isinstance(value, Mapping) and not value):
+        return True
+    if name.endswith("mask") and isinstance(value, torch.Tensor):
+        return bool((value == (1 if value.ndim == 2 else 0)).all())
+    return name in HARMLESS and bool(value == HARMLESS[name])
+
+
+def _agrees(value: Any, expected: Any) -> bool:
+    """Whether all samples are given what the model has swallowed, which is numbers by name, numbers, or None."""
+    if isinstance(value, Mapping):
+        wanted = expected or dict.fromkeys(value)
+        return wanted.keys() == value.keys() and all(_agrees(value[name], wanted[name]) for name in value)
+    if value is None or expected is None or isinstance(expected, Mapping):
+        return value is expected
+    rows = torch.as_tensor(value).double().cpu()
+    numbers = torch.tensor(expected, dtype=torch.float64)
+    return rows.shape[-1:] == numbers.shape and bool(torch.isclose(rows, numbers, rtol=1e-3, atol=1e-3).all())
 
 
 def _by(shape: tuple[int, ...] | torch.Size) -> str:

@@ -328,7 +328,8 @@ def _refuse_others(others: dict[str, Any], swallowed: dict[str, Any]) -> None:
             raise ValueError(f"found {name}, which a quantized model does not support; {advice}")
     for name, expected in swallowed.items():
         if not _agrees(others.get(name), expected):
-            advice = "leave it out" if expected is None else f"give {expected}, or quantize a model for that"
+            shown = expected if isinstance(expected, Mapping) else "that of the guidance_scale it was quantized for"
+            advice = "leave it out" if expected is None else f"give {shown}, or quantize a model for that"
             raise ValueError(f"found {name} that the model was not quantized for; {advice}")
 
 

@@ -28,6 +28,7 @@ from ..hls.config import default_config
 from ..hls.graph import with_context_tokens
 from .device import Device
 from .emulator import EmulatorDevice
+from .masks import kept_tokens
 from .operations import fitting
 from .runtime import Batch, Model, as_stored, rows_of
 from .schedulers import check_seed, index_of
@@ -225,10 +226,11 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
         """As the model's own ``forward``. ValueError for what it was not quantized for: another latent size, timestep or label,
         NaN, and arguments that change what it computes."""
         given = hidden_states if sample is None else sample
+        context = _without_hidden_tokens(encoder_hidden_states, others.pop("encoder_attention_mask", None))
         _refuse_others(others, {name: self.artefact.quantization.get(name) for name in SWALLOWED})
         if given is None or timestep is None:
             raise ValueError("found no sample or no timestep, expected both")
-        call = self._call(given, timestep, encoder_hidden_states, class_labels)
+        call = self._call(given, timestep, context, class_labels)
         begins = self._last is None or not call.continues(self._last)
         self._last = None  # a call that fails leaves no history
         session = self._model_for(call.context).session(len(call.rows), self.flow not in KEEPS_NOTHING)
@@ -318,6 +320,19 @@ class _Call:
             self.context is None or last.context is None or np.array_equal(self.context, last.context)
         )
         return self.step == last.step + 1 and np.array_equal(self.rows, last.rows) and same_context
+
+
+def _without_hidden_tokens(context: torch.Tensor | None, mask: torch.Tensor | None) -> torch.Tensor | None:
+    """The tokens that a mask [B, tokens] of ones and zeros keeps."""
+    if context is None or mask is None:
+        return context
+    if mask.ndim != 2 or not bool(((mask == 0) | (mask == 1)).all()):
+        raise ValueError(
+            "found an encoder_attention_mask that is no [batch, tokens] of ones and zeros; give such a one"
+        )
+    if bool(mask.all()):
+        return context
+    return torch.from_numpy(kept_tokens(context.detach().double().cpu().numpy(), mask.cpu().numpy() != 0))
 
 
 def _refuse_others(others: dict[str, Any], swallowed: dict[str, Any]) -> None:

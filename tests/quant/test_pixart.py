@@ -98,6 +98,18 @@ def test_the_drop_in_takes_the_sizes_and_masks_of_ones(transformer, quantized):
     assert cosine > 0.98
 
 
+@torch.no_grad()
+def test_a_prompt_and_an_empty_one(transformer, quantized):
+    """The stock pipeline's masks: 4 tokens of the prompt, 1 of the empty one, padding behind."""
+    given_now = given({"resolution": [64.0, 64.0], "aspect_ratio": [1.0]})
+    mask = (torch.arange(TOKENS) < torch.tensor([[4], [1]])).float()
+    timestep = quantized.artefact.timesteps[0]
+    expected = transformer(**given_now, timestep=torch.full((2,), timestep), encoder_attention_mask=mask).sample
+    found = quantized(**given_now, timestep=timestep, encoder_attention_mask=mask).sample
+    for image, exact in zip(found, expected, strict=True):
+        assert torch.nn.functional.cosine_similarity(image.flatten(), exact.flatten(), dim=0) > 0.98
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -107,7 +119,8 @@ def test_the_drop_in_takes_the_sizes_and_masks_of_ones(transformer, quantized):
             "found added_cond_kwargs that the model was not quantized for",
         ),
         ({"added_cond_kwargs": {}}, "found added_cond_kwargs that the model was not quantized for"),
-        ({"encoder_attention_mask": torch.eye(2, TOKENS)}, "found encoder_attention_mask.*masks of ones only"),
+        ({"encoder_attention_mask": torch.zeros(2, TOKENS)}, "hides all tokens of a sample"),
+        ({"encoder_attention_mask": torch.full((2, 1, TOKENS), -1e4)}, "found an encoder_attention_mask that is no"),
         ({"attention_mask": torch.full((2, 1, 3), -1e4)}, "found attention_mask.*masks of ones only"),
         ({"cross_attention_kwargs": {"scale": 0.5}}, "found cross_attention_kwargs.*leave it out"),
         ({"timestep_cond": torch.zeros(2, 4)}, "found timestep_cond.*leave it out"),

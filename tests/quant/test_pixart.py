@@ -6,14 +6,17 @@ import json
 
 import pytest
 import torch
-from diffusers import PixArtTransformer2DModel
+from diffusers import DDIMScheduler, PixArtAlphaPipeline, PixArtTransformer2DModel
 from ditto_zynq.hls.artefact import save
-from ditto_zynq.host.diffusers import wrap
+from ditto_zynq.host.diffusers import load_pipeline, wrap
 from ditto_zynq.quant.calibrate import Options
-from ditto_zynq.quant.quantize import Schedule, quantize_denoiser
+from ditto_zynq.quant.emoji_models import build_t5
+from ditto_zynq.quant.quantize import Schedule, quantize, quantize_denoiser
 from ditto_zynq.quant.size_embedding import pixels_per_latent, takes_sizes, with_sizes
+from transformers import T5Config, T5EncoderModel
 
 from tests.conftest import SCHEDULER_CONFIG
+from tests.pipelines import CAPTIONS, vae
 
 PIXART = {
     "sample_size": 8,
@@ -130,3 +133,29 @@ def test_what_changes_the_result_is_refused(quantized, change, message):
     sizes = {"resolution": [64.0, 64.0], "aspect_ratio": [1.0]}
     with pytest.raises(ValueError, match=message):
         quantized(**{**given(sizes), **change}, timestep=quantized.artefact.timesteps[0])
+
+
+def test_the_stock_pipeline_runs(tmp_path):
+    """Prompts are padded to 120 tokens, and the pipeline's masks hide the padding."""
+    torch.manual_seed(0)
+    tokenizer, _ = build_t5(CAPTIONS)
+    encoder = T5EncoderModel(T5Config(vocab_size=200, d_model=32, d_ff=64, d_kv=8, num_layers=1, num_heads=4))
+    small = PixArtTransformer2DModel(**{**PIXART, "caption_channels": 32, "use_additional_conditions": False})
+    stock = PixArtAlphaPipeline(tokenizer, encoder, vae(), small, DDIMScheduler())
+    stock.save_pretrained(tmp_path / "float")
+    quantize(tmp_path / "float", tmp_path / "quantized", Schedule("ddim", 2, 0.0, 1), Options(4), prompts=CAPTIONS)
+    latents = [
+        pipeline(
+            CAPTIONS[2],
+            num_inference_steps=2,
+            guidance_scale=3.0,
+            height=16,
+            width=16,
+            generator=torch.Generator().manual_seed(0),
+            output_type="latent",
+            clean_caption=False,
+            use_resolution_binning=False,
+        )[0].flatten()
+        for pipeline in (stock, load_pipeline(tmp_path / "quantized"))
+    ]
+    assert torch.nn.functional.cosine_similarity(*latents, dim=0) > 0.97

@@ -59,7 +59,7 @@ BITSTREAMS = click.option(
     "--bitstreams", type=click.Path(path_type=Path), help="Folder of built bitstreams (default: the shipped one)."
 )
 BACKEND = click.option(
-    "--backend", help="Integer product of the emulator: vnni, float32 or numpy (default: fastest exact)."
+    "--backend", help="Integer product of the emulator: vnni, int16 or numpy (default: fastest exact)."
 )
 MEMORY = click.option(
     "--memory",

@@ -32,7 +32,7 @@ from .masks import kept_tokens
 from .operations import fitting
 from .runtime import Batch, Model, as_stored, rows_of
 from .schedulers import check_seed, index_of
-from .session import DIFFERENCE, KEEPS_NOTHING
+from .session import KEEPS_NOTHING, default_flow
 
 OUTPUTS = {"UNet2DModel": UNet2DOutput, "UNet2DConditionModel": UNet2DConditionOutput}
 TORCH_SEED_BITS = 32  # of a seed that torch's generator on the CPU looks at
@@ -43,7 +43,7 @@ SWALLOWED = ("timestep_cond", "added_cond_kwargs")  # those that a model may be 
 def wrap(
     model: QuantizedModel | Path | str,
     device: Device | None = None,
-    flow: str = DIFFERENCE,
+    flow: str | None = None,
     deadline_s: float = 600.0,
     memory_mib: int | None = None,
 ) -> QuantizedDenoiser:
@@ -62,7 +62,7 @@ def wrap(
 def load_pipeline(
     folder: Path | str,
     device: Device | None = None,
-    flow: str = DIFFERENCE,
+    flow: str | None = None,
     deadline_s: float = 600.0,
     memory_mib: int | None = None,
 ) -> DiffusionPipeline:
@@ -197,10 +197,15 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
     config_name = "config.json"
 
     def __init__(
-        self, artefact: QuantizedModel, device: Device, flow: str, deadline_s: float, memory_mib: int | None = None
+        self,
+        artefact: QuantizedModel,
+        device: Device,
+        flow: str | None,
+        deadline_s: float,
+        memory_mib: int | None = None,
     ):
         super().__init__()
-        self.artefact, self.flow = artefact, flow
+        self.artefact, self.flow = artefact, flow or default_flow(device)
         self.model = Model(artefact, device, deadline_s, memory_mib)
         self.register_to_config(**{key: value for key, value in artefact.config.items() if not key.startswith("_")})
         self._last: _Call | None = None

@@ -25,6 +25,7 @@ from .cycles import CycleModel
 from .execution import EXECUTIONS, Execution, Memory
 from .products import choose_backend
 from .simulated import OfPrograms, Run, SimulatedDevice
+from .team import Team, default_threads
 
 
 class EmulatorDevice(SimulatedDevice):
@@ -33,8 +34,8 @@ class EmulatorDevice(SimulatedDevice):
     ``counting`` fills the counter records (digits, bytes, cycles). ``differences`` really executes
     ``acc_ref + W . (q - q_ref)`` where a program asks for it; otherwise the emulator takes the shortcut ``W . q``, which
     the identity of DESIGN section 2 makes equal, and only counts the differences. ``backend`` forces an integer product
-    (see :mod:`.products`). An ``observer`` sees every linear operation's index and operands, codes [B, pixels, C], an
-    ``auditor`` every operation's index after it has run.
+    (see :mod:`.products`), ``threads`` how many work on a layer (default: one per core). An ``observer`` sees every linear
+    operation's index and operands, codes [B, pixels, C], an ``auditor`` every operation's index after it has run.
     """
 
     def __init__(
@@ -43,10 +44,13 @@ class EmulatorDevice(SimulatedDevice):
         counting: bool = True,
         differences: bool = False,
         backend: str | None = None,
+        threads: int | None = None,
     ):
         super().__init__("emulator", config, counting)
         self.differences = differences
         self.backend = choose_backend(backend)
+        # the other backends' products have threads of their own, which spin: two pools would fight for the cores
+        self.team = Team((threads or default_threads()) if self.backend == "int16" else 1)
         self.observer: Callable[[int, tuple[np.ndarray, ...]], None] | None = None
         self.auditor: Callable[[int], None] | None = None
         self._prepared: OfPrograms[_Prepared] = OfPrograms()

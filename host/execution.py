@@ -21,7 +21,13 @@ from . import counting, vector
 from .counting import Encoded
 from .cycles import convolution_chains
 from .device import DeviceError
-from .products import ConvolutionProduct, attention_product, attention_product_of_one
+from .products import (
+    CompiledConvolution,
+    ConvolutionProduct,
+    attention_product,
+    attention_product_of_one,
+    convolution_product,
+)
 from .simulated import SLACK
 
 if TYPE_CHECKING:
@@ -153,7 +159,9 @@ class _Linear(Execution):
 
     def requantize(self, accumulators: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, scalars: np.void) -> None:
         relu = bool(self.flags & Flag.RELU)
-        vector.requantize_rows(accumulators, bias, multiplier, int(scalars["shift"]), self.output.buffer, relu)
+        vector.requantize_rows(
+            accumulators, bias, multiplier, int(scalars["shift"]), self.output.buffer, relu, self.device.team
+        )
 
 
 class ConvolutionExecution(_Linear):
@@ -168,7 +176,7 @@ class ConvolutionExecution(_Linear):
         shape = (d["output_channels"], *self.kernel, d["channels"])
         packed = self.memory.view(Region.WEIGHTS, d["weights"], np.int8, (packed_size(self.device.config, shape),))
         self.weight = unpack_weights(self.device.config, packed, shape, d["chunk_channels"])
-        self.product = ConvolutionProduct(self.weight, self.stride, self.padding, self.device.backend)
+        self.product = self._product_of(self.padding)
         self.chains = convolution_chains(d)
         self.kept_input = self.kept("state_input", self.image)
         pixels = d["output_height"] * d["output_width"]
@@ -180,6 +188,14 @@ class ConvolutionExecution(_Linear):
         spatial = scalars["reference"] == Reference.NEIGHBOUR
         previous = self.kept_input.before(scalars) if temporal else None
         counts = self._count(codes, previous, spatial) if self.device.counting else []
+        channels = self.d["output_channels"]
+        bias = self.vector("vector0", np.int32, channels, bool(self.flags & Flag.CONDITIONAL))
+        multiplier = self.vector("vector1", np.int32, channels, bool(self.flags & Flag.GATED))
+        if not self.device.differences and isinstance(self.product, CompiledConvolution):
+            self._keep(codes, scalars)
+            limits = vector.limits_of(self.output.buffer.dtype, bool(self.flags & Flag.RELU))
+            self.product.to_codes(codes, bias, multiplier, int(scalars["shift"]), limits, self.output.buffer)
+            return counts
         if previous is not None and self.device.differences:
             difference = codes.astype(np.int16) - previous
             accumulators = self.accumulators + self.product.of_difference(difference)
@@ -187,22 +203,25 @@ class ConvolutionExecution(_Linear):
             accumulators = self._in_chains(codes)
         else:
             accumulators = self.product(codes)
-        if scalars["keep_state"]:
-            self.kept_input.now(scalars)[...] = codes
-            if self.device.differences:
-                self.accumulators[...] = accumulators
-        channels = self.d["output_channels"]
-        bias = self.vector("vector0", np.int32, channels, bool(self.flags & Flag.CONDITIONAL))
-        multiplier = self.vector("vector1", np.int32, channels, bool(self.flags & Flag.GATED))
+        self._keep(codes, scalars)
+        if scalars["keep_state"] and self.device.differences:
+            self.accumulators[...] = accumulators
         self.requantize(accumulators, bias, multiplier, scalars)
         return counts
+
+    def _keep(self, codes: np.ndarray, scalars: np.void) -> None:
+        if scalars["keep_state"]:
+            self.kept_input.now(scalars)[...] = codes
+
+    def _product_of(self, padding: tuple[int, int, int, int]) -> ConvolutionProduct:
+        return convolution_product(self.weight, self.stride, padding, self.device.backend, self.device.team)
 
     @functools.cached_property
     def chain_product(self) -> ConvolutionProduct:
         """Of differences to neighbours, with the windows left of the first one."""
         top, bottom, left, right = self.padding
         lead = self.chains.lead_columns * self.stride[1]
-        return ConvolutionProduct(self.weight, self.stride, (top, bottom, left + lead, right), self.device.backend)
+        return self._product_of((top, bottom, left + lead, right))
 
     def _in_chains(self, codes: np.ndarray) -> np.ndarray:
         """Every output pixel from the one before it in its row: a block's chains, and those of rows, give the same sums."""
@@ -256,9 +275,11 @@ class ScoresExecution(_Linear):
             accumulators = self.accumulators + self._difference_product(left, right, left_before, right_before)
         elif spatial and self.device.differences:
             rows = np.diff(left.astype(np.int16), axis=2, prepend=np.int16(0))
-            accumulators = attention_product(rows, right, self.device.backend).cumsum(axis=2, dtype=np.int32)
+            accumulators = attention_product(rows, right, self.device.backend, self.device.team).cumsum(
+                axis=2, dtype=np.int32
+            )
         else:
-            accumulators = attention_product(left, right, self.device.backend)
+            accumulators = attention_product(left, right, self.device.backend, self.device.team)
         self._keep(scalars, left_codes, right_codes)
         if scalars["keep_state"] and self.device.differences:
             self.accumulators[...] = accumulators
@@ -275,11 +296,16 @@ class ScoresExecution(_Linear):
     def _run_head_by_head(self, left: np.ndarray, right: np.ndarray, scalars: np.void) -> None:
         """The products as they are, each requantized while it is in the cache."""
         multiplier = np.array([[scalars["multiplier0"]]], np.int32)
-        for sample, instance in np.ndindex(left.shape[:2]):
-            product = attention_product_of_one(left[sample, instance], right[sample, instance], self.device.backend)
-            bias = np.zeros((1, product.shape[1]), np.int32)
-            target = self._result_of(sample, instance)[None]
-            vector.requantize_rows(product[None], bias, multiplier, int(scalars["shift"]), target)
+        heads = list(np.ndindex(left.shape[:2]))
+
+        def some(first: int, last: int) -> None:
+            for sample, instance in heads[first:last]:
+                product = attention_product_of_one(left[sample, instance], right[sample, instance], self.device.backend)
+                bias = np.zeros((1, product.shape[1]), np.int32)
+                target = self._result_of(sample, instance)[None]
+                vector.requantize_rows(product[None], bias, multiplier, int(scalars["shift"]), target)
+
+        self.device.team.share(len(heads), 1, some)
 
     def _result_of(self, sample: int, instance: int) -> np.ndarray:
         """Where the results of a window and head go, a view [rows, columns]."""
@@ -304,12 +330,12 @@ class ScoresExecution(_Linear):
         self, left: np.ndarray, right: np.ndarray, left_before: np.ndarray, right_before: np.ndarray | None
     ) -> np.ndarray:
         """Two sub-operations, dA . B_prev + A . dB, or one where B never changes."""
-        backend = self.device.backend
+        backend, team = self.device.backend, self.device.team
         difference = left.astype(np.int16) - left_before
         if right_before is None:
-            return attention_product(difference, right, backend)
-        first = attention_product(difference, right_before, backend)
-        return first + attention_product(left, right.astype(np.int16) - right_before, backend)
+            return attention_product(difference, right, backend, team)
+        first = attention_product(difference, right_before, backend, team)
+        return first + attention_product(left, right.astype(np.int16) - right_before, backend, team)
 
     def _finish(self, accumulators: np.ndarray, scalars: np.void) -> None:
         rows = accumulators.reshape(len(accumulators), -1, self.keys)
@@ -414,6 +440,7 @@ class NormExecution(Execution):
             self.activation,
             self.quantizer(scalars) if self.flags & Flag.QUANTIZE else None,
             target,
+            self.device.team,
         )
         return []
 
@@ -429,12 +456,12 @@ class PairExecution(Execution):
         target = np.empty((*self.input.buffer.shape[:2], channels), np.int16) if quantizes else self.output.buffer
         operands, shift = (self.input.buffer, self.other.buffer), int(scalars["shift"])
         if self.d["opcode"] == Opcode.MULTIPLY:
-            vector.multiply(*operands, channels, int(scalars["multiplier1"]), shift, target)
+            vector.multiply(*operands, channels, int(scalars["multiplier1"]), shift, target, self.device.team)
         else:
             multipliers = (int(scalars["multiplier0"]), int(scalars["multiplier1"]))
-            vector.add(*operands, channels, multipliers, shift, target)
+            vector.add(*operands, channels, multipliers, shift, target, self.device.team)
         if quantizes:
-            vector.quantize(target, channels, self.quantizer(scalars), self.output.buffer)
+            vector.quantize(target, channels, self.quantizer(scalars), self.output.buffer, self.device.team)
         return []
 
 
@@ -446,10 +473,10 @@ class ActivateExecution(Execution):
         if self.activation is not None:
             quantizes = bool(self.flags & Flag.QUANTIZE)
             target = np.empty((*source.shape[:2], channels), np.int16) if quantizes else self.output.buffer
-            vector.activate(source, channels, self.activation, target)
+            vector.activate(source, channels, self.activation, target, self.device.team)
             source = target
         if self.flags & Flag.QUANTIZE:
-            vector.quantize(source, channels, self.quantizer(scalars), self.output.buffer)
+            vector.quantize(source, channels, self.quantizer(scalars), self.output.buffer, self.device.team)
         return []
 
 
@@ -463,6 +490,7 @@ class SoftmaxExecution(Execution):
             int(scalars["shift"]),
             int(scalars["reciprocal_scale"]),
             self.output.buffer,
+            self.device.team,
         )
         return []
 
@@ -478,7 +506,9 @@ class AveragePoolExecution(Execution):
         total = windows.sum(axis=(2, 4), dtype=np.int32).reshape(len(image), -1, d["channels"])
         bias = np.zeros((1, d["channels"]), np.int32)
         multiplier = np.array([[scalars["multiplier0"]]], np.int32)
-        vector.requantize_rows(total, bias, multiplier, int(scalars["shift"]), self.output.buffer)
+        vector.requantize_rows(
+            total, bias, multiplier, int(scalars["shift"]), self.output.buffer, team=self.device.team
+        )
         return []
 
 

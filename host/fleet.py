@@ -24,7 +24,6 @@ from .compare import compare
 from .device import DeviceError
 from .devices import open_device
 from .runtime import BUNDLED_MODEL, Batch, Images, Model, check_run, labels_of
-from .session import DIFFERENCE
 
 BOARD = "board"  # the worker resource: one batch at a time on each
 CONNECT_S = 60.0  # for a scheduler that is there, on a machine that is busy
@@ -39,7 +38,7 @@ class Job:
     model: Path = BUNDLED_MODEL
     device: str = "auto"
     seed: int = 0
-    flow: str = DIFFERENCE
+    flow: str | None = None  # see :func:`.session.default_flow`
     counting: bool = False
     backend: str | None = None
     bitstreams: Path | None = None
@@ -144,7 +143,8 @@ def _model_of(job: Job) -> Model:
         for model in kept.values():
             model.close()
         kept.clear()
-        device = open_device(job.device, job.config, job.counting, job.backend, job.bitstreams)
+        threads = worker.state.nthreads  # the other cores are other workers'
+        device = open_device(job.device, job.config, job.counting, job.backend, job.bitstreams, threads=threads)
         kept[job] = Model(load_artefact(job.model), device, job.deadline_s)
     return kept[job]
 

@@ -29,30 +29,34 @@ def requantize_rows(acc, bias, multiplier, shift, low, high, out):
     """``acc`` [B, P, O] float32 or int32 exact integers; ``bias`` int32 [1 or B, O]; ``multiplier`` int32 [1 or B, 1 or O]."""
     batch, pixels, channels = acc.shape
     half = (np.int64(1) << shift) >> 1
-    wide = np.empty(channels, np.int64)
+    factors = np.empty(channels, np.int32)
+    offsets = np.empty(channels, np.int64)  # the bias, multiplied too: products of two int32 take one instruction
     for b in range(batch):
-        if b == 0 or multiplier.shape[0] > 1:
+        if b == 0 or multiplier.shape[0] > 1 or bias.shape[0] > 1:
+            row = bias[b if bias.shape[0] > 1 else 0]
+            of_gates = multiplier[b if multiplier.shape[0] > 1 else 0]
             for c in range(channels):
-                wide[c] = multiplier[b, c if multiplier.shape[1] > 1 else 0]
-        row = bias[b if bias.shape[0] > 1 else 0]
+                factors[c] = of_gates[c if multiplier.shape[1] > 1 else 0]
+                offsets[c] = np.int64(row[c]) * np.int64(factors[c]) + half
         for p in range(pixels):
             source = acc[b, p]
             target = out[b, p]
             for c in range(channels):
-                v = (np.int64(np.int32(source[c]) + row[c]) * wide[c] + half) >> shift
+                v = (np.int64(np.int32(source[c])) * np.int64(factors[c]) + offsets[c]) >> shift
                 target[c] = min(max(v, low), high)
 
 
 @compiled
 def rescale(x, channels, multiplier, shift, low, high, fine, out):
     """``fine``: the rounding residues of codes follow them, in 16ths of a step."""
+    factor = np.int64(np.int32(multiplier))  # LLVM knows then that 32 bits of it count, and takes one instruction
     half = (np.int64(1) << shift) >> 1
     for b in range(x.shape[0]):
         for p in range(x.shape[1]):
             source = x[b, p]
             target = out[b, p]
             for c in range(channels):
-                v = (np.int64(source[c]) * multiplier + half) >> shift
+                v = (np.int64(source[c]) * factor + half) >> shift
                 target[c] = min(max(v, low), high)
             if fine:
                 for c in range(channels):
@@ -72,6 +76,7 @@ def look_up(x, channels, table, out):
 
 @compiled
 def add(a, b, channels, first, second, shift, out):
+    first, second = np.int64(np.int32(first)), np.int64(np.int32(second))
     half = (np.int64(1) << shift) >> 1
     for n in range(a.shape[0]):
         for p in range(a.shape[1]):
@@ -83,12 +88,13 @@ def add(a, b, channels, first, second, shift, out):
 
 @compiled
 def multiply(a, b, channels, multiplier, shift, out):
+    factor = np.int64(np.int32(multiplier))
     half = (np.int64(1) << shift) >> 1
     for n in range(a.shape[0]):
         for p in range(a.shape[1]):
             left, right, target = a[n, p], b[n, p], out[n, p]
             for c in range(channels):
-                v = (np.int64(left[c]) * np.int64(right[c]) * multiplier + half) >> shift
+                v = (np.int64(left[c]) * np.int64(right[c]) * factor + half) >> shift
                 target[c] = min(max(v, -32768), 32767)
 
 
@@ -115,14 +121,12 @@ def _reciprocal_square_root(v, table):
 
 
 @compiled
-def norm_coefficients(x, channels, groups, gain, offset, gain_bits, epsilon, root_table):
-    """Slope and intercept int64 [B, C] of the normalization; ``gain`` and ``offset`` are [1 or B, C]."""
+def norm_coefficients(x, channels, groups, gain, offset, gain_bits, epsilon, root_table, slope, intercept):
+    """``slope`` and ``intercept`` int64 [B, C] of the normalization; ``gain`` and ``offset`` are [1 or B, C]."""
     batch, pixels, _ = x.shape
     per_group = channels // groups
     count = np.int64(pixels * per_group)
     reciprocal = (np.int64(1) << RECIPROCAL_BITS) // count
-    slope = np.empty((batch, channels), np.int64)
-    intercept = np.empty((batch, channels), np.int64)
     sums = np.empty(channels, np.int64)
     squares = np.empty(channels, np.int64)
     for b in range(batch):
@@ -152,7 +156,6 @@ def norm_coefficients(x, channels, groups, gain, offset, gain_bits, epsilon, roo
                 a = _round_shift(count * root * np.int64(gain[row, c]), shift)
                 slope[b, c] = min(max(a, -LARGEST_SLOPE), LARGEST_SLOPE)
                 intercept[b, c] = offset[row, c] - _round_shift(mean * slope[b, c], MEAN_BITS)
-    return slope, intercept
 
 
 @compiled
@@ -161,20 +164,31 @@ def normalize(x, channels, slope, intercept, activation, multiplier, shift, fine
     ``shift`` is not negative."""
     half = np.int64(1) << (SLOPE_BITS - 1)
     code_half = (np.int64(1) << max(shift, 0)) >> 1
+    factor = np.int64(np.int32(multiplier))
+    narrow = np.empty(channels, np.int32)
     y = np.empty(channels, np.int32)
     for b in range(x.shape[0]):
         a, d = slope[b], intercept[b]
+        is_narrow = True
+        for c in range(channels):
+            narrow[c] = a[c]
+            is_narrow &= np.int64(narrow[c]) == a[c]
         for p in range(x.shape[1]):
             source, target = x[b, p], out[b, p]
-            for c in range(channels):
-                v = (np.int64(source[c]) * a[c] + d[c] + half) >> SLOPE_BITS
-                y[c] = min(max(v, -32768), 32767)
+            if is_narrow:
+                for c in range(channels):
+                    v = (np.int64(source[c]) * np.int64(narrow[c]) + d[c] + half) >> SLOPE_BITS
+                    y[c] = min(max(v, -32768), 32767)
+            else:
+                for c in range(channels):
+                    v = (np.int64(source[c]) * a[c] + d[c] + half) >> SLOPE_BITS
+                    y[c] = min(max(v, -32768), 32767)
             if activation.size:
                 for c in range(channels):
                     y[c] = activation[y[c] & 0xFFFF]
             if shift >= 0:
                 for c in range(channels):
-                    v = (np.int64(y[c]) * multiplier + code_half) >> shift
+                    v = (np.int64(y[c]) * factor + code_half) >> shift
                     target[c] = min(max(v, -128), 127)
                 if fine:
                     for c in range(channels):
@@ -183,6 +197,16 @@ def normalize(x, channels, slope, intercept, activation, multiplier, shift, fine
             else:
                 for c in range(channels):
                     target[c] = y[c]
+
+
+@compiled
+def group_norm(
+    x, channels, groups, gain, offset, gain_bits, epsilon, root_table, activation, multiplier, shift, fine, slope,
+    intercept, out
+):  # fmt: skip
+    """Both; ``slope`` and ``intercept`` are left behind."""
+    norm_coefficients(x, channels, groups, gain, offset, gain_bits, epsilon, root_table, slope, intercept)
+    normalize(x, channels, slope, intercept, activation, multiplier, shift, fine, out)
 
 
 @compiled

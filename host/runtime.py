@@ -20,7 +20,7 @@ from .compiler import Program, compile_program
 from .device import Device, DeviceLost
 from .emulator import EmulatorDevice
 from .schedulers import KINDS, Scheduler, check_seed, index_of, load_scheduler, standard_normal
-from .session import DIFFERENCE, FLOWS, KEEPS_NOTHING, ORIGINAL, Session
+from .session import FLOWS, KEEPS_NOTHING, ORIGINAL, Session, default_flow
 from .traffic import dram_beats
 
 MOST_IMAGES = 1_000_000  # of a run, whose samples are in memory at its end
@@ -67,10 +67,10 @@ class Record:
         return Record(names, modules, program.by_layer(np.stack(counted)), images)
 
 
-def check_run(count: int, batch: int, flow: str, seed: int = 0) -> None:
+def check_run(count: int, batch: int, flow: str | None, seed: int = 0) -> None:
     """ValueError where there is nothing to generate or too much, for an unknown flow, and for a seed out of [0, 2**64)."""
     check_seed(seed)
-    if flow not in FLOWS:
+    if flow is not None and flow not in FLOWS:
         raise ValueError(f"found execution flow {flow!r}, expected one of {', '.join(FLOWS)}")
     if count < 1 or batch < 1:
         raise ValueError(f"found {count} images in batches of {batch}, expected at least 1 of each")
@@ -127,6 +127,7 @@ class Batch:
 
 class Model:
     """A quantized model on a device. Values do not depend on device, batch or flow: equal seeds give equal images.
+    A ``flow`` of None is the fastest one for the device (:func:`.session.default_flow`).
 
     ``deadline_s``: how long a step may take; ``memory_mib``: the board's contiguous memory (default: PYNQ's). Whatever ends a
     run early (an error, Ctrl-C) leaves the accelerator idle and no memory taken; ``close``, or leaving a ``with`` block, gives
@@ -164,7 +165,7 @@ class Model:
         labels: Sequence[int] | None = None,
         seed: int = 0,
         batch: int = 16,
-        flow: str = DIFFERENCE,
+        flow: str | None = None,
         progress: bool = True,
     ) -> Images:
         """Generate ``count`` images. ``labels`` are taken in turn (default: all that the model knows)."""
@@ -188,13 +189,14 @@ class Model:
         session = self.session(len(sample), history=False)
         return session.run_step(sample, step, rows, ORIGINAL, as_stored(context))
 
-    def throughput_test(self, batch: int = 16, flow: str = DIFFERENCE) -> dict[str, Any]:
+    def throughput_test(self, batch: int = 16, flow: str | None = None) -> dict[str, Any]:
         """One batch through the whole schedule, by the names that FINN's drivers have for it (finn, ``throughput_test``).
 
         ``runtime[ms]`` is wall time, so of a device without a board it is the simulation's. Where the device counts, the
         accelerator's own time and traffic follow, by its counters (``kind`` says of what they are).
         """
         # compiled and loaded before the clock starts
+        flow = flow or default_flow(self.device)
         program = self.session(batch * self.artefact.branches, flow not in KEEPS_NOTHING).program
         start = time.perf_counter()
         record = self.denoise_as_calibrated(batch, flow=flow).record
@@ -223,7 +225,7 @@ class Model:
         self,
         count: int,
         seed: int = 0,
-        flow: str = DIFFERENCE,
+        flow: str | None = None,
         labels: Sequence[int] | None = None,
         advance: Callable[[], object] = lambda: None,
     ) -> Batch:
@@ -255,7 +257,7 @@ class Model:
         labels: np.ndarray,
         seed: int,
         batch: int,
-        flow: str,
+        flow: str | None,
         progress: bool = True,
         starts: Sequence[int] | None = None,
     ) -> Iterator[Batch]:
@@ -272,7 +274,7 @@ class Model:
         indices: np.ndarray,
         labels: np.ndarray,
         seed: int,
-        flow: str = DIFFERENCE,
+        flow: str | None = None,
         advance: Callable[[], object] = lambda: None,
         context: np.ndarray | None = None,
         guidance: Guidance | None = None,
@@ -283,6 +285,7 @@ class Model:
         A board that loses its configuration on the way (it was switched off and on) is configured again, once, and the batch
         starts anew: its images are the same.
         """
+        flow = flow or default_flow(self.device)
         each_step, branches = _OnceEach(advance), _Branches.of(self.artefact, labels, context, guidance)
         try:
             try:

@@ -43,6 +43,12 @@ _REFERENCES = {
 }
 
 
+def default_flow(device: Device) -> str:
+    """DIFFERENCE, what the accelerator is for; ORIGINAL on an emulator that counts nothing: it takes no differences then, and
+    keeping operands for them would only cost time and most of the memory. Values never depend on it."""
+    return DIFFERENCE if device.counting else ORIGINAL
+
+
 def reference_of(flow: str, position: int) -> Reference:
     """What all linear operators are asked to refer to, ``position`` steps after a run began. Defo tries each reference for a
     step, then decides itself."""

@@ -1,18 +1,21 @@
 """The vector unit in software: compiled loops where numba is installed, the NumPy reference otherwise. Same bits.
 
-Arguments as in :mod:`.kernels`: C-contiguous [B, P, W] of which the first ``channels`` are the tensor; results go to ``out``.
+Arguments as in :mod:`.kernels`: C-contiguous [B, P, W] of which the first ``channels`` are the tensor; results go to ``out``. A
+``team`` shares the rows of compiled loops.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..hls import reference, tables
 from ..hls.arithmetic import CODE_RANGE, VALUE_RANGE, quantize_in_two_parts, requantize, round_shift, saturate
+from .team import ALONE, Team
 
 ACCELERATED = importlib.util.find_spec("numba") is not None
 NO_TABLE = np.zeros(0, np.int16)
@@ -24,8 +27,25 @@ def _kernels():  # type: ignore[no-untyped-def]
     return kernels
 
 
-def limits_of(dtype: np.dtype) -> tuple[int, int]:
-    return CODE_RANGE if dtype == np.int8 else VALUE_RANGE
+def limits_of(dtype: np.dtype, relu: bool = False) -> tuple[int, int]:
+    low, high = CODE_RANGE if dtype == np.int8 else VALUE_RANGE
+    return (0 if relu else low), high
+
+
+def _share(
+    team: Team, kernel: Callable[..., None], arrays: tuple[np.ndarray, ...], numbers: tuple, out: np.ndarray
+) -> None:
+    """``kernel(*arrays, *numbers, out)`` of parts of the rows, of which each is by itself."""
+
+    def some(samples: slice, rows: slice) -> None:
+        kernel(*(array[samples, rows] for array in arrays), *numbers, out[samples, rows])
+
+    team.share_rows(*arrays[0].shape, some)
+
+
+def _of_samples(table: np.ndarray, samples: slice) -> np.ndarray:
+    """Rows of a table [1 or B, ...]."""
+    return table[samples] if len(table) > 1 else table
 
 
 @dataclass(frozen=True)
@@ -46,16 +66,22 @@ def _lookup(activation: Activation) -> np.ndarray:
 
 
 def requantize_rows(
-    acc: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, shift: int, out: np.ndarray, relu: bool = False
-) -> None:
+    acc: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, shift: int, out: np.ndarray, relu: bool = False,
+    team: Team = ALONE,
+) -> None:  # fmt: skip
     """Accumulators [B, P, O] (exact integers, int32 or float32) plus bias int32 [1 or B, O] -> int8 or int16 ``out``.
 
     ``multiplier`` int32 [1 or B, 1 or O].
     """
-    low, high = limits_of(out.dtype)
-    low = 0 if relu else low
+    low, high = limits_of(out.dtype, relu)
     if ACCELERATED:
-        _kernels().requantize_rows(acc, bias, multiplier, shift, low, high, out)
+        kernel = _kernels().requantize_rows
+
+        def some(samples: slice, rows: slice) -> None:
+            numbers = _of_samples(bias, samples), _of_samples(multiplier, samples)
+            kernel(acc[samples, rows], *numbers, shift, low, high, out[samples, rows])
+
+        team.share_rows(*acc.shape, some)
     else:
         total = acc.astype(np.int64) + bias[:, None]
         out[:, :, : acc.shape[2]] = requantize(total, multiplier[:, None], shift, (low, high))
@@ -75,28 +101,29 @@ class Quantizer:
         return requantize(x, self.multiplier, self.shift, CODE_RANGE)
 
 
-def quantize(x: np.ndarray, channels: int, quantizer: Quantizer, out: np.ndarray) -> None:
+def quantize(x: np.ndarray, channels: int, quantizer: Quantizer, out: np.ndarray, team: Team = ALONE) -> None:
     """Values to codes, [B, P, channels] or, in two parts, [B, P, 2 * channels]."""
     if ACCELERATED:
-        _kernels().rescale(x, channels, quantizer.multiplier, quantizer.shift, *CODE_RANGE, quantizer.fine, out)
+        numbers = (channels, quantizer.multiplier, quantizer.shift, *CODE_RANGE, quantizer.fine)
+        _share(team, _kernels().rescale, (x,), numbers, out)
     else:
         codes = quantizer(x[:, :, :channels])
         out[:, :, : codes.shape[2]] = codes
 
 
-def activate(x: np.ndarray, channels: int, activation: Activation, out: np.ndarray) -> None:
+def activate(x: np.ndarray, channels: int, activation: Activation, out: np.ndarray, team: Team = ALONE) -> None:
     if ACCELERATED:
-        _kernels().look_up(x, channels, _lookup(activation), out)
+        _share(team, _kernels().look_up, (x,), (channels, _lookup(activation)), out)
     else:
         out[:, :, :channels] = activation(x[:, :, :channels])
 
 
 def add(
     a: np.ndarray, b: np.ndarray, channels: int, multipliers: tuple[int, int], shift: int,
-    out: np.ndarray,
+    out: np.ndarray, team: Team = ALONE,
 ) -> None:  # fmt: skip
     if ACCELERATED:
-        _kernels().add(a, b, channels, *multipliers, shift, out)
+        _share(team, _kernels().add, (a, b), (channels, *multipliers, shift), out)
     else:
         left, right = a[:, :, :channels].astype(np.int64), b[:, :, :channels].astype(np.int64)
         total = left * multipliers[0] + right * multipliers[1]
@@ -114,6 +141,7 @@ def group_norm(
     activation: Activation | None,
     quantizer: Quantizer | None,
     out: np.ndarray,
+    team: Team = ALONE,
 ) -> None:
     """GroupNorm, then ``activation`` and ``quantizer`` where they are given. LayerNorm: of pixels as samples, in one group.
 
@@ -121,12 +149,29 @@ def group_norm(
     """
     if ACCELERATED:
         kernels = _kernels()
-        coefficients = kernels.norm_coefficients(
-            x, channels, groups, gain, offset, gain_bits, epsilon, tables.RECIPROCAL_SQUARE_ROOT
-        )
-        table = NO_TABLE if activation is None else _lookup(activation)
         code = quantizer or Quantizer(0, -1)
-        kernels.normalize(x, channels, *coefficients, table, code.multiplier, code.shift, code.fine, out)
+        finish = (NO_TABLE if activation is None else _lookup(activation), code.multiplier, code.shift, code.fine)
+        slope, intercept = np.empty((2, len(x), channels), np.int64)
+
+        def whole(first: int, last: int) -> None:
+            part = slice(first, last)
+            scaling = (_of_samples(gain, part), _of_samples(offset, part), gain_bits, epsilon)
+            kernels.group_norm(
+                x[part], channels, groups, *scaling, tables.RECIPROCAL_SQUARE_ROOT, *finish, slope[part], intercept[part],
+                out[part],
+            )  # fmt: skip
+
+        def some(samples: slice, rows: slice) -> None:
+            kernels.normalize(
+                x[samples, rows], channels, slope[samples], intercept[samples], *finish, out[samples, rows]
+            )
+
+        if team.splits_samples(len(x)):
+            team.share(len(x), team.smallest_part(x[0].size), whole)
+        else:
+            root = tables.RECIPROCAL_SQUARE_ROOT
+            kernels.norm_coefficients(x, channels, groups, gain, offset, gain_bits, epsilon, root, slope, intercept)
+            team.share_rows(*x.shape, some)
         return
     wide = (len(x), channels)
     y = reference.group_norm(
@@ -143,9 +188,11 @@ def group_norm(
     out[:, :, : y.shape[2]] = y
 
 
-def multiply(a: np.ndarray, b: np.ndarray, channels: int, multiplier: int, shift: int, out: np.ndarray) -> None:
+def multiply(
+    a: np.ndarray, b: np.ndarray, channels: int, multiplier: int, shift: int, out: np.ndarray, team: Team = ALONE
+) -> None:
     if ACCELERATED:
-        _kernels().multiply(a, b, channels, multiplier, shift, out)
+        _share(team, _kernels().multiply, (a, b), (channels, multiplier, shift), out)
     else:
         out[:, :, :channels] = reference.multiply(a[:, :, :channels], b[:, :, :channels], multiplier, shift)
 
@@ -157,9 +204,11 @@ def _softmax_powers(multiplier: int, shift: int) -> np.ndarray:
     return powers[:count].copy()
 
 
-def softmax(x: np.ndarray, multiplier: int, shift: int, reciprocal_scale: int, out: np.ndarray) -> None:
+def softmax(
+    x: np.ndarray, multiplier: int, shift: int, reciprocal_scale: int, out: np.ndarray, team: Team = ALONE
+) -> None:
     """Rows of logits int16 [B, R, K] -> codes int8 of the same shape."""
     if ACCELERATED:
-        _kernels().softmax(x, _softmax_powers(multiplier, shift), reciprocal_scale, out)
+        _share(team, _kernels().softmax, (x,), (_softmax_powers(multiplier, shift), reciprocal_scale), out)
     else:
         out[...] = reference.softmax(x, multiplier, shift, reciprocal_scale)

@@ -106,7 +106,7 @@ def test_quantize_then_generate(tiny_unet, tmp_path):
         (["--board", "zcu999"], "found board 'zcu999', expected one of zcu104"),
         (["--device", "gpu"], "found device 'gpu', expected auto, board, remote:HOST[:PORT], emulator"),
         (["--device", "board"], "no bitstream has been built for zcu104, configuration"),
-        (["--backend", "tpu"], "found backend 'tpu', expected one of vnni, float32, numpy"),
+        (["--backend", "tpu"], "found backend 'tpu', expected one of vnni, int16, numpy"),
         (["--labels", "0,9"], "found label 9, expected 0 to 2"),
         (["--labels", "shoes"], "found labels 'shoes', expected numbers and ranges such as 0-3,7"),
         (["--flow", "both"], "found execution flow 'both'"),

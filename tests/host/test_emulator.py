@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 CONFIG = default_config("zcu104")
-BACKENDS = ["float32", "numpy"] + (["vnni"] if vnni_is_exact() else [])
+BACKENDS = ["int16", "numpy"] + (["vnni"] if vnni_is_exact() else [])
 FUZZ = settings(max_examples=25)
 
 

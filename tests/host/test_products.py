@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -10,11 +11,16 @@ import numpy as np
 import pytest
 from ditto_zynq.hls.reference import convolve
 from ditto_zynq.host import products
-from ditto_zynq.host.products import ConvolutionProduct, attention_product, choose_backend, vnni_is_exact
+from ditto_zynq.host.float_products import channel_chunks
+from ditto_zynq.host.products import attention_product, choose_backend, convolution_product, vnni_is_exact
+from ditto_zynq.host.team import Team
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-BACKENDS = ["float32", "numpy"] + (["vnni"] if vnni_is_exact() else [])
+from tests.cpus import CPUS, WITH_VNNI
+
+TEAM = Team(3)
+BACKENDS = ["int16", "numpy"] + (["vnni"] if vnni_is_exact() else [])
 
 
 def operands(random, shape, extreme, low, high):
@@ -41,7 +47,7 @@ def test_convolutions_equal_the_reference(backend, seed, batch, size, outputs, k
         return
     random = np.random.default_rng(seed)
     weight = operands(random, (outputs, *kernel, channels), extreme, -127, 127).astype(np.int8)
-    product = ConvolutionProduct(weight, stride, padding, backend)
+    product = convolution_product(weight, stride, padding, backend, TEAM)
     codes = operands(random, (batch, *size), extreme, -128, 127).astype(np.int8)
     expected = convolve(codes, weight, stride, padding).reshape(batch, -1, outputs)
     assert np.array_equal(product(codes), expected)
@@ -55,7 +61,7 @@ def test_convolutions_equal_the_reference(backend, seed, batch, size, outputs, k
     ("size", "outputs", "kernel", "stride", "padding"),
     [
         ((1, 2, 2, 1), 20, (1, 2), (1, 2), (0, 0, 0, 0)),  # int8: one channel, an output one pixel wide
-        ((2, 1, 1, 1), 1, (2, 3), (1, 2), (2, 2, 1, 2)),  # float32: the same
+        ((2, 1, 1, 1), 1, (2, 3), (1, 2), (2, 2, 1, 2)),  # the same, with padding on all sides
         ((2, 8, 1, 3), 16, (3, 1), (1, 3), (2, 2, 1, 1)),  # int8: windows that see only padding
     ],
 )
@@ -64,7 +70,7 @@ def test_what_onednn_gets_wrong(backend, size, outputs, kernel, stride, padding)
     weight = random.integers(-127, 128, (outputs, *kernel, size[3])).astype(np.int8)
     codes = random.integers(-128, 128, size).astype(np.int8)
     expected = convolve(codes, weight, stride, padding).reshape(size[0], -1, outputs)
-    assert np.array_equal(ConvolutionProduct(weight, stride, padding, backend)(codes), expected)
+    assert np.array_equal(convolution_product(weight, stride, padding, backend)(codes), expected)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -74,7 +80,7 @@ def test_the_largest_sums_stay_exact(backend, channels, kernel, code):
     """All operands at the ends of their ranges: sums far beyond 2**24, odd, so that float32 alone would round them."""
     weight = np.full((3, kernel, kernel, channels), 127, np.int8)
     weight[1], weight[2, 0, 0, 0] = -127, 126
-    product = ConvolutionProduct(weight, (1, 1), (0, 0, 0, 0), backend)
+    product = convolution_product(weight, (1, 1), (0, 0, 0, 0), backend)
     codes = np.full((1, kernel, kernel + 1, channels), code, np.int8)
     codes[0, 0, 0, 0] = 1
     assert np.array_equal(product(codes), convolve(codes, weight, (1, 1), (0, 0, 0, 0)).reshape(1, -1, 3))
@@ -83,14 +89,15 @@ def test_the_largest_sums_stay_exact(backend, channels, kernel, code):
     assert np.array_equal(product.of_difference(difference), expected)
 
 
-def test_chunks_keep_every_float32_sum_exact():
+@pytest.mark.parametrize("magnitude", [128, 255])
+def test_chunks_keep_every_float32_sum_exact(magnitude):
     weight = np.full((2, 3, 3, 700), 127, np.int8)
-    for backend in BACKENDS:
-        for chunk in ConvolutionProduct(weight, (1, 1), (1, 1, 1, 1), backend).chunks:
-            assert products.MAGNITUDES[backend] * 127 * 9 * (chunk.stop - chunk.start) < 2**24
+    chunks = channel_chunks(weight, magnitude)
+    assert [chunk.start for chunk in chunks[1:]] == [chunk.stop for chunk in chunks[:-1]] and chunks[-1].stop == 700
+    assert all(magnitude * 127 * 9 * (chunk.stop - chunk.start) < 2**24 for chunk in chunks)
 
 
-@pytest.mark.parametrize("backend", ["float32", "numpy"])
+@pytest.mark.parametrize("backend", ["int16", "numpy"])
 @settings(max_examples=30)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -102,18 +109,23 @@ def test_attention_products_equal_integers(backend, seed, shape, columns, extrem
     random = np.random.default_rng(seed)
     left = operands(random, shape, extreme, -255, 255).astype(np.int16)
     right = operands(random, (*shape[:2], shape[3], columns), extreme, -128, 127).astype(np.int8)
-    assert np.array_equal(attention_product(left, right, backend), left.astype(np.int64) @ right.astype(np.int64))
+    found = attention_product(left, right, backend, TEAM)
+    assert np.array_equal(found, left.astype(np.int64) @ right.astype(np.int64))
 
 
 def test_backends_are_chosen_or_refused(monkeypatch):
-    assert choose_backend("numpy") == "numpy" and choose_backend("float32") == "float32"
-    assert choose_backend() == ("vnni" if vnni_is_exact() else "float32")
-    with pytest.raises(ValueError, match="found backend 'cuda', expected one of vnni, float32, numpy"):
+    assert choose_backend("numpy") == "numpy" and choose_backend("int16") == "int16"
+    assert choose_backend() == ("vnni" if vnni_is_exact() else "int16")
+    with pytest.raises(ValueError, match="found backend 'cuda', expected one of vnni, int16, numpy"):
         choose_backend("cuda")
     monkeypatch.setattr(products, "vnni_is_exact", lambda: False)
-    assert choose_backend() == "float32"
-    with pytest.raises(ValueError, match="gives wrong sums here; use 'float32'"):
+    assert choose_backend() == "int16"
+    with pytest.raises(ValueError, match="gives wrong sums here; use 'int16'"):
         choose_backend("vnni")
+    monkeypatch.setattr(products, "int16_is_exact", lambda: False)
+    assert choose_backend() == "numpy"
+    with pytest.raises(ValueError, match="backend 'int16' gives wrong sums here; use 'numpy'"):
+        choose_backend("int16")
 
 
 def test_the_self_test_catches_saturating_sums():
@@ -123,10 +135,10 @@ def test_the_self_test_catches_saturating_sums():
         "from ditto_zynq.host.products import vnni_is_exact, choose_backend\n"
         "print(vnni_is_exact(), choose_backend())"
     )
-    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    environment = {**os.environ, **CPUS["avx2"]}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == ["False", "float32"]
+    assert result.stdout.split() == ["False", "int16"]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -137,25 +149,44 @@ def test_large_batches_stay_exact(backend, batch):
     weight = random.integers(-127, 128, (24, 3, 3, 32)).astype(np.int8)
     codes = random.integers(-128, 128, (batch, 12, 12, 32)).astype(np.int8)
     expected = convolve(codes, weight, (1, 1), (1, 1, 1, 1)).reshape(batch, -1, 24)
-    assert np.array_equal(ConvolutionProduct(weight, (1, 1), (1, 1, 1, 1), backend)(codes), expected)
+    assert np.array_equal(convolution_product(weight, (1, 1), (1, 1, 1, 1), backend)(codes), expected)
 
 
-def test_the_self_test_catches_winograd():
-    """With oneDNN switched off PyTorch convolves 16 samples by Winograd's algorithm, whose sums are rounded."""
-    code = (
-        "import torch; torch._C._set_mkldnn_enabled(False)\n"
-        "from ditto_zynq.host.products import choose_backend, float32_is_exact\n"
-        "x = torch.randint(-128, 128, (16, 64, 12, 12)).float(); w = torch.randint(-127, 128, (8, 64, 3, 3)).float()\n"
-        "rounded = torch.nn.functional.conv2d(x, w).double() != torch.nn.functional.conv2d(x.double(), w.double())\n"
-        "print(bool(rounded.any()), float32_is_exact())\n"
-        "choose_backend('float32')"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    rounds, accepted = (word == "True" for word in result.stdout.split())
-    if not rounds:
-        pytest.skip("this PyTorch sums products directly without oneDNN too")
-    assert not accepted and result.returncode != 0
-    assert "backend 'float32' gives wrong sums here; use '" in result.stderr
+def test_the_self_test_catches_wrong_sums(monkeypatch):
+    from ditto_zynq.host import product_kernels
+
+    def saturating(*arguments):
+        convolve_exactly(*arguments)
+        np.clip(arguments[-1], -32768, 32767, out=arguments[-1])
+
+    convolve_exactly = product_kernels.convolve
+    assert products._passes_self_test("int16")
+    monkeypatch.setattr(product_kernels, "convolve", saturating)
+    assert not products._passes_self_test("int16")
+
+
+ASSEMBLY = """
+from ditto_zynq.host.product_kernels import _multiply
+_multiply.compile("void(int64, int64[::1], int64[::1], int64, int16[:, :, :, :, ::1], int64, int32[:, ::1])")
+print(*_multiply.inspect_asm().values())
+"""
+
+
+@pytest.mark.parametrize(
+    ("cpu", "instruction", "sums"),
+    [(CPUS["avx2"], "vpmaddwd", 12), (CPUS["avx512"], "vpmaddwd", 6), (WITH_VNNI, "vpdpwssd", 6)],
+    ids=["avx2", "avx512", "vnni"],
+)
+def test_a_pair_of_products_is_one_instruction(cpu, instruction, sums, tmp_path):
+    """What LLVM makes of a tile for other CPUs, whichever this one is: no products of 32 bits, and all sums in registers."""
+    if platform.machine() != "x86_64":
+        pytest.skip("these are instructions of x86-64")
+    environment = {**os.environ, **cpu, "NUMBA_CACHE_DIR": str(tmp_path)}
+    result = subprocess.run([sys.executable, "-c", ASSEMBLY], capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
+    lines = [line.split() for line in result.stdout.splitlines()]
+    found = [line for line in lines if line and line[0] == instruction]
+    assert len(found) == sums and not any(line and line[0] == "vpmulld" for line in lines)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -171,7 +202,7 @@ def test_settings_of_the_caller_change_no_sum(backend):
     mixed = left.astype(np.int64) @ right.astype(np.int64)
 
     def check() -> None:
-        product = ConvolutionProduct(weight, (1, 1), (1, 1, 1, 1), backend)
+        product = convolution_product(weight, (1, 1), (1, 1, 1, 1), backend)
         assert np.array_equal(product(codes), expected)
         assert np.array_equal(attention_product(left, right, backend), mixed)
 
@@ -186,12 +217,18 @@ def test_settings_of_the_caller_change_no_sum(backend):
         torch.set_default_device(None)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_kernel_too_large_to_be_exact_is_refused(backend):
+@pytest.mark.parametrize(("backend", "magnitude"), [("vnni", 128), ("int16", None), ("numpy", 255)])
+def test_a_kernel_too_large_to_be_exact_is_refused(backend, magnitude):
+    if backend not in BACKENDS:
+        pytest.skip("this CPU has no VNNI")
     weight = np.full((1, 33, 33, 2), 127, np.int8)
-    reach = 33 * 33 * 127 * products.MAGNITUDES[backend]
+    if magnitude is None:
+        codes = np.full((1, 33, 33, 2), 127, np.int8)
+        assert convolution_product(weight, (1, 1), (0, 0, 0, 0), backend)(codes) == 33 * 33 * 2 * 127 * 127
+        return
+    reach = 33 * 33 * 127 * magnitude
     with pytest.raises(ValueError, match=f"found a 33x33 kernel whose sums over one channel may reach {reach}"):
-        ConvolutionProduct(weight, (1, 1), (0, 0, 0, 0), backend)
+        convolution_product(weight, (1, 1), (0, 0, 0, 0), backend)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

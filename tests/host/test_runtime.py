@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from ditto_zynq.hls.arithmetic import CODE_RANGE
 from ditto_zynq.hls.config import default_config
+from ditto_zynq.hls.isa import Region
 from ditto_zynq.hls.reference import Reference
 from ditto_zynq.host import load
 from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.products import vnni_is_exact
 from ditto_zynq.host.runtime import Model
 from ditto_zynq.host.schedulers import standard_normal
-from ditto_zynq.host.session import FLOWS, reference_of
+from ditto_zynq.host.session import DIFFERENCE, FLOWS, ORIGINAL, default_flow, reference_of
 
-BACKENDS = ["float32", "numpy"] + (["vnni"] if vnni_is_exact() else [])
+BACKENDS = ["int16", "numpy"] + (["vnni"] if vnni_is_exact() else [])
 
 
 def codes_of(model: Model, sample: np.ndarray, step: int) -> np.ndarray:
@@ -61,6 +62,16 @@ def test_a_whole_run_equals_the_reference(tiny_folder, expected, backend, flow, 
         assert np.array_equal(found.samples, expected), f"batch {batch}"
 
 
+def test_the_default_flow_keeps_nothing_where_nothing_is_counted(tiny_folder, expected):
+    """It is the fastest on an emulator, and takes the least memory; images are the same. What counts takes differences."""
+    for counting, flow in ((False, ORIGINAL), (True, DIFFERENCE)):
+        model = load(tiny_folder, EmulatorDevice(default_config("zcu104"), counting=counting))
+        images = model.generate(5, [0, 1, 2], seed=11, progress=False)
+        assert np.array_equal(images.samples, expected) and default_flow(model.device) == flow
+        program = model.session(5, history=False).program
+        assert (program.sizes[Region.STATE] > 4096) == counting, f"memory of the flow {flow}"
+
+
 def test_the_run_equals_without_torch_and_without_numba(tiny_folder, expected):
     """Other processes, where the accelerators cannot be imported: same bits."""
     code = (
@@ -73,7 +84,7 @@ def test_the_run_equals_without_torch_and_without_numba(tiny_folder, expected):
         "print(model.device.backend, hashlib.sha256(images.samples.tobytes()).hexdigest())"
     )
     digest = hashlib.sha256(expected.tobytes()).hexdigest()
-    for blocked, backend in ((("torch",), "numpy"), (("torch", "numba"), "numpy")):
+    for blocked, backend in ((("torch",), "int16"), (("torch", "numba"), "numpy")):
         script = code.format(blocked=blocked, folder=str(tiny_folder))
         result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
         assert result.returncode == 0, result.stderr

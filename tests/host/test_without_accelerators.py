@@ -31,8 +31,8 @@ def everything() -> str:
 @pytest.mark.parametrize(
     ("missing", "backends", "compiled"),
     [
-        (("torch",), {"numpy"}, "True"),
-        (("numba",), {"vnni", "float32"}, "False"),
+        (("torch",), {"int16"}, "True"),
+        (("numba",), {"vnni", "numpy"}, "False"),
         (("torch", "numba"), {"numpy"}, "False"),
     ],
     ids=lambda value: "+".join(value) if isinstance(value, tuple) else "",

@@ -46,15 +46,19 @@ class Team:
             if error is not None:
                 raise error
 
-    def share_rows(self, batch: int, pixels: int, size: int, work: Callable[[slice, slice], object]) -> None:
-        """``work(samples, rows)`` of parts of ``batch`` x ``pixels`` rows with ``size`` elements each, one next to the other."""
+    def share_rows(self, shape: tuple[int, ...], work: Callable[[slice, slice], object]) -> None:
+        """``work(samples, rows)`` of parts of arrays of ``shape`` [B, P, W], whose rows are next to each other in memory."""
+        batch, pixels, size = shape
         if self.splits_samples(batch):
             smallest = self.smallest_part(pixels * size)
             self.share(batch, smallest, lambda first, last: work(slice(first, last), slice(None)))
             return
         for sample in range(batch):
-            only = slice(sample, sample + 1)
-            self.share(pixels, self.smallest_part(size), lambda first, last, only=only: work(only, slice(first, last)))
+
+            def some(first: int, last: int, only: slice = slice(sample, sample + 1)) -> None:  # noqa: B008
+                work(only, slice(first, last))
+
+            self.share(pixels, self.smallest_part(size), some)
 
     def splits_samples(self, batch: int) -> bool:
         """Whether whole samples keep all threads busy."""

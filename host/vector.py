@@ -40,7 +40,7 @@ def _share(
     def some(samples: slice, rows: slice) -> None:
         kernel(*(array[samples, rows] for array in arrays), *numbers, out[samples, rows])
 
-    team.share_rows(*arrays[0].shape, some)
+    team.share_rows(arrays[0].shape, some)
 
 
 def _of_samples(table: np.ndarray, samples: slice) -> np.ndarray:
@@ -81,7 +81,7 @@ def requantize_rows(
             numbers = _of_samples(bias, samples), _of_samples(multiplier, samples)
             kernel(acc[samples, rows], *numbers, shift, low, high, out[samples, rows])
 
-        team.share_rows(*acc.shape, some)
+        team.share_rows(acc.shape, some)
     else:
         total = acc.astype(np.int64) + bias[:, None]
         out[:, :, : acc.shape[2]] = requantize(total, multiplier[:, None], shift, (low, high))
@@ -171,7 +171,7 @@ def group_norm(
         else:
             root = tables.RECIPROCAL_SQUARE_ROOT
             kernels.norm_coefficients(x, channels, groups, gain, offset, gain_bits, epsilon, root, slope, intercept)
-            team.share_rows(*x.shape, some)
+            team.share_rows(x.shape, some)
         return
     wide = (len(x), channels)
     y = reference.group_norm(

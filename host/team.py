@@ -55,7 +55,7 @@ class Team:
             return
         for sample in range(batch):
 
-            def some(first: int, last: int, only: slice = slice(sample, sample + 1)) -> None:  # noqa: B008
+            def some(first: int, last: int, only: slice = slice(sample, sample + 1)) -> None:
                 work(only, slice(first, last))
 
             self.share(pixels, self.smallest_part(size), some)

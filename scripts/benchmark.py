@@ -6,6 +6,8 @@ Each figure is the fastest of several runs, taken in turn with what it is compar
 from __future__ import annotations
 
 import json
+import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -99,6 +101,17 @@ def compare(name: str, unet: UNet2DModel, artefact: QuantizedModel, batch: int, 
     }
 
 
+def cpu() -> dict[str, str]:
+    """The CPU's name as Linux has it, and the instructions that PyTorch uses of it (scripts/test --cpu says how to have less)."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    held = os.environ.get("ONEDNN_MAX_CPU_ISA")  # which torch.cpu does not look at
+    offered = {"VNNI": torch.cpu._is_vnni_supported(), "AMX": torch.cpu._is_amx_tile_supported()}
+    more = [name for name, is_there in offered.items() if is_there] if held is None else [f"oneDNN held to {held}"]
+    isa = ", ".join([torch.backends.cpu.get_cpu_capability(), *more])
+    return {"cpu": names[0] if names else platform.processor(), "isa": isa}
+
+
 def cifar10_unet() -> UNet2DModel:
     """The 35.7 M-parameter U-Net of DDPM on CIFAR-10 (Ho et al. 2020), with random weights."""
     torch.manual_seed(0)
@@ -168,8 +181,8 @@ def main(runs: int, quick: bool, path: Path | None) -> None:
     """Measure; prints ratios (measured on this machine, now)."""
     torch.set_grad_enabled(False)
     backend = EmulatorDevice(HardwareConfig()).backend
-    print(f"integer products: {backend}")
-    results: dict[str, object] = {"backend": backend, "threads": torch.get_num_threads()}
+    results: dict[str, object] = {"backend": backend, "threads": torch.get_num_threads(), **cpu()}
+    print(f"{results['cpu']}, PyTorch for {results['isa']}; integer products: {backend}")
     unet = UNet2DModel.from_pretrained(FLOAT, subfolder="unet", low_cpu_mem_usage=False).eval()
     results["bundled"] = compare("bundled model", unet, load(BUNDLED_MODEL), 16, runs)
     if not quick:

@@ -1,9 +1,13 @@
 """Other x86 CPUs than this one: the settings that make every library of the tests compute as it would there.
 
-They are read when a process starts, so each is for a process of its own; a CPU can only do without what it has.
+They are read when a process starts, so each is for a process of its own; a CPU can only do without what it has. Run as a
+program this prints one of them for a shell: ``scripts/test --cpu avx2`` runs all tests so.
 """
 
 from __future__ import annotations
+
+import shlex
+import sys
 
 _AVX2 = "+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+movbe,+avx,+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt"
 _AVX512 = f"{_AVX2},+avx512f,+avx512cd,+avx512bw,+avx512dq,+avx512vl"
@@ -29,3 +33,14 @@ CPUS: dict[str, dict[str, str]] = {
     },
 }  # fmt: skip
 WITH_VNNI = {"NUMBA_CPU_NAME": "icelake-server", "NUMBA_CPU_FEATURES": f"{_AVX512},+avx512vnni"}  # to compile for
+
+
+def main(name: str) -> None:
+    if name not in CPUS:
+        sys.exit(f"error: found CPU {name!r}, expected one of {', '.join(CPUS)}")
+    for variable, value in CPUS[name].items():
+        print(f"export {variable}={shlex.quote(value)}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

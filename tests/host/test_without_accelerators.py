@@ -1,10 +1,16 @@
-"""Boards have NumPy only. Without torch, without numba or without both, the emulator gives the same bits and counts."""
+"""The emulator gives the same bits and counts without torch, without numba or without both, and on lesser CPUs."""
 
 from __future__ import annotations
 
-import pytest
+import platform
+import subprocess
+import sys
 
-from tests.test_dependencies import run_without
+import pytest
+import torch
+
+from tests.cpus import CPUS
+from tests.test_dependencies import ROOT, run_without
 
 PROGRAM = """
 import hashlib, numpy as np
@@ -41,3 +47,23 @@ def test_the_same_bits_and_counts_without(missing, backends, compiled, everythin
     backend, accelerated, digest = run_without(missing, PROGRAM).split()
     assert backend in backends and accelerated == compiled
     assert digest == everything
+
+
+@pytest.mark.parametrize("cpu", ["avx2", "avx512"])
+def test_the_same_bits_and_counts_on_another_cpu(cpu, everything, monkeypatch):
+    """In a process in which every library is held to that CPU: oneDNN's products are wrong there, and are not used."""
+    if platform.machine() != "x86_64" or (cpu == "avx512" and not torch.cpu._is_avx512_supported()):
+        pytest.skip("this CPU has no such instructions")
+    for variable, value in CPUS[cpu].items():
+        monkeypatch.setenv(variable, value)
+    capability = "\nimport torch; print(torch.backends.cpu.get_cpu_capability())"
+    found = run_without((), PROGRAM + capability).split()
+    assert found == ["int16", "True", everything, cpu.upper()]
+
+
+def test_all_tests_can_be_run_as_on_another_cpu():
+    command = [sys.executable, str(ROOT / "tests" / "cpus.py")]
+    found = subprocess.run([*command, "avx2"], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert "export ONEDNN_MAX_CPU_ISA=AVX2" in found and "export ATEN_CPU_CAPABILITY=avx2" in found
+    unknown = subprocess.run([*command, "z80"], capture_output=True, text=True)
+    assert unknown.returncode == 1 and "found CPU 'z80', expected one of native, avx2, avx512" in unknown.stderr

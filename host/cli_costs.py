@@ -65,7 +65,7 @@ def profile(model: Path | None, output: Path | None, batch: int, labels: str | N
     loaded = load_model(model, "emulator", board, hardware, backend, counting=True, memory_mib=memory)
     check_run(batch, batch, flow, seed)
     chosen = loaded.labels_of(batch, parse_labels(labels))
-    with tqdm(total=len(loaded.scheduler), desc="denoise", unit="step", disable=as_json) as bar:
+    with tqdm(total=loaded.artefact.graph.steps, desc="denoise", unit="step", disable=as_json) as bar:
         record = loaded.denoise_as_calibrated(batch, seed, flow, chosen.tolist(), bar.update).record
     assert record is not None
     data = profile_json(record, loaded.device.config)

@@ -104,7 +104,7 @@ def generate(
     from . import output as out
     from .files import write_text
     from .report import summary_text
-    from .runtime import BUNDLED_MODEL, check_run, labels_of
+    from .runtime import BUNDLED_MODEL, PIXEL_PIPELINES, check_run, labels_of, pipeline_class
 
     out.check_output(output)
     check_run(count, batch, flow, seed)
@@ -113,9 +113,10 @@ def generate(
     artefact = load_artefact(BUNDLED_MODEL if model is None else model)
     config, counting = config_of(board, hardware, artefact), summary is not None
     chosen = labels_of(artefact, count, parse_labels(labels))
-    if model is not None and (model / "vae").is_dir():
+    kind = None if model is None else pipeline_class(model)
+    if model is not None and kind not in PIXEL_PIPELINES:
         if workers is not None or cluster is not None or counting:
-            raise ValueError("--workers, --cluster and --summary are for models of pixels; this one has an autoencoder")
+            raise ValueError(f"--workers, --cluster and --summary are for models of pixels; this one is of a {kind}")
         opened = device_of(device, config, False, backend, bitstreams)
         _generate_with_pipeline(
             model, artefact, opened, output, chosen, prompt, guidance, seed, batch, flow, deadline, memory, quiet
@@ -123,7 +124,7 @@ def generate(
         return
     if artefact.graph.context is not None:
         raise ValueError(
-            f"{model} takes prompts and has no autoencoder (vae/); quantize a whole pipeline folder, or put the model into a "
+            f"{model} takes prompts and has no pipeline's other parts; quantize a whole pipeline folder, or put the model into a "
             "pipeline with ditto_zynq.host.diffusers.wrap"
         )
     if prompt or guidance is not None:
@@ -157,7 +158,7 @@ def _generate_with_pipeline(
     folder: Path, artefact: QuantizedModel, device: Device, output: Path, labels: np.ndarray, prompts: tuple[str, ...],
     guidance: float | None, seed: int, batch: int, flow: str | None, deadline_s: float, memory_mib: int | None, quiet: bool,
 ) -> None:  # fmt: skip
-    """Of a model that denoises an autoencoder's latents: diffusers' pipeline runs the other parts."""
+    """Of a model whose samples are not its images, as latents are not: diffusers' pipeline makes them."""
     from . import output as out
     from .diffusers import Request, batches, load_pipeline
 

@@ -27,6 +27,7 @@ from .operations import fitting
 from .report import bit_operations
 from .runtime import Model
 from .session import DEFO, DEFO_PLUS, DIFFERENCE, ORIGINAL, SPATIAL
+from .similarity import check_differences
 from .traffic import dram_beats
 from .workload import Lender, counters_of_flows
 
@@ -125,6 +126,7 @@ def compare_architecture(
     The row buffers of ``config`` grow to the architecture's needs, and its cores become fewer if they no longer fit the board;
     ValueError where not even one does.
     """
+    check_differences(artefact.graph)
     architecture, graph, tables = build(name)
     config = fitting(config, graph)
     program = lay_out(graph, tables, config, images * architecture.samples)
@@ -160,7 +162,7 @@ def _compared(work: Work, tables: Tables) -> dict[str, Any]:
             }
             for design in designs
         ],
-        "statistics": asdict(statistics(work.counters)),
+        "statistics": asdict(statistics(work.counters)) if work.program.graph.steps > 1 else None,
     }
 
 
@@ -272,6 +274,8 @@ def table(data: dict[str, Any]) -> str:
             f"{design['assumes']}"
         )
     found = data["statistics"]
+    if found is None:
+        return "\n".join([*lines, "", "There is one step, so there are no differences between steps."]) + "\n"
     lines += [
         "",
         f"{'differences between steps (weighted by MACs)':48} {'found':>7} {'Ditto, HPCA 2025':>17}",

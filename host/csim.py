@@ -69,10 +69,14 @@ def compare(simulated: Model, emulated: Model, steps: int, batch: int, seed: int
     if graph.context is not None:
         shape = (batch, *graph.tensors[graph.context].shape)
         context = artefact.scales[graph.context][0] * 32 * np.random.default_rng(seed).standard_normal(shape)
-    sample = np.stack([standard_normal(seed, index, 0, graph.sample_shape) for index in range(batch)])
+    scheduler = emulated.calibration_scheduler
+    sample = scheduler.initial(
+        np.stack([standard_normal(seed, index, 0, graph.sample_shape) for index in range(batch)])
+    )
     sessions = simulated.session(batch), emulated.session(batch)
     for step in range(steps):
-        outputs = [session.run_step(sample, step, labels, DIFFERENCE, context) for session in sessions]
+        asked = scheduler.scaled(sample, step)
+        outputs = [session.run_step(asked, step, labels, DIFFERENCE, context) for session in sessions]
         found, expected = (session.buffers[Region.ACTIVATIONS].data for session in sessions)
         if not np.array_equal(found, expected):
             byte = int(np.flatnonzero(found != expected)[0])
@@ -80,7 +84,7 @@ def compare(simulated: Model, emulated: Model, steps: int, batch: int, seed: int
                 f"step {step}: byte {byte} of ACTIVATIONS is {found[byte]}, in the emulator {expected[byte]}"
             )
         noise = None
-        if emulated.scheduler.needs_noise(step):
+        if scheduler.needs_noise(step):
             noise = np.stack([standard_normal(seed, index, step + 1, graph.sample_shape) for index in range(batch)])
-        sample = emulated.scheduler.step(outputs[1][:, : sample.shape[1]], step, sample, noise)
+        sample = scheduler.step(outputs[1], step, sample, noise)
         yield f"step {step}: {found.size:,} bytes of activations equal"

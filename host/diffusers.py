@@ -9,6 +9,7 @@ The pipeline's own code, callbacks, generators and output types stay as they are
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
@@ -26,15 +27,18 @@ from ..hls.artefact import INDEX, ArtefactError, QuantizedModel
 from ..hls.artefact import load as load_artefact
 from ..hls.config import default_config
 from ..hls.graph import with_context_tokens
+from ..hls.rule import check_rule
 from .device import Device
 from .emulator import EmulatorDevice
 from .masks import kept_tokens
 from .operations import fitting
+from .pipeline_hooks import teach_pipelines
 from .runtime import Batch, Model, as_stored, rows_of
 from .schedulers import check_seed, index_of
 from .session import KEEPS_NOTHING, default_flow
 
 OUTPUTS = {"UNet2DModel": UNet2DOutput, "UNet2DConditionModel": UNet2DConditionOutput}
+NO_GUIDANCE = 1.0
 TORCH_SEED_BITS = 32  # of a seed that torch's generator on the CPU looks at
 HARMLESS = {"enable_temporal_attentions": True}  # arguments that may be given
 SWALLOWED = ("timestep_cond", "added_cond_kwargs")  # those that a model may be quantized with
@@ -54,6 +58,7 @@ def wrap(
     Set the pipeline's scheduler to the schedule that the model is quantized for; for any other timestep it says so.
     """
     artefact = model if isinstance(model, QuantizedModel) else load_artefact(model)
+    load_scheduler(artefact)  # the rule is that of this release
     config = fitting(default_config("zcu104"), artefact.graph)
     chosen = EmulatorDevice(config, counting=False) if device is None else device
     return QuantizedDenoiser(artefact, chosen, flow, deadline_s, memory_mib)
@@ -92,8 +97,10 @@ def load_pipeline(
 
 
 def load_scheduler(artefact: QuantizedModel) -> SchedulerMixin:
-    """diffusers' scheduler that the model is quantized for."""
-    return getattr(diffusers, str(artefact.scheduler["_class_name"])).from_config(dict(artefact.scheduler))
+    """diffusers' scheduler that the model is quantized for. ValueError where this release's steps in another way."""
+    scheduler = getattr(diffusers, str(artefact.scheduler["_class_name"])).from_config(dict(artefact.scheduler))
+    check_rule(artefact.quantization, scheduler)
+    return scheduler
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +140,7 @@ def guidance_of(artefact: QuantizedModel, asked: float | None) -> float:
     if asked is not None and not np.isfinite(asked):
         raise ValueError(f"found guidance {asked}, expected a finite number")
     calibrated = artefact.quantization.get("guidance")
-    return next((scale for scale in (asked, calibrated) if scale is not None), 1.0)
+    return next((scale for scale in (asked, calibrated) if scale is not None), NO_GUIDANCE)
 
 
 def pipeline_model(pipeline: DiffusionPipeline) -> Any:
@@ -166,12 +173,8 @@ def draw(
     """Images float [B, 3, H, W] in [0, 1] of a stock pipeline, float or with a quantized denoiser: of ``prompts`` or, where there
     are none, ``labels``, at these ``indices``. Image i depends on its prompt or label, ``seed`` and i only; frames of a clip lie
     beside each other."""
-    given: dict[str, Any] = {"num_inference_steps": steps, "guidance_scale": guidance}
-    given["generator"] = [_generator(seed, index) for index in indices]
-    if prompts:
-        given["prompt"] = [prompts[index] for index in indices]
-    else:
-        given["class_labels"] = [labels[index] for index in indices]
+    given: dict[str, Any] = {"num_inference_steps": steps, "generator": [_generator(seed, index) for index in indices]}
+    given |= _asked(pipeline, prompts, labels, guidance, indices)
     config = pipeline_model(pipeline).config
     frames = getattr(config, "video_length", None)
     if not frames:
@@ -180,6 +183,29 @@ def draw(
     given |= {"video_length": frames, "height": size, "width": size, "clean_caption": False}
     clips = pipeline(output_type="pt", **given)[0]  # [B, F, 3, H, W]
     return clips.permute(0, 2, 3, 1, 4).flatten(3).numpy()
+
+
+def _asked(
+    pipeline: DiffusionPipeline, prompts: Sequence[str], labels: Sequence[int], guidance: float, indices: Sequence[int]
+) -> dict[str, Any]:
+    """What the pipeline's class takes of prompts or labels and guidance. ValueError for what it does not take."""
+    kind, takes = type(pipeline).__name__, inspect.signature(type(pipeline).__call__).parameters
+    conditional = pipeline_model(pipeline).config.get("num_class_embeds") is not None
+    given: dict[str, Any] = {}
+    if prompts:
+        given["prompt"] = [prompts[index] for index in indices]
+    elif "class_labels" in takes or conditional:
+        given["class_labels"] = [labels[index] for index in indices]
+    else:
+        given["batch_size"] = len(indices)
+    if guidance != NO_GUIDANCE or "guidance_scale" in takes:
+        given["guidance_scale"] = guidance
+    foreign = [name for name in given if name not in takes]
+    if foreign:
+        raise ValueError(
+            f"{kind} takes no {' and no '.join(foreign)}; put the model into a pipeline that does, with wrap"
+        )
+    return given
 
 
 def _generator(seed: int, index: int) -> torch.Generator:
@@ -218,12 +244,26 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
     def device(self) -> torch.device:
         return torch.device("cpu")
 
+    def __getattr__(self, name: str) -> Any:
+        """AttributeError, which says what to do where the float model has what is asked for."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            kind = self.__dict__.get("artefact") and self.artefact.config.get("_class_name")
+            if not hasattr(getattr(diffusers, str(kind), None), name):
+                raise
+            raise AttributeError(
+                f"{name} changes what a model computes, and this one is quantized: change the float model (fuse LoRA into it "
+                "with fuse_lora and unload_lora_weights), and quantize that"
+            ) from None
+
+    @torch.compiler.disable
     def forward(
         self,
         sample: torch.Tensor | None = None,
         timestep: torch.Tensor | float | None = None,
         encoder_hidden_states: torch.Tensor | None = None,
-        class_labels: torch.Tensor | None = None,
+        class_labels: torch.Tensor | Sequence[int] | int | None = None,
         return_dict: bool = True,
         hidden_states: torch.Tensor | None = None,
         **others: Any,
@@ -235,6 +275,12 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
         _refuse_others(others, {name: self.artefact.quantization.get(name) for name in SWALLOWED})
         if given is None or timestep is None:
             raise ValueError("found no sample or no timestep, expected both")
+        if encoder_hidden_states is not None and encoder_hidden_states.dtype != given.dtype:
+            found, expected = given.dtype, encoder_hidden_states.dtype
+            raise ValueError(
+                f"found a sample of {found} with encoder_hidden_states of {expected}, expected one type: give the pipeline "
+                f"latents.to({expected})"
+            )
         call = self._call(given, timestep, context, class_labels)
         begins = self._last is None or not call.continues(self._last)
         self._last = None  # a call that fails leaves no history
@@ -255,7 +301,7 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
         sample: torch.Tensor,
         timestep: torch.Tensor | float,
         context: torch.Tensor | None,
-        labels: torch.Tensor | None,
+        labels: torch.Tensor | Sequence[int] | int | None,
     ) -> _Call:
         graph = self.artefact.graph
         if tuple(sample.shape[1:]) != graph.sample_shape:
@@ -275,14 +321,18 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
         following = 0 if self._last is None else self._last.step + 1
         return index_of(list(self.artefact.timesteps), times.item(), following)
 
-    def _rows(self, labels: torch.Tensor | None, batch: int) -> np.ndarray:
+    def _rows(self, labels: torch.Tensor | Sequence[int] | int | None, batch: int) -> np.ndarray:
         if labels is None:
             if self.artefact.graph.labels > 1:
                 raise ValueError(f"found no class_labels, expected one per sample, some of {self.artefact.labels}")
             return np.zeros(batch, np.int64)
-        if len(labels) != batch:
-            raise ValueError(f"found {len(labels)} class_labels for {batch} samples, expected as many")
-        return rows_of(self.artefact, labels.numpy())
+        given = torch.as_tensor(labels).reshape(-1)
+        if given.dtype == torch.bool or len(given) not in (1, batch):
+            kind = str(given.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"found {len(given)} class_labels ({kind}) for {batch} samples, expected as many, or one, of integers"
+            )
+        return rows_of(self.artefact, given.expand(batch).cpu().numpy())
 
     def _context(self, context: torch.Tensor | None, batch: int) -> np.ndarray | None:
         graph = self.artefact.graph
@@ -376,3 +426,6 @@ def _agrees(value: Any, expected: Any) -> bool:
 
 def _by(shape: tuple[int, ...] | torch.Size) -> str:
     return "x".join(map(str, shape))
+
+
+teach_pipelines(QuantizedDenoiser)

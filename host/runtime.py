@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import operator
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,17 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from ..hls.artefact import QuantizedModel
+from ..hls.artefact import INDEX, QuantizedModel
 from ..hls.artefact import load as load_artefact
 from ..hls.config import HardwareConfig, default_config
 from ..hls.isa import COUNTER_NAMES
 from .compiler import Program, compile_program
 from .device import Device, DeviceLost
 from .emulator import EmulatorDevice
-from .schedulers import KINDS, Scheduler, check_seed, index_of, load_scheduler, standard_normal
+from .schedulers import KINDS, Sampler, Scheduler, check_seed, index_of, load_scheduler, standard_normal
 from .session import FLOWS, KEEPS_NOTHING, ORIGINAL, Session, default_flow
 from .traffic import dram_beats
 
+PIXEL_PIPELINES = (None, "DDPMPipeline", "DDIMPipeline")  # whose images are the denoiser's samples
 MOST_IMAGES = 1_000_000  # of a run, whose samples are in memory at its end
 
 
@@ -87,6 +89,12 @@ def labels_of(artefact: QuantizedModel, count: int, labels: Sequence[int] | None
     return np.resize(given, count)
 
 
+def pipeline_class(folder: Path) -> str | None:
+    """The diffusers pipeline that a quantized folder is of; None where the denoiser was quantized alone."""
+    path = folder / INDEX
+    return str(json.loads(path.read_text()).get("_class_name")) if path.is_file() else None
+
+
 def null_label(artefact: QuantizedModel) -> int | None:
     """What stands for "no class" to diffusers' transformers; other models have no such label."""
     return artefact.config.get("num_embeds_ada_norm") if artefact.config.get("norm_type") == "ada_norm_zero" else None
@@ -141,8 +149,6 @@ class Model:
         self.deadline_s, self.memory_mib = deadline_s, memory_mib
         self._session: Session | None = None
         self._has_history = False
-        if artefact.quantization["scheduler"] in KINDS:
-            self.scheduler  # noqa: B018 - what cannot be run is refused here
 
     @functools.cached_property
     def scheduler(self) -> Scheduler:
@@ -158,6 +164,16 @@ class Model:
         if tuple(scheduler.timesteps.tolist()) != self.artefact.timesteps:
             raise ValueError("the model's timesteps are not those of its scheduler configuration; quantize it again")
         return scheduler
+
+    @functools.cached_property
+    def calibration_scheduler(self) -> Sampler:
+        """What the model's samples follow under the conditions of calibration: its own sampler, or that of diffusers."""
+        quantization, config = self.artefact.quantization, self.artefact.scheduler
+        if quantization["scheduler"] in KINDS and not str(config.get("variance_type")).startswith("learned"):
+            return self.scheduler
+        from .diffusers_scheduler import DiffusersScheduler
+
+        return DiffusersScheduler(self.artefact)
 
     def generate(
         self,
@@ -245,7 +261,8 @@ class Model:
                 artefact.quantization["guidance"], null_label(artefact), None if contexts is None else contexts[-1]
             )
         chosen = self.labels_of(count, labels)
-        return self.denoise(np.arange(count), chosen, seed, flow, advance, context, guidance)
+        scheduler = self.calibration_scheduler
+        return self.denoise(np.arange(count), chosen, seed, flow, advance, context, guidance, scheduler)
 
     def labels_of(self, count: int, labels: Sequence[int] | None) -> np.ndarray:
         """int64 [count]; see :func:`labels_of`."""
@@ -278,22 +295,24 @@ class Model:
         advance: Callable[[], object] = lambda: None,
         context: np.ndarray | None = None,
         guidance: Guidance | None = None,
+        scheduler: Sampler | None = None,
     ) -> Batch:
         """Denoise the samples with these indices, all in one batch; ``context`` float64 [B, tokens, channels] for a model that
-        attends to one. With ``guidance`` the model's batch is 2 B.
+        attends to one. With ``guidance`` the model's batch is 2 B. ``scheduler``: default :attr:`scheduler`.
 
         A board that loses its configuration on the way (it was switched off and on) is configured again, once, and the batch
         starts anew: its images are the same.
         """
         flow = flow or default_flow(self.device)
         each_step, branches = _OnceEach(advance), _Branches.of(self.artefact, labels, context, guidance)
+        sampler = self.scheduler if scheduler is None else scheduler
         try:
             try:
-                return self._denoise(indices, branches, seed, flow, each_step)
+                return self._denoise(indices, branches, seed, flow, each_step, sampler)
             except DeviceLost:
                 self._recover()
                 each_step.restart()
-                return self._denoise(indices, branches, seed, flow, each_step)
+                return self._denoise(indices, branches, seed, flow, each_step, sampler)
         except BaseException:
             self.release()
             raise
@@ -307,23 +326,23 @@ class Model:
                 self.device.reload()
 
     def _denoise(
-        self, indices: np.ndarray, branches: _Branches, seed: int, flow: str, advance: Callable[[], object]
-    ) -> Batch:
+        self, indices: np.ndarray, branches: _Branches, seed: int, flow: str, advance: Callable[[], object], scheduler: Sampler
+    ) -> Batch:  # fmt: skip
         session = self.session(len(branches.rows), flow not in KEEPS_NOTHING)
         shape = self.artefact.graph.sample_shape
 
         def noise(draw: int) -> np.ndarray:
             return np.stack([standard_normal(seed, int(index), draw, shape) for index in indices])
 
-        sample = noise(0)
+        sample = scheduler.initial(noise(0))
         counted = []
-        for step in range(len(self.scheduler)):
-            output = session.run_step(branches.of_all(sample), step, branches.rows, flow, branches.context)
+        for step in range(len(scheduler)):
+            asked = branches.of_all(scheduler.scaled(sample, step))
+            output = session.run_step(asked, step, branches.rows, flow, branches.context)
             if self.device.counting:
                 counted.append(session.counters())
-            step_noise = noise(step + 1) if self.scheduler.needs_noise(step) else None
-            guided = branches.guided(output)[:, : shape[0]]  # the rest is a variance that these schedulers do not use
-            sample = self.scheduler.step(guided, step, sample, step_noise)
+            step_noise = noise(step + 1) if scheduler.needs_noise(step) else None
+            sample = scheduler.step(branches.guided(output), step, sample, step_noise)
             advance()
         return Batch(int(indices[0]), sample, Record.of(session.program, counted, len(indices)) if counted else None)
 

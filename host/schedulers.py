@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,6 +22,22 @@ VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large")
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid")
 ONE = np.float32(1)
 SEED_BITS = 64  # half of Philox' key
+
+
+class Sampler(Protocol):
+    """What the denoising loop needs of a schedule; see :class:`Scheduler`."""
+
+    def __len__(self) -> int: ...
+
+    def initial(self, noise: np.ndarray) -> np.ndarray: ...
+
+    def scaled(self, sample: np.ndarray, index: int) -> np.ndarray: ...
+
+    def needs_noise(self, index: int) -> bool: ...
+
+    def step(
+        self, output: np.ndarray, index: int, sample: np.ndarray, noise: np.ndarray | None = None
+    ) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -49,17 +65,27 @@ class Scheduler:
         """Position of a timestep in the schedule; ValueError, listing the known ones, where it is not in it."""
         return index_of(self.timesteps.tolist(), timestep)
 
+    def initial(self, noise: np.ndarray) -> np.ndarray:
+        """The sample that a run begins with, of standard normal ``noise`` [B, ...]."""
+        return noise
+
+    def scaled(self, sample: np.ndarray, index: int) -> np.ndarray:
+        """What the model is asked in step ``index``."""
+        return sample
+
     def needs_noise(self, index: int) -> bool:
         """Whether step ``index`` adds noise."""
         return bool(self.timesteps[index] > 0) if self.kind == "ddpm" else self.eta > 0
 
     def step(self, output: np.ndarray, index: int, sample: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
-        """The sample [B, C, H, W] after step ``index``, given the model's ``output`` for it; all float64.
+        """The sample [B, C, H, W] after step ``index``, given the model's ``output`` [B, C or 2 C, H, W] for it; all float64.
 
-        ``noise``: standard normal, of the sample's shape, where :meth:`needs_noise`; else it is ignored.
+        More channels than the sample's are a variance, which is not used. ``noise``: standard normal, of the sample's shape,
+        where :meth:`needs_noise`; else it is ignored.
         """
         if self.needs_noise(index) and noise is None:
             raise ValueError(f"step {index} of this {self.kind} schedule adds noise; none was given")
+        output = output[:, : sample.shape[1]]
         alpha = self.alphas_cumprod[self.timesteps[index]]
         before = int(self.previous[index])
         alpha_previous = self.alphas_cumprod[before] if before >= 0 else self.final_alpha

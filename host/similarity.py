@@ -66,15 +66,20 @@ def multiplications(graph: Graph, node: LinearNode) -> int:
     return math.prod(result) * inner
 
 
+def check_differences(graph: Graph) -> None:
+    """ValueError for a schedule of one step."""
+    if graph.steps < 2:
+        raise ValueError(
+            f"found a schedule of {graph.steps} step, expected at least 2: a difference needs a previous step"
+        )
+
+
 def measure(
     artefact: QuantizedModel, config: HardwareConfig, batch: int = 4, seed: int = 0, memory_mib: int | None = None
 ) -> Similarity:
     """Run the whole schedule on the emulator and look at every operand."""
     graph = artefact.graph
-    if graph.steps < 2:
-        raise ValueError(
-            f"found a schedule of {graph.steps} step, expected at least 2: a difference needs a previous step"
-        )
+    check_differences(graph)
     device = EmulatorDevice(config, counting=False)
     collector = _Collector(graph)
     device.observer = collector.observe

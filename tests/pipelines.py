@@ -16,9 +16,11 @@ from diffusers import (
     DiTTransformer2DModel,
     LattePipeline,
     LatteTransformer3DModel,
+    LDMPipeline,
     StableDiffusionPipeline,
     UNet2DConditionModel,
     UNet2DModel,
+    VQModel,
 )
 from ditto_zynq.quant.emoji_models import build_clip, build_t5
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
@@ -57,6 +59,20 @@ def ddpm() -> DDPMPipeline:
 
 def ddim() -> DDIMPipeline:
     return DDIMPipeline(unet2d(), DDIMScheduler())
+
+
+def latent_diffusion() -> LDMPipeline:
+    """Unconditional, with an autoencoder of another name: ``vqvae``, and images twice as large as its latents."""
+    autoencoder = VQModel(
+        block_out_channels=(4, 8),
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D", "DownEncoderBlock2D"),
+        up_block_types=("UpDecoderBlock2D", "UpDecoderBlock2D"),
+        latent_channels=3,
+        norm_num_groups=2,
+    )
+    return LDMPipeline(autoencoder, unet2d(), DDIMScheduler(clip_sample=False))
 
 
 def stable_diffusion() -> StableDiffusionPipeline:
@@ -148,7 +164,14 @@ def latte() -> LattePipeline:
     )
 
 
-FAMILIES = {"ddpm": ddpm, "ddim": ddim, "stable_diffusion": stable_diffusion, "dit": dit, "latte": latte}
+FAMILIES = {
+    "ddpm": ddpm,
+    "ddim": ddim,
+    "latent_diffusion": latent_diffusion,
+    "stable_diffusion": stable_diffusion,
+    "dit": dit,
+    "latte": latte,
+}
 
 
 def save(family: str, folder: Path, seed: int = 0) -> DiffusionPipeline:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from ditto_zynq.hls.arithmetic import count_digits
+from ditto_zynq.hls.artefact import save
 from ditto_zynq.hls.boards import BOARDS
 from ditto_zynq.hls.config import default_config
 from ditto_zynq.hls.isa import Opcode
@@ -22,8 +23,11 @@ from ditto_zynq.host.cycles import CycleModel
 from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.energy import energy
 from ditto_zynq.host.runtime import BUNDLED_MODEL, Model
+from ditto_zynq.quant.options import Options, Schedule
+from ditto_zynq.quant.quantize import quantize_denoiser
 
 from tests.host.test_emulator import session_of
+from tests.pipelines import unet2d
 
 CONFIG = default_config("zcu104")
 
@@ -170,3 +174,19 @@ def test_the_command(tiny_folder, tmp_path):
         assert result.exit_code == 1 and message in result.stderr
     result = CliRunner().invoke(main, ["compare", str(tiny_folder), "--batch", "0"])
     assert result.exit_code == 1 and "expected at least 1" in result.stderr
+
+
+def test_a_model_of_one_step_has_costs_and_no_differences(tmp_path):
+    model = quantize_denoiser(
+        unet2d(), {}, Schedule("ddim", 1, 0.0, 1), Options(1, norm=0.0, correct_biases=False, fine=0)
+    )
+    save(model, tmp_path / "model")
+    found = CliRunner().invoke(
+        main, ["compare", str(tmp_path / "model"), "--batch", "1", "-o", str(tmp_path / "x.json")]
+    )
+    assert found.exit_code == 0 and "There is one step, so there are no differences between steps." in found.stdout
+    data = json.loads((tmp_path / "x.json").read_text())
+    assert data["statistics"] is None and all(design["ms_per_image"] > 0 for design in data["designs"])
+    for options in (["--architecture", "cifar10"], ["--setting", "paper"]):
+        refused = CliRunner().invoke(main, ["compare", str(tmp_path / "model"), *options])
+        assert refused.exit_code == 1 and "found a schedule of 1 step, expected at least 2" in refused.stderr

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from diffusers import DDPMPipeline, DDPMScheduler, StableDiffusionImg2ImgPipeline, UNet2DModel
 from ditto_zynq.hls.artefact import ArtefactError, load
 from ditto_zynq.hls.artefact import save as save_artefact
 from ditto_zynq.hls.config import default_config
@@ -23,19 +24,21 @@ from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.operations import fitting
 from ditto_zynq.host.runtime import Guidance, Model
 from ditto_zynq.host.runtime import load as load_model
+from ditto_zynq.host.schedulers import standard_normal
 from ditto_zynq.host.session import DEFO, DIFFERENCE, ORIGINAL
 from ditto_zynq.host.similarity import measure
 from ditto_zynq.host.workload import Lender
 from ditto_zynq.quant.calibrate import Options
 from ditto_zynq.quant.options import SCHEDULERS
-from ditto_zynq.quant.quantize import Schedule, quantize
+from ditto_zynq.quant.quantize import Schedule, quantize, quantize_denoiser
 
-from tests.pipelines import FAMILIES, save
+from tests.pipelines import FAMILIES, save, unet2d
 
 STEPS = 4
 CALLS = {
     "ddpm": {},
     "ddim": {},
+    "latent_diffusion": {"batch_size": 2},
     "stable_diffusion": {"prompt": "a painting of a squirrel eating a burger", "guidance_scale": 6.0},
     "dit": {"class_labels": [1, 2], "guidance_scale": 4.0},
     "latte": {"prompt": "a painting", "video_length": 2, "height": 16, "width": 16, "guidance_scale": 5.0},
@@ -67,6 +70,10 @@ def run(pipeline, family: str, steps: int = STEPS, **more):
     output_type = "pt" if family == "latte" else "np"
     arguments = {**CALLS[family], "output_type": output_type, "num_inference_steps": steps, **more}
     return np.asarray(pipeline(generator=torch.manual_seed(0), **arguments)[0])
+
+
+def invoke(*arguments: object):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def psnr(found: np.ndarray, expected: np.ndarray) -> float:
@@ -111,6 +118,75 @@ def test_other_schedulers(folders, scheduler):
         load_model(quantized).generate(1)
 
 
+@pytest.mark.parametrize("scheduler", sorted(set(SCHEDULERS) - {"ddpm", "ddim"}))
+def test_costs_of_a_schedule_that_only_diffusers_has(scheduler, tmp_path):
+    """Counted on the samples that diffusers' scheduler makes of the model's outputs, whatever ran before or beside them."""
+    options = Options(1, norm=0.0, correct_biases=False, fine=0)
+    artefact = quantize_denoiser(unet2d(), {}, Schedule(scheduler, STEPS, 0.0, 1), options)
+    model = Model(artefact, EmulatorDevice(default_config("zcu104")))
+    alone = model.denoise_as_calibrated(1, 3).samples
+    counted = model.denoise_as_calibrated(2, 3)
+    assert np.array_equal(counted.samples[:1], alone) and not np.array_equal(counted.samples[1:], alone)
+    theirs = SCHEDULERS[scheduler].from_config(dict(artefact.scheduler))
+    theirs.set_timesteps(STEPS)
+    assert counted.record.counters.shape[0] == len(theirs.timesteps)
+    if scheduler != "lcm":  # whose steps add noise
+        sample = standard_normal(3, 0, 0, artefact.graph.sample_shape)[None]
+        sample = torch.from_numpy(sample) * theirs.init_noise_sigma
+        for step, timestep in enumerate(theirs.timesteps):
+            asked = theirs.scale_model_input(sample, timestep).numpy()
+            output = model.session(1).run_step(asked, step, np.zeros(1, np.int64), ORIGINAL)
+            sample = theirs.step(torch.from_numpy(output), timestep, sample).prev_sample
+        assert np.array_equal(alone, sample.numpy())
+    save_artefact(artefact, tmp_path / "model")
+    assert invoke("profile", tmp_path / "model", "--batch", 1, "--json").exit_code == 0
+
+
+def test_an_image_is_what_the_pipeline_makes_of_latents(folders, tmp_path):
+    """Of every class of pipeline but those of pixels, whatever its autoencoder is called."""
+    _, quantized = folders("latent_diffusion")
+    result = invoke("generate", quantized, "-n", 3, "--batch", 2, "-o", tmp_path / "x.npz", "--quiet")
+    assert result.exit_code == 0, result.output
+    pipeline = load_pipeline(quantized)
+    generators = [torch.Generator().manual_seed(index) for index in range(3)]
+    pipeline.set_progress_bar_config(disable=True)
+    expected = pipeline(3, generators, num_inference_steps=STEPS, output_type="np").images
+    with np.load(tmp_path / "x.npz") as arrays:
+        assert arrays["images"].shape == (3, 16, 16, 3)
+        assert np.array_equal(arrays["images"], np.rint(expected.clip(0, 1) * 255).astype(np.uint8))
+    for option in ("--prompt", "--guidance"):
+        refused = invoke("generate", quantized, "-n", 1, "-o", tmp_path / "y.png", option, "3")
+        assert refused.exit_code == 1 and ("no prompts" in refused.output or "no guidance_scale" in refused.output)
+
+
+def test_learned_variance_runs_in_the_drop_in(tmp_path):
+    """Of a pixel model: the runtime's own sampler has none, diffusers' has, and costs are counted with it."""
+    unet = UNet2DModel(
+        sample_size=8, in_channels=3, out_channels=6, layers_per_block=1, block_out_channels=(4, 8), norm_num_groups=4,
+        down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    DDPMPipeline(unet, DDPMScheduler(variance_type="learned_range")).save_pretrained(tmp_path / "float")
+    artefact = quantize(tmp_path / "float", tmp_path / "model", Schedule("ddpm", 3, 0.0, 1), Options(2, fine=0))
+    pipeline = load_pipeline(tmp_path / "model")
+    exact = type(pipeline).from_pretrained(tmp_path / "float", scheduler=pipeline.scheduler)
+    assert psnr(run(pipeline, "ddpm", 3), run(exact, "ddpm", 3)) > 27
+    model = Model(artefact, EmulatorDevice(default_config("zcu104")))
+    alone = model.denoise_as_calibrated(1, 3).samples
+    assert np.array_equal(model.denoise_as_calibrated(2, 3).samples[:1], alone)
+    with pytest.raises(ValueError, match="found variance_type = 'learned_range'"):
+        model.generate(1)
+
+
+def test_another_rule_of_the_scheduler_is_refused(folders):
+    """As of a release of diffusers whose scheduler steps in another way than the one that the model is quantized for."""
+    artefact = load(folders("ddim")[1])
+    response = [value * 1.01 for value in artefact.quantization["rule"]["response"]]
+    rule = {"diffusers": "0.1.0", "response": response}
+    other = dataclasses.replace(artefact, quantization={**artefact.quantization, "rule": rule})
+    with pytest.raises(ValueError, match=r"does not step as that of 0\.1\.0, for which the model is quantized"):
+        wrap(other)
+
+
 def test_setting_the_attribute_of_a_loaded_pipeline(folders):
     """As the README says it: the user's own pipeline, callbacks and output types."""
     folder, quantized = folders("stable_diffusion")
@@ -130,6 +206,67 @@ def test_setting_the_attribute_of_a_loaded_pipeline(folders):
     pipeline.set_progress_bar_config(disable=True)
     images = pipeline(num_inference_steps=STEPS, generator=torch.manual_seed(0), **CALLS["stable_diffusion"]).images
     assert images[0].size == (64, 64)
+
+
+def test_what_users_do_with_pipelines(folders, tmp_path):
+    """Compiled, handed to another pipeline, or to be saved or changed: right, or one line before anything is written."""
+    _, quantized = folders("stable_diffusion")
+    pipeline = load_pipeline(quantized)
+    expected = run(pipeline, "stable_diffusion")
+    other = StableDiffusionImg2ImgPipeline.from_pipe(pipeline)
+    assert other.unet is pipeline.unet
+    with pytest.raises(ValueError, match="the unet is quantized: copy the folder"):
+        other.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+    for change in (
+        lambda: pipeline.enable_freeu(0.9, 0.2, 1.2, 1.4),
+        lambda: pipeline.unet.load_lora_adapter({}),
+        lambda: pipeline.unet.add_adapter(None),
+        lambda: pipeline.unet.set_attn_processor(None),
+        lambda: pipeline.fuse_qkv_projections(),
+    ):
+        with pytest.raises(AttributeError, match="this one is quantized: change the float model"):
+            change()
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = pipeline.unet.nonsense
+    pipeline.unet = torch.compile(pipeline.unet)
+    assert np.array_equal(run(pipeline, "stable_diffusion"), expected)
+
+
+def test_latents_of_another_type(folders):
+    """A pipeline is of one type; latents of another one are named, and how to convert them."""
+    _, quantized = folders("stable_diffusion")
+    pipeline, latents = load_pipeline(quantized), torch.zeros(1, 4, 32, 32)
+    for dtype in (torch.float16, torch.float64):
+        with pytest.raises(
+            ValueError, match=rf"found a sample of {dtype} with .* give the pipeline latents.to.torch.float32"
+        ):
+            run(pipeline, "stable_diffusion", latents=latents.to(dtype))
+    denoiser, context = wrap(quantized), torch.zeros(1, 24, 32, dtype=torch.float16)
+    assert denoiser(latents.half(), denoiser.artefact.timesteps[0], context).sample.dtype == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("labels", "same"),
+    [(1, [1, 1]), (torch.tensor(2), [2, 2]), (torch.tensor([[1], [2]]), [1, 2]), ([2, 1], [2, 1]), ([1], [1, 1])],
+)
+def test_labels_of_any_shape(folders, labels, same):
+    denoiser = wrap(folders("dit")[1])
+    sample, time = torch.ones(2, 4, 16, 16), denoiser.artefact.timesteps[0]
+    expected = denoiser(sample, time, class_labels=torch.tensor(same)).sample
+    assert torch.equal(denoiser(sample, time, class_labels=labels).sample, expected)
+    for wrong in ([1, 2, 1], torch.tensor([True, False]), []):
+        with pytest.raises(
+            ValueError, match=r"found \d class_labels .* for 2 samples, expected as many, or one, of integers"
+        ):
+            denoiser(sample, time, class_labels=wrong)
+
+
+def test_large_seeds_of_pipelines_are_refused(folders, tmp_path):
+    """torch's generator looks at 32 bits of a seed: 2**32 would draw the images of 0."""
+    arguments = ("generate", folders("latent_diffusion")[1], "-n", 1, "-o", tmp_path / "x.png", "--seed", 2**32)
+    refused = invoke(*arguments)
+    assert refused.exit_code == 1 and "found seed 4294967296, expected one from 0 to 2**32 - 1" in refused.output
 
 
 def test_an_image_does_not_depend_on_the_runs_before(folders):
@@ -216,8 +353,6 @@ def test_guidance_is_two_branches_of_one_group(folders):
     guided = model.denoise(indices, labels, 0, guidance=Guidance(3.0, label=1000))
     sample, scheduler = None, model.scheduler
     branches = [Model(artefact, EmulatorDevice(default_config("zcu104"))) for _ in range(2)]
-    from ditto_zynq.host.schedulers import standard_normal
-
     sample = np.stack([standard_normal(0, index, 0, artefact.graph.sample_shape) for index in indices])
     for step, timestep in enumerate(artefact.timesteps):
         given = [
@@ -255,7 +390,7 @@ def test_a_denoiser_alone_draws_no_prompts_but_has_its_costs(folders, tmp_path):
     """As ``quantize_denoiser`` makes them: without a text encoder there are still examples of contexts."""
     save_artefact(load(folders("stable_diffusion")[1]), tmp_path / "model")
     drawn = CliRunner().invoke(main, ["generate", str(tmp_path / "model"), "-o", str(tmp_path / "x.png")])
-    assert drawn.exit_code == 1 and "takes prompts and has no autoencoder" in drawn.output
+    assert drawn.exit_code == 1 and "takes prompts and has no pipeline's other parts" in drawn.output
     profiled = CliRunner().invoke(main, ["profile", str(tmp_path / "model"), "--batch", "1", "--json"])
     assert profiled.exit_code == 0 and json.loads(profiled.output)["samples"] == 1
 

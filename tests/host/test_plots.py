@@ -47,4 +47,4 @@ def test_figures_of_a_comparison(tiny_folder, tmp_path):
 def test_a_file_in_the_place_of_the_folder(tiny_folder, tmp_path):
     (tmp_path / "file").touch()
     result = CliRunner().invoke(main, ["profile", str(tiny_folder), "--plots", str(tmp_path / "file")])
-    assert result.exit_code == 1 and "is a file, expected a folder for figures" in result.stderr
+    assert result.exit_code == 1 and "is a file, expected a folder" in result.stderr

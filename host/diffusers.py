@@ -276,10 +276,10 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
         if given is None or timestep is None:
             raise ValueError("found no sample or no timestep, expected both")
         if encoder_hidden_states is not None and encoder_hidden_states.dtype != given.dtype:
-            found, expected = given.dtype, encoder_hidden_states.dtype
+            expected = encoder_hidden_states.dtype
             raise ValueError(
-                f"found a sample of {found} with encoder_hidden_states of {expected}, expected one type: give the pipeline "
-                f"latents.to({expected})"
+                f"found a sample of {given.dtype} with encoder_hidden_states of {expected}, expected one type: give the "
+                f"pipeline latents.to({expected})"
             )
         call = self._call(given, timestep, context, class_labels)
         begins = self._last is None or not call.continues(self._last)

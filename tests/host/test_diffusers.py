@@ -407,7 +407,11 @@ def test_bad_input_is_refused_in_one_line(folders):
         ((sample * float("nan"), first, context), {}, "found NaN or infinity in the sample"),
         ((sample, first, context + float("inf")), {}, "found NaN or infinity in encoder_hidden_states"),
         ((sample, torch.tensor([first, 1]), context), {}, "found timesteps .* in one batch, expected one"),
-        ((sample, first, context), {"encoder_attention_mask": sample}, "found encoder_attention_mask, which"),
+        (
+            (sample, first, context),
+            {"encoder_attention_mask": sample},
+            "found an encoder_attention_mask that is no .batch, tokens.",
+        ),
         (
             (sample, first, context),
             {"down_block_additional_residuals": (sample,)},

@@ -1,8 +1,8 @@
 """The accelerator in software: the same programs, registers and memory as on the board, the same bits, counted work.
 
 A program's descriptors are prepared once (weights packed, views of memory made) and then executed for every step, parts of a
-batch together. The integer products run on the thread pool of PyTorch or of NumPy's BLAS and nothing else has threads: two
-pools in a process would fight for the cores.
+batch together. Either a team of threads shares every layer, or the integer products run on the thread pool of PyTorch or of
+NumPy's BLAS and nothing else has threads: two pools in a process would fight for the cores.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from ..hls.isa import (
 from . import defo
 from .counting import Encoded
 from .cycles import CycleModel
-from .execution import EXECUTIONS, Execution, Memory
-from .products import choose_backend
+from .execution import EXECUTIONS, Execution, Means, Memory
+from .products import choose_backend, int16_is_exact
 from .simulated import OfPrograms, Run, SimulatedDevice
-from .team import Team, default_threads
+from .team import ALONE, Team, default_threads
+
+SMALL_LAYER = 1 << 26  # products: some 0.3 ms
 
 
 class EmulatorDevice(SimulatedDevice):
@@ -49,8 +51,8 @@ class EmulatorDevice(SimulatedDevice):
         super().__init__("emulator", config, counting)
         self.differences = differences
         self.backend = choose_backend(backend)
-        # the other backends' products have threads of their own, which spin: two pools would fight for the cores
-        self.team = Team((threads or default_threads()) if self.backend == "int16" else 1)
+        self._is_asked = backend is not None
+        self._team = Team(default_threads() if threads is None else threads)
         self.observer: Callable[[int, tuple[np.ndarray, ...]], None] | None = None
         self.auditor: Callable[[int], None] | None = None
         self._prepared: OfPrograms[_Prepared] = OfPrograms()
@@ -86,17 +88,30 @@ class EmulatorDevice(SimulatedDevice):
     def _prepare(self, run: Run) -> _Prepared:
         """Executable layers, for as long as program, weights and addresses stay. Parameter blocks come in turns."""
         memory = Memory(dict(run.memory))
-        layers = [self._layer(run.descriptors, parts, memory) for parts in _parts_of_layers(run.descriptors)]
+        backend = self.backend if self._is_asked else backend_for(run.descriptors, self.backend)
+        # the other backends' products have threads of their own, which spin: two pools would fight for the cores
+        means = Means(backend, self._team if backend == "int16" else ALONE)
+        layers = [self._layer(run.descriptors, parts, memory, means) for parts in _parts_of_layers(run.descriptors)]
         return _Prepared(layers, memory, CycleModel(self.config, run.descriptors) if self.counting else None)
 
     def forget_programs(self) -> None:
         super().forget_programs()
         self._prepared.keep({buffer.address for buffer in self.buffers})
 
-    def _layer(self, descriptors: np.ndarray, parts: tuple[int, ...], memory: Memory) -> _Layer:
+    def _layer(self, descriptors: np.ndarray, parts: tuple[int, ...], memory: Memory, means: Means) -> _Layer:
         whole = descriptors[parts[0]].copy()
         whole["batch"] = descriptors["batch"][list(parts)].sum()
-        return _Layer(EXECUTIONS[int(whole["opcode"])](whole, memory, self), parts)
+        return _Layer(EXECUTIONS[int(whole["opcode"])](whole, memory, self, means), parts)
+
+
+def backend_for(descriptors: np.ndarray, backend: str) -> str:
+    """``backend``, but for a program of small convolutions not ``vnni``: PyTorch's threads wait, spinning, most of its time."""
+    convolutions = descriptors[descriptors["opcode"] == Opcode.CONVOLUTION]
+    if backend != "vnni" or not len(convolutions) or not int16_is_exact():
+        return backend
+    sizes = ("batch", "output_height", "output_width", "output_channels", "kernel_height", "kernel_width", "channels")
+    products = np.prod([convolutions[size].astype(np.float64) for size in sizes], axis=0).sum()
+    return backend if products / len(np.unique(convolutions["layer"])) >= SMALL_LAYER else "int16"
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from .products import (
     convolution_product,
 )
 from .simulated import SLACK
+from .team import Team
 
 if TYPE_CHECKING:
     from .emulator import EmulatorDevice
@@ -66,13 +67,21 @@ class Slice:
         return np.ascontiguousarray(self.buffer[:, :, : self.channels])
 
 
+@dataclass(frozen=True)
+class Means:
+    """What a program's operations compute with: the backend of products, and the threads that share a layer."""
+
+    backend: str
+    team: Team
+
+
 class Execution:
     """Base: decoded fields (``d``) and views of the operands."""
 
-    def __init__(self, descriptor: np.void, memory: Memory, device: EmulatorDevice):
+    def __init__(self, descriptor: np.void, memory: Memory, device: EmulatorDevice, means: Means):
         self.d: dict[str, int] = {name: int(descriptor[name]) for name in descriptor.dtype.names or ()}
         self.flags = Flag(self.d["flags"])
-        self.memory, self.device = memory, device
+        self.memory, self.device, self.means = memory, device, means
         self.input = self.operand("input", ("height", "width", "channels"), bool(self.flags & Flag.CODE_INPUT))
         self.output = self.operand(
             "output", ("output_height", "output_width", "output_channels"), bool(self.flags & Flag.CODE_OUTPUT)
@@ -160,7 +169,7 @@ class _Linear(Execution):
     def requantize(self, accumulators: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, scalars: np.void) -> None:
         relu = bool(self.flags & Flag.RELU)
         vector.requantize_rows(
-            accumulators, bias, multiplier, int(scalars["shift"]), self.output.buffer, relu, self.device.team
+            accumulators, bias, multiplier, int(scalars["shift"]), self.output.buffer, relu, self.means.team
         )
 
 
@@ -214,7 +223,7 @@ class ConvolutionExecution(_Linear):
             self.kept_input.now(scalars)[...] = codes
 
     def _product_of(self, padding: tuple[int, int, int, int]) -> ConvolutionProduct:
-        return convolution_product(self.weight, self.stride, padding, self.device.backend, self.device.team)
+        return convolution_product(self.weight, self.stride, padding, self.means.backend, self.means.team)
 
     @functools.cached_property
     def chain_product(self) -> ConvolutionProduct:
@@ -275,11 +284,11 @@ class ScoresExecution(_Linear):
             accumulators = self.accumulators + self._difference_product(left, right, left_before, right_before)
         elif spatial and self.device.differences:
             rows = np.diff(left.astype(np.int16), axis=2, prepend=np.int16(0))
-            accumulators = attention_product(rows, right, self.device.backend, self.device.team).cumsum(
+            accumulators = attention_product(rows, right, self.means.backend, self.means.team).cumsum(
                 axis=2, dtype=np.int32
             )
         else:
-            accumulators = attention_product(left, right, self.device.backend, self.device.team)
+            accumulators = attention_product(left, right, self.means.backend, self.means.team)
         self._keep(scalars, left_codes, right_codes)
         if scalars["keep_state"] and self.device.differences:
             self.accumulators[...] = accumulators
@@ -300,12 +309,12 @@ class ScoresExecution(_Linear):
 
         def some(first: int, last: int) -> None:
             for sample, instance in heads[first:last]:
-                product = attention_product_of_one(left[sample, instance], right[sample, instance], self.device.backend)
+                product = attention_product_of_one(left[sample, instance], right[sample, instance], self.means.backend)
                 bias = np.zeros((1, product.shape[1]), np.int32)
                 target = self._result_of(sample, instance)[None]
                 vector.requantize_rows(product[None], bias, multiplier, int(scalars["shift"]), target)
 
-        self.device.team.share(len(heads), 1, some)
+        self.means.team.share(len(heads), 1, some)
 
     def _result_of(self, sample: int, instance: int) -> np.ndarray:
         """Where the results of a window and head go, a view [rows, columns]."""
@@ -330,7 +339,7 @@ class ScoresExecution(_Linear):
         self, left: np.ndarray, right: np.ndarray, left_before: np.ndarray, right_before: np.ndarray | None
     ) -> np.ndarray:
         """Two sub-operations, dA . B_prev + A . dB, or one where B never changes."""
-        backend, team = self.device.backend, self.device.team
+        backend, team = self.means.backend, self.means.team
         difference = left.astype(np.int16) - left_before
         if right_before is None:
             return attention_product(difference, right, backend, team)
@@ -440,7 +449,7 @@ class NormExecution(Execution):
             self.activation,
             self.quantizer(scalars) if self.flags & Flag.QUANTIZE else None,
             target,
-            self.device.team,
+            self.means.team,
         )
         return []
 
@@ -456,12 +465,12 @@ class PairExecution(Execution):
         target = np.empty((*self.input.buffer.shape[:2], channels), np.int16) if quantizes else self.output.buffer
         operands, shift = (self.input.buffer, self.other.buffer), int(scalars["shift"])
         if self.d["opcode"] == Opcode.MULTIPLY:
-            vector.multiply(*operands, channels, int(scalars["multiplier1"]), shift, target, self.device.team)
+            vector.multiply(*operands, channels, int(scalars["multiplier1"]), shift, target, self.means.team)
         else:
             multipliers = (int(scalars["multiplier0"]), int(scalars["multiplier1"]))
-            vector.add(*operands, channels, multipliers, shift, target, self.device.team)
+            vector.add(*operands, channels, multipliers, shift, target, self.means.team)
         if quantizes:
-            vector.quantize(target, channels, self.quantizer(scalars), self.output.buffer, self.device.team)
+            vector.quantize(target, channels, self.quantizer(scalars), self.output.buffer, self.means.team)
         return []
 
 
@@ -473,10 +482,10 @@ class ActivateExecution(Execution):
         if self.activation is not None:
             quantizes = bool(self.flags & Flag.QUANTIZE)
             target = np.empty((*source.shape[:2], channels), np.int16) if quantizes else self.output.buffer
-            vector.activate(source, channels, self.activation, target, self.device.team)
+            vector.activate(source, channels, self.activation, target, self.means.team)
             source = target
         if self.flags & Flag.QUANTIZE:
-            vector.quantize(source, channels, self.quantizer(scalars), self.output.buffer, self.device.team)
+            vector.quantize(source, channels, self.quantizer(scalars), self.output.buffer, self.means.team)
         return []
 
 
@@ -490,7 +499,7 @@ class SoftmaxExecution(Execution):
             int(scalars["shift"]),
             int(scalars["reciprocal_scale"]),
             self.output.buffer,
-            self.device.team,
+            self.means.team,
         )
         return []
 
@@ -506,9 +515,7 @@ class AveragePoolExecution(Execution):
         total = windows.sum(axis=(2, 4), dtype=np.int32).reshape(len(image), -1, d["channels"])
         bias = np.zeros((1, d["channels"]), np.int32)
         multiplier = np.array([[scalars["multiplier0"]]], np.int32)
-        vector.requantize_rows(
-            total, bias, multiplier, int(scalars["shift"]), self.output.buffer, team=self.device.team
-        )
+        vector.requantize_rows(total, bias, multiplier, int(scalars["shift"]), self.output.buffer, team=self.means.team)
         return []
 
 

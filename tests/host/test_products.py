@@ -9,8 +9,10 @@ import sys
 
 import numpy as np
 import pytest
+from ditto_zynq.hls.isa import DESCRIPTOR, Opcode
 from ditto_zynq.hls.reference import convolve
 from ditto_zynq.host import products
+from ditto_zynq.host.emulator import backend_for
 from ditto_zynq.host.float_products import channel_chunks
 from ditto_zynq.host.products import attention_product, choose_backend, convolution_product, vnni_is_exact
 from ditto_zynq.host.team import Team
@@ -126,6 +128,19 @@ def test_backends_are_chosen_or_refused(monkeypatch):
     assert choose_backend() == "numpy"
     with pytest.raises(ValueError, match="backend 'int16' gives wrong sums here; use 'numpy'"):
         choose_backend("int16")
+
+
+def test_small_programs_take_no_threads_that_spin():
+    """Where the int8 products are exact they are taken for large layers only, unless they were asked for."""
+    program = np.zeros(2, DESCRIPTOR)
+    program["opcode"], program["layer"], program["batch"] = Opcode.CONVOLUTION, [0, 1], 2
+    for field in ("output_height", "output_width", "kernel_height", "kernel_width"):
+        program[field] = 3
+    for channels, expected in ((512, "int16"), (1024, "vnni")):
+        program["channels"] = program["output_channels"] = channels
+        assert backend_for(program, "vnni") == expected
+        assert backend_for(program, "int16") == "int16" and backend_for(program, "numpy") == "numpy"
+    assert backend_for(program[:0], "vnni") == "vnni"
 
 
 def test_the_self_test_catches_saturating_sums():

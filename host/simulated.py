@@ -173,7 +173,7 @@ class SimulatedDevice(ABC):
             begun = self._begin(count, registers)
             if isinstance(begun, Refusal):
                 self.refusal = begun
-                registers[ERROR] = begun.index + 1
+                registers[ERROR] = registers[PROGRESS] = begun.index + 1
             else:
                 self.execute(begun)
         registers[CONTROL] = DONE | IDLE

@@ -14,7 +14,7 @@ settings.load_profile("any machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--hostile-cases", type=int, default=150, help="Damaged programs that run on each device.")
+    parser.addoption("--hostile-cases", type=int, default=120, help="Damaged programs that run on each device.")
     parser.addoption("--architectures", type=int, default=16, help="Random denoisers that are quantized.")
 
 

@@ -149,7 +149,7 @@ def assert_refused(victim: Victim, index: int, reason: str) -> None:
     """With the index in the ERROR register, and nothing has run."""
     before = {region: victim.session.buffers[region].data.copy() for region in (Region.ACTIVATIONS, Region.STATE)}
     assert victim.run() == index + 1, victim.device.refusal
-    assert victim.device.refusal.reason == reason and victim.device.registers[PROGRESS] == 0
+    assert victim.device.refusal.reason == reason and victim.device.registers[PROGRESS] == index + 1
     for region, content in before.items():
         assert np.array_equal(victim.session.buffers[region].data, content)
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,10 +60,26 @@ Timestep = Annotated[float, Range(0, MOST_TRAINED_STEPS)]
 
 @dataclass(frozen=True)
 class Companions:
-    """A pipeline's parts beside the denoiser: folders ``names`` of ``folder``, and its index."""
+    """A pipeline's parts beside the denoiser: folders ``names`` of ``folder``, and its index. Of weights with a
+    ``variant``, such as fp16, that one is copied, and under the plain name."""
 
     folder: Path
     names: tuple[str, ...]
+    variant: str | None = None
+
+    def copy_to(self, folder: Path) -> list[str]:
+        """Copy all; returns the relative paths of the copies."""
+        copied = [self._without_variant(name) for name in self.files()]
+        for name, target in zip(self.files(), copied, strict=True):
+            (folder / target).parent.mkdir(parents=True, exist_ok=True)
+            if target == name or not name.endswith(".json"):
+                shutil.copyfile(self.folder / name, folder / target)
+            else:  # an index names the files that the weights are in
+                (folder / target).write_text(self._without_variant((self.folder / name).read_text()))
+        return copied
+
+    def _without_variant(self, text: str) -> str:
+        return text if self.variant is None else re.sub(rf"\.{re.escape(self.variant)}(?=[.-])", "", text)
 
     def files(self) -> list[str]:
         """Relative paths of what is copied."""
@@ -70,7 +87,8 @@ class Companions:
         for name in self.names:
             paths = sorted(path for path in (self.folder / name).rglob("*") if path.is_file() and path.suffix in COPIED)
             found += [str(path.relative_to(self.folder)) for path in paths]
-        return found
+        renamed = {self._without_variant(name) for name in found if self._without_variant(name) != name}
+        return [name for name in found if name not in renamed]
 
 
 @dataclass(frozen=True)
@@ -170,11 +188,7 @@ def save(model: QuantizedModel, folder: Path, companions: Companions | None = No
         write_json(temporary / files.config, {**model.config, QUANTIZATION: dict(model.quantization)})
         write_json(temporary / files.graph, graph_to_json(model.graph))
         write_json(temporary / SCHEDULER, dict(model.scheduler))
-        copied = companions.files() if companions else []
-        for name in copied:
-            assert companions is not None
-            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(companions.folder / name, temporary / name)
+        copied = companions.copy_to(temporary) if companions else []
         hashes = {name: sha256_of(temporary / name) for name in (*files.all, *copied)}
         write_json(temporary / MANIFEST, {"format": FORMAT, "version": VERSION, "sha256": hashes})
     return _digest(hashes, files)

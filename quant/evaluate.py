@@ -55,13 +55,15 @@ def sample(draw: Draw, count: int, batch: int, folder: Path, description: str) -
 
 
 class Judge:
-    """MobileNetV2's features, their statistics over the reference images uint8 [N, 64, 64, 3], and a linear classifier."""
+    """MobileNetV2's features, their statistics over the reference images uint8 [N, 64, 64, 3], and a linear classifier, whose
+    weights come with this package. FileNotFoundError where they are not there."""
 
     def __init__(self, reference: np.ndarray, classifier: Path = CLASSIFIER):
+        if not classifier.is_file():
+            raise FileNotFoundError(f"{classifier} is missing, which tells categories apart; install ditto-zynq again")
         self.network = load_mobilenet()
         self.head = nn.Linear(FEATURES, len(CATEGORIES))
-        if classifier.is_file():
-            self.head.load_state_dict(load_file(classifier))
+        self.head.load_state_dict(load_file(classifier))
         self.statistics = gaussian(features_of(self.network, reference))
 
     def quality(self, images: np.ndarray, categories: Sequence[int]) -> dict[str, float]:

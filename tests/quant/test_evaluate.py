@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tomllib
 from click.testing import CliRunner
 from ditto_zynq.host.cli import main
 from ditto_zynq.quant.calibrate import Options
-from ditto_zynq.quant.evaluate import Judge, Requests, choose, load_reference, sample
+from ditto_zynq.quant.evaluate import CLASSIFIER, Judge, Requests, choose, load_reference, sample
 from ditto_zynq.quant.mobilenet import features_of, load_mobilenet
 from ditto_zynq.quant.quantize import Schedule, quantize
 from PIL import Image
 
 from tests.pipelines import save
 
+ROOT = Path(__file__).parents[2]
 IMAGES = np.random.default_rng(0).integers(0, 256, (30, 64, 64, 3)).astype(np.uint8)
 
 
@@ -36,6 +39,20 @@ def test_the_judge():
     assert judge.quality(255 - IMAGES // 4, [0] * len(IMAGES))["FID-MobileNetV2"] > 1
     clips = IMAGES.reshape(10, 3, 64, 64, 3).swapaxes(1, 2).reshape(10, 64, 192, 3)
     assert abs(judge.quality(clips, [-1] * 10)["FID-MobileNetV2"]) < 1e-3, "frames of clips are images"
+
+
+def test_a_missing_classifier_is_no_random_one(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is missing, which tells categories apart; install ditto-zynq again"):
+        Judge(IMAGES, tmp_path / "classifier.safetensors")
+
+
+def test_the_classifier_is_part_of_the_package():
+    """What the installed package has beside its modules is what pyproject.toml lists."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][
+        "ditto_zynq.quant"
+    ]
+    packed = [path for pattern in listed for path in (ROOT / "quant").glob(pattern)]
+    assert ROOT / CLASSIFIER.resolve().relative_to(ROOT) in packed
 
 
 def test_references(tmp_path):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import UNet2DModel
+from ditto_zynq.hls.artefact import Companions
 from ditto_zynq.quant import quantize as quantizing
 from ditto_zynq.quant.options import Options, Reading, Schedule
 from ditto_zynq.quant.pipelines import load_source
@@ -277,3 +278,21 @@ def test_a_variant_and_a_sample_size_are_read(pixels, tmp_path):
     assert Reading("fp16", (8, 16)).sample_size == (8, 16)
     with pytest.raises(ValueError, match="found sample size 0"):
         Reading(sample_size=(0, 8))
+
+
+def test_other_parts_of_a_variant_are_copied_under_plain_names(text, tmp_path):
+    shutil.copytree(text / "vae", tmp_path / "vae")
+    plain, half = (
+        tmp_path / "vae/diffusion_pytorch_model.safetensors",
+        tmp_path / "vae/diffusion_pytorch_model.fp16.safetensors",
+    )
+    half.write_bytes(b"half")
+    index = tmp_path / "vae/model.safetensors.index.fp16.json"
+    index.write_text('{"weight_map": {"a": "model.fp16-00001-of-00002.safetensors"}}')
+    copied = Companions(tmp_path, ("vae",), "fp16").copy_to(tmp_path / "copy")
+    assert (tmp_path / "copy" / "vae" / plain.name).read_bytes() == b"half"
+    written = (tmp_path / "copy/vae/model.safetensors.index.json").read_text()
+    assert json.loads(written) == {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
+    assert sorted(copied) == sorted(
+        str(path.relative_to(tmp_path / "copy")) for path in (tmp_path / "copy").rglob("*.*")
+    )

@@ -179,7 +179,7 @@ def test_too_little_memory_half_way(tmp_path, tiny_model):
     with pytest.raises(
         DeviceError, match=r"found 0\.\d MiB of contiguous memory free on .*expected 0\.\d MiB.*use a smaller"
     ):
-        Model(tiny_model, device).generate(2, batch=2, progress=False)
+        Model(tiny_model, device).generate(2, batch=2, flow="difference", progress=False)
     assert not board.default_memory.allocations
 
 
@@ -358,7 +358,7 @@ def test_failed_runs_are_resumed(tmp_path, tiny_model):
         return run.collect(lambda starts: model.batches(3, run.labels, 5, 2, "difference", False, starts))
 
     def run() -> Run:
-        return Run(tmp_path / "images.png", "model", 5, np.array([0, 1, 2]), 2, "difference", "counted")
+        return Run(tmp_path / "images.png", "model", 5, np.array([0, 1, 2]), 2, "difference", counted="counted")
 
     whole = Model(tiny_model, EmulatorDevice(CONFIG)).generate(3, None, 5, 2, progress=False)
     board = FaultyBoard(9, never_finish)

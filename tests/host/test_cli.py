@@ -104,7 +104,7 @@ def test_quantize_then_generate(tiny_unet, tmp_path):
     ("options", "message"),
     [
         (["--board", "zcu999"], "found board 'zcu999', expected one of zcu104"),
-        (["--device", "gpu"], "found device 'gpu', expected auto, board, remote:HOST[:PORT], emulator"),
+        (["--device", "gpu"], "found device 'gpu', expected auto, board, remote:[TOKEN@]HOST[:PORT], emulator"),
         (["--device", "board"], "no bitstream has been built for zcu104, configuration"),
         (["--backend", "tpu"], "found backend 'tpu', expected one of vnni, int16, numpy"),
         (["--labels", "0,9"], "found label 9, expected 0 to 2"),

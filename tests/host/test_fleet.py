@@ -81,7 +81,10 @@ def test_exploration(client, tiny_folder, tiny_model):
 
 def test_a_scheduler_without_boards():
     missing = pytest.raises(DeviceError, match=r'found 1 workers at .*, none with a board; .*--resources "board=1"')
-    with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster, missing:
+    with (
+        distributed.LocalCluster(n_workers=1, processes=False, protocol="tcp://", dashboard_address=None) as cluster,
+        missing,
+    ):
         connection(cluster.scheduler_address).__enter__()
 
 

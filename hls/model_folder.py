@@ -109,24 +109,31 @@ def read_manifest(folder: Path) -> Manifest:
 def check_files(folder: Path, manifest: Manifest) -> None:
     """ArtefactError where a listed file is missing, outside, changed or a pickle, or where one that a pipeline would read is not
     listed."""
-    paths = {name: folder / name for name in manifest.sha256}
-    for path in paths.values():
-        if not path.is_file():
-            raise ArtefactError(f"{path} is missing; copy or quantize the model again")
-        if path.stat().st_size > LARGEST_FILE:
-            raise ArtefactError(f"{path} has {path.stat().st_size} bytes, expected at most {LARGEST_FILE}")
-    for name in _unlisted(folder, manifest):
-        raise ArtefactError(
-            f"{folder}: found {show(name)}, which {MANIFEST} does not list; remove it, or quantize the model again"
-        )
-    for name, path in paths.items():
-        with path.open("rb") as file:
-            if path.suffix == ".safetensors" and file.read(2) in PICKLES:
-                raise ArtefactError(f"{path} is a pickle, expected safetensors; pickles are never loaded: convert it")
-        if sha256_of(path) != manifest.sha256[name]:
+    try:
+        for name in manifest.sha256:
+            _check_file(folder / name)
+        for name in _unlisted(folder, manifest):
             raise ArtefactError(
-                f"{path} is not the file that {MANIFEST} lists (another SHA-256); copy or quantize again"
+                f"{folder}: found {show(name)}, which {MANIFEST} does not list; remove it, or quantize the model again"
             )
+        for name, digest in manifest.sha256.items():
+            if sha256_of(folder / name) != digest:
+                raise ArtefactError(
+                    f"{folder / name} is not the file that {MANIFEST} lists (another SHA-256); copy or quantize again"
+                )
+    except OSError as error:  # no rights, a name that is too long, a disk that fails
+        where = show(str(error.filename or folder))
+        raise ArtefactError(f"{where} cannot be read ({error.strerror}); copy or quantize again") from error
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise ArtefactError(f"{path} is missing; copy or quantize the model again")
+    if path.stat().st_size > LARGEST_FILE:
+        raise ArtefactError(f"{path} has {path.stat().st_size} bytes, expected at most {LARGEST_FILE}")
+    with path.open("rb") as file:
+        if path.suffix == ".safetensors" and file.read(2) in PICKLES:
+            raise ArtefactError(f"{path} is a pickle, expected safetensors; pickles are never loaded: convert it")
 
 
 def _unlisted(folder: Path, manifest: Manifest) -> Iterator[str]:

@@ -493,14 +493,13 @@ class SoftmaxExecution(Execution):
     """SOFTMAX of logits rows."""
 
     def run(self, scalars: np.void) -> list[Encoded]:
-        vector.softmax(
-            self.input.buffer,
-            int(scalars["multiplier0"]),
-            int(scalars["shift"]),
-            int(scalars["reciprocal_scale"]),
-            self.output.buffer,
-            self.means.team,
-        )
+        logits, target = self.input.dense, self.output.buffer
+        whole = target.shape == logits.shape
+        codes = target if whole else np.empty(logits.shape, np.int8)
+        numbers = (int(scalars[name]) for name in ("multiplier0", "shift", "reciprocal_scale"))
+        vector.softmax(logits, *numbers, codes, self.means.team)
+        if not whole:  # a part of a wider buffer
+            target[:, :, : logits.shape[2]] = codes
         return []
 
 

@@ -61,7 +61,8 @@ def find_homes(graph: Graph, layers: tuple[Operation, ...]) -> Homes:
             for source in node.inputs:
                 if home[source] != (source, 0):
                     raise ValueError(f"{node.name}: {source} is part of two concatenations, which is not supported")
-                home[source] = (node.name, channel)
+                inside = {name: first for name, (buffer, first) in home.items() if buffer == source}
+                home |= {name: (node.name, channel + first) for name, first in inside.items()}  # and its own parts
                 channel += graph.tensors[source].shape[2]
     return Homes(home, widths)
 

@@ -21,6 +21,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 SCHEDULER_CONFIG = {"num_train_timesteps": 1000, "beta_schedule": "linear", "prediction_type": "epsilon"}
 
 
+def pytest_addoption(parser) -> None:
+    parser.addoption("--mutations", type=int, help="Mutated model folders to try (tests/host/test_hostile_folders.py).")
+
+
 @pytest.fixture(scope="session")
 def tiny_unet():
     """A class-conditional U-Net with odd widths: attention, strided and asymmetric downsampling, upsampling."""

@@ -26,7 +26,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from .graph import Convolution, Graph
+from .graph import Convolution, Graph, Size
 from .graph_json import graph_from_json, graph_to_json
 from .limits import LONGEST_TEXT, MOST_LABELS, MOST_STEPS, MOST_TRAINED_STEPS
 from .model_folder import (
@@ -39,6 +39,7 @@ from .model_folder import (
     ArtefactError,
     Files,
     check_files,
+    check_index,
     read_json,
     read_manifest,
     sha256_of,
@@ -112,6 +113,10 @@ class Denoiser:
     _class_name: Text | None = None
     norm_type: Text | None = None
     num_embeds_ada_norm: Annotated[int, Range(0, MOST_LABELS)] | None = None
+    sample_size: Size | tuple[Size, ...] | None = None
+    video_length: Size | None = None
+    in_channels: Size | None = None
+    out_channels: Size | None = None
 
 
 @dataclass(frozen=True)
@@ -202,6 +207,8 @@ def load(folder: Path | str) -> QuantizedModel:
     folder = Path(folder)
     manifest = read_manifest(folder)
     check_files(folder, manifest)
+    if INDEX in manifest.sha256:
+        check_index(folder)
     files = manifest.files
     config = read_json(folder, files.config)
     quantization = config.pop(QUANTIZATION, {})

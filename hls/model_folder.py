@@ -62,6 +62,7 @@ class Files:
 
 
 RelativePath = Annotated[str, Length(1, LONGEST_PATH)]
+Word = Annotated[str, Matches(r"[A-Za-z0-9_.]{1,100}")]
 Digest = Annotated[str, Matches("[0-9a-f]{64}")]
 
 
@@ -134,6 +135,18 @@ def _check_file(path: Path) -> None:
     with path.open("rb") as file:
         if path.suffix == ".safetensors" and file.read(2) in PICKLES:
             raise ArtefactError(f"{path} is a pickle, expected safetensors; pickles are never loaded: convert it")
+
+
+def check_index(folder: Path) -> None:
+    """ArtefactError where the pipeline's index has other than its class, and for each part a library and a class of it."""
+    for name, value in read_json(folder, INDEX).items():
+        try:
+            if name == "_class_name":
+                read(Word, value, name)
+            elif isinstance(value, list):
+                read(tuple[Word | None, Word | None], value, show(name))
+        except Illegal as error:
+            raise ArtefactError(f"{folder / INDEX}: {error}; copy or quantize the whole pipeline again") from error
 
 
 def _unlisted(folder: Path, manifest: Manifest) -> Iterator[str]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from ditto_zynq.hls.artefact import (
     MANIFEST,
+    SCHEDULER,
     VERSION,
     ArtefactError,
     Files,
@@ -153,3 +154,197 @@ def test_weights_that_do_not_fit_the_graph(tiny_folder):
     rehash(tiny_folder)
     with pytest.raises(ArtefactError, match=r"weight: found float32 .*, expected int8"):
         load(tiny_folder)
+
+
+def changed_json(folder, name, change) -> None:
+    data = json.loads((folder / name).read_text())
+    change(data)
+    (folder / name).write_text(json.dumps(data))
+    rehash(folder)
+
+
+def quantization(**fields):
+    return lambda data: data["quantization_config"].update(fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        (GRAPH, lambda d: d.update(labels=10**9), "labels: found 1000000000, expected an integer from 1 to"),
+        (GRAPH, lambda d: d.update(group_of_step=[0] * 10**5), "group_of_step: found .*of length 1 to"),
+        (GRAPH, lambda d: d.update(nodes={}), r"nodes: found \{\}, expected a list"),
+        (GRAPH, lambda d: d["nodes"].append([]), r"found operator \[\], expected one of Convolution"),
+        (GRAPH, lambda d: d["nodes"][0].update(op=["Add"]), r"found operator \['Add'\], expected one of"),
+        (GRAPH, lambda d: d["nodes"][0].update(stride=[0, 1]), r"stride\[0\]: found 0, expected an integer from 1 to 255"),
+        (GRAPH, lambda d: d["nodes"][0].update(padding=[1, 1, 1, 300]), r"padding\[3\]: found 300"),
+        (GRAPH, lambda d: d["nodes"][0].update(relu=1), "relu: found 1, expected true or false"),
+        (GRAPH, lambda d: d["nodes"][0].update(inputs=[]), "found 0 inputs of a Convolution, expected 1"),
+        (GRAPH, lambda d: d["tensors"].append(d["tensors"][0]), "found tensor 'sample' twice"),
+        (GRAPH, lambda d: d.update(input="conv_in"), "input 'conv_in' is no tensor of codes"),
+        (GRAPH, lambda d: d.update(input_layout=[[["h", 4, 1]], [["w", 8, 1]]]), "found a layout of"),
+        (GRAPH, lambda d: d.update(input_layout=[[["z", 4, 1]]]), "found 'z', expected printable text that is one of h, w, c"),
+        (SCHEDULER, lambda d: d.update(num_train_timesteps=10**9), "num_train_timesteps: found 1000000000"),
+        (SCHEDULER, lambda d: d.update(_class_name="DiffusionPipeline"), "_class_name: found 'DiffusionPipeline'"),
+        (CONFIG, quantization(eta=31), "eta: found 31, expected a finite number from 0 to 1"),
+        (CONFIG, quantization(timesteps=[True] * 6), r"timesteps\[0\]: found True, expected a finite number"),
+        (CONFIG, quantization(timesteps=[-1, 1, 2, 3, 4, 5]), r"timesteps\[0\]: found -1"),
+        (CONFIG, quantization(timesteps=[0]), "the schedule has 1 timesteps and the integer graph 6 steps"),
+        (CONFIG, quantization(labels=[0, 0, 1]), "found 2 different labels, expected 3"),
+        (CONFIG, quantization(scheduler=None), "scheduler: found None, expected printable text"),
+        (CONFIG, lambda d: d.pop("quantization_config"), "found no scheduler, expected scheduler, timesteps"),
+        (CONFIG, lambda d: d.update(quantization_config=[]), r"quantization_config: found \[\], expected an object"),
+        (CONFIG, lambda d: d.update(sample_size="x" * 10**6), "sample_size: found 'xxx"),
+    ],
+)  # fmt: skip
+def test_values_that_are_not_legal(tiny_folder, name, change, message):
+    changed_json(tiny_folder, name, change)
+    with pytest.raises(ArtefactError, match=message) as caught:
+        load(tiny_folder)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[" * 100_000 + b"]" * 100_000, "nested too deep"),
+        (b'{"a": 1, "a": 2}', "'a' stands there twice"),
+        ('{"input": "x"}'.encode("utf-16"), "not readable JSON .*utf-8"),
+        (b'{"labels": ' + b"9" * 6000 + b"}", "not readable JSON|expected"),
+        (b" " * ((1 << 25) + 1), "more than 33554432 bytes"),
+    ],
+)
+def test_json_with_surprises(tiny_folder, content, message):
+    (tiny_folder / GRAPH).write_bytes(content)
+    rehash(tiny_folder)
+    with pytest.raises(ArtefactError, match=message):
+        load(tiny_folder)
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "message"),
+    [
+        ("conv_in.bias", lambda t: t.astype(np.float32), r"found float32 .*, expected int32"),
+        ("conv_in.bias", lambda t: t[..., :-1], "conv_in.bias: found int32"),
+        ("conv_in.bias", lambda t: np.full_like(t, 2**31 - 1), "conv_in: accumulators may reach .*more than int32"),
+        ("conv_in.shift", lambda t: t + 64, "conv_in.shift: found .*, expected 0 to 62"),
+        ("conv_in.shift", lambda t: t - 64, "conv_in.shift: found -"),
+        ("conv_norm_out.gain_bits", lambda t: t + 200, "gain_bits: found .*, expected 0 to 28"),
+        ("conv_norm_out.gain", lambda t: t + 2**22, "gain: found .*, expected -2097152 to 2097152"),
+        ("conv_norm_out.epsilon", lambda t: t - 2**62, "epsilon: found -.*, expected 1 to"),
+        ("conv_norm_out.epsilon", lambda t: np.full_like(t, 2**63 - 1), "epsilon: found 9223372036854775807"),
+        ("scale:sample", lambda t: t * np.nan, "scale of sample: found nan"),
+        ("scale:sample", lambda t: -t, "scale of sample: found -"),
+        ("scale:sample", lambda t: t * 1e-300, "scale of sample: found .*expected 1e-30 to"),
+        ("scale:sample", lambda t: t[:1], r"scale of sample: found float64 \(1,\), expected float64 \(3,\)"),
+        ("conv_in.bias", None, "found no table conv_in.bias, expected int32"),
+        ("surprise", lambda t: np.zeros(1), "found a table 'surprise', which no part of the graph has"),
+        ("example_contexts", lambda t: np.zeros((2, 1, 1), np.int8), "found example_contexts of .* of the graph's context"),
+    ],
+)  # fmt: skip
+def test_tables_that_are_not_legal(tiny_folder, table, change, message):
+    from safetensors.numpy import load_file, save_file
+
+    tables = load_file(tiny_folder / TABLES)
+    old = tables.pop(table, None)
+    if change is not None:
+        tables[table] = np.ascontiguousarray(change(old))
+    save_file(tables, tiny_folder / TABLES)
+    rehash(tiny_folder)
+    with pytest.raises(ArtefactError, match=message):
+        load(tiny_folder)
+
+
+def test_weights_and_biases_that_could_leave_int32_are_refused_by_their_sum():
+    """The bound that takes no look at the weights is not enough to refuse: their sum decides."""
+    from ditto_zynq.hls.graph import Convolution
+    from ditto_zynq.hls.table_rules import check_accumulators
+
+    node, weight = Convolution("n", "m", ("x",), (1, 1)), np.zeros((2, 1, 1, 140_000), np.int8)
+    bias = np.array([[0, 2**31 - 1]], np.int32)
+    check_accumulators(node, weight, bias)
+    weight[1, 0, 0, 0] = 1
+    with pytest.raises(ValueError, match="accumulators may reach 2147483775"):
+        check_accumulators(node, weight, bias)
+
+
+def listed(folder, **names) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["sha256"] |= names
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            {f"{index}.json": "0" * 64 for index in range(200_000)},
+            "sha256: found .*, expected an object of length 1 to 4096",
+        ),
+        ({"a.json": "x"}, "found 'x', expected printable text that matches"),
+        ({"a\0.json": "0" * 64}, "expected printable text"),
+        ({"n" * 300 + ".json": "0" * 64}, "cannot be read .File name too long|leads outside"),
+        ({"evil.py": "0" * 64}, "found a file 'evil.py', expected"),
+    ],
+    ids=["many", "digest", "null", "long", "code"],
+)
+def test_names_in_the_manifest(tiny_folder, names, message):
+    listed(tiny_folder, **names)
+    with pytest.raises(ArtefactError, match=message):
+        load(tiny_folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["model_index.json", "unet/evil.py", "vae/diffusion_pytorch_model.bin", "vae/config.json"]
+)
+def test_what_a_pipeline_would_read_is_listed(tiny_folder, name):
+    (tiny_folder / "samples.png").write_bytes(b"x")  # pictures harm nobody
+    load(tiny_folder)
+    (tiny_folder / name).parent.mkdir(exist_ok=True)
+    (tiny_folder / name).write_text("{}")
+    with pytest.raises(ArtefactError, match=f"found '{name}', which manifest.json does not list"):
+        load(tiny_folder)
+
+
+def test_an_index_that_names_code(tiny_folder):
+    (tiny_folder / "model_index.json").write_text(json.dumps({"_class_name": ["../../evil", "Pipeline"]}))
+    listed(tiny_folder, **{"model_index.json": "0" * 64})
+    rehash(tiny_folder)
+    with pytest.raises(
+        ArtefactError, match=r"_class_name: found \['../../evil', 'Pipeline'\], expected printable text"
+    ):
+        load(tiny_folder)
+
+
+def test_links(tiny_folder):
+    for name, target in ((GRAPH, "graph.json"), (WEIGHTS, "/dev/zero")):
+        (tiny_folder / name).unlink()
+        (tiny_folder / name).symlink_to(target)
+        with pytest.raises(ArtefactError, match=r"leads outside the model folder|is missing"):
+            load(tiny_folder)
+
+
+def test_headers_that_claim_too_much(tiny_folder):
+    sound = (tiny_folder / TABLES).read_bytes()
+    size = int.from_bytes(sound[:8], "little")
+    header = json.loads(sound[8 : 8 + size])
+    header["conv_in.bias"]["data_offsets"] = [0, 10**13]
+    claims = json.dumps(header).encode()
+    for content in (
+        (1 << 40).to_bytes(8, "little") + sound[8:],
+        len(claims).to_bytes(8, "little") + claims + sound[8 + size :],
+        sound[:-4],
+        sound + bytes(4),
+    ):
+        (tiny_folder / TABLES).write_bytes(content)
+        rehash(tiny_folder)
+        with pytest.raises(ArtefactError, match="not readable safetensors"):
+            load(tiny_folder)
+
+
+def test_what_would_not_load_is_not_saved(tiny_model, tmp_path):
+    import dataclasses
+
+    wrong = dataclasses.replace(tiny_model, quantization={**tiny_model.quantization, "eta": -1})
+    with pytest.raises(ValueError, match="eta: found -1"):
+        save(wrong, tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []

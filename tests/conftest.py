@@ -15,14 +15,11 @@ settings.load_profile("any machine")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--hostile-cases", type=int, default=120, help="Damaged programs that run on each device.")
+    parser.addoption("--mutations", type=int, default=240, help="Mutated model folders that are loaded and run.")
     parser.addoption("--architectures", type=int, default=16, help="Random denoisers that are quantized.")
 
 
 SCHEDULER_CONFIG = {"num_train_timesteps": 1000, "beta_schedule": "linear", "prediction_type": "epsilon"}
-
-
-def pytest_addoption(parser) -> None:
-    parser.addoption("--mutations", type=int, help="Mutated model folders to try (tests/host/test_hostile_folders.py).")
 
 
 @pytest.fixture(scope="session")

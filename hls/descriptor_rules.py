@@ -189,8 +189,6 @@ def _check_vector_shapes(rules: Rules, s: Sizes, config: HardwareConfig) -> None
     image = np.where(per_pixel, 1, s.input_pixels)
     members = times(image, s["channels"] // groups)
     rules.require(~s.is_norm | ((members <= LARGEST_NORM) & (image <= MOST_NORM_PIXELS)), "groups whose sums fit")
-    dense = (s["input_pitch"] == s["channels"]) & (s["output_pitch"] == s["channels"])
-    rules.require((s.opcode != Opcode.SOFTMAX) | dense, "dense rows of softmax")
     factor = s["stride_height"]
     scales = s.among(Opcode.AVERAGE_POOL, Opcode.UPSAMPLE)
     rules.require(~scales | ((factor > 0) & (s["stride_width"] == factor)), "one factor, at least 1")

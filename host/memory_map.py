@@ -61,8 +61,7 @@ def find_homes(graph: Graph, layers: tuple[Operation, ...]) -> Homes:
             for source in node.inputs:
                 if home[source] != (source, 0):
                     raise ValueError(f"{node.name}: {source} is part of two concatenations, which is not supported")
-                inside = {name: first for name, (buffer, first) in home.items() if buffer == source}
-                home |= {name: (node.name, channel + first) for name, first in inside.items()}  # and its own parts
+                home[source] = (node.name, channel)
                 channel += graph.tensors[source].shape[2]
     return Homes(home, widths)
 

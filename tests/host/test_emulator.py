@@ -205,13 +205,6 @@ def test_upsampling_to_any_size(no_reuse, seed):
         assert_equal_everywhere(session, expected)
 
 
-def _concatenated_twice(build: GraphBuilder, source: str) -> str:
-    a, b, c = (build.convolution(source, channels) for channels in (4, 5, 3))
-    inner = build.concat(a, b)
-    outer = build.concat(c, inner, build.concat(build.convolution(source, 2)))
-    return build.add(build.convolution(build.quantize(outer), 3), build.convolution(build.quantize(inner), 3))
-
-
 def _softmax_of_a_slice(build: GraphBuilder, source: str) -> str:
     q, k, v = (build.convolution(source, 6, kind="code") for _ in range(3))
     logits = build.scores(q, k, 2)
@@ -220,11 +213,9 @@ def _softmax_of_a_slice(build: GraphBuilder, source: str) -> str:
     return build.add(mixed, build.average_pool(build.convolution(build.quantize(beside), 6, (1, 1), (1, 2)), 1))
 
 
-@pytest.mark.parametrize("make", [_concatenated_twice, _softmax_of_a_slice])
-def test_parts_of_wider_buffers(make):
-    """A concatenation of concatenations, and an operator on whole rows whose operand is a part of wider ones."""
+def test_an_operator_on_rows_that_are_parts_of_wider_ones():
     build = GraphBuilder(3)
-    graph = build.graph(make(build, build.input((2, 16, 6) if make is _softmax_of_a_slice else (4, 4, 6))))
+    graph = build.graph(_softmax_of_a_slice(build, build.input((2, 16, 6))))
     for session, expected in run_both(build, graph, EmulatorDevice(CONFIG, counting=False), "difference"):
         found = session.codes(graph.output)
         assert np.array_equal(found, expected[graph.output].reshape(found.shape))

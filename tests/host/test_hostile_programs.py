@@ -88,8 +88,6 @@ DESCRIPTORS = [  # of the first operation with this opcode a field, what a clien
     (ADD, "output_height", 1, "a result of the operand's shape"),
     (MULTIPLY, "output_channels", 1, "a result of the operand's shape"),
     (ADD, "height", 65535, "a result of the operand's shape"),
-    (SOFTMAX, "input_pitch", 65535, "dense rows of softmax"),
-    (SOFTMAX, "output_pitch", 65535, "dense rows of softmax"),
     (AVERAGE_POOL, "stride_height", 0, "one factor, at least 1"),
     (AVERAGE_POOL, "stride_height", 255, "one factor, at least 1"),
     (AVERAGE_POOL, "output_width", 65535, "whole windows of the width"),

@@ -496,8 +496,8 @@ class SoftmaxExecution(Execution):
         logits, target = self.input.dense, self.output.buffer
         whole = target.shape == logits.shape
         codes = target if whole else np.empty(logits.shape, np.int8)
-        numbers = (int(scalars[name]) for name in ("multiplier0", "shift", "reciprocal_scale"))
-        vector.softmax(logits, *numbers, codes, self.means.team)
+        multiplier, shift, scale = (int(scalars[name]) for name in ("multiplier0", "shift", "reciprocal_scale"))
+        vector.softmax(logits, multiplier, shift, scale, codes, self.means.team)
         if not whole:  # a part of a wider buffer
             target[:, :, : logits.shape[2]] = codes
         return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,27 +59,30 @@ def profile(model: Path | None, output: Path | None, batch: int, labels: str | N
 
     from .files import write_text
     from .report import profile_json, summary_text
-    from .runtime import check_run
+    from .runtime import BUNDLED_MODEL, check_run
+    from .similarity import check_differences
 
     check_plots(plots)
     loaded = load_model(model, "emulator", board, hardware, backend, counting=True, memory_mib=memory)
     check_run(batch, batch, flow, seed)
+    if plots is not None:
+        check_differences(loaded.artefact.graph)
     chosen = loaded.labels_of(batch, parse_labels(labels))
     with tqdm(total=loaded.artefact.graph.steps, desc="denoise", unit="step", disable=as_json) as bar:
         record = loaded.denoise_as_calibrated(batch, seed, flow, chosen.tolist(), bar.update).record
     assert record is not None
     data = profile_json(record, loaded.device.config)
     if plots is not None:
-        from .plots import draw_classes, draw_profile, draw_similarity
+        from .plots import draw_classes, draw_profile, draw_similarity, stem
         from .similarity import measure
 
         found = measure(loaded.artefact, loaded.device.config, min(batch, SIMILARITY_SAMPLES), seed, memory)
         data["similarity"] = found.to_json()
-        draw_similarity(found, plots / "similarity.png")
-        draw_classes(found, plots / "bit-widths.png")
-        announce(
-            f"figures: {plots}/similarity.png, bit-widths.png, {', '.join(p.name for p in draw_profile(data, plots))}"
-        )
+        path = stem(plots, (model or BUNDLED_MODEL).resolve().name, loaded.device.config.board, flow)
+        paths = [path("similarity"), path("bit-widths"), *draw_profile(data, path)]
+        draw_similarity(found, paths[0])
+        draw_classes(found, paths[1])
+        announce(f"figures: {', '.join(map(str, paths))}")
     if output is not None:
         write_text(output, json.dumps(data, indent=1) + "\n")
     click.echo(json.dumps(data) if as_json else summary_text(record, loaded.device.config), nl=as_json)
@@ -142,15 +145,18 @@ def _compare_on_board(
 
     from . import compare as comparison
 
+    swept = {  # all of them are valid before the first one runs
+        name: [replace(configs[name], dram_gb_per_s=gb) for gb in bandwidths or [configs[name].dram_gb_per_s]]
+        for name in artefacts
+    }
     for name, artefact in artefacts.items():
-        for gb in [configs[name].dram_gb_per_s] if bandwidths is None else bandwidths:
-            config = replace(configs[name], dram_gb_per_s=gb)
+        for config in swept[name]:
             options = (config, batch, seed, announce, memory_mib)
             if architecture is not None:
                 result = comparison.compare_architecture(architecture, artefact, *options)
             else:
                 result = comparison.compare(artefact, *options)
-            yield {"model": Path(name).name, **result}
+            yield {"model": _short(name, artefacts), **result}
 
 
 def _compare_as_paper(
@@ -165,7 +171,7 @@ def _compare_as_paper(
         announce(f"similarity of operands over {artefact.graph.steps} steps")
         similarity = measure(artefact, configs[name], min(batch, SIMILARITY_SAMPLES), seed, memory_mib)
         found = [
-            {"model": Path(name).name, **paper_setting.compare(artefact, similarity, gb, on_chip, batch)}
+            {"model": _short(name, artefacts), **paper_setting.compare(artefact, similarity, gb, on_chip, batch)}
             for on_chip in (True, False)
             for gb in bandwidths or paper_setting.BANDWIDTHS
         ]
@@ -174,10 +180,18 @@ def _compare_as_paper(
     return results, "\n".join(texts)
 
 
+def _short(name: str, others: Collection[str]) -> str:
+    """The name of a model's folder, with its path where several are called so."""
+    found = Path(name).resolve().name
+    return found if sum(Path(other).resolve().name == found for other in others) == 1 else name
+
+
 def _draw_comparison(results: list[dict[str, Any]], is_sweep: bool, folder: Path) -> None:
     from . import plots
 
-    path = folder / ("sweep.png" if is_sweep else "designs.png")
+    subjects = dict.fromkeys(plots.subject(result) for result in results)
+    name = plots.stem(folder, *subjects, results[0]["configuration"]["board"])
+    path = name("sweep" if is_sweep else "designs")
     (plots.draw_sweep if is_sweep else plots.draw_designs)(results, path)
     announce(f"figure: {path}")
 

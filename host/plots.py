@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,20 @@ REFERENCES = {
     Reference.NEIGHBOUR: "#ff7f0e",
 }  # in this order
 DPI = 110
+LONGEST_STEM = 150
+
+
+def stem(folder: Path, *parts: str) -> Callable[[str], Path]:
+    """Paths of figures whose names say what they are of: other models, boards and flows have figures of their own."""
+    name = "-".join(re.sub(r"[^\w.+]+", "-", part).strip("-") for part in parts)[:LONGEST_STEM]
+    return lambda figure: folder / f"{name}-{figure}.png"
+
+
+def subject(comparison: dict[str, Any]) -> str:
+    """What a comparison (:func:`.compare.compare`) is of: a model, or an architecture with a model's digits."""
+    model = str(comparison.get("model", ""))
+    architecture = comparison.get("architecture")
+    return f"{architecture['name']}, digits of {model}" if architecture else model
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -68,10 +84,10 @@ def draw_classes(similarity: Similarity, path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------ profile
 
 
-def draw_profile(profile: dict[str, Any], folder: Path) -> list[Path]:
+def draw_profile(profile: dict[str, Any], path: Callable[[str], Path]) -> list[Path]:
     """Figures of a profile (:func:`.report.profile_json`): classes, decisions, cycles and bytes of layers."""
     linear = [operation for operation in profile["operations"] if sum(operation["elements"])]
-    paths = [folder / name for name in ("layers.png", "decisions.png", "cycles.png")]
+    paths = [path(name) for name in ("layers", "decisions", "cycles")]
     _draw_layers(linear, paths[0])
     _draw_decisions(linear, paths[1])
     _draw_cycles(profile, paths[2])
@@ -159,7 +175,7 @@ def draw_designs(comparisons: list[dict[str, Any]], path: Path) -> None:
             [design["dram_bytes_per_image"] / baseline["dram_bytes_per_image"] for design in designs],
             [design["energy_uj_per_image"]["total"] / baseline["energy_uj_per_image"]["total"] for design in designs],
         )
-        label = f"{data.get('model', '')} {data['configuration']['board']}".strip()
+        label = f"{subject(data)} {data['configuration']['board']}".strip()
         for axis, values in zip(axes, series, strict=True):
             axis.bar(np.arange(len(names)) + index * width, values, width, label=label)
     for axis, title in zip(axes, (f"speedup ({kinds})", "DRAM bytes", "energy (estimated)"), strict=True):

@@ -146,8 +146,8 @@ def _compare_on_board(
     from . import compare as comparison
 
     swept = {  # all of them are valid before the first one runs
-        name: [replace(configs[name], dram_gb_per_s=gb) for gb in bandwidths or [configs[name].dram_gb_per_s]]
-        for name in artefacts
+        name: [config] if bandwidths is None else [replace(config, dram_gb_per_s=gb) for gb in bandwidths]
+        for name, config in configs.items()
     }
     for name, artefact in artefacts.items():
         for config in swept[name]:

@@ -36,6 +36,7 @@ from .pipeline_hooks import teach_pipelines
 from .runtime import Batch, Model, as_stored, rows_of
 from .schedulers import check_seed, index_of
 from .session import KEEPS_NOTHING, default_flow
+from .watch import Watch
 
 OUTPUTS = {"UNet2DModel": UNet2DOutput, "UNet2DConditionModel": UNet2DConditionOutput}
 NO_GUIDANCE = 1.0
@@ -235,6 +236,7 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
         self.model = Model(artefact, device, deadline_s, memory_mib)
         self.register_to_config(**{key: value for key, value in artefact.config.items() if not key.startswith("_")})
         self._last: _Call | None = None
+        self._watch = Watch(artefact)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -285,9 +287,11 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
         begins = self._last is None or not call.continues(self._last)
         self._last = None  # a call that fails leaves no history
         session = self._model_for(call.context).session(len(call.rows), self.flow not in KEEPS_NOTHING)
-        found = session.run_step(
-            given.detach().double().numpy(), call.step, call.rows, self.flow, as_stored(call.context), begins
-        )
+        values = given.detach().double().numpy()
+        self._watch.sample(values, call.step)
+        if begins:
+            self._watch.context(call.context)
+        found = session.run_step(values, call.step, call.rows, self.flow, as_stored(call.context), begins)
         self._last = call
         output = torch.from_numpy(found).to(given.dtype)
         return (

@@ -23,6 +23,7 @@ from .emulator import EmulatorDevice
 from .schedulers import KINDS, Sampler, Scheduler, check_seed, index_of, load_scheduler, standard_normal
 from .session import FLOWS, KEEPS_NOTHING, ORIGINAL, Session, default_flow
 from .traffic import dram_beats
+from .watch import Watch
 
 PIXEL_PIPELINES = (None, "DDPMPipeline", "DDIMPipeline")  # whose images are the denoiser's samples
 MOST_IMAGES = 1_000_000  # of a run, whose samples are in memory at its end
@@ -147,6 +148,7 @@ class Model:
     ):
         self.artefact, self.device = artefact, device
         self.deadline_s, self.memory_mib = deadline_s, memory_mib
+        self.watch = Watch(artefact)
         self._session: Session | None = None
         self._has_history = False
 
@@ -334,10 +336,12 @@ class Model:
         def noise(draw: int) -> np.ndarray:
             return np.stack([standard_normal(seed, int(index), draw, shape) for index in indices])
 
+        self.watch.context(branches.context)
         sample = scheduler.initial(noise(0))
         counted = []
         for step in range(len(scheduler)):
             asked = branches.of_all(scheduler.scaled(sample, step))
+            self.watch.sample(asked, step)
             output = session.run_step(asked, step, branches.rows, flow, branches.context)
             if self.device.counting:
                 counted.append(session.counters())

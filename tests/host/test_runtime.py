@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from ditto_zynq.hls.arithmetic import CODE_RANGE
+from ditto_zynq.hls.arithmetic import CODE_RANGE, PrecisionWarning
 from ditto_zynq.hls.config import default_config
 from ditto_zynq.hls.isa import Region
 from ditto_zynq.hls.reference import Reference
@@ -18,6 +20,7 @@ from ditto_zynq.host.products import vnni_is_exact
 from ditto_zynq.host.runtime import Model
 from ditto_zynq.host.schedulers import standard_normal
 from ditto_zynq.host.session import DIFFERENCE, FLOWS, ORIGINAL, default_flow, reference_of
+from ditto_zynq.host.watch import Watch
 
 BACKENDS = ["int16", "numpy"] + (["vnni"] if vnni_is_exact() else [])
 
@@ -153,3 +156,26 @@ def test_bad_requests_are_refused(tiny_folder):
         model.generate(2, flow="sideways", progress=False)
     with pytest.raises(ValueError, match="found 0 images"):
         model.generate(0, progress=False)
+
+
+def test_inputs_that_the_codes_do_not_hold_are_said_once_in_numbers(tiny_model):
+    graph, scale = tiny_model.graph, tiny_model.scales[tiny_model.graph.input][0]
+    watch = Watch(tiny_model)
+    noise = np.random.default_rng(0).standard_normal((2, *graph.sample_shape))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PrecisionWarning)
+        watch.sample(noise, 0)
+    with pytest.warns(PrecisionWarning, match="the input of step 0 uses 1 of 256 codes"):
+        watch.sample(noise * scale * 1e-9, 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PrecisionWarning)
+        watch.sample(noise * 0, 1)
+    attending = SimpleNamespace(graph=SimpleNamespace(context="c"), scales={"c": [0.1]})
+    context = np.zeros((1, 10, 10))
+    context[0, 0, :1] = 12.85
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PrecisionWarning)
+        Watch(attending).context(context)
+    context[0, 0, 1:3] = -13.0
+    with pytest.warns(PrecisionWarning, match=r"3\.0% of the context's codes saturate"):
+        Watch(attending).context(context)

@@ -77,11 +77,13 @@ def table_constants() -> dict[str, int]:
     norm = {"NORM_MEAN_BITS": reference.MEAN_BITS, "NORM_RECIPROCAL_BITS": reference.RECIPROCAL_BITS}
     norm |= {"NORM_SLOPE_BITS": reference.SLOPE_BITS, "NORM_LARGEST_SLOPE_BITS": reference.LARGEST_SLOPE.bit_length()}
     norm |= {"NARROW_NORM": reference.NARROW_NORM}
-    return constants | norm | {"SOFTMAX_BITS": reference.SOFTMAX_BITS}
+    rows = {name: getattr(reference, name) for name in ("ROW_RECIPROCAL_BITS", "ROW_BITS", "SHARE_BITS")}
+    return constants | norm | rows
 
 
 def _tables() -> dict[str, list[int]]:
-    return {name: table.tolist() for name, table in vars(tables).items() if isinstance(table, np.ndarray)}
+    thresholds = {"ROUNDING_THRESHOLDS": reference.rounding_thresholds(16).tolist()}
+    return {name: table.tolist() for name, table in vars(tables).items() if isinstance(table, np.ndarray)} | thresholds
 
 
 def _isa_context() -> dict[str, Any]:

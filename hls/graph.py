@@ -81,7 +81,8 @@ class MatMul(Node):
     """Attention product per head. Tables: multiplier, shift.
 
     ``scores``: inputs Q, K of (tokens, channels) -> (windows * heads, queries, keys);
-    otherwise inputs P of (windows * heads, queries, keys) and V -> the (height, width) of the queries' image x channels.
+    otherwise inputs P of (windows * heads, queries, keys), a Softmax's, and V -> the (height, width) of the queries' image x
+    channels: means of V weighted with P, each divided by the sum of its row of P.
 
     Tokens come in ``windows``, each of which attends to itself alone: token t of window i is pixel ``i * tokens + t``, or, if
     ``interleaved``, ``t * windows + i`` (of stored frames the first is attention within, the second between frames).
@@ -147,7 +148,7 @@ class ReLU(Node):
 
 @dataclass(frozen=True)
 class Softmax(Node):
-    """Softmax over the last axis, value -> code in 0..127. Tables: multiplier, shift, reciprocal_scale."""
+    """Softmax over the last axis, value -> code in 0..127, 127 the largest of its row. Tables: multiplier, shift."""
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,7 @@ SCALAR_FIELDS = (
     Field("rescaled", "<i4", "whether scales differ from those of the previous step"),
     Field("reserved", "<i4", "zero"),
     Field("epsilon", "<i8", "of GROUP_NORM"),
-    Field("reciprocal_scale", "<i8", "of SOFTMAX"),
+    Field("reserved_wide", "<i8", "zero"),
 )
 
 COUNTER_FIELDS = (

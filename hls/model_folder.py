@@ -14,7 +14,7 @@ from .limits import LARGEST_FILE, LARGEST_JSON, LONGEST_PATH, MOST_FILES
 from .schema import Illegal, Length, Matches, read, show
 
 FORMAT = "ditto-zynq quantized model"
-VERSION = 1
+VERSION = 2
 MANIFEST = "manifest.json"
 COMPONENTS = ("unet", "transformer")
 SCHEDULER = "scheduler/scheduler_config.json"

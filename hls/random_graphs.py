@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from . import reference
 from .graph import (
     CODE,
     GELU,
@@ -97,9 +98,7 @@ class GraphBuilder:
         node = Softmax(self._name(), "m", (source,))
         shift = 20 + self.random.integers(0, 12, self.groups)
         multiplier = self._integers(1, 2 ** (shift - 4), (self.groups,), np.int32)
-        scale = 2.0 ** self.random.uniform(-14, -7, self.groups)
         self._set(node, multiplier=multiplier, shift=shift.astype(np.int32))
-        self._set(node, reciprocal_scale=np.rint(2.0**38 / scale).astype(np.int64))
         return self._add(node, CODE)
 
     def mix(
@@ -110,7 +109,8 @@ class GraphBuilder:
         queries = self.tensors[p].shape[1] * windows
         image = image or ((height, width) if height * width == queries else (1, queries))
         node = MatMul(self._name(), "m", (p, v), heads, False, image, windows, interleaved)
-        self._requantizer(node, 30 * 60 * np.sqrt(self.tensors[p].shape[2]), kind, (self.groups,))
+        mean = 60 / np.sqrt(self.tensors[p].shape[2])  # of values, times 2**6 as the sum's reciprocal has it
+        self._requantizer(node, mean * 2 ** (reference.ROW_RECIPROCAL_BITS - reference.ROW_BITS), kind, (self.groups,))
         return self._add(node, kind)
 
     def quantize(self, source: str, fine: bool = False) -> str:

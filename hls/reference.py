@@ -216,24 +216,55 @@ def layer_norm(x: np.ndarray, gain: np.ndarray, offset: np.ndarray, gain_bits: i
     return rows.reshape(x.shape)
 
 
-SOFTMAX_BITS = 38
+ROW_RECIPROCAL_BITS, ROW_BITS = 37, 31
+SHARE_BITS = 5  # of the fractions of a softmax's codes before they are rounded
 
 
-def softmax(x: np.ndarray, multiplier: int, shift: int, reciprocal_scale: int) -> np.ndarray:
-    """Softmax of logits x over the last axis, as codes 0..127.
+def softmax(x: np.ndarray, multiplier: int, shift: int) -> np.ndarray:
+    """Softmax of logits x over the last axis, before it is divided by its sum: codes 0..127, a row's largest one 127.
 
-    ``multiplier / 2**shift`` turns a logit step into a power of two in steps of 2**-12; ``reciprocal_scale`` is
-    ``2**38 / scale`` of the resulting codes. One integer division per row. Codes stop at 127 so that an 8-bit signed weight
-    port takes them: 0..255, or no rounding at all, left the bundled model's samples as close to the float ones (24.6 dB
-    against 24.7 and 24.6, measured over 60 samples with the rounding of all other tensors in place).
+    ``multiplier / 2**shift`` turns a logit step into a power of two in steps of 2**-12. A code says what share of the row's
+    largest probability it is, so that flat rows have as many levels as peaked ones: with one scale for all rows of a tensor,
+    which the peaked ones choose, the codes of flat rows are 0 or 1. The division is :func:`attention_mix`'s, after the product
+    (as in FlashAttention, Dao et al. 2022): see :func:`row_multipliers`. Codes stop at 127 so that an 8-bit signed weight
+    port takes them.
+
+    Codes are rounded by ordered dithering (Bayer 1973), each key by a threshold of its own that never changes: see
+    :func:`rounding_thresholds`. Small shares are many: were all below half a code 0, their sum would be missing. A code is
+    less than one from the exact share.
     """
     x = np.asarray(x, np.int64)
-    distance = x.max(axis=-1, keepdims=True) - x
+    shares = softmax_shares(x.max(axis=-1, keepdims=True) - x, multiplier, shift)
+    return (shares + rounding_thresholds(x.shape[-1])) >> SHARE_BITS
+
+
+def softmax_shares(distance: np.ndarray, multiplier: int, shift: int) -> np.ndarray:
+    """Of logits ``distance`` below their row's largest one: 127 times the share of its probability, in 32nds, cut."""
     exponent = round_shift(distance * int(multiplier), shift)
     whole, fraction = exponent >> lut.EXP_FRACTION_BITS, exponent & ((1 << lut.EXP_FRACTION_BITS) - 1)
-    power = round_shift(interpolate(lut.EXP2_NEGATIVE, fraction, lut.EXP_STEP_BITS), np.minimum(whole, 31))
-    inverse = int(reciprocal_scale) // power.sum(axis=-1, keepdims=True)
-    return saturate(round_shift(power * inverse, SOFTMAX_BITS), (0, CODE_RANGE[1]))
+    entry = interpolate(lut.EXP2_NEGATIVE, fraction, lut.EXP_STEP_BITS)
+    return (entry * CODE_RANGE[1]) >> (lut.EXP_ENTRY_BITS - SHARE_BITS + np.minimum(whole, 31))
+
+
+def rounding_thresholds(keys: int) -> np.ndarray:
+    """What is added to a key's share before it is cut, int64 [keys], in 32nds of a code: 1, 17, 9, 25, ... 31, and again.
+
+    Of 16 keys that follow each other every odd number of 32nds is one's; those of any few are spread evenly.
+    """
+    position = np.arange(keys) % 16
+    bits = [(position >> bit & 1) << (SHARE_BITS - 1 - bit) for bit in range(SHARE_BITS - 1)]
+    return np.sum(bits, axis=0) + 1
+
+
+def row_multipliers(p: np.ndarray, multiplier: int) -> np.ndarray:
+    """What each row of codes p [..., keys] of a softmax is requantized with after the product with V: [..., 1].
+
+    The product's result is a weighted mean: accumulators divided by the sum of the row's codes. One integer division per row
+    gives ``2**37 / sum``, and ``multiplier`` times that, in 2**-31, takes the multiplier's place; its relative error is below
+    ``sum / 2**36``, at most 2**-17 of 4,096 keys. No sum is below 127, the row's largest code: one that is counts as 127.
+    """
+    total = np.maximum(np.asarray(p, np.int64).sum(axis=-1, keepdims=True), CODE_RANGE[1])
+    return round_shift(int(multiplier) * ((1 << ROW_RECIPROCAL_BITS) // total), ROW_BITS)
 
 
 def average_pool(x: np.ndarray, size: int, multiplier: int, shift: int) -> np.ndarray:
@@ -317,7 +348,9 @@ class Reference:
             low, high = LIMITS[self.graph.tensors[node.name].kind]
             limits = (0 if isinstance(node, Convolution) and node.relu else low, high)
             multiplier = row("multiplier", isinstance(node, Convolution) and node.gated)
-            if multiplier.ndim == 2:  # per sample
+            if isinstance(node, MatMul) and not node.scores:
+                multiplier = self._mix_multipliers(node, x, int(multiplier))
+            elif multiplier.ndim == 2:  # per sample
                 multiplier = multiplier[:, None, None]
             return requantize(accumulators, multiplier, row("shift"), limits)
         if isinstance(node, Quantize) and node.fine:
@@ -343,7 +376,7 @@ class Reference:
         if isinstance(node, ReLU):
             return relu(x)
         if isinstance(node, Softmax):
-            return softmax(x, scalar("multiplier"), scalar("shift"), scalar("reciprocal_scale"))
+            return softmax(x, scalar("multiplier"), scalar("shift"))
         if isinstance(node, Upsample):
             rows, columns, _ = self.graph.tensors[node.name].shape
             return x.repeat(node.factor, axis=1)[:, :rows].repeat(node.factor, axis=2)[:, :, :columns]
@@ -352,6 +385,12 @@ class Reference:
         if isinstance(node, Concat):
             return np.concatenate(operands, axis=3)
         raise ValueError(f"{node.name}: the reference has no operator {type(node).__name__}")
+
+    def _mix_multipliers(self, node: MatMul, p: np.ndarray, multiplier: int) -> np.ndarray:
+        """Of every result [B, height, width, C] of ``node``: that of its query's row."""
+        depth = self.graph.tensors[node.name].shape[2] // node.heads
+        rows = np.repeat(row_multipliers(p, multiplier), depth, axis=3)
+        return join_heads(rows, node.heads, node.windows, node.interleaved).reshape(len(p), *node.image, -1)
 
     def _accumulate(self, node: Node, operands: tuple[np.ndarray, ...], chosen: isa.Reference) -> np.ndarray:
         """``acc = acc_ref + W . (q - q_ref)`` (DESIGN section 2)."""

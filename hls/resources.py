@@ -18,6 +18,7 @@ from . import synthesis
 from .arithmetic import ceil_divide
 from .boards import Board, find_board
 from .isa import PORTS
+from .reference import ROW_RECIPROCAL_BITS
 
 if TYPE_CHECKING:
     from .config import HardwareConfig
@@ -167,6 +168,7 @@ class Multiplier:
 
 MULTIPLIERS = (
     Multiplier("result", 33, 32, True, "requantize"),
+    Multiplier("result", 32, 32, False, "a row's multiplier"),
     Multiplier("vector", 21, 7, True, "SiLU, GELU"),
     Multiplier("vector", 21, 23, False, "reciprocal square root"),
     Multiplier("vector", 17, 32, True, "quantizer"),
@@ -174,7 +176,6 @@ MULTIPLIERS = (
     Multiplier("vector", 16, 48, True, "first operand of ADD and MULTIPLY, normalized value"),
     Multiplier("vector", 17, 32, True, "softmax: exponent"),
     Multiplier("vector", 21, 5, True, "softmax: power of two"),
-    Multiplier("vector", 22, 41, True, "softmax: code"),
     Multiplier("vector", 26, 32, True, "mean of a pool"),
     Multiplier("vector", 16, 16, True, "square"),
     Multiplier("vector", 18, 48, False, "variance: N times squares"),
@@ -189,6 +190,7 @@ CHAINED_LANES = {27: 4, 25: 1}  # that are summed up inside their slices: kernel
 STATE_MACHINE = 150  # LUTs of a process's loop counters and handshakes: a lump sum
 LIST_LOGIC = 6  # LUTs that decode a list's addresses, by the synthesis of rtl/digit_memory.sv
 DIVIDER = 350  # LUTs of a sequential 32-bit divider: a lump sum
+ROW_DIVIDER = ROW_RECIPROCAL_BITS * 24  # LUTs of a pipeline that divides by a row's sum: a subtraction for every bit
 
 
 # ------------------------------------------------------------------------------------------------------ parts
@@ -262,7 +264,8 @@ def _operands(config: HardwareConfig, board: Board) -> Resources:
     turn = lut_ram(board, ceil_divide(config.gather_bytes, bus), 8) * bus + Resources(
         lut=2 * aligner(config) + STATE_MACHINE
     )
-    memory = Resources(lut=5 * STATE_MACHINE + 4 * aligner(config)) + lut_ram(board, 64, 8 * bus) * 8
+    row_sum = 10 * bus + 32  # an adder for every code of a word, and one for the sum
+    memory = Resources(lut=5 * STATE_MACHINE + 4 * aligner(config) + row_sum) + lut_ram(board, 64, 8 * bus) * 8
     return core * config.cores + turn * 2 + memory
 
 
@@ -277,7 +280,10 @@ def _weights(config: HardwareConfig, board: Board) -> Resources:
 
 
 def _results(config: HardwareConfig, board: Board) -> Resources:
-    """Sums in two buffers and those of earlier chunks, per core; complete and exchanged tiles, in two buffers each."""
+    """Sums in two buffers and those of earlier chunks, per core; complete and exchanged tiles, in two buffers each.
+
+    Of rows that are divided by their sums: those in a queue, those of earlier chunks, and multipliers in two buffers.
+    """
     width, word = 32 * config.oc_tile, config.bus_bits
     sums = lut_ram(board, config.accumulator_depth, width) * (3 * config.cores + 4)
     adders = (
@@ -285,8 +291,10 @@ def _results(config: HardwareConfig, board: Board) -> Resources:
     )
     requantizer = multiplexer(64, ceil_divide(config.oc_tile, config.vector_width)) + 33 + shifter(64) + 64
     fifos = lut_ram(board, 64, word) * 4
+    depth = config.cores * config.accumulator_depth
+    rows = block_ram(3 * depth, 32) + lut_ram(board, depth, 32) * 3 + Resources(lut=ROW_DIVIDER + STATE_MACHINE)
     fixed = Resources(lut=adders + requantizer * config.vector_width + 9 * STATE_MACHINE + 4 * aligner(config))
-    return sums + fifos + fixed + _multipliers(config, board, "result")
+    return sums + fifos + rows + fixed + _multipliers(config, board, "result")
 
 
 def _vector_unit(config: HardwareConfig, board: Board) -> Resources:
@@ -295,14 +303,14 @@ def _vector_unit(config: HardwareConfig, board: Board) -> Resources:
         64 + shifter(53) + 40 + 17 + shifter(16) + 40 + shifter(49) + shifter(53) + 60
     )  # with SiLU, quantizer, residue
     norm = 32 + 48 + 2 * 64 + shifter(64) + 64  # sums, squares; slope, intercept
-    softmax_and_pool = 17 + shifter(49) + shifter(21) + 21 + 40 + 32 + shifter(58) + 40
+    softmax_and_pool = 17 + shifter(49) + 28 + shifter(28) + 12 + 32 + shifter(58) + 40
     tables = block_ram(513, 17, two_reads=True) * 2 + block_ram(257, 21, two_reads=True)  # gates; exp
-    buffers = block_ram(depth, 32) * 3 + block_ram(depth, 64) * 3 + block_ram(depth, 36) + block_ram(depth, 21)
+    buffers = block_ram(depth, 32) * 3 + block_ram(depth, 64) * 3 + block_ram(depth, 36)
     of_lane = Resources(lut=line + norm + softmax_and_pool) + tables + buffers
     rows = block_ram(ceil_divide(config.row_bytes, config.bus_bytes), config.bus_bits) * 2  # of softmax, of upsampling
     root = block_ram(769, 24, two_reads=True) + Resources(lut=3 * shifter(64))
     fifos = lut_ram(board, 64, config.bus_bits) * 4
-    control = Resources(lut=2 * 4 * DIVIDER + 9 * STATE_MACHINE + 5 * aligner(config))  # two 64-bit dividers
+    control = Resources(lut=4 * DIVIDER + 9 * STATE_MACHINE + 5 * aligner(config))  # a 64-bit divider
     return of_lane * lanes + rows + root + fifos + control + _multipliers(config, board, "vector")
 
 

@@ -15,13 +15,12 @@ from .accesses import Sizes, is_aligned, is_inside
 from .arithmetic import MAX_SHIFT
 from .isa import SCALARS, Flag, Opcode, Reference, Region
 from .refusal import Refusal, Rules
-from .table_rules import LARGEST_EPSILON, LARGEST_RECIPROCAL, MOST_GAIN_BITS
+from .table_rules import LARGEST_EPSILON, MOST_GAIN_BITS
 
 SWITCH = (0, 1)
 SHIFT = (0, MAX_SHIFT)
-RECIPROCAL_SCALE = (0, LARGEST_RECIPROCAL)
 NOT_NEGATIVE = (0, (1 << 31) - 1)
-ALWAYS = {"parity": SWITCH, "skip": SWITCH, "rescaled": SWITCH, "reserved": (0, 0)}
+ALWAYS = {"parity": SWITCH, "skip": SWITCH, "rescaled": SWITCH, "reserved": (0, 0), "reserved_wide": (0, 0)}
 _LINEAR = {"shift": SHIFT, "reference": (Reference.ZERO, Reference.DEFO_PLUS), "keep_state": SWITCH}
 _NORM = {"gain_bits": (0, MOST_GAIN_BITS), "epsilon": (1, LARGEST_EPSILON)}
 RANGES: dict[Opcode, dict[str, tuple[int, int]]] = {
@@ -33,7 +32,7 @@ RANGES: dict[Opcode, dict[str, tuple[int, int]]] = {
     Opcode.ADD: {"shift": SHIFT},
     Opcode.MULTIPLY: {"shift": SHIFT},
     Opcode.AVERAGE_POOL: {"shift": SHIFT},
-    Opcode.SOFTMAX: {"shift": SHIFT, "multiplier0": NOT_NEGATIVE, "reciprocal_scale": RECIPROCAL_SCALE},
+    Opcode.SOFTMAX: {"shift": SHIFT, "multiplier0": NOT_NEGATIVE},
 }
 
 

@@ -29,14 +29,12 @@ from .graph import (
 )
 from .limits import LARGEST_SCALE, SMALLEST_SCALE
 from .reference import LARGEST_NORM
-from .tables import EXP_ENTRY_BITS
 
 INT8, INT16, INT32, INT64, FLOAT64 = (np.dtype(kind) for kind in (np.int8, np.int16, np.int32, np.int64, np.float64))
 LARGEST_GAIN = 1 << 21  # N and the root have 40 bits: products stay below 2**61
 MOST_GAIN_BITS = 28  # the slope is then shifted by 63 at most
 LARGEST_EPSILON = (1 << 62) - 1  # N * Q - S**2 is at most 2**62
 LARGEST_OFFSET = (1 << 62) - 1  # values times slopes have 50 bits
-LARGEST_RECIPROCAL = (1 << 40 + EXP_ENTRY_BITS) - 1  # a sum of powers is at least 2**20, and the quotient has 40 bits
 MOST_NORM_PIXELS = 1 << 16  # sums of a channel's values stay in int32
 
 
@@ -94,7 +92,6 @@ def _rules_of(node: Node, graph: Graph) -> Iterator[tuple[str, TableRule]]:
     elif isinstance(node, Softmax):
         yield "multiplier", TableRule((INT32,), of_group, 0, ACCUMULATOR_RANGE[1])  # exponents are not negative
         yield "shift", shift
-        yield "reciprocal_scale", TableRule((INT64,), of_group, 1, LARGEST_RECIPROCAL)
     elif isinstance(node, (GroupNorm, LayerNorm)):
         check_norm(node, graph)
         yield "gain", TableRule((INT32,), rows(node.conditional), -LARGEST_GAIN, LARGEST_GAIN)

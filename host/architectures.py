@@ -140,9 +140,7 @@ class _Builder:
         keys, values = (self.convolution(f"{name}.{part}", context, channels, 1, kind=CODE) for part in "kv")
         heads, image = self.architecture.heads, self.tensors[code].shape[:2]
         scores = self.add(MatMul(f"{name}.scores", name, (queries, keys), heads), VALUE, REQUANTIZER)
-        weights = self.add(
-            Softmax(f"{name}.softmax", name, (scores,)), CODE, {"reciprocal_scale": ("int64", (1,)), **REQUANTIZER}
-        )
+        weights = self.add(Softmax(f"{name}.softmax", name, (scores,)), CODE, REQUANTIZER)
         mixed = self.add(MatMul(f"{name}.mix", name, (weights, values), heads, False, image), CODE, REQUANTIZER)
         return self.sum(f"{name}.add", self.convolution(f"{name}.out", mixed, channels, 1), source)
 

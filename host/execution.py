@@ -292,7 +292,7 @@ class ScoresExecution(_Linear):
         self._keep(scalars, left_codes, right_codes)
         if scalars["keep_state"] and self.device.differences:
             self.accumulators[...] = accumulators
-        self._finish(accumulators, scalars)
+        self._finish(left, accumulators, scalars)
         return counts
 
     def _keep(self, scalars: np.void, left_codes: np.ndarray, right_codes: np.ndarray) -> None:
@@ -304,17 +304,21 @@ class ScoresExecution(_Linear):
 
     def _run_head_by_head(self, left: np.ndarray, right: np.ndarray, scalars: np.void) -> None:
         """The products as they are, each requantized while it is in the cache."""
-        multiplier = np.array([[scalars["multiplier0"]]], np.int32)
         heads = list(np.ndindex(left.shape[:2]))
 
         def some(first: int, last: int) -> None:
-            for sample, instance in heads[first:last]:
-                product = attention_product_of_one(left[sample, instance], right[sample, instance], self.means.backend)
-                bias = np.zeros((1, product.shape[1]), np.int32)
-                target = self._result_of(sample, instance)[None]
-                vector.requantize_rows(product[None], bias, multiplier, int(scalars["shift"]), target)
+            for head in heads[first:last]:
+                product = attention_product_of_one(left[head], right[head], self.means.backend)
+                self._finish_one(*head, left[head], product, scalars)
 
         self.means.team.share(len(heads), 1, some)
+
+    def _finish_one(self, sample: int, instance: int, left: np.ndarray, product: np.ndarray, scalars: np.void) -> None:
+        """Requantize accumulators [rows, columns] of a window and head, whose first operand is ``left``."""
+        bias = np.zeros((1, product.shape[1]), np.int32)
+        multiplier = np.array([[scalars["multiplier0"]]], np.int32)
+        target = self._result_of(sample, instance)[None]
+        vector.requantize_rows(product[None], bias, multiplier, int(scalars["shift"]), target)
 
     def _result_of(self, sample: int, instance: int) -> np.ndarray:
         """Where the results of a window and head go, a view [rows, columns]."""
@@ -346,12 +350,10 @@ class ScoresExecution(_Linear):
         first = attention_product(difference, right_before, backend, team)
         return first + attention_product(left, right.astype(np.int16) - right_before, backend, team)
 
-    def _finish(self, accumulators: np.ndarray, scalars: np.void) -> None:
+    def _finish(self, left: np.ndarray, accumulators: np.ndarray, scalars: np.void) -> None:
+        """Requantize all accumulators [B, windows * heads, rows, columns], whose first operand is ``left``."""
         rows = accumulators.reshape(len(accumulators), -1, self.keys)
-        self._requantize_rows(rows, scalars)
-
-    def _requantize_rows(self, rows: np.ndarray, scalars: np.void) -> None:
-        bias = np.zeros((1, rows.shape[2]), np.int32)
+        bias = np.zeros((1, self.keys), np.int32)
         self.requantize(rows, bias, np.array([[scalars["multiplier0"]]], np.int32), scalars)
 
     def _left(self, codes: np.ndarray) -> np.ndarray:
@@ -415,12 +417,21 @@ class MixExecution(ScoresExecution):
             return tokens[window :: self.windows]
         return tokens[window * self.queries : (window + 1) * self.queries]
 
-    def _finish(self, accumulators: np.ndarray, scalars: np.void) -> None:
-        """Back to pixels: windows and heads lie beside each other."""
-        batch = len(accumulators)
-        tokens = accumulators.reshape(batch, self.windows, self.heads, self.queries, -1).transpose(0, 1, 3, 2, 4)
-        tokens = tokens.swapaxes(1, 2) if self.flags & Flag.INTERLEAVED else tokens
-        self._requantize_rows(np.ascontiguousarray(tokens.reshape(batch, -1, self.depth)), scalars)
+    def _finish(self, left: np.ndarray, accumulators: np.ndarray, scalars: np.void) -> None:
+        heads = list(np.ndindex(left.shape[:2]))
+
+        def some(first: int, last: int) -> None:
+            for head in heads[first:last]:
+                self._finish_one(*head, left[head], accumulators[head], scalars)
+
+        self.means.team.share(len(heads), 1, some)
+
+    def _finish_one(self, sample: int, instance: int, left: np.ndarray, product: np.ndarray, scalars: np.void) -> None:
+        """Each row divided by the sum of its codes: rows have multipliers of their own."""
+        bias = np.zeros((1, product.shape[1]), np.int32)
+        multipliers = vector.row_multipliers(left, int(scalars["multiplier0"]))
+        target = self._result_of(sample, instance)[:, None]
+        vector.requantize_rows(product[:, None], bias, multipliers, int(scalars["shift"]), target)
 
 
 class NormExecution(Execution):
@@ -496,8 +507,8 @@ class SoftmaxExecution(Execution):
         logits, target = self.input.dense, self.output.buffer
         whole = target.shape == logits.shape
         codes = target if whole else np.empty(logits.shape, np.int8)
-        multiplier, shift, scale = (int(scalars[name]) for name in ("multiplier0", "shift", "reciprocal_scale"))
-        vector.softmax(logits, multiplier, shift, scale, codes, self.means.team)
+        multiplier, shift = int(scalars["multiplier0"]), int(scalars["shift"])
+        vector.softmax(logits, multiplier, shift, codes, self.means.team)
         if not whole:  # a part of a wider buffer
             target[:, :, : logits.shape[2]] = codes
         return []

@@ -15,10 +15,20 @@ import numpy as np
 from numba import njit
 
 from ..hls import tables as lut
-from ..hls.arithmetic import FINE_BITS
-from ..hls.reference import LARGEST_SLOPE, MEAN_BITS, NARROW_NORM, RECIPROCAL_BITS, SLOPE_BITS, SOFTMAX_BITS
+from ..hls.arithmetic import CODE_RANGE, FINE_BITS
+from ..hls.reference import (
+    LARGEST_SLOPE,
+    MEAN_BITS,
+    NARROW_NORM,
+    RECIPROCAL_BITS,
+    ROW_BITS,
+    ROW_RECIPROCAL_BITS,
+    SHARE_BITS,
+    SLOPE_BITS,
+)
 
-_EXP_STEP, _EXP_FRACTION = lut.EXP_STEP_BITS, lut.EXP_FRACTION_BITS
+_EXP_STEP, _EXP_FRACTION, _EXP_ENTRY = lut.EXP_STEP_BITS, lut.EXP_FRACTION_BITS, lut.EXP_ENTRY_BITS
+_LARGEST_CODE = CODE_RANGE[1]
 _RSQRT_STEP, _RSQRT_MANTISSA, _RSQRT_ENTRY = lut.RSQRT_STEP_BITS, lut.RSQRT_MANTISSA_BITS, lut.RSQRT_ENTRY_BITS
 
 compiled = njit(nogil=True, cache=True, boundscheck=False)
@@ -210,42 +220,51 @@ def group_norm(
 
 
 @compiled
-def softmax_powers(multiplier, shift, exp_table, powers):
-    """Powers int32 of all distances to a row's largest logit, up to the first one that is 0; returns how many these are."""
+def softmax_shares(multiplier, shift, exp_table, shares):
+    """Shares int16 of all distances to a row's largest logit, up to the first one that is 0; returns how many these are."""
     half = (np.int64(1) << shift) >> 1
-    for distance in range(len(powers)):
+    for distance in range(len(shares)):
         exponent = (np.int64(distance) * multiplier + half) >> shift
         whole = min(exponent >> _EXP_FRACTION, 31)
         fraction = exponent & ((1 << _EXP_FRACTION) - 1)
         index = fraction >> _EXP_STEP
         low, high = np.int64(exp_table[index]), np.int64(exp_table[index + 1])
         rest = fraction & ((1 << _EXP_STEP) - 1)
-        powers[distance] = _round_shift(low + _round_shift((high - low) * rest, _EXP_STEP), whole)
-        if powers[distance] == 0:
+        entry = low + _round_shift((high - low) * rest, _EXP_STEP)
+        shares[distance] = (entry * _LARGEST_CODE) >> (_EXP_ENTRY - SHARE_BITS + whole)
+        if shares[distance] == 0:
             return distance + 1
-    return len(powers)
+    return len(shares)
 
 
 @compiled
-def softmax(x, powers, reciprocal_scale, out):
-    """``x`` int16 [B, R, K] -> codes int8 [B, R, K]; ``powers`` as of :func:`softmax_powers`, the last one for all beyond."""
+def softmax(x, shares, thresholds, out):
+    """``x`` int16 [B, R, K] -> int8 [B, R, K]; ``shares`` as of :func:`softmax_shares`, the last one for all beyond."""
     keys = x.shape[2]
-    last = np.int32(len(powers) - 1)
-    power = np.empty(keys, np.int32)
+    last = np.int32(len(shares) - 1)
     for b in range(x.shape[0]):
         for r in range(x.shape[1]):
             source, target = x[b, r], out[b, r]
             top = np.int16(-32768)
             for k in range(keys):
                 top = max(top, source[k])
-            total = np.int64(0)
             for k in range(keys):
-                distance = min(np.int32(top) - np.int32(source[k]), last)
-                power[k] = powers[distance]
-                total += power[k]
-            inverse = reciprocal_scale // total
-            for k in range(keys):
-                target[k] = min(_round_shift(np.int64(power[k]) * inverse, SOFTMAX_BITS), 127)
+                share = shares[min(np.int32(top) - np.int32(source[k]), last)]
+                target[k] = (share + thresholds[k]) >> SHARE_BITS
+
+
+@compiled
+def row_multipliers(p, multiplier):
+    """int32 [R, 1] of codes int8 [R, K]."""
+    rows = np.empty((len(p), 1), np.int32)
+    for r in range(len(p)):
+        source = p[r]
+        total = np.int32(0)
+        for k in range(len(source)):
+            total += np.int32(source[k])
+        reciprocal = (np.int64(1) << ROW_RECIPROCAL_BITS) // np.int64(max(total, _LARGEST_CODE))
+        rows[r, 0] = _round_shift(np.int64(multiplier) * reciprocal, ROW_BITS)
+    return rows
 
 
 @compiled

@@ -165,7 +165,7 @@ def _estimated_cycles(
         return instances * estimated_cycles(config, shape, plan)
     read = sum(graph.tensors[name].size * graph.tensors[name].dtype.itemsize for name in node.inputs)
     result = graph.tensors[layer.name]
-    passes = {GroupNorm: 2, LayerNorm: 2, Softmax: 3}.get(type(node), 1)
+    passes = {GroupNorm: 2, LayerNorm: 2, Softmax: 2}.get(type(node), 1)
     return samples * max(passes * read, result.size * result.dtype.itemsize) / config.bus_bytes
 
 

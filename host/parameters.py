@@ -142,8 +142,6 @@ class ParameterLayout:
             record["multiplier1"] = table(node, "multiplier")
         if isinstance(node, Add):
             record["multiplier0"], record["multiplier1"] = table(node, "multiplier")
-        if isinstance(node, Softmax):
-            record["reciprocal_scale"] = table(node, "reciprocal_scale")
         if isinstance(node, (GroupNorm, LayerNorm)):
             for name in ("gain_bits", "epsilon"):
                 record[name] = table(node, name)

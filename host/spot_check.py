@@ -117,9 +117,10 @@ class SpotCheck:
         query = int(self.random.integers(len(left)))
         sums = left[query].astype(np.int64) @ (right.T if node.scores else right).astype(np.int64)
         found = result[instance, query] if node.scores else _instance(result, instance, *windows)[query]
-        expected = requantize(
-            sums, self._table(node, "multiplier", 0), self._table(node, "shift", 0), self._limits(node.name)
-        )
+        multiplier = self._table(node, "multiplier", 0)
+        if not node.scores:
+            multiplier = reference.row_multipliers(left[query], int(multiplier))
+        expected = requantize(sums, multiplier, self._table(node, "shift", 0), self._limits(node.name))
         return found.astype(np.int64), expected
 
     def _group(
@@ -150,7 +151,7 @@ class SpotCheck:
             numbers = [int(self._table(node, name, sample)) for name in ("gain_bits", "epsilon")]
             return reference.layer_norm(x, gain, offset, *numbers)
         if isinstance(node, Softmax):
-            numbers = [int(self._table(node, name, 0)) for name in ("multiplier", "shift", "reciprocal_scale")]
+            numbers = [int(self._table(node, name, 0)) for name in ("multiplier", "shift")]
             return reference.softmax(x, *numbers)
         if isinstance(node, Multiply):
             numbers = [int(self._table(node, name, 0)) for name in ("multiplier", "shift")]

@@ -198,17 +198,24 @@ def multiply(
 
 
 @functools.lru_cache(maxsize=64)
-def _softmax_powers(multiplier: int, shift: int) -> np.ndarray:
-    powers = np.empty(1 << 16, np.int32)
-    count = _kernels().softmax_powers(multiplier, shift, tables.EXP2_NEGATIVE, powers)
-    return powers[:count].copy()
+def _softmax_shares(multiplier: int, shift: int) -> np.ndarray:
+    """int16: of distances to a row's largest logit, up to the first one that is 0."""
+    shares = np.empty(1 << 16, np.int16)
+    count = _kernels().softmax_shares(multiplier, shift, tables.EXP2_NEGATIVE, shares)
+    return shares[:count].copy()
 
 
-def softmax(
-    x: np.ndarray, multiplier: int, shift: int, reciprocal_scale: int, out: np.ndarray, team: Team = ALONE
-) -> None:
+def softmax(x: np.ndarray, multiplier: int, shift: int, out: np.ndarray, team: Team = ALONE) -> None:
     """Rows of logits int16 [B, R, K] -> codes int8 of the same shape."""
     if ACCELERATED:
-        _share(team, _kernels().softmax, (x,), (_softmax_powers(multiplier, shift), reciprocal_scale), out)
+        thresholds = reference.rounding_thresholds(x.shape[2]).astype(np.int16)
+        _share(team, _kernels().softmax, (x,), (_softmax_shares(multiplier, shift), thresholds), out)
     else:
-        out[...] = reference.softmax(x, multiplier, shift, reciprocal_scale)
+        out[...] = reference.softmax(x, multiplier, shift)
+
+
+def row_multipliers(p: np.ndarray, multiplier: int) -> np.ndarray:
+    """Multipliers int32 [R, 1] of rows of a softmax's codes int8 [R, K], after their product: see the reference."""
+    if ACCELERATED:
+        return _kernels().row_multipliers(p, multiplier)
+    return reference.row_multipliers(p, multiplier).astype(np.int32)

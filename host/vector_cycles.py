@@ -37,7 +37,7 @@ def vector_counts(config: HardwareConfig, d: Mapping[str, int]) -> Counts:
         counts["vector_cycles"] = outputs * vectors * (d["stride_height"] ** 2 + 1)
         counts["input_beats"] = _window_beats(config, d)
     else:
-        counts["vector_cycles"] = pixels * vectors * (3 if opcode == Opcode.SOFTMAX else 1)
+        counts["vector_cycles"] = pixels * vectors * (2 if opcode == Opcode.SOFTMAX else 1)
     counts["cycles"] = max(counts["input_beats"], counts["vector_cycles"], counts["output_beats"])
     return counts
 

@@ -39,6 +39,7 @@ from ..hls.graph import (
     Upsample,
 )
 from ..hls.layout import from_stored, to_stored
+from ..hls.reference import SHARE_BITS, rounding_thresholds
 from .fine_parts import can_be_fine, with_fine_codes, with_fine_inputs
 from .options import Options
 from .quantizers import (
@@ -83,7 +84,11 @@ class QuantizedNetwork(nn.Module):
                 weight = self.parameters_[f"{node.name}.weight"]
                 self.weights[_key(node.name)] = weight_quantized_convolution(weight, node.stride)
                 self.correction[node.name] = torch.zeros(self.graph.groups, len(weight))
+        self.shares = {
+            node.name for node in self.graph.nodes if isinstance(node, Softmax)
+        }  # their scale is their row's
         scaled = {node.name for node in self.graph.nodes if not isinstance(node, MOVES)} | {self.graph.input}
+        scaled -= self.shares
         scaled |= {*self.graph.constants, *((self.graph.context,) if self.graph.context else ())}
         for name in sorted(scaled):
             is_code = self.graph.tensors[name].kind == CODE
@@ -93,7 +98,12 @@ class QuantizedNetwork(nn.Module):
         self.eval()
 
     def scales(self, name: str) -> torch.Tensor:
-        """float64 [groups]: step of tensor ``name``, that of its source where a tensor only moves data."""
+        """float64 [groups]: step of tensor ``name``, that of its source where a tensor only moves data.
+
+        Of a softmax's codes it is a share of the row's largest probability.
+        """
+        if name in self.shares:
+            return torch.full((self.graph.groups,), 1 / CODE_RANGE[1], dtype=torch.float64)
         while _key(name) not in self.codes and _key(name) not in self.values:
             node = next(node for node in self.graph.nodes if node.name == name)
             name = node.inputs[0]
@@ -169,6 +179,8 @@ class QuantizedNetwork(nn.Module):
 
     def _pass(self, name: str, x: torch.Tensor) -> torch.Tensor:
         """Through the tensor's quantizer, as the mode says. 16-bit rounding is left out of the fake-quantized model."""
+        if name in self.shares:
+            return _rounded_shares(x) if self.mode == QUANTIZED else x
         key = _key(name)
         quantized = (self.mode == QUANTIZED and key in self.codes) or name == self.single
         observed = self.mode == CALIBRATE and (key in self.codes or key in self.values)
@@ -239,6 +251,13 @@ class QuantizedNetwork(nn.Module):
         order = (0, 2, 4, 3, 1) if node.interleaved else (0, 2, 4, 1, 3)
         pixels = mixed.reshape(batch, node.windows, node.heads, queries, depth).permute(order)
         return pixels.reshape(batch, -1, *node.image)
+
+
+def _rounded_shares(probabilities: torch.Tensor) -> torch.Tensor:
+    """Softmax's rows as the integers have them: codes relative to the row's largest one, divided by their sum."""
+    thresholds = torch.from_numpy(rounding_thresholds(probabilities.shape[-1])) / (1 << SHARE_BITS)
+    codes = (probabilities / probabilities.amax(dim=-1, keepdim=True) * CODE_RANGE[1] + thresholds).floor()
+    return codes / codes.sum(dim=-1, keepdim=True)
 
 
 def _key(name: str) -> str:

@@ -29,7 +29,7 @@ from ..hls.graph import (
     check_graph,
     constant_tensors,
 )
-from ..hls.reference import SLOPE_BITS, SOFTMAX_BITS
+from ..hls.reference import ROW_BITS, ROW_RECIPROCAL_BITS, SLOPE_BITS
 from ..hls.table_rules import check_accumulators, check_norm
 from ..hls.tables import EXP_FRACTION_BITS, SILU_FRACTION_BITS
 from .calibrate import MOVES, QuantizedNetwork
@@ -128,7 +128,8 @@ class _Lowering:
             self._convolution(node)
         elif isinstance(node, MatMul):
             left, right = (self.scales[name] for name in node.inputs)
-            self._multiplier(node, left * right * self._parameter(node, "factor") / self.scales[node.name])
+            product = left * right if node.scores else right * 2.0 ** (ROW_BITS - ROW_RECIPROCAL_BITS)
+            self._multiplier(node, product * self._parameter(node, "factor") / self.scales[node.name])
         elif isinstance(node, Quantize):
             self._multiplier(node, self.scales[node.inputs[0]] / self.scales[node.name])
         elif isinstance(node, Add):
@@ -141,7 +142,6 @@ class _Lowering:
             self._multiplier(node, self.scales[node.inputs[0]] / node.size**2 / self.scales[node.name])
         elif isinstance(node, Softmax):
             self._multiplier(node, self.scales[node.inputs[0]] * math.log2(math.e) * 2**EXP_FRACTION_BITS)
-            self._set(node, "reciprocal_scale", np.rint(2.0**SOFTMAX_BITS / self.scales[node.name]), np.int64)
         elif isinstance(node, (GroupNorm, LayerNorm)):
             self._norm(node)
 

@@ -19,7 +19,6 @@ import onnx
 from onnx import TensorProto, helper
 
 from ..hls import reference
-from ..hls import tables as lut
 from ..hls.arithmetic import CODE_RANGE, FINE_BITS, VALUE_RANGE
 from ..hls.artefact import QuantizedModel
 from ..hls.graph import (
@@ -187,9 +186,9 @@ class _Export(Builder):
         left = self.by_head(inputs[0], node, tensors[0]) if node.scores else self.activation(inputs[0])
         right = self.op("Transpose", right, perm=[0, 1, 3, 2]) if node.scores else right
         sums = self.product("MatMulInteger", left, right)
-        found = self.requantize(sums, node, self.limits(node))
         if node.scores:
-            return found
+            return self.requantize(sums, node, self.limits(node))
+        found = self.clip(self.divide_rows(sums, inputs[0], node), self.limits(node))
         queries, depth = tensors[0][1], tensors[1][2] // node.heads
         split = self.reshape(found, (self.batch, node.windows, node.heads, queries, depth))
         order = [0, 3, 1, 2, 4] if node.interleaved else [0, 1, 3, 2, 4]
@@ -237,17 +236,21 @@ class _Export(Builder):
         return self.reshape(found, (self.batch, height, width, channels))
 
     def softmax(self, node: Softmax, x: str) -> str:
-        multiplier, shift, scale = (int(self.table(node, name)) for name in ("multiplier", "shift", "reciprocal_scale"))
-        distances = np.arange(1 << 16)
-        exponent = reference.round_shift(distances * multiplier, shift)
-        whole, fraction = exponent >> lut.EXP_FRACTION_BITS, exponent & ((1 << lut.EXP_FRACTION_BITS) - 1)
-        entries = reference.interpolate(lut.EXP2_NEGATIVE, fraction, lut.EXP_STEP_BITS)
-        powers = reference.round_shift(entries, np.minimum(whole, 31))
+        """A table of shares by the distance to the row's largest logit, then each key's rounding."""
+        multiplier, shift = (int(self.table(node, name)) for name in ("multiplier", "shift"))
+        shares = reference.softmax_shares(np.arange(1 << 16), multiplier, shift)
         distance = self.op("Sub", self.op("ReduceMax", x, axes=[3], keepdims=1), x)
-        power = self.lookup(powers, distance)
-        total = self.op("ReduceSum", power, self.constant([3]), keepdims=1)
-        inverse = self.op("Div", self.constant(scale), total)
-        return self.round_shift(self.op("Mul", power, inverse), reference.SOFTMAX_BITS)  # never negative
+        thresholds = reference.rounding_thresholds(self.graph.tensors[node.name].shape[2])
+        raised = self.op("Add", self.lookup(shares, distance), self.constant(thresholds))
+        return self.op("Div", raised, self.constant(1 << reference.SHARE_BITS))  # never negative
+
+    def divide_rows(self, sums: str, p: str, node: MatMul) -> str:
+        """Sums [B, windows * heads, queries, depth] by :func:`reference.row_multipliers` of a softmax's codes ``p``."""
+        total = self.op("Max", self.op("ReduceSum", p, self.constant([3]), keepdims=1), self.constant(CODE_RANGE[1]))
+        reciprocal = self.op("Div", self.constant(1 << reference.ROW_RECIPROCAL_BITS), total)
+        multiplier = self.constant(self.table(node, "multiplier"))
+        of_rows = self.round_shift(self.op("Mul", reciprocal, multiplier), reference.ROW_BITS)
+        return self.round_shift(self.op("Mul", sums, of_rows), int(self.table(node, "shift")))
 
     def upsample(self, node: Upsample, x: str) -> str:
         height, width, channels = self.graph.tensors[node.inputs[0]].shape

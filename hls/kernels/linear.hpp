@@ -22,11 +22,12 @@ struct LinearCounters {
     count_t lean_cycles, keeping_beats;  // if nothing were kept for a next step; what keeping takes of DRAM's traffic
 };
 
-// What stays on chip from phase to phase: the weights, and the sums of earlier chunks.
+// What stays on chip from phase to phase: the weights, and the sums of earlier chunks, also those of rows of codes.
 template <class C>
 struct LinearBuffers {
     WeightBanks<C> weights;
     BlockSums<C> totals;
+    RowSums<C> row_totals;
 };
 
 // When the stages of the last phases end: a model of the overlap, in cycles.
@@ -75,7 +76,7 @@ struct Linear {
                     counters.cycles += loading;
                     counters.lean_cycles += loading;
                     run_phases(parameters, activations, activations_out, state, state_out, sums, sums_out, p, phase, phases,
-                               buffers.weights, buffers.totals, counters);
+                               buffers.weights, buffers.totals, buffers.row_totals, counters);
                 }
             }
         }
@@ -88,7 +89,8 @@ struct Linear {
     // The rounds and chunks that use one weight set.
     static void run_phases(const word* parameters, const word* activations, word* activations_out, const word* state,
                            word* state_out, const word* sums_in, word* sums_out, const Product& p, const Phase& first,
-                           int phases, const WeightBanks<C>& banks, BlockSums<C>& totals, LinearCounters& counters) {
+                           int phases, const WeightBanks<C>& banks, BlockSums<C>& totals, RowSums<C>& row_totals,
+                           LinearCounters& counters) {
         Timeline timeline = {}, lean = {};
     run_phases_loop:
         for (int i = 0; i < phases; ++i) {
@@ -106,12 +108,15 @@ struct Linear {
 #pragma HLS ARRAY_PARTITION variable = sums.pixels complete dim = 1
 #pragma HLS ARRAY_RESHAPE variable = sums.pixels complete dim = 3
 #pragma HLS BIND_STORAGE variable = sums.pixels type = ram_2p impl = lutram
+            typename Operand<C>::sums row_sums("row_sums");  // past the compute unit: as deep as three phases' rows
+#pragma HLS STREAM variable = row_sums depth = 3 * C::cores * C::accumulator_depth
+#pragma HLS BIND_STORAGE variable = row_sums type = fifo impl = bram
             OperandCounters encoded = {};
             ComputeCounters computed = {};
             ResultCounters finished = {};
-            encode(activations, state, state_out, p, first, i, lists, encoded);
+            encode(activations, state, state_out, p, first, i, lists, row_sums, encoded);
             compute(p, first, i, lists, banks, sums, computed);
-            finish(parameters, activations_out, sums_in, sums_out, p, first, i, sums, totals, finished);
+            finish(parameters, activations_out, sums_in, sums_out, p, first, i, sums, row_sums, totals, row_totals, finished);
             tally(encoded, computed, finished, timeline, lean, counters);
         }
         counters.cycles += timeline.finished;
@@ -119,8 +124,8 @@ struct Linear {
     }
 
     static void encode(const word* activations, const word* state, word* state_out, const Product& p, const Phase& first,
-                       int index, DigitLists<C> lists[C::cores], OperandCounters& counters) {
-        Operand<C>::encode(activations, state, state_out, p, T::phase_at(p, first, index), lists, counters);
+                       int index, DigitLists<C> lists[C::cores], typename Operand<C>::sums& row_sums, OperandCounters& counters) {
+        Operand<C>::encode(activations, state, state_out, p, T::phase_at(p, first, index), lists, row_sums, counters);
     }
 
     static void compute(const Product& p, const Phase& start, int index, const DigitLists<C> lists[C::cores],
@@ -146,8 +151,10 @@ struct Linear {
     }
 
     static void finish(const word* parameters, word* activations_out, const word* sums_in, word* sums_out, const Product& p,
-                       const Phase& first, int index, const BlockSums<C>& sums, BlockSums<C>& totals, ResultCounters& counters) {
-        Result<C>::finish(parameters, activations_out, sums_in, sums_out, p, T::phase_at(p, first, index), sums, totals, counters);
+                       const Phase& first, int index, const BlockSums<C>& sums, typename Operand<C>::sums& row_sums,
+                       BlockSums<C>& totals, RowSums<C>& row_totals, ResultCounters& counters) {
+        Result<C>::finish(parameters, activations_out, sums_in, sums_out, p, T::phase_at(p, first, index), sums, row_sums, totals,
+                          row_totals, counters);
     }
 
     static void tally(const OperandCounters& encoded, const ComputeCounters& computed, const ResultCounters& finished,

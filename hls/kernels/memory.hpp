@@ -14,6 +14,7 @@ struct Memory {
     typedef typename C::template word<C::bus_bytes> word;
     typedef typename C::template uint<8> byte;
     typedef hls::stream<word> words;
+    typedef typename C::template sint<32> sum_t;
 
     static int words_of(int bytes) { return ceil_divide(bytes, C::bus_bytes); }
 
@@ -64,9 +65,11 @@ struct Memory {
         }
     }
 
-    // The same to a second stream too, where it is to be kept.
-    static void read_twice(const word* memory, address_t offset, int bytes, words& run, words& kept, bool keep, count_t& beats) {
+    // The same to a second stream too, where it is to be kept. Returns the sum of the run's bytes, as signed codes.
+    static sum_t read_twice(const word* memory, address_t offset, int bytes, words& run, words& kept, bool keep, count_t& beats) {
         Feed feed(offset, bytes);
+        sum_t sum = 0;
+        int left = bytes;
     read_twice_beats:
         for (int i = 0; i < feed.steps; ++i) {
 #pragma HLS PIPELINE II = 1
@@ -74,7 +77,13 @@ struct Memory {
             if (!feed.step(memory, i, beats)) continue;
             run.write(feed.aligned);
             if (keep) kept.write(feed.aligned);
+            for (int k = 0; k < C::bus_bytes; ++k) {
+#pragma HLS UNROLL
+                if (k < left) sum = sum + sum_t(typename C::template sint<8>(C::get_byte(feed.aligned, k)));
+            }
+            left -= C::bus_bytes;
         }
+        return sum;
     }
 
     // Words to bytes [offset, offset + bytes); beats at the ends keep the bytes that are not the run's.

@@ -39,18 +39,20 @@ struct Operand {
     typedef typename M::word word;
     typedef typename M::words words;
     typedef hls::stream<Run> runs;
+    typedef hls::stream<typename M::sum_t> sums;
 
-    // Digit lists of every core's block. Cycles: the fullest of the ports and of the cores' encoders.
+    // Digit lists of every core's block, and of weighted means the sums of its rows' codes, row by row of all cores in turn.
+    // Cycles: the fullest of the ports and of the cores' encoders.
     static void encode(const word* activations, const word* state, word* state_out, const Product& p, const Phase& phase,
-                       DigitLists<C> lists[C::cores], OperandCounters& counters) {
+                       DigitLists<C> lists[C::cores], sums& row_sums, OperandCounters& counters) {
         Block blocks[C::cores];
 #pragma HLS ARRAY_PARTITION variable = blocks complete
         T::blocks_of(p, phase, blocks);
-        encode_blocks(activations, state, state_out, p, phase, blocks, lists, counters);
+        encode_blocks(activations, state, state_out, p, phase, blocks, lists, row_sums, counters);
     }
 
     static void encode_blocks(const word* activations, const word* state, word* state_out, const Product& p,
-                              const Phase& phase, const Block blocks[C::cores], DigitLists<C> lists[C::cores],
+                              const Phase& phase, const Block blocks[C::cores], DigitLists<C> lists[C::cores], sums& row_sums,
                               OperandCounters& counters) {
 #pragma HLS DATAFLOW
         runs reads("reads"), previous_reads("previous_reads"), turns("turns"), previous_turns("previous_turns"), writes("writes");
@@ -71,7 +73,7 @@ struct Operand {
 #pragma HLS ARRAY_PARTITION variable = encoded complete
         count_t input_beats = 0, previous_beats = 0, kept_beats = 0, merged_beats = 0;
         list_runs(p, phase, blocks, reads, previous_reads, turns, previous_turns, writes, places);
-        read_current(activations, p, reads, read, kept, input_beats);
+        read_current(activations, p, reads, read, kept, row_sums, input_beats);
         read_previous(state, p, previous_reads, previous_read, previous_beats);
         turn(p, phase, turns, read, current);
         turn(p, phase, previous_turns, previous_read, previous);
@@ -167,12 +169,14 @@ struct Operand {
         return run;
     }
 
-    static void read_current(const word* activations, const Product& p, runs& reads, words& read, words& kept, count_t& beats) {
+    static void read_current(const word* activations, const Product& p, runs& reads, words& read, words& kept, sums& row_sums,
+                             count_t& beats) {
         Run run = reads.read();
     read_current_runs:
         while (!run.last) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 512
-            M::read_twice(activations, p.input + run.input, run.bytes, read, kept, run.keep, beats);
+            const typename M::sum_t sum = M::read_twice(activations, p.input + run.input, run.bytes, read, kept, run.keep, beats);
+            if (p.weighted_mean) row_sums.write(sum);
             run = reads.read();
         }
     }

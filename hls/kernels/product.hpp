@@ -40,6 +40,7 @@ struct Product {
     bool add_accumulators, keep_accumulators;
 
     bool finish;  // requantize and write the result
+    bool weighted_mean;  // results are divided by the sum of the operand's row of codes: attention's, of pixels in one column
     bool shared_multiplier, has_bias, conditional_bias, conditional_multipliers, code_output, relu;
     address_t output, bias, multipliers, bias_stride;
     int output_pitch, multiplier, shift;

@@ -3,11 +3,12 @@
 //
 //   read accumulators -----> for each tile and core:  add chunk -> exchange -> requantize
 //   read parameters  ----'                                             |            `--> write results
-//                                                                      `--> write accumulators
+//   multipliers of rows --'                                            `--> write accumulators
 #pragma once
 
 #include "compute.hpp"
 #include "product.hpp"
+#include "tables.hpp"
 
 namespace ditto {
 
@@ -23,6 +24,12 @@ struct TileSums {
     typename C::template sint<32> pixels[C::accumulator_depth][C::oc_tile];
 };
 
+// Of every row of the cores' blocks: the sum of its codes, or its multiplier. Only of weighted means.
+template <class C>
+struct RowSums {
+    typename C::template sint<32> rows[C::cores][C::accumulator_depth];
+};
+
 template <class C>
 struct Result {
     typedef Arithmetic<C> A;
@@ -31,21 +38,25 @@ struct Result {
     typedef typename M::word word;
     typedef typename M::words words;
     typedef typename A::accumulator accumulator;
+    typedef hls::stream<typename M::sum_t> row_sums_t;
 
     static constexpr int accumulators_of_word = C::bus_bytes / 4;
 
-    // Cycles: the fullest of the adders, the requantizers and the ports. `totals` hold what earlier chunks gave.
+    // Cycles: the fullest of the adders, the requantizers and the ports; a row's division is one step of a pipeline. `totals` and
+    // `row_totals` hold what earlier chunks gave.
     static void finish(const word* parameters, word* activations_out, const word* sums_in, word* sums_out, const Product& p,
-                       const Phase& phase, const BlockSums<C>& sums, BlockSums<C>& totals, ResultCounters& counters) {
+                       const Phase& phase, const BlockSums<C>& sums, row_sums_t& row_sums, BlockSums<C>& totals,
+                       RowSums<C>& row_totals, ResultCounters& counters) {
         Block blocks[C::cores];
 #pragma HLS ARRAY_PARTITION variable = blocks complete
         T::blocks_of(p, phase, blocks);
-        finish_blocks(parameters, activations_out, sums_in, sums_out, p, phase, blocks, sums, totals, counters);
+        finish_blocks(parameters, activations_out, sums_in, sums_out, p, phase, blocks, sums, row_sums, totals, row_totals,
+                      counters);
     }
 
     static void finish_blocks(const word* parameters, word* activations_out, const word* sums_in, word* sums_out,
                               const Product& p, const Phase& phase, const Block blocks[C::cores], const BlockSums<C>& sums,
-                              BlockSums<C>& totals, ResultCounters& counters) {
+                              row_sums_t& row_sums, BlockSums<C>& totals, RowSums<C>& row_totals, ResultCounters& counters) {
 #pragma HLS DATAFLOW
         words added("added"), kept("kept"), constants("constants"), results("results");
 #pragma HLS STREAM variable = added depth = 64
@@ -54,9 +65,12 @@ struct Result {
 #pragma HLS STREAM variable = results depth = 64
         count_t reads = 0, writes = 0, output_beats = 0, parameter_beats = 0, adding = 0, requantizing = 0;
         count_t kept_merged = 0, output_merged = 0;
+        RowSums<C> of_rows;
+#pragma HLS BIND_STORAGE variable = of_rows.rows type = ram_2p impl = lutram
         read_accumulators(sums_in, p, phase, blocks, added, reads);
         read_parameters(parameters, p, phase, blocks, constants, parameter_beats);
-        finish_tiles(p, phase, blocks, sums, totals, added, kept, constants, results, adding, requantizing);
+        divide_rows(p, phase, blocks, row_sums, row_totals, of_rows);
+        finish_tiles(p, phase, blocks, sums, of_rows, totals, added, kept, constants, results, adding, requantizing);
         write_accumulators(sums_out, p, phase, blocks, kept, writes, kept_merged);
         write_results(activations_out, p, phase, blocks, results, output_beats, output_merged);
         tally(adding, requantizing, reads, writes, output_beats, parameter_beats, output_merged, kept_merged, counters);
@@ -164,8 +178,30 @@ struct Result {
 
     // ------------------------------------------------------------------------------------------------- arithmetic
 
-    static void finish_tiles(const Product& p, const Phase& phase, const Block blocks[C::cores], const BlockSums<C>& sums, BlockSums<C>& totals, words& added,
-                             words& kept, words& constants, words& results, count_t& adding, count_t& requantizing) {
+    // Of weighted means: the multiplier of every row, from the sum of its codes. Sums come in the order in which rows are read.
+    static void divide_rows(const Product& p, const Phase& phase, const Block blocks[C::cores], row_sums_t& row_sums,
+                            RowSums<C>& totals, RowSums<C>& multipliers) {
+        if (!p.weighted_mean) return;
+    divide_rows_loop:
+        for (int row = 0; row < p.block_rows; ++row) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::accumulator_depth
+        divide_cores:
+            for (int core = 0; core < C::cores; ++core) {
+#pragma HLS PIPELINE II = 1
+                if (row >= blocks[core].rows) continue;
+                accumulator sum = row_sums.read();
+                if (phase.chunk > 0) sum = sum + totals.rows[core][row];
+                totals.rows[core][row] = sum;
+                const typename A::wide divisor = sum < 127 ? 127 : int(sum);
+                const typename A::wide reciprocal = (typename A::wide(1) << tables::ROW_RECIPROCAL_BITS) / divisor;
+                const typename A::wide scaled = A::template multiply<32, 32>(p.multiplier, reciprocal);
+                multipliers.rows[core][row] = accumulator(A::round_shift(scaled, tables::ROW_BITS));
+            }
+        }
+    }
+
+    static void finish_tiles(const Product& p, const Phase& phase, const Block blocks[C::cores], const BlockSums<C>& sums, const RowSums<C>& of_rows,
+                             BlockSums<C>& totals, words& added, words& kept, words& constants, words& results, count_t& adding, count_t& requantizing) {
     finish_items:
         for (int item = 0; item < phase.tiles * C::cores; ++item) {
 #pragma HLS DATAFLOW
@@ -181,7 +217,7 @@ struct Result {
             add_chunk(p, phase, blocks, item, sums, totals, complete, adding);
             exchange(p, phase, blocks, item, complete, added, kept, exchanged);
             take_parameters(p, phase, blocks, item, constants, bias, multipliers);
-            requantize(p, phase, blocks, item, exchanged, bias, multipliers, results, requantizing);
+            requantize(p, phase, blocks, item, exchanged, bias, multipliers, of_rows, results, requantizing);
         }
     }
 
@@ -285,8 +321,8 @@ struct Result {
     }
 
     static void requantize(const Product& p, const Phase& phase, const Block blocks[C::cores], int item, const TileSums<C>& totals,
-                           const accumulator bias[C::oc_tile], const accumulator multipliers[C::oc_tile], words& results,
-                           count_t& vectors) {
+                           const accumulator bias[C::oc_tile], const accumulator multipliers[C::oc_tile],
+                           const RowSums<C>& of_rows, words& results, count_t& vectors) {
         if (!phase.last_chunk || !p.finish) return;
         const int pixels = blocks[item % C::cores].rows * p.output_width;
         const int outputs = T::outputs_of(p, phase.first_tile + item / C::cores);
@@ -303,7 +339,8 @@ struct Result {
 #pragma HLS UNROLL
                     if (oc < outputs) {
                         const typename A::wide x = typename A::wide(totals.pixels[pixel][oc]) + typename A::wide(bias[oc]);
-                        typename A::wide y = A::template scale<33>(x, multipliers[oc], p.shift);
+                        const accumulator multiplier = p.weighted_mean ? of_rows.rows[item % C::cores][pixel] : multipliers[oc];
+                        typename A::wide y = A::template scale<33>(x, multiplier, p.shift);
                         if (p.relu && y < 0) y = 0;
                         if (p.code_output) {
                             A::template put<1>(row, oc, typename A::wide(A::to_code(y)));

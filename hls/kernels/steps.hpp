@@ -138,7 +138,6 @@ struct Steps {
         op.multiplier0 = s.multiplier0;
         op.multiplier1 = s.multiplier1;
         op.shift = s.shift;
-        op.reciprocal_scale = s.reciprocal_scale;
         return op;
     }
 
@@ -297,6 +296,7 @@ struct Steps {
         set_neighbour(p, d, s);
         right_place(d, window, head, right, right_pitch, right_kept, right_kept_pitch);
         p.layout = d.opcode == SCORES ? ROWS : COLUMNS;
+        p.weighted_mean = d.opcode == MIX;
         p.weights_in_state = two_products(d, s);
         p.weights = p.weights_in_state ? d.state_other + (s.parity ? 0 : d.state_other_span) + right_kept : right;
         p.weight_pitch = p.weights_in_state ? right_kept_pitch : right_pitch;

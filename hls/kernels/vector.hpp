@@ -39,7 +39,6 @@ struct VectorOperation {
     bool code_input, code_output;
     Finish finish;
     int multiplier0, multiplier1, shift;
-    int64_t reciprocal_scale;
 };
 
 // Groups of channels that are normalized together, over all pixels or, in LayerNorm, over each pixel alone.
@@ -367,19 +366,16 @@ struct Vector {
         }
     }
 
-    // Softmax of rows of `channels` logits, to codes 0..127.
+    // Softmax of rows of `channels` logits before its division: to codes 0..127, 127 the largest of a row.
     static void softmax_rows(words& logits, const VectorOperation& op, int rows, words& codes, count_t& vectors) {
         word values[row_words];
-        typename C::template uint<21> powers[most_channels];
-#pragma HLS ARRAY_PARTITION variable = powers cyclic factor = C::vector_width
         const int of_row = vectors_of(op.channels);
     softmax_rows_loop:
         for (int row = 0; row < rows; ++row) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 1024
             const wide largest = softmax_largest(logits, op.channels, of_row, values);
-            const wide sum = softmax_powers(values, op, of_row, largest, powers);
-            softmax_codes(powers, of_row, wide(op.reciprocal_scale) / sum, codes);
-            vectors += 3 * of_row;
+            softmax_codes(values, op, of_row, largest, codes);
+            vectors += 2 * of_row;
         }
     }
 
@@ -399,33 +395,7 @@ struct Vector {
         return largest;
     }
 
-    static wide softmax_powers(const word values[row_words], const VectorOperation& op, int of_row, wide largest,
-                               typename C::template uint<21>* powers) {
-        wide sum = 0;
-    softmax_powers_vectors:
-        for (int k = 0; k < of_row; ++k) {
-#pragma HLS PIPELINE II = 1
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
-            const word w = values[k];
-            for (int i = 0; i < C::vector_width; ++i) {
-#pragma HLS UNROLL
-                if (k * C::vector_width + i < op.channels) {
-                    const wide exponent = A::template scale<17>(largest - value_of(w, i), op.multiplier0, op.shift);
-                    const wide whole = exponent >> tables::EXP_FRACTION_BITS;
-                    const wide fraction = exponent & ((1 << tables::EXP_FRACTION_BITS) - 1);
-                    const int index = int(fraction >> tables::EXP_STEP_BITS);
-                    const wide entry = interpolate<tables::EXP_STEP_BITS>(tables::EXP2_NEGATIVE[index], tables::EXP2_NEGATIVE[index + 1],
-                                                                          fraction & ((1 << tables::EXP_STEP_BITS) - 1));
-                    const wide power = A::round_shift(entry, whole > 31 ? 31 : int(whole));
-                    powers[k * C::vector_width + i] = power;
-                    sum += power;
-                }
-            }
-        }
-        return sum;
-    }
-
-    static void softmax_codes(const typename C::template uint<21>* powers, int of_row, wide inverse, words& codes) {
+    static void softmax_codes(const word values[row_words], const VectorOperation& op, int of_row, wide largest, words& codes) {
         word w;
     softmax_codes_vectors:
         for (int k = 0; k < of_row; ++k) {
@@ -434,11 +404,25 @@ struct Vector {
             const int half = k % 2 * C::vector_width;
             for (int i = 0; i < C::vector_width; ++i) {
 #pragma HLS UNROLL
-                const wide product = A::template multiply<22, 41>(wide(powers[k * C::vector_width + i]), inverse);
-                C::set_byte(w, half + i, byte(A::saturate(A::round_shift(product, tables::SOFTMAX_BITS), 0, 127)));
+                if (k * C::vector_width + i < op.channels) {
+                    const wide share = softmax_share(largest - value_of(values[k], i), op);
+                    const int threshold = tables::ROUNDING_THRESHOLDS[(k * C::vector_width + i) % 16];
+                    C::set_byte(w, half + i, byte((share + threshold) >> tables::SHARE_BITS));
+                }
             }
             if (half || k == of_row - 1) codes.write(w);
         }
+    }
+
+    // 127 times the power of two that a logit's distance from the largest one stands for, in 32nds.
+    static wide softmax_share(wide distance, const VectorOperation& op) {
+#pragma HLS INLINE
+        const wide exponent = A::template scale<17>(distance, op.multiplier0, op.shift);
+        const wide whole = exponent >> tables::EXP_FRACTION_BITS, fraction = exponent & ((1 << tables::EXP_FRACTION_BITS) - 1);
+        const int index = int(fraction >> tables::EXP_STEP_BITS);
+        const wide entry = interpolate<tables::EXP_STEP_BITS>(tables::EXP2_NEGATIVE[index], tables::EXP2_NEGATIVE[index + 1],
+                                                              fraction & ((1 << tables::EXP_STEP_BITS) - 1));
+        return wide((entry << 7) - entry) >> (tables::EXP_ENTRY_BITS - tables::SHARE_BITS + (whole > 31 ? 31 : int(whole)));
     }
 
     // Mean over windows of factor x factor pixels.

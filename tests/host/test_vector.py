@@ -207,7 +207,22 @@ def test_softmax(seed, shape, shift):
     if seed % 2:
         x[:, 0] = x[:, 0, :1]  # a row of equal logits
     multiplier = int(random.integers(0, max(2, min(2**31, 2**shift * 16))))
-    reciprocal_scale = int(np.rint(2.0**38 * 2.0 ** random.uniform(7, 14)))
     out = np.full(shape, UNTOUCHED, np.int8)
-    vector.softmax(x, multiplier, shift, reciprocal_scale, out)
-    assert np.array_equal(out, reference.softmax(x, multiplier, shift, reciprocal_scale))
+    vector.softmax(x, multiplier, shift, out)
+    assert np.array_equal(out, reference.softmax(x, multiplier, shift))
+    assert np.all(out.max(axis=2) == 127)
+
+
+@FUZZ
+@given(
+    seed=SEED,
+    shape=st.tuples(st.integers(1, 5), st.sampled_from([1, 2, 49, 4096])),
+    low=st.sampled_from([-128, 0, 127]),
+)
+def test_row_multipliers(seed, shape, low):
+    """Also of codes that no softmax gives, whose sums are not positive."""
+    random = np.random.default_rng(seed)
+    codes = random.integers(low, 128, shape).astype(np.int8)
+    multiplier = int(random.integers(-(2**31), 2**31))
+    found = vector.row_multipliers(codes, multiplier)
+    assert found.dtype == np.int32 and np.array_equal(found, reference.row_multipliers(codes, multiplier))

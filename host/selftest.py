@@ -23,7 +23,7 @@ from .session import DIFFERENCE, FLOWS, Session
 
 MEMORY_BYTES = 1 << 20
 LAYER_SEEDS = (0, 1, 2, 3)  # random networks that have every kind of layer between them
-FIRST_STEP = "b7deaf7c"  # of the bundled model's output for sample 0 of seed 0, SHA-256 of its codes
+FIRST_STEP = "4f6671a0"  # of the bundled model's output for sample 0 of seed 0, SHA-256 of its codes
 
 
 @dataclass(frozen=True)

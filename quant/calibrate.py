@@ -84,9 +84,7 @@ class QuantizedNetwork(nn.Module):
                 weight = self.parameters_[f"{node.name}.weight"]
                 self.weights[_key(node.name)] = weight_quantized_convolution(weight, node.stride)
                 self.correction[node.name] = torch.zeros(self.graph.groups, len(weight))
-        self.shares = {
-            node.name for node in self.graph.nodes if isinstance(node, Softmax)
-        }  # their scale is their row's
+        self.shares = {node.name for node in self.graph.nodes if isinstance(node, Softmax)}  # with a scale per row
         scaled = {node.name for node in self.graph.nodes if not isinstance(node, MOVES)} | {self.graph.input}
         scaled -= self.shares
         scaled |= {*self.graph.constants, *((self.graph.context,) if self.graph.context else ())}
@@ -161,7 +159,8 @@ class QuantizedNetwork(nn.Module):
 
     def check_finite(self, step: int, timestep: float) -> None:
         """ValueError that names the first tensor whose range in a step is not finite."""
-        for name in (self.graph.input, *(node.name for node in self.graph.nodes if not isinstance(node, MOVES))):
+        ranged = [node.name for node in self.graph.nodes if not isinstance(node, (*MOVES, Softmax))]
+        for name in (self.graph.input, *ranged):
             if not bool(self._scaling(name).threshold[step].isfinite()):
                 raise ValueError(
                     f"step {step + 1} (timestep {timestep:g}): found NaN or infinity in {name}, expected finite numbers; the "

@@ -307,9 +307,9 @@ class ScoresExecution(_Linear):
         heads = list(np.ndindex(left.shape[:2]))
 
         def some(first: int, last: int) -> None:
-            for head in heads[first:last]:
-                product = attention_product_of_one(left[head], right[head], self.means.backend)
-                self._finish_one(*head, left[head], product, scalars)
+            for sample, instance in heads[first:last]:
+                product = attention_product_of_one(left[sample, instance], right[sample, instance], self.means.backend)
+                self._finish_one(sample, instance, left[sample, instance], product, scalars)
 
         self.means.team.share(len(heads), 1, some)
 
@@ -421,8 +421,8 @@ class MixExecution(ScoresExecution):
         heads = list(np.ndindex(left.shape[:2]))
 
         def some(first: int, last: int) -> None:
-            for head in heads[first:last]:
-                self._finish_one(*head, left[head], accumulators[head], scalars)
+            for sample, instance in heads[first:last]:
+                self._finish_one(sample, instance, left[sample, instance], accumulators[sample, instance], scalars)
 
         self.means.team.share(len(heads), 1, some)
 

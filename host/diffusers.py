@@ -128,11 +128,11 @@ def batches(
     check_seed(request.seed, TORCH_SEED_BITS)
     _check_request(pipeline, artefact, request)
     count, steps = len(request.prompts) or len(request.labels), artefact.quantization["steps"]
-    guidance = guidance_of(artefact, request.guidance)
+    guidance, eta = guidance_of(artefact, request.guidance), artefact.quantization["eta"]
     pipeline.set_progress_bar_config(disable=not progress, leave=False)
     for start in starts:
         indices = range(start, min(start + batch, count))
-        images = draw(pipeline, steps, guidance, request.seed, request.prompts, request.labels, indices)
+        images = draw(pipeline, steps, guidance, request.seed, request.prompts, request.labels, indices, eta)
         yield Batch(start, np.asarray(images, np.float64) * 2 - 1, None)
 
 
@@ -170,12 +170,13 @@ def draw(
     prompts: Sequence[str],
     labels: Sequence[int],
     indices: Sequence[int],
+    eta: float = 0.0,
 ) -> np.ndarray:
     """Images float [B, 3, H, W] in [0, 1] of a stock pipeline, float or with a quantized denoiser: of ``prompts`` or, where there
     are none, ``labels``, at these ``indices``. Image i depends on its prompt or label, ``seed`` and i only; frames of a clip lie
-    beside each other."""
+    beside each other. ``eta``: noise of DDIM's steps. ValueError for what the pipeline's class does not take."""
     given: dict[str, Any] = {"num_inference_steps": steps, "generator": [_generator(seed, index) for index in indices]}
-    given |= _asked(pipeline, prompts, labels, guidance, indices)
+    given |= _asked(pipeline, prompts, labels, guidance, eta, indices)
     config = pipeline_model(pipeline).config
     frames = getattr(config, "video_length", None)
     if not frames:
@@ -187,9 +188,10 @@ def draw(
 
 
 def _asked(
-    pipeline: DiffusionPipeline, prompts: Sequence[str], labels: Sequence[int], guidance: float, indices: Sequence[int]
-) -> dict[str, Any]:
-    """What the pipeline's class takes of prompts or labels and guidance. ValueError for what it does not take."""
+    pipeline: DiffusionPipeline, prompts: Sequence[str], labels: Sequence[int], guidance: float, eta: float,
+    indices: Sequence[int],
+) -> dict[str, Any]:  # fmt: skip
+    """What the pipeline's class takes of prompts or labels, guidance and eta. ValueError for what it does not take."""
     kind, takes = type(pipeline).__name__, inspect.signature(type(pipeline).__call__).parameters
     conditional = pipeline_model(pipeline).config.get("num_class_embeds") is not None
     given: dict[str, Any] = {}
@@ -201,6 +203,8 @@ def _asked(
         given["batch_size"] = len(indices)
     if guidance != NO_GUIDANCE or "guidance_scale" in takes:
         given["guidance_scale"] = guidance
+    if eta:
+        given["eta"] = eta
     foreign = [name for name in given if name not in takes]
     if foreign:
         raise ValueError(

@@ -45,14 +45,16 @@ def draw(drawing: Drawing, requests: Any, indices: Sequence[int]) -> np.ndarray:
     """Images uint8 [B, H, W, 3] of the requests with these indices."""
     from .diffusers import draw as draw_images
 
-    pipeline, steps = _pipeline_of(drawing)
-    images = draw_images(pipeline, steps, drawing.guidance, drawing.seed, requests.prompts, requests.labels, indices)
+    pipeline, steps, eta = _pipeline_of(drawing)
+    images = draw_images(
+        pipeline, steps, drawing.guidance, drawing.seed, requests.prompts, requests.labels, indices, eta
+    )
     return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
 
 
 @functools.lru_cache(maxsize=1)
-def _pipeline_of(drawing: Drawing) -> tuple[Any, int]:
-    """The pipeline and its steps; a process keeps them from batch to batch."""
+def _pipeline_of(drawing: Drawing) -> tuple[Any, int, float]:
+    """The pipeline, its steps and eta; a process keeps them from batch to batch."""
     from diffusers import DiffusionPipeline
 
     from .diffusers import load_pipeline, load_scheduler
@@ -67,7 +69,7 @@ def _pipeline_of(drawing: Drawing) -> tuple[Any, int]:
         device = EmulatorDevice(drawing.config, counting=False)
         pipeline = load_pipeline(drawing.folder, device, memory_mib=drawing.memory_mib)
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline, artefact.quantization["steps"]
+    return pipeline, artefact.quantization["steps"], artefact.quantization["eta"]
 
 
 def evaluate(

@@ -155,6 +155,7 @@ class QuantizedNetwork(nn.Module):
         self.graph = dataclasses.replace(self.graph, group_of_step=groups)
         for quantizer in (*self.codes.values(), *self.values.values()):
             stepwise_scaling(quantizer).regroup(groups)  # type: ignore[arg-type]
+        self.calibration.phase = SEARCH  # from here on scales are those of groups
         warn_of_few_levels(groups, ranges)
 
     def check_finite(self, step: int, timestep: float) -> None:
@@ -383,7 +384,7 @@ def _guided(output: torch.Tensor, conditions: Conditions) -> torch.Tensor:
 
 
 def _search_thresholds(quantized: QuantizedNetwork, trajectories: Trajectories, progress: tqdm) -> None:
-    quantized.mode, quantized.calibration.phase = CALIBRATE, SEARCH
+    quantized.mode = CALIBRATE
     with calibration_mode(quantized):
         for step in range(len(trajectories.samples)):
             trajectories.run(quantized, step)

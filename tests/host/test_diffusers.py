@@ -19,7 +19,7 @@ from ditto_zynq.host import paper_setting
 from ditto_zynq.host.cli import main
 from ditto_zynq.host.compare import compare
 from ditto_zynq.host.csim import CSimDevice
-from ditto_zynq.host.diffusers import load_pipeline, wrap
+from ditto_zynq.host.diffusers import Request, batches, load_pipeline, pipeline_model, wrap
 from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.operations import fitting
 from ditto_zynq.host.runtime import Guidance, Model
@@ -267,6 +267,23 @@ def test_large_seeds_of_pipelines_are_refused(folders, tmp_path):
     arguments = ("generate", folders("latent_diffusion")[1], "-n", 1, "-o", tmp_path / "x.png", "--seed", 2**32)
     refused = invoke(*arguments)
     assert refused.exit_code == 1 and "found seed 4294967296, expected one from 0 to 2**32 - 1" in refused.output
+
+
+def test_steps_have_the_noise_that_the_model_was_quantized_for(folders):
+    """eta is no part of a scheduler's configuration; each pipeline passes it on, or has no such argument."""
+    images = []
+    for family, eta in (("stable_diffusion", 0.0), ("stable_diffusion", 1.0), ("dit", 1.0)):
+        pipeline = load_pipeline(folders(family)[1])
+        denoiser = pipeline_model(pipeline)
+        noisy = denoiser.artefact.quantization | {"eta": eta}
+        denoiser.artefact = dataclasses.replace(denoiser.artefact, quantization=noisy)
+        request = Request(("french fries",), (), 0, 1.0) if family != "dit" else Request((), (1,), 0, None)
+        if family == "dit":
+            with pytest.raises(ValueError, match="DiTPipeline takes no eta"):
+                next(batches(pipeline, request, 1, [0], progress=False))
+        else:
+            images.append(next(batches(pipeline, request, 1, [0], progress=False)).samples)
+    assert not np.array_equal(*images)
 
 
 def test_an_image_does_not_depend_on_the_runs_before(folders):

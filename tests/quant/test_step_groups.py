@@ -94,3 +94,12 @@ def test_a_model_that_overflows_is_named_with_step_and_tensor():
         ValueError, match=r"step 1 \(timestep 800\): found NaN or infinity in down_blocks\.0\.resnets\.0\.norm1"
     ):
         quantize_denoiser(unet, {}, Schedule("ddim", 5, 0.0, 1), Options(2))
+
+
+def test_the_full_range_and_all_else():
+    """Without a search of thresholds the passes that follow see groups, not steps."""
+    torch.manual_seed(0)
+    model = quantize_denoiser(
+        unet2d().eval(), {"num_train_timesteps": 1000}, Schedule("ddim", 3, 0.0, 1), Options(2, norm=0.0, fine=1)
+    )
+    assert model.graph.groups == 1 and model.graph.steps == 3

@@ -54,6 +54,7 @@ def test_the_runtime_imports_without_heavy_packages():
         ".plots",
         "board",
         ".diffusers",
+        ".diffusers_scheduler",
     )  # numba's, hls4ml's, matplotlib's, pynq's, diffusers'
     wanted = [name for name in names if not name.endswith(accelerators)]
     run_without(HEAVY, "\n".join(f"import {name}" for name in wanted))

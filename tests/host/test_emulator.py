@@ -185,7 +185,7 @@ def random_upsampling(seed: int):
     """Codes or values, by factors from 1 on, to sizes that the last copies do not fill; alone or as a part of a concatenation."""
     build = GraphBuilder(seed)
     random = build.random
-    source = build.input((*(int(size) for size in random.integers(1, 5, 2)), int(random.integers(1, 40))))
+    source = build.input((*(int(size) for size in random.integers(1, 4, 2)), int(random.integers(1, 40))))
     kind = CODE if random.random() < 0.5 else VALUE
     small = build.convolution(source, int(random.integers(1, 40)), kind=kind)
     factor = int(random.integers(1, 5))

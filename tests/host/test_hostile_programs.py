@@ -126,7 +126,7 @@ def device(request, csim_cache) -> SimulatedDevice:
 @pytest.fixture(scope="module")
 def victims(device) -> list[Victim]:
     """With every opcode between them, a conditional norm, a follower, and parts of a batch."""
-    return [Victim(device, seed) for seed in (0, 5, 8, None)]
+    return [Victim(device, seed) for seed in (0, 1, 5, 8, None)]
 
 
 def with_opcode(victims: list[Victim], opcode: Opcode, flag: int = 0) -> tuple[Victim, int]:

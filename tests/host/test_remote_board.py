@@ -17,6 +17,7 @@ from ditto_zynq.host.emulated_board import EmulatedBoard, placeholder_bitstream
 from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.remote_board import serve
 from ditto_zynq.host.runtime import Model
+from ditto_zynq.host.selftest import FIRST_STEP
 from PIL import Image
 from pynq.pl_server.remote_device import RemoteDevice
 
@@ -210,4 +211,4 @@ def test_selftest_reports_and_fails(tmp_path, monkeypatch):
     monkeypatch.setattr("ditto_zynq.host.selftest.FIRST_STEP", "00000000")
     result = CliRunner().invoke(main, ["selftest", "--batch", "1", "--device", "emulator", "--json"])
     assert result.exit_code == 1 and "1 of 8 checks failed: denoising step" in result.stderr
-    assert '"passed": false, "detail": "found hash b7deaf7c, expected 00000000' in result.stdout
+    assert f'"passed": false, "detail": "found hash {FIRST_STEP}, expected 00000000' in result.stdout

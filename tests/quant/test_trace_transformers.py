@@ -163,7 +163,9 @@ def test_the_integer_graph_follows_the_float_model(name):
             fake = trajectories.run(quantized, step).numpy()
             quantized.mode = FLOAT
             real = trajectories.run(quantized, step).numpy()
-        assert np.std(found - fake) <= 0.03 * np.std(real)
+        # two roundings of the same numbers: each about as far from the float model, and not further from each other
+        rounding = np.std(fake - real)
+        assert np.std(found - fake) <= 1.4 * rounding and np.std(found - real) <= 1.4 * rounding
         assert np.std(found - real) <= 0.06 * np.std(real)
 
 

@@ -54,6 +54,8 @@ def test_the_same_bits_and_counts_on_another_cpu(cpu, everything, monkeypatch):
     """In a process in which every library is held to that CPU: oneDNN's products are wrong there, and are not used."""
     if platform.machine() != "x86_64" or (cpu == "avx512" and not torch.cpu._is_avx512_supported()):
         pytest.skip("this CPU has no such instructions")
+    for variable in {variable for settings in CPUS.values() for variable in settings}:
+        monkeypatch.delenv(variable, raising=False)  # of the CPU that all tests may be held to
     for variable, value in CPUS[cpu].items():
         monkeypatch.setenv(variable, value)
     capability = "\nimport torch; print(torch.backends.cpu.get_cpu_capability())"

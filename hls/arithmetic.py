@@ -82,6 +82,12 @@ def encode_input(sample: np.ndarray, scale: float, parts: int) -> np.ndarray:
     return codes.astype(np.int8)
 
 
+def decode_codes(codes: np.ndarray, scale: float, parts: int) -> np.ndarray:
+    """What the codes of :func:`encode_input` stand for: [..., parts * C] -> float64 [..., C]."""
+    coarse, *residue = np.split(codes.astype(np.float64), parts, axis=-1)
+    return np.asarray((coarse + sum(residue) / FINE_STEPS) * scale)
+
+
 def decode_output(values: np.ndarray, scale: float, parts: int) -> np.ndarray:
     """Values int16 [B, H, W, parts * C] -> the model's output float64 [B, H, W, C], the sum of its parts."""
     total = sum(part.astype(np.int64) for part in np.split(values, parts, axis=3))

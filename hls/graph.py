@@ -18,7 +18,7 @@ from typing import Annotated, Any, Union
 
 import numpy as np
 
-from .arithmetic import decode_output, encode_input
+from .arithmetic import decode_codes, decode_output, encode_input
 from .layout import Layout, check_layout, from_stored, sample_layout, shape_of, to_stored
 from .limits import LARGEST_DIMENSION, LARGEST_TAP, MOST_ELEMENTS, MOST_LABELS, MOST_NODES, MOST_STEPS
 from .schema import Length, Name, OneOf, Range, Text, check
@@ -200,7 +200,8 @@ class Graph:
 
     With two ``input_parts`` the input's second half of channels are the rounding residues of the first half; with two
     ``output_parts`` the output is the sum of its halves (:meth:`encode`, :meth:`decode`).
-    ``context`` is a second input, codes that stay the same for all steps of a run (a prompt's tokens), with one scale.
+    ``context`` is a second input, codes that stay the same for all steps of a run (a prompt's tokens), with one scale and one
+    part or two (:meth:`encode_context`).
     ``constants`` are values that are the same in all runs (position embeddings): tables "<name>.value", int16.
     ``input_layout`` and ``output_layout`` say how the host's sample and the model's output are stored (default: images).
     """
@@ -214,6 +215,7 @@ class Graph:
     input_parts: Parts = 1
     output_parts: Parts = 1
     context: Name | None = None
+    context_parts: Parts = 1
     constants: tuple[Name, ...] = ()
     input_layout: Layout | None = None
     output_layout: Layout | None = None
@@ -244,6 +246,22 @@ class Graph:
     def decode(self, values: np.ndarray, scale: float) -> np.ndarray:
         """Values int16 [B, H, W, C] of the graph's output -> the model's output float64 [B, axes of ``output_axes``]."""
         return from_stored(decode_output(values, scale, self.output_parts), self.output_axes)
+
+    @property
+    def context_shape(self) -> tuple[int, int] | None:
+        """(tokens, channels) of a context as the host has it; None for a model without one."""
+        if self.context is None:
+            return None
+        tokens, _, channels = self.tensors[self.context].shape
+        return tokens, channels // self.context_parts
+
+    def encode_context(self, context: np.ndarray, scale: float) -> np.ndarray:
+        """A context float64 [B, tokens, channels] -> its codes int8 [B, tokens, 1, C]."""
+        return encode_input(np.asarray(context, np.float64)[:, :, None], scale, self.context_parts)
+
+    def decode_context(self, codes: np.ndarray, scale: float) -> np.ndarray:
+        """What the codes [B, tokens, 1, C] of a context stand for: float64 [B, tokens, channels]."""
+        return decode_codes(codes, scale, self.context_parts)[:, :, 0]
 
     @property
     def steps(self) -> int:
@@ -294,6 +312,8 @@ def check_graph(graph: Graph) -> None:
         if channels % parts:
             raise ValueError(f"found {name!r} in {parts} parts, expected 1, or 2 of an even number of channels")
         check_layout(layout, (height, width, channels // parts), name)
+    if graph.context_parts == 2 and (graph.context is None or graph.tensors[graph.context].shape[2] % 2):
+        raise ValueError("found a context in 2 parts, expected 1, or 2 of an even number of channels")
 
 
 def _given_tensors(graph: Graph) -> set[str]:

@@ -38,20 +38,24 @@ from .cli_shared import BOARD, COUNT, HARDWARE, MEMORY, OUTPUT_FOLDER, SEED, WOR
     "--guidance", type=float,
     help="Guidance of the calibration, or that a distilled model takes as an embedding (default: diffusers' pipelines').",
 )  # fmt: skip
+@click.option(
+    "--prompt-weight", default=1.5, show_default=True,
+    help="Half of the calibration's prompts have this weight, so that weighted prompts find room; 1 for none.",
+)  # fmt: skip
 @click.option("--seed", default=0, show_default=True)
 @click.option("--variant", help="Of the files with weights, such as fp16.")
 @click.option("--sample-size", help="Height and width of samples, such as 64 or 64x96, if the model does not say it.")
 @click.option("--overwrite", is_flag=True, help="Replace a quantized model that is in the output folder.")
 def quantize(model: str, output: Path, scheduler: str, steps: int, eta: float, groups: int, trajectories: int,
              norm: float, fine: int, no_bias_correction: bool, labels: str | None, prompts: Path | None,
-             guidance: float | None, seed: int, variant: str | None, sample_size: str | None, force_scheduler: bool,
-             overwrite: bool) -> None:  # fmt: skip
+             guidance: float | None, prompt_weight: float, seed: int, variant: str | None, sample_size: str | None,
+             force_scheduler: bool, overwrite: bool) -> None:  # fmt: skip
     """Quantize a diffusers pipeline MODEL (folder or hub name) for a schedule, with Brevitas."""
 
     asked = import_module("..quant.options", __package__)  # by name: the runtime never depends on the quantizer
     quantizer = import_module("..quant.quantize", __package__)
     schedule = asked.Schedule(scheduler, steps, eta, groups)
-    options = asked.Options(trajectories, norm, not no_bias_correction, fine, seed, guidance)
+    options = asked.Options(trajectories, norm, not no_bias_correction, fine, seed, guidance, prompt_weight)
     reading = asked.Reading(variant, _sides(sample_size), force_scheduler)
     quantized = quantizer.quantize(
         model, output, schedule, options, parse_labels(labels), _prompts(prompts), reading, overwrite

@@ -66,8 +66,8 @@ def compare(simulated: Model, emulated: Model, steps: int, batch: int, seed: int
         raise ValueError(f"found {steps} steps, expected 1 to {graph.steps}")
     labels = np.arange(batch) % graph.labels
     context = None
-    if graph.context is not None:
-        shape = (batch, *graph.tensors[graph.context].shape)
+    if graph.context is not None and graph.context_shape is not None:
+        shape = (batch, *graph.context_shape)
         context = artefact.scales[graph.context][0] * 32 * np.random.default_rng(seed).standard_normal(shape)
     scheduler = emulated.calibration_scheduler
     sample = scheduler.initial(

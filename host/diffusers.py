@@ -33,7 +33,7 @@ from .emulator import EmulatorDevice
 from .masks import kept_tokens
 from .operations import fitting
 from .pipeline_hooks import teach_pipelines
-from .runtime import Batch, Model, as_stored, rows_of
+from .runtime import Batch, Model, rows_of
 from .schedulers import check_seed, index_of
 from .session import KEEPS_NOTHING, default_flow
 from .watch import Watch
@@ -295,7 +295,7 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
         self._watch.sample(values, call.step)
         if begins:
             self._watch.context(call.context)
-        found = session.run_step(values, call.step, call.rows, self.flow, as_stored(call.context), begins)
+        found = session.run_step(values, call.step, call.rows, self.flow, call.context, begins)
         self._last = call
         output = torch.from_numpy(found).to(given.dtype)
         return (
@@ -344,11 +344,11 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
 
     def _context(self, context: torch.Tensor | None, batch: int) -> np.ndarray | None:
         graph = self.artefact.graph
-        if graph.context is None:
+        if graph.context_shape is None:
             if context is not None and self.artefact.config.get("_class_name") != "UNet2DConditionModel":
                 raise ValueError("found encoder_hidden_states, but the model attends to none")
             return None
-        channels = graph.tensors[graph.context].shape[2]
+        _, channels = graph.context_shape
         if context is None or context.ndim != 3 or context.shape[0] != batch or context.shape[2] != channels:
             found = None if context is None else tuple(context.shape)
             raise ValueError(f"found encoder_hidden_states of shape {found}, expected ({batch}, tokens, {channels})")
@@ -359,7 +359,7 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
     def _model_for(self, context: np.ndarray | None) -> Model:
         """The model, for as many tokens as there are: some pipelines leave padding out."""
         graph = self.model.artefact.graph
-        if context is not None and graph.tensors[graph.context or ""].shape[0] != context.shape[1]:
+        if context is not None and graph.context_shape != context.shape[1:]:
             old = self.model
             old.release()
             other = dataclasses.replace(self.artefact, graph=with_context_tokens(self.artefact.graph, context.shape[1]))

@@ -205,7 +205,7 @@ class Model:
         rows = rows_of(self.artefact, self.labels_of(len(sample), labels))
         step = index_of(self.artefact.timesteps, timestep)
         session = self.session(len(sample), history=False)
-        return session.run_step(sample, step, rows, ORIGINAL, as_stored(context))
+        return session.run_step(sample, step, rows, ORIGINAL, context)
 
     def throughput_test(self, batch: int = 16, flow: str | None = None) -> dict[str, Any]:
         """One batch through the whole schedule, by the names that FINN's drivers have for it (finn, ``throughput_test``).
@@ -422,12 +422,12 @@ class _Branches:
         artefact: QuantizedModel, labels: np.ndarray, context: np.ndarray | None, guidance: Guidance | None
     ) -> _Branches:
         if guidance is None:
-            return _Branches(rows_of(artefact, labels), as_stored(context), None)
+            return _Branches(rows_of(artefact, labels), context, None)
         unguided = labels if guidance.label is None else np.full_like(labels, guidance.label)
         if context is not None:
             none = np.zeros_like(context[0]) if guidance.context is None else guidance.context
             context = np.concatenate([context, np.broadcast_to(none, context.shape)])
-        return _Branches(rows_of(artefact, np.concatenate([labels, unguided])), as_stored(context), guidance.scale)
+        return _Branches(rows_of(artefact, np.concatenate([labels, unguided])), context, guidance.scale)
 
     def of_all(self, sample: np.ndarray) -> np.ndarray:
         return sample if self.scale is None else np.concatenate([sample, sample])
@@ -437,11 +437,6 @@ class _Branches:
             return output
         guided, unguided = np.split(output, 2)
         return unguided + self.scale * (guided - unguided)
-
-
-def as_stored(context: np.ndarray | None) -> np.ndarray | None:
-    """Tokens [B, tokens, channels] as [B, tokens, 1, channels]."""
-    return None if context is None else np.asarray(context, np.float64)[:, :, None]
 
 
 class _OnceEach:

@@ -120,7 +120,8 @@ def _equal_to_reference(build: GraphBuilder, graph: Graph, device: Device, flow:
             codes = None if context is None else context.astype(np.int8)
             expected = reference.step(sample, step, labels, context=codes)[graph.output]
             planes = sample.transpose(0, 3, 1, 2).astype(np.float64)
-            session.run_step(planes, step, labels, flow, None if context is None else context.astype(np.float64))
+            values = None if codes is None else graph.decode_context(codes, 1.0)
+            session.run_step(planes, step, labels, flow, values)
             if not np.array_equal(session.codes(graph.output), expected):
                 return False
             sample = np.clip(sample.astype(np.int64) + random.integers(-3, 4, sample.shape), -128, 127).astype(np.int8)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..hls.arithmetic import CODE_RANGE
 from ..hls.artefact import QuantizedModel
 from ..hls.isa import (
     CONFIG_HASH,
@@ -162,10 +161,11 @@ class Session:
     ) -> np.ndarray:
         """One model evaluation: sample float64 [B, *sample_shape] -> output float64 [B, *shape of the output].
 
-        ``labels`` int [B], rows of conditional tables; ``context`` float64 [B, H, W, C], for a model that has one; ``begins``
-        whether a run begins with this step, as it always does with step 0. Else what a flow refers to must have run: ValueError
-        for a step with history whose previous step was not the last one of this session, with the same context. DeviceTimeout
-        where the accelerator does not finish, DeviceLost where it is not what it was, DeviceError where it refuses its program.
+        ``labels`` int [B], rows of conditional tables; ``context`` float64 [B, tokens, channels], for a model that has one;
+        ``begins`` whether a run begins with this step, as it always does with step 0. Else what a flow refers to must have
+        run: ValueError for a step with history whose previous step was not the last one of this session, with the same
+        context. DeviceTimeout where the accelerator does not finish, DeviceLost where it is not what it was, DeviceError where
+        it refuses its program.
         """
         with self.device.ownership.lock:
             return self._run_step(sample, step, labels, flow, context, begins)
@@ -289,13 +289,13 @@ class Session:
     # ------------------------------------------------------------------------------------------------- memory
 
     def _context_codes(self, context: np.ndarray | None) -> np.ndarray:
-        name = self.program.graph.context
-        assert name is not None
-        shape = (self.program.batch, *self.program.graph.tensors[name].shape)
+        graph = self.program.graph
+        assert graph.context is not None and graph.context_shape is not None
+        shape = (self.program.batch, *graph.context_shape)
         if context is None or context.shape != shape:
             found = None if context is None else context.shape
             raise ValueError(f"found a context of shape {found}, expected {shape}")
-        return np.clip(np.rint(context / self.artefact.scales[name][0]), *CODE_RANGE)
+        return graph.encode_context(context, self.artefact.scales[graph.context][0])
 
     def counters(self) -> np.ndarray:
         """Counter records of the last step, one per descriptor (a copy). Followers show their leader's entry of Defo's table."""

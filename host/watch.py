@@ -32,7 +32,7 @@ class Watch:
             )
 
     def context(self, context: np.ndarray | None) -> None:
-        """Look at a context, float64 [B, tokens, ..., channels], where there is one."""
+        """Look at a context, float64 [B, tokens, channels], where there is one."""
         name = self._artefact.graph.context
         if context is None or name is None:
             return
@@ -42,7 +42,7 @@ class Watch:
             self._say(
                 "context",
                 f"{saturated:.1%} of the context's codes saturate: it leaves the range that the model was calibrated with, as "
-                "weighted prompts do; quantize with prompts that are weighted like these",
+                "weighted prompts do; quantize with a larger --prompt-weight",
             )
 
     def _say(self, kind: str, text: str) -> None:

@@ -59,6 +59,7 @@ MOVES = (Concat, Upsample)  # nodes that change no value
 ACTIVATIONS: dict[type[Node], Callable[[torch.Tensor], torch.Tensor]] = {SiLU: F.silu, GELU: F.gelu, ReLU: F.relu}
 FLOAT, CALIBRATE, QUANTIZED = "float", "calibrate", "quantized"
 RANKING_STEPS, RANKING_SAMPLES = 8, 8
+CONTEXT_HEADROOM = 2  # of a context's codes in two parts, beyond the contexts of calibration
 FEW_LEVELS = 8  # of 127, that a step's input should at least reach
 
 
@@ -75,7 +76,8 @@ class QuantizedNetwork(nn.Module):
         self.calibration = Calibration(model.graph.steps)  # ranges are those of every step; then steps are grouped
         self.mode = FLOAT
         self.single: str | None = None  # a tensor that is quantized in mode FLOAT too
-        self.fine = {model.graph.input} if model.graph.input_parts == 2 else set()
+        in_parts = ((model.graph.input, model.graph.input_parts), (model.graph.context, model.graph.context_parts))
+        self.fine = {name for name, parts in in_parts if name is not None and parts == 2}
         self.weights, self.codes, self.values = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
         self.correction: dict[str, torch.Tensor] = {}
         self.on_convolution: Callable[[str, torch.Tensor], torch.Tensor] | None = None
@@ -92,6 +94,8 @@ class QuantizedNetwork(nn.Module):
             is_code = self.graph.tensors[name].kind == CODE
             table = self.codes if is_code else self.values
             bits, norm = (8, options.norm) if is_code else (16, 0.0)
+            if name == self.graph.context and name in self.fine:
+                norm = 0.0  # the second part makes room for the whole range, and more
             table[_key(name)] = activation_quantizer(bits, self.calibration, norm)
         self.eval()
 
@@ -155,6 +159,8 @@ class QuantizedNetwork(nn.Module):
         self.graph = dataclasses.replace(self.graph, group_of_step=groups)
         for quantizer in (*self.codes.values(), *self.values.values()):
             stepwise_scaling(quantizer).regroup(groups)  # type: ignore[arg-type]
+        if self.graph.context is not None and self.graph.context in self.fine:
+            self._scaling(self.graph.context).threshold *= CONTEXT_HEADROOM
         self.calibration.phase = SEARCH  # from here on scales are those of groups
         warn_of_few_levels(groups, ranges)
 

@@ -75,12 +75,20 @@ def conditions_of(
     labels: list[int],
     context: tuple[torch.Tensor, torch.Tensor] | None,
     guidance: float | None,
+    prompt_weight: float = 1.0,
 ) -> Conditions:
-    """What ``count`` trajectories are of: the labels or contexts in turn; ``guidance`` None or up to 1 is one branch."""
+    """What ``count`` trajectories are of: the labels or contexts in turn; ``guidance`` None or up to 1 is one branch.
+
+    Every second context is ``prompt_weight`` times as far from that of the empty prompt, as a prompt of that weight is in the
+    tools that have weights.
+    """
     guided = is_guided(guidance)
     if context is not None:
-        none = torch.zeros(len(context[0]), dtype=torch.long)
-        return Conditions(none, context[0], *((guidance, (none, context[1])) if guided else ()))
+        prompts, empty = context
+        weights = torch.ones(len(prompts), 1, 1)
+        weights[1::2] = prompt_weight
+        none = torch.zeros(len(prompts), dtype=torch.long)
+        return Conditions(none, torch.lerp(empty, prompts, weights), *((guidance, (none, empty)) if guided else ()))
     null = null_label(denoiser)
     drawn = [row for row, label in enumerate(labels) if label != null] or [0]
     rows = torch.tensor(drawn)[torch.arange(count) % len(drawn)]

@@ -5,7 +5,8 @@ model's input and the operand and the weights of its last convolution (measured,
 second part:
 
 - codes: beside the codes q of x stand those of the rounding residue r, in 16ths of a step; the convolutions that read them have
-  weights [W, W / 16] along input channels, so that they see ``q + r / 16``;
+  weights [W, W / 16] along input channels, so that they see ``q + r / 16``; a context of tokens has such codes too, for a text
+  encoder's first token is many times as large as all others, and weighted prompts are larger than calibration's;
 - the last convolution's weights: beside each row of integers stands a row with what their rounding left over, with a scale of
   its own; the host adds the two rows' results.
 
@@ -25,13 +26,15 @@ from .trace import FloatModel
 
 
 def add_fine_ends(model: FloatModel) -> FloatModel:
-    """Split the input and the last convolution in two parts, each where only convolutions touch it."""
+    """Split the input, the context and the last convolution in two parts, each where only convolutions touch it."""
     graph, parameters = model.graph, dict(model.parameters)
     if _only_convolutions_read(graph, graph.input):
         graph = dataclasses.replace(_widen(graph, graph.input), input_parts=2)
-        for node in graph.nodes:
-            if graph.input in node.inputs:
-                parameters[f"{node.name}.weight"] = with_fine_inputs(parameters[f"{node.name}.weight"])
+    if graph.context is not None and _only_convolutions_read(graph, graph.context):
+        graph = dataclasses.replace(_widen(graph, graph.context), context_parts=2)
+    for node in graph.nodes:
+        if graph.tensors[node.inputs[0]] != model.graph.tensors[node.inputs[0]]:
+            parameters[f"{node.name}.weight"] = with_fine_inputs(parameters[f"{node.name}.weight"])
     last = next(node for node in graph.nodes if node.name == graph.output)
     if isinstance(last, Convolution) and not any(graph.output in node.inputs for node in graph.nodes):
         graph = dataclasses.replace(_widen(graph, graph.output), output_parts=2)

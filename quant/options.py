@@ -18,6 +18,7 @@ SCHEDULERS = {
     "lcm": diffusers.LCMScheduler,
 }
 LARGEST_NORM = 16.0  # of clipping errors in float32
+LARGEST_PROMPT_WEIGHT = 16.0
 LARGEST_SEED = 2**63 - 1
 
 
@@ -56,7 +57,9 @@ class Options:
 
     ``fine``: how many tensors, of those that disturb the model's output most, get codes in two parts. ``guidance``: the
     scale of classifier-free guidance in trajectories (default: that of diffusers' pipelines, where the model has prompts or a
-    null label); up to 1 it is none, as in diffusers. ValueError for numbers out of their ranges.
+    null label); up to 1 it is none, as in diffusers. ``prompt_weight``: how far every second trajectory's context is from that
+    of the empty prompt, 1 for where the text encoder puts it: weighted prompts then find room in the codes. ValueError for
+    numbers out of their ranges.
     """
 
     trajectories: int = 16
@@ -65,6 +68,7 @@ class Options:
     fine: int = 4
     seed: int = 0
     guidance: float | None = None
+    prompt_weight: float = 1.5
 
     def __post_init__(self) -> None:
         check_whole("trajectories", self.trajectories, 1)
@@ -73,6 +77,7 @@ class Options:
         check_whole("seed", self.seed, 0, LARGEST_SEED)
         if self.guidance is not None:
             check_number("guidance", self.guidance, 0)
+        check_number("prompt weight", self.prompt_weight, 0, LARGEST_PROMPT_WEIGHT)
 
 
 @dataclass(frozen=True)

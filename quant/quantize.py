@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..hls.arithmetic import CODE_RANGE
 from ..hls.artefact import Companions, QuantizedModel, save
 from .calibrate import calibrate
 from .conditions import choose_labels, conditions_of, guidance_for
@@ -169,8 +168,9 @@ def _quantize(plan: _Plan, context: tuple[torch.Tensor, torch.Tensor] | None, co
     traced = trace(denoiser, sample_shape_of(denoiser), timesteps, group_of_step, plan.labels, tokens)
     check_tables(traced.graph)
     guidance = None if "timestep_cond" in plan.swallowed else plan.guidance
-    conditions = conditions_of(plan.options.trajectories, denoiser, plan.labels, context, guidance)
-    calibrated, _ = calibrate(add_fine_ends(traced), with_eta(plan.scheduler, plan.schedule), plan.options, conditions)
+    options = plan.options
+    conditions = conditions_of(options.trajectories, denoiser, plan.labels, context, guidance, options.prompt_weight)
+    calibrated, _ = calibrate(add_fine_ends(traced), with_eta(plan.scheduler, plan.schedule), options, conditions)
     integer = lower(calibrated)
     described = json.loads(denoiser.to_json_string())  # type: ignore[operator]
     config = {key: value for key, value in described.items() if key != "_name_or_path"}
@@ -188,9 +188,10 @@ def _quantize(plan: _Plan, context: tuple[torch.Tensor, torch.Tensor] | None, co
 
 def _examples(integer: IntegerModel, context: tuple[torch.Tensor, torch.Tensor]) -> np.ndarray:
     """Codes of the first contexts, and of the unguided branch's."""
-    assert integer.graph.context is not None
+    graph = integer.graph
+    assert graph.context is not None
     values = torch.cat([context[0][:EXAMPLES], context[1][:1]]).double().numpy()
-    return np.clip(np.rint(values / integer.scales[integer.graph.context][0]), *CODE_RANGE).astype(np.int8)
+    return graph.encode_context(values, integer.scales[graph.context][0])[:, :, 0]
 
 
 def sample_shape_of(denoiser: nn.Module) -> tuple[int, ...]:

@@ -188,7 +188,17 @@ def _graph_field(folder: Folder, random: np.random.Generator) -> str:
         return f"output is {graph['output']}"
     if way == 4:
         field = _pick(
-            random, ["labels", "input_parts", "output_parts", "group_of_step", "context", "constants", "input_layout"]
+            random,
+            [
+                "labels",
+                "input_parts",
+                "output_parts",
+                "context_parts",
+                "group_of_step",
+                "context",
+                "constants",
+                "input_layout",
+            ],
         )
         graph[field] = _pick(random, VALUES)
         return f"graph.{field} = {str(graph[field])[:40]}"

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "defo.hpp"
+#include "legal.hpp"
 #include "steps.hpp"
 
 namespace ditto {
@@ -12,7 +13,7 @@ struct Controller {
     typedef typename M::word word;
     typedef typename C::template uint<8> byte;
 
-    // Runs `count` descriptors; returns 0, or 1 + the index of one that is none. `values` and `values_out` are ACTIVATIONS again,
+    // Runs `count` descriptors; returns 0, or 1 + the index of one that is not legal (legal.hpp). `values` and `values_out` are ACTIVATIONS again,
     // for the vector unit, `affine` is PARAMETERS; `sums` and `sums_out` are STATE, for accumulators. `progress`: 1 + the index of
     // the descriptor that runs, for a host that asks what hangs.
     static uint32_t run(const word* program, const word* weights, const word* parameters, const word* affine,
@@ -86,7 +87,7 @@ struct Controller {
         return record.cycles - unit.cycles;
     }
 
-    // A descriptor and its scalars; false, with no scalars read, where its opcode is none.
+    // A descriptor and its scalars; false, with no scalars read, where it is not legal.
     static bool fetch(const word* program, const word* parameters, uint32_t index, Descriptor& d, Scalars& s, Counters& record) {
         byte raw[DESCRIPTOR_BYTES], raw_scalars[SCALARS_BYTES];
 #pragma HLS ARRAY_PARTITION variable = raw complete
@@ -94,7 +95,7 @@ struct Controller {
         count_t beats = 0;
         M::load(program, index * DESCRIPTOR_BYTES, DESCRIPTOR_BYTES, raw, beats);
         d = unpack_descriptor<C>(raw);
-        if (d.opcode < CONVOLUTION || d.opcode > MULTIPLY) return false;
+        if (!Legal<C>::descriptor(d)) return false;
         M::load(parameters, d.scalars, SCALARS_BYTES, raw_scalars, beats);
         s = unpack_scalars<C>(raw_scalars);
         record.parameter_beats += beats;

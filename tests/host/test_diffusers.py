@@ -317,7 +317,7 @@ def test_costs_are_counted_under_the_conditions_of_calibration(folders, family):
     artefact = load(folders(family)[1])
     config = fitting(default_config("zcu104"), artefact.graph)
     examples, graph = artefact.example_contexts, artefact.graph
-    assert examples is not None and examples[:, :, None].shape[1:] == graph.tensors[graph.context].shape
+    assert examples is not None and examples.shape[1:] == graph.context_shape
     model = Model(artefact, EmulatorDevice(config))
     counted = model.denoise_as_calibrated(2, 3)
     guidance = Guidance(artefact.quantization["guidance"], context=examples[-1])

@@ -16,6 +16,7 @@ from ditto_zynq.hls.descriptor_rules import MOST_DESCRIPTORS, check_descriptors
 from ditto_zynq.hls.isa import DESCRIPTOR_COUNT, ERROR, PROGRESS, Flag, Opcode, Reference, Region, base_registers
 from ditto_zynq.hls.random_graphs import random_unet
 from ditto_zynq.hls.scalar_rules import ScalarRules
+from ditto_zynq.host import simulated
 from ditto_zynq.host.compiler import Program, compile_program
 from ditto_zynq.host.csim import CSimDevice
 from ditto_zynq.host.emulator import EmulatorDevice
@@ -385,3 +386,32 @@ def test_programs_damaged_at_random(kind, csim_cache, request):
     command = [sys.executable, "-m", "tests.host.hostile", kind, str(count), "0", str(csim_cache)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, f"{result.stdout[-500:]}\n{result.stderr[-2000:]}"
+
+
+OWN_CHECKS = [  # a field and what stands in it, of what would leave the kernels' buffers or end their arithmetic
+    *((CONVOLUTION, name, 0) for name in (
+        "opcode", "batch", "height", "width", "channels", "output_height", "output_width", "output_channels",
+        "kernel_height", "kernel_width", "stride_height", "stride_width", "segment_pixels", "block_rows", "chunk_channels",
+        "pass_tiles",
+    )),
+    *((CONVOLUTION, name, 65535) for name in ("opcode", "block_rows", "chunk_channels", "pass_tiles", "extra_columns")),
+    *((opcode, name, 0) for opcode in (SCORES, MIX) for name in (
+        "groups", "windows", "block_rows", "chunk_channels", "pass_tiles", "other_block_rows", "other_chunk_channels",
+        "other_pass_tiles",
+    )),
+    *((MIX, name, 65535) for name in ("block_rows", "pass_tiles", "other_block_rows", "other_pass_tiles")),
+    *((GROUP_NORM, name, value) for name, value in (("groups", 0), ("channels", 65535))),
+    *((opcode, name, value) for opcode in (AVERAGE_POOL, UPSAMPLE)
+      for name, value in (("stride_height", 0), ("channels", 65535))),
+    (SOFTMAX, "channels", 65535),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("device", ["csim"], indirect=True)
+@pytest.mark.parametrize(("opcode", "field", "value"), OWN_CHECKS)
+def test_the_kernels_refuse_what_leaves_their_buffers(victims, monkeypatch, opcode, field, value):
+    """As on a board, where nobody has looked at the descriptors before."""
+    victim, index = with_opcode(victims, opcode)
+    victim.descriptors[field][index] = value
+    monkeypatch.setattr(simulated, "check_descriptors", lambda *_: None)
+    assert victim.run() == index + 1 and victim.device.refusal is None

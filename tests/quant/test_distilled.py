@@ -77,6 +77,12 @@ def test_scales_up_to_1_are_one_branch_of_the_prompts(scale, branches):
     assert torch.equal(context[:2], prompts) and (branches == 1 or torch.equal(context[2:], empty))
 
 
+def test_every_second_context_has_the_weight_of_calibration():
+    prompts, empty = torch.full((4, 3, 32), 3.0), torch.ones(4, 3, 32)
+    _, context = conditions_of(4, stable_diffusion().unet, [0], (prompts, empty), 7.5, 1.5).branches()
+    assert [row.unique().item() for row in context] == [3.0, 4.0, 3.0, 4.0, 1.0, 1.0, 1.0, 1.0]
+
+
 @pytest.mark.parametrize(
     ("labels", "asked", "found"),
     [([1, 2, 1000], None, 4.0), ([1, 2], None, None), ([1, 2], 0.5, 0.5), ([1000], None, None), ([1, 1000], 2.0, 2.0)],

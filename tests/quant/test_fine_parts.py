@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler
 from ditto_zynq.hls.arithmetic import decode_output, encode_input
+from ditto_zynq.hls.graph import CODE, check_graph
 from ditto_zynq.hls.random_graphs import GraphBuilder
 from ditto_zynq.quant.calibrate import FLOAT, QUANTIZED, Options, QuantizedNetwork, calibrate
 from ditto_zynq.quant.fine_parts import add_fine_ends
@@ -37,6 +40,23 @@ def test_an_input_in_two_parts_is_known_to_a_32nd_of_a_step(x, scale):
     known = (codes[..., :3] + codes[..., 3:] / 16.0) * scale
     inside = np.abs(sample) < 127 * scale
     assert np.all(np.abs(known - sample)[inside] <= scale / 32 * 1.0001)
+
+
+def test_a_context_in_two_parts_is_known_to_a_32nd_of_a_step():
+    build = GraphBuilder(0)
+    context = build.context((3, 1, 10))
+    sample = build.quantize(build.convolution(build.input((2, 2, 1)), 4))
+    scores = build.scores(sample, build.convolution(context, 4, kind=CODE), 1)
+    graph = build.graph(build.mix(build.softmax(scores), build.convolution(context, 4, kind=CODE), 1))
+    fine = dataclasses.replace(graph, context_parts=2)
+    assert graph.context_shape == (3, 10) and fine.context_shape == (3, 5)
+    values = np.random.default_rng(0).normal(0, 4, (2, 3, 5))
+    codes = fine.encode_context(values, 0.125)
+    assert codes.dtype == np.int8 and codes.shape == (2, 3, 1, 10)
+    assert np.abs(fine.decode_context(codes, 0.125) - values).max() <= 0.125 / 32 * 1.0001
+    with pytest.raises(ValueError, match="found a context in 2 parts, expected 1, or 2 of an even number of channels"):
+        odd = build.tensors | {"context": dataclasses.replace(graph.tensors["context"], shape=(3, 1, 9))}
+        check_graph(dataclasses.replace(fine, tensors=odd))
 
 
 def test_an_output_is_the_sum_of_its_parts():

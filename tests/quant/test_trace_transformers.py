@@ -151,8 +151,7 @@ def test_the_integer_graph_follows_the_float_model(name):
     integer = lower(quantized)
     reference, context = Reference(integer.graph, integer.tables), None
     if case.context is not None:
-        steps = case.context.numpy()[:, :, None] / integer.scales["context"][0]
-        context = np.clip(np.rint(steps), -128, 127)
+        context = integer.graph.encode_context(case.context.numpy(), integer.scales["context"][0])
     for step in range(len(TIMESTEPS)):
         group = integer.graph.group_of_step[step]
         codes = integer.graph.encode(trajectories.samples[step].double().numpy(), integer.scales["sample"][group])

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -39,7 +40,7 @@ from .model_folder import (
     ArtefactError,
     Files,
     check_files,
-    check_index,
+    check_kinds,
     read_json,
     read_manifest,
     sha256_of,
@@ -70,14 +71,15 @@ class Companions:
 
     def copy_to(self, folder: Path) -> list[str]:
         """Copy all; returns the relative paths of the copies."""
-        copied = [self._without_variant(name) for name in self.files()]
-        for name, target in zip(self.files(), copied, strict=True):
+        copies = {name: self._without_variant(name) for name in self.files()}
+        for name, target in copies.items():
             (folder / target).parent.mkdir(parents=True, exist_ok=True)
             if target == name or not name.endswith(".json"):
                 shutil.copyfile(self.folder / name, folder / target)
             else:  # an index names the files that the weights are in
-                (folder / target).write_text(self._without_variant((self.folder / name).read_text()))
-        return copied
+                text = (self.folder / name).read_text(encoding="utf-8")
+                (folder / target).write_text(self._without_variant(text), encoding="utf-8")
+        return list(copies.values())
 
     def _without_variant(self, text: str) -> str:
         return text if self.variant is None else re.sub(rf"\.{re.escape(self.variant)}(?=[.-])", "", text)
@@ -165,9 +167,15 @@ class QuantizedModel:
 
 
 def check_output(folder: Path) -> None:
-    """ArtefactError where ``folder`` exists and is no quantized model, nor empty."""
-    if folder.exists() and not (folder / MANIFEST).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+    """ArtefactError where ``folder``, or what it links to, exists and is no quantized model, nor empty; and for a mount point."""
+    target = Path(os.path.realpath(folder))
+    replaceable = (
+        not target.exists() or (target / MANIFEST).is_file() or (target.is_dir() and not any(target.iterdir()))
+    )
+    if not replaceable or target.is_symlink():  # a link still: they lead in a circle
         raise ArtefactError(f"{folder} exists and is no quantized model; give another output folder")
+    if os.path.ismount(target):
+        raise ArtefactError(f"{folder} is a mount point, whose place no other folder can take; give a folder in it")
 
 
 def save(model: QuantizedModel, folder: Path, companions: Companions | None = None) -> str:
@@ -196,6 +204,7 @@ def save(model: QuantizedModel, folder: Path, companions: Companions | None = No
         copied = companions.copy_to(temporary) if companions else []
         hashes = {name: sha256_of(temporary / name) for name in (*files.all, *copied)}
         write_json(temporary / MANIFEST, {"format": FORMAT, "version": VERSION, "sha256": hashes})
+        check_kinds(temporary, read_manifest(temporary))  # what would not load is not left
     return _digest(hashes, files)
 
 
@@ -207,8 +216,6 @@ def load(folder: Path | str) -> QuantizedModel:
     folder = Path(folder)
     manifest = read_manifest(folder)
     check_files(folder, manifest)
-    if INDEX in manifest.sha256:
-        check_index(folder)
     files = manifest.files
     config = read_json(folder, files.config)
     quantization = config.pop(QUANTIZATION, {})

@@ -130,6 +130,12 @@ CONFIGURATIONS = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("changed", [{"_class_name": ["mod", "Class"]}, {"unet": ["my-code", "Net"]}, {"vae": []}])
+def test_pipelines_of_code_of_their_own(changed, pixels, tmp_path):
+    message = "model_index.json: .*; code that comes with a model is never run: give the denoiser's own folder"
+    refuse(pixels, tmp_path, change_json("model_index.json", **changed), message)
+
+
 @pytest.mark.parametrize("case", CONFIGURATIONS)
 def test_denoisers_of_other_kinds(case, pixels, tmp_path):
     refuse(pixels, tmp_path, *CONFIGURATIONS[case])

@@ -6,7 +6,7 @@
     unet/diffusion_pytorch_model.safetensors   int8 weights
     unet/tables.safetensors               per-step tables and scales
     scheduler/scheduler_config.json       the diffusers scheduler the model was quantized for
-    vae/, text_encoder/, tokenizer/, model_index.json    the pipeline's other parts, as they were, if it has them
+    vae/, text_encoder/, tokenizer/, model_index.json    what is JSON, safetensors or text of the pipeline's other parts
 
 A transformer's folder is ``transformer/``. Only JSON and safetensors are read here: nothing in a model folder is ever executed
 or unpickled. Weights are mapped, not read: a model takes the memory of what is looked at. This format is where ``quant`` and
@@ -29,7 +29,7 @@ import numpy as np
 
 from .graph import Convolution, Graph, Size
 from .graph_json import graph_from_json, graph_to_json
-from .limits import LONGEST_TEXT, MOST_LABELS, MOST_STEPS, MOST_TRAINED_STEPS
+from .limits import LONGEST_TEXT, MOST_CONDITIONS, MOST_EXAMPLES, MOST_LABELS, MOST_STEPS, MOST_TRAINED_STEPS
 from .model_folder import (
     COPIED,
     FORMAT,
@@ -49,15 +49,15 @@ from .model_folder import (
 from .replace import replacing
 from .rule import Rule
 from .scheduler_config import SchedulerConfig
-from .schema import Length, Range, Text, read
+from .schema import Length, Name, Range, Text, read
 from .table_rules import TableRule, check_scales, check_tables
 from .tensor_file import read_tensors
 
 SCALE_PREFIX = "scale:"
 EXAMPLES = "example_contexts"
-MOST_EXAMPLES = 1 << 10
 QUANTIZATION = "quantization_config"
 Timestep = Annotated[float, Range(0, MOST_TRAINED_STEPS)]
+Condition = Annotated[tuple[float, ...], Length(1, MOST_CONDITIONS)]
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,12 @@ class Quantization:
 
     scheduler: Annotated[str, Length(1, LONGEST_TEXT)]
     timesteps: Annotated[tuple[Timestep, ...], Length(1, MOST_STEPS)]
-    eta: Annotated[float, Range(0, 1)] = 0.0
-    steps: Annotated[int, Range(1, MOST_STEPS)] | None = None
+    eta: Annotated[float, Range(0, 1)]
+    steps: Annotated[int, Range(1, MOST_STEPS)]
     labels: Annotated[tuple[Annotated[int, Range(0, MOST_LABELS)], ...], Length(1, MOST_LABELS)] | None = None
     guidance: Annotated[float, Range(-1e6, 1e6)] | None = None
     timestep_cond: Annotated[tuple[float, ...], Length(1, MOST_LABELS)] | None = None
+    added_cond_kwargs: Annotated[Mapping[Name, Condition], Length(1, MOST_CONDITIONS)] | None = None
     rule: Rule | None = None
 
 
@@ -163,7 +164,8 @@ class QuantizedModel:
     @property
     def labels(self) -> tuple[int, ...]:
         """The class labels that the rows of conditional tables stand for."""
-        return tuple(self.quantization.get("labels", range(self.graph.labels)))
+        labels = self.quantization.get("labels")
+        return tuple(range(self.graph.labels) if labels is None else labels)
 
 
 def check_output(folder: Path) -> None:

@@ -15,6 +15,8 @@ MOST_LABELS = 1 << 16
 MOST_TRAINED_STEPS = 1 << 16
 LONGEST_NAME = 1 << 8
 LONGEST_TEXT = 1 << 12
+MOST_EXAMPLES = 1 << 10  # contexts that a model keeps
+MOST_CONDITIONS = 1 << 4  # that are folded into a model, and numbers of each
 MOST_AXES = 8  # of a sample as diffusers sees it
 
 MOST_FILES = 1 << 12  # of a model folder

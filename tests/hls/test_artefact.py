@@ -234,6 +234,11 @@ def quantization(**fields):
         (CONFIG, quantization(timesteps=[0]), "the schedule has 1 timesteps and the integer graph 6 steps"),
         (CONFIG, quantization(labels=[0, 0, 1]), "found 2 different labels, expected 3"),
         (CONFIG, quantization(scheduler=None), "scheduler: found None, expected printable text"),
+        (CONFIG, lambda d: d["quantization_config"].pop("steps"), "found no steps, expected scheduler, timesteps, eta, steps"),
+        (CONFIG, lambda d: d["quantization_config"].pop("eta"), "found no eta, expected scheduler, timesteps, eta, steps"),
+        (CONFIG, quantization(steps=10**9), "steps: found 1000000000, expected an integer from 1 to"),
+        (CONFIG, quantization(added_cond_kwargs=[1]), r"added_cond_kwargs: found \[1\], expected an object"),
+        (CONFIG, quantization(added_cond_kwargs={"a": ["x"]}), r"'a'\[0\]: found 'x', expected a finite number"),
         (CONFIG, lambda d: d.pop("quantization_config"), "found no scheduler, expected scheduler, timesteps"),
         (CONFIG, lambda d: d.update(quantization_config=[]), r"quantization_config: found \[\], expected an object"),
         (CONFIG, lambda d: d.update(sample_size="x" * 10**6), "sample_size: found 'xxx"),
@@ -244,6 +249,11 @@ def test_values_that_are_not_legal(tiny_folder, name, change, message):
     with pytest.raises(ArtefactError, match=message) as caught:
         load(tiny_folder)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+def test_no_labels_are_all_labels(tiny_folder):
+    changed_json(tiny_folder, CONFIG, quantization(labels=None))
+    assert load(tiny_folder).labels == (0, 1, 2)
 
 
 @pytest.mark.parametrize(

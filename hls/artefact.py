@@ -27,6 +27,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from .arithmetic import CODE_RANGE
 from .graph import Convolution, Graph, Size
 from .graph_json import graph_from_json, graph_to_json
 from .limits import LONGEST_TEXT, MOST_CONDITIONS, MOST_EXAMPLES, MOST_LABELS, MOST_STEPS, MOST_TRAINED_STEPS
@@ -267,7 +268,7 @@ def _check_examples(graph: Graph, examples: np.ndarray) -> None:
     if graph.context is None or examples.ndim != 3 or not 2 <= len(examples) <= MOST_EXAMPLES:
         raise ValueError(f"found {EXAMPLES} of {examples.shape}, expected 2 to {MOST_EXAMPLES} of the graph's context")
     tokens, _, channels = graph.tensors[graph.context].shape
-    TableRule((np.dtype(np.int8),), (len(examples), tokens, channels), -128, 127).check(EXAMPLES, examples)
+    TableRule((np.dtype(np.int8),), (len(examples), tokens, channels), *CODE_RANGE).check(EXAMPLES, examples)
 
 
 def _digest(hashes: Mapping[str, str], files: Files) -> str:

@@ -355,12 +355,13 @@ def with_context_tokens(graph: Graph, tokens: int) -> Graph:
     return result
 
 
-def constant_tensors(graph: Graph) -> frozenset[str]:
-    """What is the same in every step of a run as far as the graph says: context, constants, and what is computed from them."""
+def constant_tensors(graph: Graph, varying: frozenset[str] = frozenset()) -> frozenset[str]:
+    """What is the same in every step of a run as far as the graph says: context, constants, and what is computed from them by
+    nodes that are not among the ``varying`` ones."""
     constant = {*graph.constants, *((graph.context,) if graph.context else ())}
     for node in graph.nodes:
         by_step = getattr(node, "conditional", False) or getattr(node, "gated", False)
-        if constant.issuperset(node.inputs) and not by_step:
+        if constant.issuperset(node.inputs) and not by_step and node.name not in varying:
             constant.add(node.name)
     return frozenset(constant)
 

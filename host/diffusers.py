@@ -103,8 +103,10 @@ def load_scheduler(artefact: QuantizedModel) -> SchedulerMixin:
     """diffusers' scheduler that the model is quantized for, set to its steps. ValueError where this release has none of its
     class, or one that cannot run the schedule or steps in another way."""
     name, steps = artefact.scheduler.get("_class_name"), artefact.quantization["steps"]
-    kind, advice = getattr(diffusers, str(name), None), "quantize the model again, or install another diffusers"
-    if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
+    kind: Any = getattr(diffusers, str(name), None)
+    advice = "quantize the model again, or install another diffusers"
+    is_scheduler = isinstance(kind, type) and issubclass(kind, SchedulerMixin)
+    if not is_scheduler:
         raise ValueError(
             f"found scheduler class {name!r}, which diffusers {diffusers.__version__} does not have; {advice}"
         )

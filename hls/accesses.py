@@ -63,7 +63,10 @@ class Access:
 
 
 class Sizes:
-    """What follows from a program's descriptors, each an int64 array [n]; 1 where a field that divides is 0."""
+    """What follows from a program's descriptors, each an array [n]: bool of what they are, int64 of what they count.
+
+    ``groups`` (a norm's, or attention's heads) divide, and are 1 where the field is 0; other fields may be 0.
+    """
 
     def __init__(self, descriptors: np.ndarray):
         self.fields = {name: descriptors[name].astype(np.int64) for name in descriptors.dtype.names or ()}
@@ -75,7 +78,7 @@ class Sizes:
         self.is_linear = self.is_convolution | self.is_attention
         self.is_norm = self.among(Opcode.GROUP_NORM, Opcode.LAYER_NORM)
         self.is_pair = self.among(Opcode.ADD, Opcode.MULTIPLY)
-        self.heads, self.windows = np.maximum(f["groups"], 1), f["windows"]
+        self.groups, self.windows = np.maximum(f["groups"], 1), f["windows"]
         self.queries = np.where(self.is_scores, f["output_width"], f["width"])
         self.keys = np.where(self.is_scores, f["output_channels"], f["channels"])
         self.depth = np.where(self.is_scores, f["channels"], f["output_channels"])  # of all heads
@@ -93,6 +96,11 @@ class Sizes:
 
     def has(self, flag: Flag) -> np.ndarray:
         return self.flags & flag != 0
+
+    def first_parts(self) -> np.ndarray:
+        """Index of the first part of each descriptor's operation."""
+        _, first, inverse = np.unique(self["layer"], return_index=True, return_inverse=True)
+        return np.asarray(first[inverse.reshape(-1)])
 
     # ------------------------------------------------------------------------------------------------- accesses
 
@@ -145,7 +153,7 @@ class Sizes:
             self.is_convolution, times(self.input_pixels, self["channels"]), times(self.windows, self.queries)
         )
         first = np.where(self.is_scores, times(first, self["channels"]), first)
-        first = np.where(self.is_mix, times(first, self.heads, self.keys), first)
+        first = np.where(self.is_mix, times(first, self.groups, self.keys), first)
         second = times(self.other_pixels, self.depth)
         sums = times(self.output_pixels, self["output_channels"])
         changing = self.is_attention & ~self.has(Flag.CONSTANT_OTHER)

@@ -5,6 +5,8 @@ All functions work on NumPy int64 arrays and never lose a bit silently.
 
 from __future__ import annotations
 
+from typing import Any, overload
+
 import numpy as np
 
 CODE_RANGE = (-128, 127)
@@ -20,7 +22,12 @@ class PrecisionWarning(UserWarning):
     """What a user should know of a run's or a quantization's numbers; the commands show it, in one line."""
 
 
-def ceil_divide(a: int, b: int) -> int:
+@overload
+def ceil_divide(a: int, b: int) -> int: ...
+@overload
+def ceil_divide(a: np.ndarray, b: int) -> np.ndarray: ...
+def ceil_divide(a: Any, b: int) -> Any:
+    """``a / b``, rounded up."""
     return -(-a // b)
 
 

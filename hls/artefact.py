@@ -6,7 +6,7 @@
     unet/diffusion_pytorch_model.safetensors   int8 weights
     unet/tables.safetensors               per-step tables and scales
     scheduler/scheduler_config.json       the diffusers scheduler the model was quantized for
-    vae/, text_encoder/, tokenizer/, model_index.json    the pipeline's other parts, as they were, if it has them
+    vae/, text_encoder/, tokenizer/, model_index.json    what is JSON, safetensors or text of the pipeline's other parts
 
 A transformer's folder is ``transformer/``. Only JSON and safetensors are read here: nothing in a model folder is ever executed
 or unpickled. Weights are mapped, not read: a model takes the memory of what is looked at. This format is where ``quant`` and
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -26,9 +27,10 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from .arithmetic import CODE_RANGE
 from .graph import Convolution, Graph, Size
 from .graph_json import graph_from_json, graph_to_json
-from .limits import LONGEST_TEXT, MOST_LABELS, MOST_STEPS, MOST_TRAINED_STEPS
+from .limits import LONGEST_TEXT, MOST_CONDITIONS, MOST_EXAMPLES, MOST_LABELS, MOST_STEPS, MOST_TRAINED_STEPS
 from .model_folder import (
     COPIED,
     FORMAT,
@@ -39,7 +41,7 @@ from .model_folder import (
     ArtefactError,
     Files,
     check_files,
-    check_index,
+    check_kinds,
     read_json,
     read_manifest,
     sha256_of,
@@ -48,15 +50,15 @@ from .model_folder import (
 from .replace import replacing
 from .rule import Rule
 from .scheduler_config import SchedulerConfig
-from .schema import Length, Range, Text, read
+from .schema import Length, Name, Range, Text, read
 from .table_rules import TableRule, check_scales, check_tables
 from .tensor_file import read_tensors
 
 SCALE_PREFIX = "scale:"
 EXAMPLES = "example_contexts"
-MOST_EXAMPLES = 1 << 10
 QUANTIZATION = "quantization_config"
 Timestep = Annotated[float, Range(0, MOST_TRAINED_STEPS)]
+Condition = Annotated[tuple[float, ...], Length(1, MOST_CONDITIONS)]
 
 
 @dataclass(frozen=True)
@@ -70,14 +72,15 @@ class Companions:
 
     def copy_to(self, folder: Path) -> list[str]:
         """Copy all; returns the relative paths of the copies."""
-        copied = [self._without_variant(name) for name in self.files()]
-        for name, target in zip(self.files(), copied, strict=True):
+        copies = {name: self._without_variant(name) for name in self.files()}
+        for name, target in copies.items():
             (folder / target).parent.mkdir(parents=True, exist_ok=True)
             if target == name or not name.endswith(".json"):
                 shutil.copyfile(self.folder / name, folder / target)
             else:  # an index names the files that the weights are in
-                (folder / target).write_text(self._without_variant((self.folder / name).read_text()))
-        return copied
+                text = (self.folder / name).read_text(encoding="utf-8")
+                (folder / target).write_text(self._without_variant(text), encoding="utf-8")
+        return list(copies.values())
 
     def _without_variant(self, text: str) -> str:
         return text if self.variant is None else re.sub(rf"\.{re.escape(self.variant)}(?=[.-])", "", text)
@@ -98,11 +101,12 @@ class Quantization:
 
     scheduler: Annotated[str, Length(1, LONGEST_TEXT)]
     timesteps: Annotated[tuple[Timestep, ...], Length(1, MOST_STEPS)]
-    eta: Annotated[float, Range(0, 1)] = 0.0
-    steps: Annotated[int, Range(1, MOST_STEPS)] | None = None
+    eta: Annotated[float, Range(0, 1)]
+    steps: Annotated[int, Range(1, MOST_STEPS)]
     labels: Annotated[tuple[Annotated[int, Range(0, MOST_LABELS)], ...], Length(1, MOST_LABELS)] | None = None
     guidance: Annotated[float, Range(-1e6, 1e6)] | None = None
     timestep_cond: Annotated[tuple[float, ...], Length(1, MOST_LABELS)] | None = None
+    added_cond_kwargs: Annotated[Mapping[Name, Condition], Length(1, MOST_CONDITIONS)] | None = None
     rule: Rule | None = None
 
 
@@ -161,13 +165,20 @@ class QuantizedModel:
     @property
     def labels(self) -> tuple[int, ...]:
         """The class labels that the rows of conditional tables stand for."""
-        return tuple(self.quantization.get("labels", range(self.graph.labels)))
+        labels = self.quantization.get("labels")
+        return tuple(range(self.graph.labels) if labels is None else labels)
 
 
 def check_output(folder: Path) -> None:
-    """ArtefactError where ``folder`` exists and is no quantized model, nor empty."""
-    if folder.exists() and not (folder / MANIFEST).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+    """ArtefactError where ``folder``, or what it links to, exists and is no quantized model, nor empty; and for a mount point."""
+    target = Path(os.path.realpath(folder))
+    replaceable = (
+        not target.exists() or (target / MANIFEST).is_file() or (target.is_dir() and not any(target.iterdir()))
+    )
+    if not replaceable or target.is_symlink():  # a link still: they lead in a circle
         raise ArtefactError(f"{folder} exists and is no quantized model; give another output folder")
+    if os.path.ismount(target):
+        raise ArtefactError(f"{folder} is a mount point, whose place no other folder can take; give a folder in it")
 
 
 def save(model: QuantizedModel, folder: Path, companions: Companions | None = None) -> str:
@@ -196,6 +207,7 @@ def save(model: QuantizedModel, folder: Path, companions: Companions | None = No
         copied = companions.copy_to(temporary) if companions else []
         hashes = {name: sha256_of(temporary / name) for name in (*files.all, *copied)}
         write_json(temporary / MANIFEST, {"format": FORMAT, "version": VERSION, "sha256": hashes})
+        check_kinds(temporary, read_manifest(temporary))  # what would not load is not left
     return _digest(hashes, files)
 
 
@@ -207,8 +219,6 @@ def load(folder: Path | str) -> QuantizedModel:
     folder = Path(folder)
     manifest = read_manifest(folder)
     check_files(folder, manifest)
-    if INDEX in manifest.sha256:
-        check_index(folder)
     files = manifest.files
     config = read_json(folder, files.config)
     quantization = config.pop(QUANTIZATION, {})
@@ -258,7 +268,7 @@ def _check_examples(graph: Graph, examples: np.ndarray) -> None:
     if graph.context is None or examples.ndim != 3 or not 2 <= len(examples) <= MOST_EXAMPLES:
         raise ValueError(f"found {EXAMPLES} of {examples.shape}, expected 2 to {MOST_EXAMPLES} of the graph's context")
     tokens, _, channels = graph.tensors[graph.context].shape
-    TableRule((np.dtype(np.int8),), (len(examples), tokens, channels), -128, 127).check(EXAMPLES, examples)
+    TableRule((np.dtype(np.int8),), (len(examples), tokens, channels), *CODE_RANGE).check(EXAMPLES, examples)
 
 
 def _digest(hashes: Mapping[str, str], files: Files) -> str:

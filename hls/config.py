@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from .arithmetic import ceil_divide
 from .boards import find_board
 from .isa import PORTS
 from .resources import CHAINED_LANES, check_fits, ultra_ram
@@ -107,7 +108,7 @@ class HardwareConfig:
     @property
     def weight_copies(self) -> int:
         """Of the weights on chip: one for every two cores."""
-        return -(-self.cores // 2)
+        return ceil_divide(self.cores, 2)
 
     @property
     def uram_copies(self) -> int:
@@ -125,7 +126,7 @@ class HardwareConfig:
     @property
     def multiplier_dsps(self) -> int:
         """DSP slices of the compute unit: two weights of a lane share a digit and a slice."""
-        return -(-self.multipliers // 2)
+        return ceil_divide(self.multipliers, 2)
 
     @property
     def dram_bytes_per_kilocycle(self) -> int:

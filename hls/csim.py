@@ -42,6 +42,13 @@ def default_cache() -> Path:
     return Path.home() / ".cache" / "ditto-zynq"
 
 
+def check_compiler(compiler: str = "g++") -> Path:
+    """The folder of the vendor's headers. CannotCompile where they are missing, or the compiler is."""
+    if shutil.which(compiler) is None:
+        raise CannotCompile(f"found no {compiler}; run: apt-get install g++")
+    return vendor_headers()
+
+
 def build_library(
     config: HardwareConfig,
     cache: Path | None = None,
@@ -49,9 +56,7 @@ def build_library(
     announce: Callable[[str], object] = lambda text: None,
 ) -> Path:
     """The shared library of ``config``, compiled (which is announced) where the cache has none. Raises CannotCompile."""
-    if shutil.which(compiler) is None:
-        raise CannotCompile(f"found no {compiler}; run: apt-get install g++")
-    headers = vendor_headers()
+    headers = check_compiler(compiler)
     cache = default_cache() if cache is None else cache
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as name:
@@ -103,11 +108,15 @@ class CSimulation:
         self._run = getattr(library, f"ditto_run_{types}")
         self._run.restype = ctypes.c_uint32
 
-    def run(self, addresses: list[int], sizes: list[int], descriptors: int, progress: ctypes.c_uint32) -> int:
+    def run(
+        self, addresses: list[int], sizes: list[int], descriptors: int, progress: ctypes.c_uint32, stop: ctypes.c_uint32
+    ) -> int:
         """Run a program on regions at host ``addresses``, in the order of Region; 0, or 1 + the index of a bad descriptor.
 
-        ``progress`` gets 1 + the index of each descriptor that starts.
+        ``progress`` gets 1 + the index of each descriptor that starts; none does once ``stop`` is not 0.
         """
         pointers = (ctypes.c_void_p * len(addresses))(*addresses)
         lengths = (ctypes.c_uint64 * len(sizes))(*sizes)
-        return int(self._run(pointers, lengths, ctypes.c_uint32(descriptors), ctypes.byref(progress)))
+        return int(
+            self._run(pointers, lengths, ctypes.c_uint32(descriptors), ctypes.byref(progress), ctypes.byref(stop))
+        )

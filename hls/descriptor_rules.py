@@ -7,26 +7,31 @@ against each other, against the configuration's buffers, and every byte that may
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .accesses import Sizes, is_aligned, is_inside, times
+from .arithmetic import ceil_divide
 from .config import HardwareConfig
 from .isa import COUNTERS, DESCRIPTOR, SCALARS, Flag, Opcode, Region
+from .limits import (
+    FURTHEST_PART,
+    LARGEST_DIMENSION,
+    LARGEST_SUM,
+    MOST_DESCRIPTORS,
+    MOST_NORM_PIXELS,
+    MOST_PIXELS,
+    MOST_PIXELS_OF_ALL,
+    MOST_PRODUCTS,
+    MOST_PRODUCTS_OF_ALL,
+)
 from .plan import LARGEST_KERNEL
 from .reference import LARGEST_NORM
 from .refusal import Refusal, Rules
-from .table_rules import MOST_NORM_PIXELS
 from .tables import SILU_FRACTION_BITS
 
-MOST_DESCRIPTORS = 1 << 14
-MOST_PIXELS = 1 << 24  # of an operation: of all samples, windows and heads
-MOST_PIXELS_OF_ALL = 1 << 28  # of a program
-LARGEST_PITCH = (1 << 16) - 1  # elements: a concatenation is an operand too, whose channels have 16 bits
-FURTHEST_PART = 1 << 8  # descriptors from the first part of an operation to the others
-LARGEST_SUM = (1 << 17) - 1  # products of two codes whose sum always fits 32 bits
-
-ACTIVATIONS = Flag.SILU | Flag.GELU | Flag.RELU
+ACTIVATES = Flag.SILU | Flag.GELU | Flag.RELU
 RESULT = Flag.QUANTIZE | Flag.FINE | Flag.CODE_OUTPUT
 LINEAR = Flag.CODE_INPUT | Flag.RESIDENT | Flag.FOLLOWS | Flag.PAIRED
 ATTENTION = LINEAR | Flag.OTHER_RESIDENT | Flag.CONSTANT_OTHER | Flag.INTERLEAVED
@@ -40,11 +45,11 @@ LEGAL_FLAGS = {
     Opcode.CONVOLUTION: LINEAR | Flag.CODE_OUTPUT | Flag.CONDITIONAL | Flag.GATED | Flag.RELU | Flag.SHARES_OPERAND,
     Opcode.SCORES: ATTENTION,
     Opcode.MIX: ATTENTION | Flag.CODE_OUTPUT,
-    Opcode.GROUP_NORM: ACTIVATIONS | RESULT | Flag.CONDITIONAL,
-    Opcode.LAYER_NORM: ACTIVATIONS | RESULT | Flag.CONDITIONAL,
+    Opcode.GROUP_NORM: ACTIVATES | RESULT | Flag.CONDITIONAL,
+    Opcode.LAYER_NORM: ACTIVATES | RESULT | Flag.CONDITIONAL,
     Opcode.ADD: RESULT,
     Opcode.MULTIPLY: RESULT,
-    Opcode.ACTIVATE: ACTIVATIONS | RESULT,
+    Opcode.ACTIVATE: ACTIVATES | RESULT,
     Opcode.SOFTMAX: Flag.CODE_OUTPUT,
     Opcode.AVERAGE_POOL: Flag(0),
     Opcode.UPSAMPLE: Flag.CODE_INPUT | Flag.CODE_OUTPUT,
@@ -125,6 +130,11 @@ def _check_shapes(rules: Rules, s: Sizes, config: HardwareConfig) -> None:
     _check_convolutions(rules, s)
     _check_attention(rules, s)
     _check_vector_shapes(rules, s, config)
+    per_output = np.where(s.is_convolution, s.taps, 1) * np.where(s.is_scores, s["channels"] // s.groups, s["channels"])
+    products = np.where(s.is_linear, times(s["batch"], s.output_pixels, s["output_channels"], per_output), 0)
+    rules.require(products <= MOST_PRODUCTS, f"at most {MOST_PRODUCTS} products")
+    rules.require(np.cumsum(np.minimum(products, MOST_PRODUCTS + 1)) <= MOST_PRODUCTS_OF_ALL,
+                  f"a program of at most {MOST_PRODUCTS_OF_ALL} products")  # fmt: skip
 
 
 def _check_convolutions(rules: Rules, s: Sizes) -> None:
@@ -163,7 +173,7 @@ def _chains(s: Sizes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_attention(rules: Rules, s: Sizes) -> None:
-    here, heads = s.is_attention, s.heads
+    here, heads = s.is_attention, s.groups
     rules.require(~here | ((s["groups"] > 0) & (s["windows"] > 0)), "at least one head and one window")
     rules.require(~here | (s.depth % heads == 0), "channels that the heads share evenly")
     instances, tokens = s.windows * heads, times(s.windows, s.queries)
@@ -180,14 +190,12 @@ def _check_vector_shapes(rules: Rules, s: Sizes, config: HardwareConfig) -> None
     rules.require(~plain | (same_image & (s["output_channels"] == channels)), "a result of the operand's shape")
     keeps_rows = s.is_norm | s.among(Opcode.SOFTMAX, Opcode.AVERAGE_POOL, Opcode.UPSAMPLE)
     rules.require(~keeps_rows | (2 * s["channels"] <= config.row_bytes), "rows that fit the row buffer")
-    groups = s.heads
-    rules.require(
-        ~s.is_norm | ((s["groups"] > 0) & (s["channels"] % groups == 0)), "groups that share the channels evenly"
-    )
+    even = (s["groups"] > 0) & (s["channels"] % s.groups == 0)
+    rules.require(~s.is_norm | even, "groups that share the channels evenly")
     per_pixel = s.opcode == Opcode.LAYER_NORM
     rules.require(~per_pixel | (s["groups"] == 1), "one group")
     image = np.where(per_pixel, 1, s.input_pixels)
-    members = times(image, s["channels"] // groups)
+    members = times(image, s["channels"] // s.groups)
     rules.require(~s.is_norm | ((members <= LARGEST_NORM) & (image <= MOST_NORM_PIXELS)), "groups whose sums fit")
     factor = s["stride_height"]
     scales = s.among(Opcode.AVERAGE_POOL, Opcode.UPSAMPLE)
@@ -205,40 +213,83 @@ def _check_vector_shapes(rules: Rules, s: Sizes, config: HardwareConfig) -> None
 
 def _check_plans(rules: Rules, s: Sizes, config: HardwareConfig) -> None:
     """That blocks, chunks and passes fit the buffers: the limits of :mod:`.plan`."""
-    one = np.ones_like(s.opcode)
-    kernel_height, stride = np.maximum(s["kernel_height"], 1), np.maximum(s["stride_height"], 1)
-    _check_plan(rules, s, config, "", s.is_convolution, s["output_height"], s["output_width"], s["height"],
-                s["width"] + s["extra_columns"], kernel_height, stride, s.taps, s["channels"], s["output_channels"],
-                staged=one == 0, gathered=one == 0)  # fmt: skip
-    inner = np.where(s.is_scores, s["channels"] // s.heads, s["channels"])
-    columns = np.where(s.is_scores, s["output_channels"], s["output_channels"] // s.heads)
-    for prefix, rows, outputs, staged, gathered in (
-        ("", s.queries, columns, s.is_scores, one == 0),
-        ("other_", columns, s.queries, one == 1, s.is_mix),
-    ):
-        _check_plan(rules, s, config, prefix, s.is_attention, rows, one, rows, one, one, one, one, inner, outputs,
-                    staged, gathered)  # fmt: skip
+    one, never = np.ones_like(s.opcode), np.zeros_like(s.is_linear)
+    convolution = _Planned(
+        prefix="",
+        here=s.is_convolution,
+        rows=s["output_height"],
+        width=s["output_width"],
+        input_rows=s["height"],
+        encoded_width=s["width"] + s["extra_columns"],
+        kernel_height=np.maximum(s["kernel_height"], 1),
+        stride=np.maximum(s["stride_height"], 1),
+        taps=s.taps,
+        channels=s["channels"],
+        outputs=s["output_channels"],
+        staged=never,
+        gathered=never,
+    )
+    columns = np.where(s.is_scores, s["output_channels"], s["output_channels"] // s.groups)
+    first = _Planned(
+        prefix="",
+        here=s.is_attention,
+        rows=s.queries,
+        width=one,
+        input_rows=s.queries,
+        encoded_width=one,
+        kernel_height=one,
+        stride=one,
+        taps=one,
+        channels=np.where(s.is_scores, s["channels"] // s.groups, s["channels"]),
+        outputs=columns,
+        staged=s.is_scores,
+        gathered=never,
+    )
+    second = replace(
+        first, prefix="other_", rows=columns, input_rows=columns, outputs=s.queries, staged=~never, gathered=s.is_mix
+    )
+    for planned in (convolution, first, second):
+        _check_plan(rules, s, config, planned)
 
 
-def _check_plan(
-    rules: Rules, s: Sizes, config: HardwareConfig, prefix: str, here: np.ndarray, rows: np.ndarray, width: np.ndarray,
-    input_rows: np.ndarray, encoded_width: np.ndarray, kernel_height: np.ndarray, stride: np.ndarray, taps: np.ndarray,
-    channels: np.ndarray, outputs: np.ndarray, staged: np.ndarray, gathered: np.ndarray,
-) -> None:  # fmt: skip
-    block, chunk, tiles = s[f"{prefix}block_rows"], s[f"{prefix}chunk_channels"], s[f"{prefix}pass_tiles"]
-    resident = s.has(Flag.OTHER_RESIDENT if prefix else Flag.RESIDENT)
+@dataclass(frozen=True)
+class _Planned:
+    """What the plan in the fields that begin with ``prefix`` is of, where it is ``here``; arrays [n], bool or int64.
+
+    ``rows`` x ``width`` results of ``outputs`` channels, by windows of ``kernel_height`` rows and ``taps`` taps, ``stride`` rows
+    apart, over ``input_rows`` x ``encoded_width`` operands of ``channels``; ``staged``, ``gathered``: through which buffers.
+    """
+
+    prefix: str
+    here: np.ndarray
+    rows: np.ndarray
+    width: np.ndarray
+    input_rows: np.ndarray
+    encoded_width: np.ndarray
+    kernel_height: np.ndarray
+    stride: np.ndarray
+    taps: np.ndarray
+    channels: np.ndarray
+    outputs: np.ndarray
+    staged: np.ndarray
+    gathered: np.ndarray
+
+
+def _check_plan(rules: Rules, s: Sizes, config: HardwareConfig, p: _Planned) -> None:
+    block, chunk, tiles = s[f"{p.prefix}block_rows"], s[f"{p.prefix}chunk_channels"], s[f"{p.prefix}pass_tiles"]
+    resident = s.has(Flag.OTHER_RESIDENT if p.prefix else Flag.RESIDENT)
     lanes, bus = config.lanes, config.bus_bytes
-    whole = (block >= 1) & (block <= rows) & (tiles >= 1) & (tiles <= -(-outputs // config.oc_tile))
-    whole &= (chunk >= 1) & (chunk <= channels) & ((chunk % lanes == 0) | (chunk == channels))
-    rules.require(~here | whole, f"{prefix}blocks, chunks and passes of the operator")
-    words, all_words = -(-chunk // lanes), -(-channels // lanes)
-    positions = times(np.minimum((block - 1) * stride + kernel_height, input_rows), encoded_width)
+    whole = (block >= 1) & (block <= p.rows) & (tiles >= 1) & (tiles <= ceil_divide(p.outputs, config.oc_tile))
+    whole &= (chunk >= 1) & (chunk <= p.channels) & ((chunk % lanes == 0) | (chunk == p.channels))
+    rules.require(~p.here | whole, f"{p.prefix}blocks, chunks and passes of the operator")
+    words, all_words = ceil_divide(chunk, lanes), ceil_divide(p.channels, lanes)
+    positions = times(np.minimum((block - 1) * p.stride + p.kernel_height, p.input_rows), p.encoded_width)
     legal = (positions <= config.positions) & (times(positions, words) <= config.digit_depth)
-    legal &= times(block, width, tiles) <= config.accumulator_depth
-    legal &= times(tiles, taps, np.where(resident, all_words, words)) <= config.weight_depth
-    legal &= ~staged | (words * lanes <= config.staging_depth)
-    legal &= ~gathered | (-(-chunk // bus) * block <= config.gather_bytes // bus)
-    rules.require(~here | legal, f"{prefix}blocks, chunks and passes that fit the buffers")
+    legal &= times(block, p.width, tiles) <= config.accumulator_depth
+    legal &= times(tiles, p.taps, np.where(resident, all_words, words)) <= config.weight_depth
+    legal &= ~p.staged | (words * lanes <= config.staging_depth)
+    legal &= ~p.gathered | (ceil_divide(chunk, bus) * block <= config.gather_bytes // bus)
+    rules.require(~p.here | legal, f"{p.prefix}blocks, chunks and passes that fit the buffers")
 
 
 # ----------------------------------------------------------------------------------------------------- memory
@@ -250,19 +301,20 @@ def _check_memory(rules: Rules, s: Sizes, config: HardwareConfig, sizes: Mapping
         pitch = s[f"{access.name}_pitch"]
         channels = s.other_channels if access.name == "other" else s["output_channels" if access.writes else "channels"]
         rules.require(
-            ~access.used | ((pitch >= channels) & (pitch <= LARGEST_PITCH)), f"{access.name}_pitch fits the channels"
+            ~access.used | ((pitch >= channels) & (pitch <= LARGEST_DIMENSION)),
+            f"{access.name}_pitch fits the channels",  # those of a concatenation are an operand's too: 16 bits
         )
     for access in (*tensors, *s.vectors()):
         rules.require(~access.used | is_inside(access, sizes), f"{access.name} inside {access.region.name}")
         rules.require(~access.used | is_aligned(access), f"{access.name} is aligned")
     for operand in tensors[:2]:
         rules.require(~operand.meets(tensors[2]), f"{operand.name} and output do not overlap")
-    tiles, words = -(-s["output_channels"] // config.oc_tile), -(-s["channels"] // config.lanes)
+    tiles, words = ceil_divide(s["output_channels"], config.oc_tile), ceil_divide(s["channels"], config.lanes)
     packed = np.where(s.is_convolution, times(tiles, s.taps, words, config.lanes * config.oc_tile), 0)
     size = sizes[Region.WEIGHTS]
     rules.require((s["weights"] % config.bus_bytes == 0) | ~s.is_convolution, "weights that begin with a beat")
     rules.require(~s.is_convolution | (s["weights"] + packed <= size), "weights inside WEIGHTS")
-    once = np.where(_first_parts(s) == np.arange(len(packed)), packed, 0)
+    once = np.where(s.first_parts() == np.arange(len(packed)), packed, 0)
     rules.require(np.cumsum(np.minimum(once, size + 1)) <= size, "weights of its own")
 
 
@@ -314,16 +366,10 @@ def _check_neighbours(rules: Rules, s: Sizes, config: HardwareConfig) -> None:
 # ----------------------------------------------------------------------------------------------------- parts of a batch
 
 
-def _first_parts(s: Sizes) -> np.ndarray:
-    """Index of the first part of each descriptor's operation."""
-    _, first, inverse = np.unique(s["layer"], return_index=True, return_inverse=True)
-    return first[inverse.reshape(-1)]
-
-
 def _check_parts(rules: Rules, s: Sizes, descriptors: np.ndarray) -> None:
     """Descriptors of one layer are parts of a batch: the same but for their samples, which follow each other in memory; and no
     descriptor between them uses what they write, or writes what they use."""
-    first, index = _first_parts(s), np.arange(len(descriptors))
+    first, index = s.first_parts(), np.arange(len(descriptors))
     later = np.flatnonzero(first != index)
     if not later.size:
         return
@@ -336,7 +382,7 @@ def _check_parts(rules: Rules, s: Sizes, descriptors: np.ndarray) -> None:
     rules.require(legal, "parts of a batch that follow each other")
     samples = np.zeros(len(index), np.int64)
     np.add.at(samples, first, s["batch"])
-    rules.require(samples < 1 << 16, "at most 65535 samples of all parts")
+    rules.require(samples <= LARGEST_DIMENSION, f"at most {LARGEST_DIMENSION} samples of all parts")
     near = index - first <= FURTHEST_PART
     rules.require(near, f"parts of a batch at most {FURTHEST_PART} descriptors apart")
     _check_order(rules, s, np.where(near, first, index))

@@ -21,7 +21,7 @@ import numpy as np
 from .arithmetic import decode_codes, decode_output, encode_input
 from .layout import Layout, check_layout, from_stored, sample_layout, shape_of, to_stored
 from .limits import LARGEST_DIMENSION, LARGEST_TAP, MOST_ELEMENTS, MOST_LABELS, MOST_NODES, MOST_STEPS
-from .schema import Length, Name, OneOf, Range, Text, check
+from .schema import Length, Name, OneOf, Range, Text, check, show
 from .tables import SILU_FRACTION_BITS
 
 CODE, VALUE = "code", "value"
@@ -277,12 +277,17 @@ class Graph:
 
 
 def check_graph(graph: Graph) -> None:
-    """Every field is what its annotation says, every tensor is there from the start or produced once, before its use, with the
-    shape and kind that its operator gives; else ValueError."""
+    """Every field is what its annotation says, and :func:`check_structure`; else ValueError."""
     check(graph, "the integer graph")
+    check_structure(graph)
+
+
+def check_structure(graph: Graph) -> None:
+    """Every tensor is there from the start or produced once, before its use, with the shape and kind that its operator gives;
+    else ValueError. Of a graph whose fields are what their annotations say."""
     if sorted(set(graph.group_of_step)) != list(range(graph.groups)):
         raise ValueError(
-            f"found step groups {sorted(set(graph.group_of_step))}, expected 0 to {graph.groups - 1}, all used"
+            f"found step groups {show(sorted(set(graph.group_of_step)))}, expected 0 to {graph.groups - 1}, all used"
         )
     known = _given_tensors(graph)
     for node in graph.nodes:
@@ -331,12 +336,13 @@ def _given_tensors(graph: Graph) -> set[str]:
 
 
 def _check_node(node: Node, inputs: list[Tensor], output: Tensor) -> None:
-    most = MOST_TENSORS if isinstance(node, Concat) else 2 if isinstance(node, (MatMul, Add, Multiply)) else 1
-    if not (1 if isinstance(node, Concat) else most) <= len(inputs) <= most:
-        raise ValueError(f"{node.name}: found {len(inputs)} inputs of a {type(node).__name__}, expected {most}")
-    expected = output_shape(node, inputs, output.shape[2])
-    if output.shape != expected:
-        raise ValueError(f"{node.name}: found output shape {output.shape}, expected {expected}")
+    count = 2 if isinstance(node, (MatMul, Add, Multiply)) else 1
+    if len(inputs) < count or (len(inputs) > count and not isinstance(node, Concat)):
+        expected = f"{'at least ' if isinstance(node, Concat) else ''}{count}"
+        raise ValueError(f"{node.name}: found {len(inputs)} inputs of a {type(node).__name__}, expected {expected}")
+    shape = output_shape(node, inputs, output.shape[2])
+    if output.shape != shape:
+        raise ValueError(f"{node.name}: found output shape {output.shape}, expected {shape}")
     _check_kinds(node, [tensor.kind for tensor in inputs], output.kind)
 
 
@@ -355,7 +361,7 @@ def _check_concatenations(graph: Graph) -> None:
 
 
 def with_context_tokens(graph: Graph, tokens: int) -> Graph:
-    """The graph for a context of another number of tokens: no table depends on it."""
+    """The graph for a context of another number of tokens: no table depends on it. ValueError for more than tensors may hold."""
     if graph.context is None or tokens < 1:
         raise ValueError(f"found {tokens} tokens of context, expected at least 1 and a graph that has a context")
     tensors = dict(graph.tensors)
@@ -364,15 +370,18 @@ def with_context_tokens(graph: Graph, tokens: int) -> Graph:
     for node in graph.nodes:
         shape = output_shape(node, [tensors[name] for name in node.inputs], tensors[node.name].shape[2])
         tensors[node.name] = dataclasses.replace(tensors[node.name], shape=shape)
-    return dataclasses.replace(graph, tensors=tensors)
+    result = dataclasses.replace(graph, tensors=tensors)
+    check_graph(result)
+    return result
 
 
-def constant_tensors(graph: Graph) -> frozenset[str]:
-    """What is the same in every step of a run as far as the graph says: context, constants, and what is computed from them."""
+def constant_tensors(graph: Graph, varying: frozenset[str] = frozenset()) -> frozenset[str]:
+    """What is the same in every step of a run as far as the graph says: context, constants, and what is computed from them by
+    nodes that are not among the ``varying`` ones."""
     constant = {*graph.constants, *((graph.context,) if graph.context else ())}
     for node in graph.nodes:
         by_step = getattr(node, "conditional", False) or getattr(node, "gated", False)
-        if constant.issuperset(node.inputs) and not by_step:
+        if constant.issuperset(node.inputs) and not by_step and node.name not in varying:
             constant.add(node.name)
     return frozenset(constant)
 
@@ -402,11 +411,11 @@ def output_shape(node: Node, inputs: list[Tensor], channels: int) -> tuple[int, 
     if isinstance(node, Concat):
         if any(tensor.shape[:2] != (height, width) for tensor in inputs):
             raise ValueError(
-                f"{node.name}: found shapes {[t.shape for t in inputs]}, expected equal heights and widths"
+                f"{node.name}: found shapes {show([t.shape for t in inputs])}, expected equal heights and widths"
             )
         return height, width, sum(tensor.shape[2] for tensor in inputs)
     if any(tensor.shape != inputs[0].shape for tensor in inputs):
-        raise ValueError(f"{node.name}: found shapes {[t.shape for t in inputs]}, expected equal ones")
+        raise ValueError(f"{node.name}: found shapes {show([t.shape for t in inputs])}, expected equal ones")
     if isinstance(node, GroupNorm) and depth % node.groups:
         raise ValueError(f"{node.name}: {depth} channels cannot be cut into {node.groups} groups")
     return inputs[0].shape
@@ -447,4 +456,4 @@ def _check_kinds(node: Node, inputs: list[str], output: str) -> None:
     }:
         raise ValueError(f"{node.name}: found {inputs} -> {output}, expected values")
     if isinstance(node, (Upsample, Concat)) and {*inputs} != {output}:
-        raise ValueError(f"{node.name}: found {inputs} -> {output}, expected one kind")
+        raise ValueError(f"{node.name}: found {show(inputs)} -> {output}, expected one kind")

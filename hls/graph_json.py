@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from .graph import MOST_TENSORS, NODE_TYPES, Graph, Node, Size, Tensor, check_graph
+from .graph import MOST_TENSORS, NODE_TYPES, Graph, Node, Size, Tensor, check_structure
 from .layout import STORED, Layout, Part
 from .limits import MOST_AXES, MOST_NODES
-from .schema import Illegal, Length, OneOf, read, show
+from .schema import Illegal, Length, OneOf, first_repeated, read, show
 
 StoredPart = tuple[Annotated[str, OneOf(STORED)], Size, Size]
 StoredAxis = Annotated[tuple[StoredPart, ...], Length(0, MOST_AXES)]
@@ -34,18 +34,17 @@ def graph_from_json(data: Mapping[str, Any]) -> Graph:
     where = "the integer graph"
     tensors = read(Annotated[tuple[Tensor, ...], Length(1, MOST_TENSORS)], data.get("tensors"), f"{where}: tensors")
     nodes = read(Annotated[tuple[Any, ...], Length(1, MOST_NODES)], data.get("nodes"), f"{where}: nodes")
-    by_name = {tensor.name: tensor for tensor in tensors}
-    if len(by_name) != len(tensors):
-        names = [tensor.name for tensor in tensors]
-        raise Illegal(f"{where}: found tensor {next(name for name in names if names.count(name) > 1)!r} twice")
+    repeated = first_repeated(tensor.name for tensor in tensors)
+    if repeated is not None:
+        raise Illegal(f"{where}: found tensor {show(repeated)} twice")
     fields = {
         **data,
-        "tensors": by_name,
+        "tensors": {tensor.name: tensor for tensor in tensors},
         "nodes": tuple(_node_from_json(entry, f"{where}: node {index}") for index, entry in enumerate(nodes)),
         **{name: _layout_from_json(data.get(name), f"{where}: {name}") for name in LAYOUTS},
     }
     graph: Graph = read(Graph, fields, where)
-    check_graph(graph)
+    check_structure(graph)
     return graph
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from .limits import LARGEST_FILE, LARGEST_JSON, LONGEST_PATH, MOST_FILES
-from .schema import Illegal, Length, Matches, read, show
+from .schema import Illegal, Length, Matches, first_repeated, read, show
 
 FORMAT = "ditto-zynq quantized model"
 VERSION = 2
@@ -86,7 +86,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise ArtefactError(f"{folder} is not a folder; expected a model made by 'ditto-zynq quantize'")
     path = folder / MANIFEST
     if not path.is_file():
-        hint = "it looks like a float diffusers model: " if (folder / "unet").is_dir() else ""
+        is_float = any((folder / name).is_dir() for name in COMPONENTS)
+        hint = "it looks like a float diffusers model: " if is_float else ""
         raise ArtefactError(f"{folder} has no {MANIFEST}; {hint}run 'ditto-zynq quantize {folder} -o OUT' first")
     data = read_json(folder, MANIFEST)
     if data.get("format") != FORMAT or data.get("version") != VERSION:
@@ -107,12 +108,19 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
+def check_kinds(folder: Path, manifest: Manifest) -> None:
+    """ArtefactError where a listed file is missing, too large or a pickle, and for an index that names code."""
+    for name in manifest.sha256:
+        _check_file(folder / name)
+    if INDEX in manifest.sha256:
+        check_index(folder)
+
+
 def check_files(folder: Path, manifest: Manifest) -> None:
-    """ArtefactError where a listed file is missing, outside, changed or a pickle, or where one that a pipeline would read is not
+    """ArtefactError as :func:`check_kinds`, where a listed file was changed, and where one that a pipeline would read is not
     listed."""
     try:
-        for name in manifest.sha256:
-            _check_file(folder / name)
+        check_kinds(folder, manifest)
         for name in _unlisted(folder, manifest):
             raise ArtefactError(
                 f"{folder}: found {show(name)}, which {MANIFEST} does not list; remove it, or quantize the model again"
@@ -133,12 +141,14 @@ def _check_file(path: Path) -> None:
     if path.stat().st_size > LARGEST_FILE:
         raise ArtefactError(f"{path} has {path.stat().st_size} bytes, expected at most {LARGEST_FILE}")
     with path.open("rb") as file:
-        if path.suffix == ".safetensors" and file.read(2) in PICKLES:
-            raise ArtefactError(f"{path} is a pickle, expected safetensors; pickles are never loaded: convert it")
+        start = file.read(9)  # of safetensors a length, which may be any, and a JSON object
+    if path.suffix == ".safetensors" and start.startswith(PICKLES) and start[8:] != b"{":
+        raise ArtefactError(f"{path} is a pickle, expected safetensors; pickles are never loaded: convert it")
 
 
-def check_index(folder: Path) -> None:
-    """ArtefactError where the pipeline's index has other than its class, and for each part a library and a class of it."""
+def check_index(folder: Path, advice: str = "copy or quantize the whole pipeline again") -> None:
+    """ArtefactError, with ``advice``, where the pipeline's index has other than its class, and for each part a library and a
+    class of it."""
     for name, value in read_json(folder, INDEX).items():
         try:
             if name == "_class_name":
@@ -146,7 +156,7 @@ def check_index(folder: Path) -> None:
             elif isinstance(value, list):
                 read(tuple[Word | None, Word | None], value, show(name))
         except Illegal as error:
-            raise ArtefactError(f"{folder / INDEX}: {error}; copy or quantize the whole pipeline again") from error
+            raise ArtefactError(f"{folder / INDEX}: {error}; {advice}") from error
 
 
 def _unlisted(folder: Path, manifest: Manifest) -> Iterator[str]:
@@ -194,11 +204,10 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{show(next(name for name in names if names.count(name) > 1))} stands there twice")
-    return result
+    repeated = first_repeated(name for name, _ in pairs)
+    if repeated is not None:
+        raise ValueError(f"{show(repeated)} stands there twice")
+    return dict(pairs)
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:

@@ -21,9 +21,10 @@ MARK, OLD = "saving-", ".old"
 def replacing(folder: Path) -> Iterator[Path]:
     """A new folder that becomes ``folder``, or takes the place of what is there, when the block ends without an error.
 
-    A process that is killed leaves what was there before, and a folder beside it that the next one removes. Rights are those that
-    the process's umask gives new files.
+    A link stays, and what it names is replaced. A process that is killed leaves what was there before, and a folder beside it
+    that the next one removes. Rights are those that the process's umask gives new files.
     """
+    folder = Path(os.path.realpath(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{folder.name}.{MARK}"
     for abandoned in sorted(folder.parent.glob(f"{glob.escape(prefix)}*")):
@@ -74,11 +75,13 @@ def _clear(abandoned: Path, folder: Path) -> None:
         lock = _lock(abandoned)
     except OSError:  # in use by another process, gone, or not ours
         return
-    if abandoned.suffix == OLD and not folder.exists():
-        os.rename(abandoned, folder)
-    else:
-        shutil.rmtree(abandoned, ignore_errors=True)
-    os.close(lock)
+    try:
+        if abandoned.suffix == OLD and not folder.exists():
+            os.rename(abandoned, folder)
+        else:
+            shutil.rmtree(abandoned, ignore_errors=True)
+    finally:
+        os.close(lock)
 
 
 def _give_default_rights(folder: Path) -> None:
@@ -92,10 +95,11 @@ def _give_default_rights(folder: Path) -> None:
 
 def _exchange(new: Path, folder: Path) -> None:
     """Each path names what the other one named, at no time neither; where the file system cannot, one after the other."""
-    library = ctypes.CDLL(None, use_errno=True)
-    if not library.renameat2(AT_FDCWD, os.fsencode(new), AT_FDCWD, os.fsencode(folder), RENAME_EXCHANGE):
+    exchange = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)  # not every C library has it
+    names = AT_FDCWD, os.fsencode(new), AT_FDCWD, os.fsencode(folder)
+    if exchange is not None and not exchange(*names, RENAME_EXCHANGE):
         return
-    code = ctypes.get_errno()
+    code = errno.ENOSYS if exchange is None else ctypes.get_errno()
     if code not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
         raise OSError(code, os.strerror(code), str(folder))
     old = new.with_name(new.name + OLD)

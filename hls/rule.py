@@ -7,17 +7,20 @@ it, step by step. torch and diffusers are imported by those who call, not here.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from .limits import MOST_STEPS
+from .scheduler_config import takes_variance
 from .schema import Length, Matches
 
 AMPLITUDE = 1e-3  # small enough that nothing is clipped, so that every coefficient shows
 OUTPUT_PART = 0.5  # of the scaled sample, that stands for the model's output
 TOLERANCE = 1e-3  # of the larger of a value and 1: float32 arithmetic over a whole schedule
+DIFFUSERS_RAISES = (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, AttributeError, ImportError)
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,16 @@ class Rule:
 
     diffusers: Annotated[str, Matches(r"[\w.+-]{1,40}")]
     response: Annotated[tuple[float, ...], Length(1, MOST_STEPS)]
+
+
+@contextlib.contextmanager
+def explained(what: str, advice: str) -> Iterator[None]:
+    """Whatever diffusers raises for what it cannot run, as a ValueError in one line: ``what``, why, ``advice``."""
+    try:
+        yield
+    except DIFFUSERS_RAISES as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{what}: {text}; {advice}") from error
 
 
 def rule_of(scheduler: Any, steps: int) -> dict[str, Any]:
@@ -37,21 +50,25 @@ def rule_of(scheduler: Any, steps: int) -> dict[str, Any]:
 
 
 def check_rule(quantization: Mapping[str, Any], scheduler: Any) -> None:
-    """ValueError where a diffusers scheduler takes other timesteps, or does something else in a step, than when the model was
-    quantized. A model that was quantized before rules were recorded passes."""
+    """ValueError where a diffusers scheduler cannot run the schedule, takes other timesteps, or does something else in a step,
+    than when the model was quantized. A model that was quantized before rules were recorded passes where the schedule runs."""
     import diffusers
 
-    rule = quantization.get("rule")
+    rule, name = quantization.get("rule"), f"{type(scheduler).__name__} of diffusers {diffusers.__version__}"
+    with explained(
+        f"{name} does not run the model's schedule", "install another diffusers, or quantize the model again"
+    ):
+        found = response(scheduler, quantization["steps"])
     if rule is None:
         return
-    found, expected = response(scheduler, quantization["steps"]), rule["response"]
+    expected = rule["response"]
     same = len(found) == len(expected) and all(
         abs(a - b) <= TOLERANCE * max(abs(b), 1.0) for a, b in zip(found, expected, strict=True)
     )
     if not same:
         raise ValueError(
-            f"{type(scheduler).__name__} of diffusers {diffusers.__version__} does not step as that of {rule['diffusers']}, for "
-            f"which the model is quantized; install diffusers=={rule['diffusers']}, or quantize the model again"
+            f"{name} does not step as that of {rule['diffusers']}, for which the model is quantized; install "
+            f"diffusers=={rule['diffusers']}, or quantize the model again"
         )
 
 
@@ -63,7 +80,7 @@ def response(scheduler: Any, steps: int) -> list[float]:
     fresh.set_timesteps(steps)
     generators = {"generator": [torch.Generator(), torch.Generator()]}  # the same noise for both samples: it cancels
     takes_noise = "generator" in inspect.signature(fresh.step).parameters
-    learned = "DDPM" in type(fresh).__name__ and str(fresh.config.get("variance_type")).startswith("learned")
+    learned = takes_variance(type(fresh).__name__, fresh.config)
     sample = torch.tensor([0.0, AMPLITUDE]).reshape(2, 1, 1, 1) * float(fresh.init_noise_sigma)
     values = []
     for timestep in fresh.timesteps:

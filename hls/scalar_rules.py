@@ -14,8 +14,8 @@ import numpy as np
 from .accesses import Sizes, is_aligned, is_inside
 from .arithmetic import MAX_SHIFT
 from .isa import SCALARS, Flag, Opcode, Reference, Region
+from .limits import LARGEST_EPSILON, MOST_GAIN_BITS
 from .refusal import Refusal, Rules
-from .table_rules import LARGEST_EPSILON, MOST_GAIN_BITS
 
 SWITCH = (0, 1)
 SHIFT = (0, MAX_SHIFT)
@@ -46,8 +46,7 @@ class ScalarRules:
         together = self._sizes["channel_groups"] > 0
         together[1:] |= together[:-1].copy()
         self._together = together
-        _, first, inverse = np.unique(descriptors["layer"], return_index=True, return_inverse=True)
-        self._first_parts = first[inverse.reshape(-1)]
+        self._first_parts = self._sizes.first_parts()
         self._has_parts = bool(np.any(self._first_parts != np.arange(len(descriptors))))
 
     def check(self, scalars: np.ndarray) -> Refusal | None:

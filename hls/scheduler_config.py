@@ -16,6 +16,14 @@ Beta = Annotated[float, Range(1e-7, 1 - 1e-7)]  # in float32 1 - beta is neither
 TrainedSteps = Annotated[int, Range(1, MOST_TRAINED_STEPS)]
 
 
+def takes_variance(kind: str, config: Mapping[str, Any]) -> bool:
+    """Whether diffusers' scheduler of class ``kind`` takes the second half of the model's output as a variance.
+
+    Only DDPM's do. Others keep the ``variance_type`` of the configuration that they were made from, and read nothing of it.
+    """
+    return kind.startswith("DDPM") and str(config.get("variance_type")).startswith("learned")
+
+
 @dataclass(frozen=True)
 class SchedulerConfig:
     """Defaults are those of diffusers' DDPMScheduler and DDIMScheduler."""

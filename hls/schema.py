@@ -8,13 +8,14 @@ holds are tables, whose legal values depend on the graph (:mod:`.table_rules`).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
 import re
 import reprlib
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -116,6 +117,16 @@ def check(record: Any, where: str) -> None:
         read(kind, getattr(record, name), f"{where}: {name}")
 
 
+def first_repeated(names: Iterable[str]) -> str | None:
+    """The first name that stands there again; None where all are different."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
 def show(value: Any) -> str:
     """A value in a message: on one line, and short."""
     shortened = reprlib.Repr()
@@ -143,14 +154,15 @@ def _is_finite(value: float) -> bool:
 
 
 def _read_union(kinds: tuple[Any, ...], value: Any, where: str, others: bool) -> Any:
-    for kind in kinds[:-1]:
-        try:
-            return read(kind, value, where, others)
-        except Illegal:
-            continue
     if value is None and type(None) in kinds:
         return None
-    return read(next(kind for kind in reversed(kinds) if kind is not type(None)), value, where, others)
+    alternatives = [kind for kind in kinds if kind is not type(None)]
+    if len(alternatives) == 1:
+        return read(alternatives[0], value, where, others)
+    for kind in alternatives:
+        with contextlib.suppress(Illegal):
+            return read(kind, value, where, others)
+    raise _illegal(where, value, " or ".join(_describe(kind) for kind in kinds))
 
 
 def _read_tuple(kinds: tuple[Any, ...], value: Any, where: str, others: bool) -> tuple[Any, ...]:
@@ -206,5 +218,5 @@ def _describe(kind: Any) -> str:
     if get_origin(kind) in (Union, types.UnionType):
         return " or ".join(_describe(each) for each in get_args(kind))
     if get_origin(kind) is Annotated:
-        return _describe(get_args(kind)[0])
+        return " ".join((_describe(get_args(kind)[0]), *map(str, get_args(kind)[1:])))
     return PLAIN.get(kind, "a list" if get_origin(kind) is tuple else "an object")

@@ -6,7 +6,7 @@ its bias stay in int32, so that they times a multiplier of 31 bits stay in 63; t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,15 +27,19 @@ from .graph import (
     Softmax,
     Tables,
 )
-from .limits import LARGEST_SCALE, SMALLEST_SCALE
+from .limits import (
+    LARGEST_EPSILON,
+    LARGEST_GAIN,
+    LARGEST_OFFSET,
+    LARGEST_SCALE,
+    MOST_GAIN_BITS,
+    MOST_NORM_PIXELS,
+    SMALLEST_SCALE,
+)
 from .reference import LARGEST_NORM
+from .schema import show
 
 INT8, INT16, INT32, INT64, FLOAT64 = (np.dtype(kind) for kind in (np.int8, np.int16, np.int32, np.int64, np.float64))
-LARGEST_GAIN = 1 << 21  # N and the root have 40 bits: products stay below 2**61
-MOST_GAIN_BITS = 28  # the slope is then shifted by 63 at most
-LARGEST_EPSILON = (1 << 62) - 1  # N * Q - S**2 is at most 2**62
-LARGEST_OFFSET = (1 << 62) - 1  # values times slopes have 50 bits
-MOST_NORM_PIXELS = 1 << 16  # sums of a channel's values stay in int32
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class TableRule:
         """ValueError where ``table`` is missing or is another one."""
         expected = f"expected {' or '.join(map(str, self.dtypes))} {self.shape}"
         if table is None:
-            raise ValueError(f"found no table {name}, {expected}")
+            raise ValueError(f"found no {name}, {expected}")
         if table.dtype not in self.dtypes or table.shape != self.shape:
             raise ValueError(f"{name}: found {table.dtype} {table.shape}, {expected}")
         limits = None if table.dtype.kind == "f" else np.iinfo(table.dtype)
@@ -115,7 +119,7 @@ def check_norm(node: GroupNorm | LayerNorm, graph: Graph) -> int:
 
 def check_tables(graph: Graph, tables: Tables) -> None:
     """ValueError where ``tables`` are not those of ``graph``, each as its operator needs it."""
-    _check_all(table_rules(graph), tables, "table")
+    _check_all(table_rules(graph), tables, "table ")
     for node in graph.nodes:
         if isinstance(node, Convolution):
             check_accumulators(node, tables[f"{node.name}.weight"], tables[f"{node.name}.bias"])
@@ -124,23 +128,19 @@ def check_tables(graph: Graph, tables: Tables) -> None:
 def check_scales(graph: Graph, scales: Mapping[str, np.ndarray]) -> None:
     """ValueError where ``scales`` are not one per tensor and step group, positive and of a size that leaves sums finite."""
     rule = TableRule((FLOAT64,), (graph.groups,), SMALLEST_SCALE, LARGEST_SCALE)
-    _check_all(dict.fromkeys(graph.tensors, rule), scales, "scale")
+    _check_all(dict.fromkeys(graph.tensors, rule), scales, "scale of ")
 
 
 def _check_all(rules: Mapping[str, TableRule], tables: Mapping[str, np.ndarray], what: str) -> None:
     for name, rule in rules.items():
-        rule.check(name if what == "table" else f"{what} of {name}", tables.get(name))
-    unknown = _first(name for name in tables if name not in rules)
+        rule.check(f"{what}{name}", tables.get(name))
+    unknown = next((name for name in tables if name not in rules), None)
     if unknown is not None:
-        raise ValueError(f"found a {what} {unknown[:80]!r}, which no part of the graph has")
-
-
-def _first(names: Iterable[str]) -> str | None:
-    return next(iter(names), None)
+        raise ValueError(f"found a {what}{show(unknown)}, which no part of the graph has")
 
 
 def check_accumulators(node: Convolution, weight: np.ndarray, bias: np.ndarray) -> None:
-    """ValueError where codes exist whose sum of products, with its bias, leaves int32."""
+    """ValueError where a bound of the sums of products leaves int32: a bias's magnitude and 128 times those of the weights."""
     largest = np.abs(bias.astype(np.int64)).reshape(-1, len(weight)).max(axis=0)
     reach = largest + 128 * 128 * weight[0].size
     if reach.max() > ACCUMULATOR_RANGE[1]:  # a bound that takes no look at the weights; most pass

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..hls.config import HardwareConfig
-from ..hls.csim import CSimulation, check_types
+from ..hls.csim import CSimulation, check_compiler, check_types
 from ..hls.isa import ERROR, PROGRESS, Region
 from .device import DeviceError
 from .runtime import check_run
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 
 class CSimDevice(SimulatedDevice):
-    """``types``: "native", or "bits" for the exact widths of the hardware. Without g++ or headers the first
-    program raises CannotCompile."""
+    """``types``: "native", or "bits" for the exact widths of the hardware. Raises CannotCompile without g++ or headers."""
 
     def __init__(
         self,
@@ -34,8 +33,10 @@ class CSimDevice(SimulatedDevice):
         cache: Path | None = None,
         announce: Callable[[str], object] = lambda text: None,
     ):
-        super().__init__("csim", config, counting=True)
         check_types(types)
+        check_compiler()
+        self._stop = ctypes.c_uint32()  # of the latest run
+        super().__init__("csim", config, counting=True)
         self._arguments = types, cache, announce
 
     @functools.cached_property
@@ -47,12 +48,19 @@ class CSimDevice(SimulatedDevice):
         memory = run.memory | {Region.PROGRAM: run.descriptors.view(np.uint8)}
         sizes = [memory[region].size - (SLACK if region != Region.PROGRAM else 0) for region in Region]
         addresses = [memory[region].ctypes.data for region in Region]
-        progress = ctypes.c_uint32()
+        progress, stop = ctypes.c_uint32(), ctypes.c_uint32()
+        self._stop = stop
+        if self.registers is not run.registers:
+            return  # the accelerator was reset
         try:
-            error = self.simulation.run(addresses, sizes, len(run.descriptors), progress)
+            error = self.simulation.run(addresses, sizes, len(run.descriptors), progress, stop)
         finally:
             run.registers[PROGRESS] = progress.value
         run.registers[ERROR] = error
+
+    def reset(self) -> None:
+        self._stop.value = 1
+        super().reset()
 
 
 def compare(simulated: Model, emulated: Model, steps: int, batch: int, seed: int) -> Iterator[str]:

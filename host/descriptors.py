@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -82,8 +83,12 @@ class DescriptorEncoder:
         """The same operation, or that of its leader, of the batch's first samples."""
         if not operation.is_linear:
             return operation.index
-        leader = self.flow.leaders.get(operation.first.name, operation.first.name)
-        return next(op.index for op in self.operations if op.first.name == leader and op.first_sample == 0)
+        return self._first_parts[self.flow.leaders.get(operation.first.name, operation.first.name)]
+
+    @cached_property
+    def _first_parts(self) -> dict[str, int]:
+        """Index of the operation of the batch's first samples, by its first node."""
+        return {op.first.name: op.index for op in self.operations if op.first_sample == 0}
 
     def _place(self, tensor: Tensor, first_sample: int) -> tuple[int, int]:
         placement = self.placements[tensor.name]

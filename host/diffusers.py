@@ -27,7 +27,7 @@ from ..hls.artefact import INDEX, ArtefactError, QuantizedModel
 from ..hls.artefact import load as load_artefact
 from ..hls.config import default_config
 from ..hls.graph import with_context_tokens
-from ..hls.rule import check_rule
+from ..hls.rule import check_rule, explained
 from .device import Device
 from .emulator import EmulatorDevice
 from .masks import kept_tokens
@@ -74,7 +74,7 @@ def load_pipeline(
 ) -> DiffusionPipeline:
     """The whole pipeline of a quantized folder: its class, VAE, text encoder and scheduler, with the quantized denoiser.
 
-    Raises ArtefactError where a part is missing.
+    Raises ArtefactError where a part is missing, ValueError where diffusers cannot read one.
     """
     folder = Path(folder)
     artefact = load_artefact(folder)
@@ -92,15 +92,30 @@ def load_pipeline(
         raise ArtefactError(f"{folder} has no {' and no '.join(missing)}; copy or quantize the whole pipeline again")
     scheduler = load_scheduler(artefact)
     denoiser = wrap(artefact, device, flow, deadline_s, memory_mib)
-    return DiffusionPipeline.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, **{artefact.component: denoiser, "scheduler": scheduler}
-    )
+    what = f"diffusers {diffusers.__version__} makes no {config.get('_class_name')} of {folder}"
+    with explained(what, "copy or quantize the whole pipeline again"):
+        return DiffusionPipeline.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, **{artefact.component: denoiser, "scheduler": scheduler}
+        )
 
 
 def load_scheduler(artefact: QuantizedModel) -> SchedulerMixin:
-    """diffusers' scheduler that the model is quantized for. ValueError where this release's steps in another way."""
-    scheduler = getattr(diffusers, str(artefact.scheduler["_class_name"])).from_config(dict(artefact.scheduler))
+    """diffusers' scheduler that the model is quantized for, set to its steps. ValueError where this release has none of its
+    class, or one that cannot run the schedule or steps in another way."""
+    name, steps = artefact.scheduler.get("_class_name"), artefact.quantization["steps"]
+    kind: Any = getattr(diffusers, str(name), None)
+    advice = "quantize the model again, or install another diffusers"
+    is_scheduler = isinstance(kind, type) and issubclass(kind, SchedulerMixin)
+    if not is_scheduler:
+        raise ValueError(
+            f"found scheduler class {name!r}, which diffusers {diffusers.__version__} does not have; {advice}"
+        )
+    with explained(f"{name} of diffusers {diffusers.__version__} does not take the model's {steps} steps", advice):
+        scheduler = kind.from_config(dict(artefact.scheduler))
+        scheduler.set_timesteps(steps)
     check_rule(artefact.quantization, scheduler)
+    if tuple(scheduler.timesteps.tolist()) != artefact.timesteps:
+        raise ValueError("the model's timesteps are not those of its scheduler configuration; quantize it again")
     return scheduler
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ..hls.artefact import QuantizedModel
+from ..hls.scheduler_config import takes_variance
 from .diffusers import load_scheduler
 
 
@@ -19,10 +20,7 @@ class DiffusersScheduler:
     def __init__(self, artefact: QuantizedModel):
         self._scheduler: Any = load_scheduler(artefact)
         self._steps = artefact.quantization["steps"]
-        self._scheduler.set_timesteps(self._steps)
         self._randomness: dict[str, Any] = {}
-        if tuple(self._scheduler.timesteps.tolist()) != artefact.timesteps:
-            raise ValueError("the model's timesteps are not those of its scheduler configuration; quantize it again")
 
     def __len__(self) -> int:
         return len(self._scheduler.timesteps)
@@ -45,7 +43,7 @@ class DiffusersScheduler:
 
     def step(self, output: np.ndarray, index: int, sample: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
         """The sample after step ``index``, given the model's ``output``, with its variance where the scheduler takes one."""
-        if not str(self._scheduler.config.get("variance_type", "")).startswith("learned"):
+        if not takes_variance(type(self._scheduler).__name__, self._scheduler.config):
             output = output[:, : sample.shape[1]]
         given = torch.from_numpy(output), self._scheduler.timesteps[index], torch.from_numpy(sample)
         return np.asarray(self._scheduler.step(*given, **self._randomness).prev_sample, np.float64)

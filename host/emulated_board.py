@@ -34,7 +34,7 @@ from ..hls.handoff import (
 )
 from ..hls.isa import CONFIG_HASH, CONTROL, DONE, ERROR, IDLE, PROGRESS, START
 from .device import DeviceError
-from .simulated import PAGE, SimulatedBuffer, SimulatedDevice
+from .simulated import SimulatedBuffer, SimulatedDevice, whole_pages
 
 READY = 8
 MOST_REGISTERS = 4096  # of the processing system that anybody may write
@@ -129,7 +129,9 @@ class EmulatedBoard(pynq.Device):
     def _reset_accelerator(self) -> None:
         if self._worker.is_busy:
             self._worker.stop()  # whatever it does until then is nothing to the board
-            self._abandoned = [each for each in (*self._abandoned, self._worker) if each.is_busy]
+            self._abandoned = [each for each in (*self._abandoned, self._worker) if each.is_running]
+            if self._worker.is_running:
+                self.fabric.leave_running()
             self._worker = self._new_worker()
         self.fabric.reset()
         self._has_run = False
@@ -162,7 +164,7 @@ class EmulatedBoard(pynq.Device):
             self.processing_system[address] = value
         elif self._is_configured and offset == CONTROL and value & START:
             if not self._worker.is_busy:
-                self._abandoned = [each for each in self._abandoned if each.is_busy]
+                self._abandoned = [each for each in self._abandoned if each.is_running]
                 if len(self._abandoned) >= MOST_ABANDONED:
                     raise DeviceError(f"{MOST_ABANDONED} runs go on that were reset; wait until one of them ends")
                 self._has_run = True
@@ -188,7 +190,13 @@ class _Worker:
     def __init__(self) -> None:
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self.is_busy = False
-        threading.Thread(target=self._loop, daemon=True).start()
+        self._thread = threading.Thread(target=self._loop, daemon=True)
+        self._thread.start()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its run goes on; one that has raised is busy and does not."""
+        return self.is_busy and self._thread.is_alive()
 
     def start(self, run: Callable[[], None]) -> None:
         self.is_busy = True
@@ -222,10 +230,10 @@ class _Memory:
 
     @property
     def free_bytes(self) -> int:
-        return self._board.cma_bytes - sum(_pages(each.host.size) for each in self.allocations.values())
+        return self._board.cma_bytes - sum(whole_pages(each.host.size) for each in self.allocations.values())
 
     def reserve(self, nbytes: int) -> Allocation:
-        if _pages(nbytes) > self.free_bytes:
+        if whole_pages(nbytes) > self.free_bytes:
             raise RuntimeError("Failed to allocate Memory!")  # as pynq says it
         allocation = Allocation(self._board.fabric.allocate(nbytes))
         self.allocations[allocation.simulated.address] = allocation
@@ -246,11 +254,6 @@ class _Memory:
         allocation = self.allocations.pop(address, None)
         if allocation is not None:
             allocation.simulated.free()
-
-
-def _pages(nbytes: int) -> int:
-    """Bytes of whole pages."""
-    return -(-nbytes // PAGE) * PAGE
 
 
 def placeholder_bitstream(config: HardwareConfig, folder: Path) -> Bitstream:

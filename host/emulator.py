@@ -94,9 +94,9 @@ class EmulatorDevice(SimulatedDevice):
         layers = [self._layer(run.descriptors, parts, memory, means) for parts in _parts_of_layers(run.descriptors)]
         return _Prepared(layers, memory, CycleModel(self.config, run.descriptors) if self.counting else None)
 
-    def forget_programs(self) -> None:
-        super().forget_programs()
-        self._prepared.keep({buffer.address for buffer in self.buffers})
+    def _keep_programs(self, addresses: set[int]) -> None:
+        super()._keep_programs(addresses)
+        self._prepared.keep(addresses)
 
     def _layer(self, descriptors: np.ndarray, parts: tuple[int, ...], memory: Memory, means: Means) -> _Layer:
         whole = descriptors[parts[0]].copy()

@@ -11,7 +11,9 @@ from typing import IO
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Through a file beside ``path`` that no other process writes to, renamed at the end; OSError leaves nothing."""
+    """Through a file beside ``path`` that no other process writes to, renamed at the end; OSError leaves nothing. ValueError for
+    what is there and no file: a device or a FIFO would be replaced."""
+    _check_kind(path)
     with _beside(path, named=path) as temporary:
         with temporary.open("xb") as file:
             write(file)
@@ -26,9 +28,15 @@ def check_file(path: Path) -> None:
     """ValueError or OSError where a file could not be written to ``path``; leaves nothing."""
     if path.is_dir() or not path.parent.is_dir():
         raise ValueError(f"{path} cannot be written: expected a file in a folder that exists")
-    path.exists()  # OSError for a name that is too long
+    _check_kind(path)
     with _beside(path, named=path) as temporary:
         temporary.write_bytes(b" ")
+
+
+def _check_kind(path: Path) -> None:
+    """ValueError where ``path`` is there and no file; OSError for a name that is too long."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} cannot be written: expected a file, not a folder, device or FIFO")
 
 
 def check_folder(path: Path) -> None:
@@ -47,6 +55,8 @@ def _beside(path: Path, named: Path) -> Iterator[Path]:
     try:
         yield temporary
     except OSError as error:
+        if error.errno is None:  # of a library that writes; it has a message alone
+            raise OSError(f"{named}: {error}") from error
         raise OSError(error.errno, error.strerror, str(named)) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..hls.graph import Convolution, Graph, Node, Tables, constant_tensors
+from ..hls.graph import Convolution, Graph, Tables, constant_tensors
 
 WEIGHT = "weight"  # the only table that has no axis of step groups
 
@@ -30,11 +30,7 @@ class StaticFlow:
 
 
 def analyse(graph: Graph, tables: Tables) -> StaticFlow:
-    constant = {*graph.constants, *((graph.context,) if graph.context else ())}
-    by_graph = constant_tensors(graph)
-    for node in graph.nodes:
-        if node.name in by_graph and constant.issuperset(node.inputs) and not _varies(node, tables):
-            constant.add(node.name)
+    constant = constant_tensors(graph, _varying(tables, constant_tensors(graph)))
     first_reader: dict[str, str] = {}
     leaders = {}
     for node in graph.nodes:
@@ -42,10 +38,12 @@ def analyse(graph: Graph, tables: Tables) -> StaticFlow:
             leader = first_reader.setdefault(node.inputs[0], node.name)
             if leader != node.name:
                 leaders[node.name] = leader
-    return StaticFlow(frozenset(constant), leaders)
+    return StaticFlow(constant, leaders)
 
 
-def _varies(node: Node, tables: Tables) -> bool:
-    """Whether a node's tables depend on the step group."""
-    own = [name for name in tables if name.rpartition(".")[0] == node.name and not name.endswith(f".{WEIGHT}")]
-    return any(np.any(tables[name] != tables[name][:1]) for name in own)
+def _varying(tables: Tables, nodes: frozenset[str]) -> frozenset[str]:
+    """Those of ``nodes`` that have a table which depends on the step group."""
+    owners = ((*name.rpartition(".")[::2], table) for name, table in tables.items())
+    return frozenset(
+        node for node, kind, table in owners if node in nodes and kind != WEIGHT and np.any(table != table[:1])
+    )

@@ -17,6 +17,7 @@ from ..hls.artefact import INDEX, QuantizedModel
 from ..hls.artefact import load as load_artefact
 from ..hls.config import HardwareConfig, default_config
 from ..hls.isa import COUNTER_NAMES
+from ..hls.scheduler_config import takes_variance
 from .compiler import Program, compile_program
 from .device import Device, DeviceLost
 from .emulator import EmulatorDevice
@@ -171,7 +172,7 @@ class Model:
     def calibration_scheduler(self) -> Sampler:
         """What the model's samples follow under the conditions of calibration: its own sampler, or that of diffusers."""
         quantization, config = self.artefact.quantization, self.artefact.scheduler
-        if quantization["scheduler"] in KINDS and not str(config.get("variance_type")).startswith("learned"):
+        if quantization["scheduler"] in KINDS and not takes_variance(str(config.get("_class_name")), config):
             return self.scheduler
         from .diffusers_scheduler import DiffusersScheduler
 

@@ -55,7 +55,7 @@ class Scheduler:
     prediction_type: str = "epsilon"
     clip: float | None = 1.0
     threshold: tuple[float, float] | None = None  # ratio, largest value
-    variance_type: str = "fixed_small"
+    variance_type: str = VARIANCES[0]  # of DDPM's steps
     eta: float = 0.0
 
     def __len__(self) -> int:
@@ -184,7 +184,7 @@ def load_scheduler(config: Mapping[str, Any], kind: str, steps: int, eta: float 
         prediction_type=prediction,
         clip=checked.clip_sample_range if checked.clip_sample else None,
         threshold=(checked.dynamic_thresholding_ratio, checked.sample_max_value) if checked.thresholding else None,
-        variance_type=_supported("variance_type", checked.variance_type, VARIANCES),
+        variance_type=_supported("variance_type", checked.variance_type, VARIANCES) if kind == "ddpm" else VARIANCES[0],
         eta=eta,
     )
 

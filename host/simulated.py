@@ -7,6 +7,7 @@ accelerator refuses: its ERROR register has 1 + the index of the first such desc
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from ..hls.arithmetic import ceil_divide
 from ..hls.boards import find_board
 from ..hls.config import HardwareConfig
 from ..hls.descriptor_rules import check_count, check_descriptors
@@ -47,6 +49,7 @@ class SimulatedBuffer:
 
     storage: np.ndarray  # data and SLACK bytes
     address: int
+    device: weakref.ref[SimulatedDevice]
     version: int = 0
 
     @property
@@ -61,6 +64,14 @@ class SimulatedBuffer:
 
     def free(self) -> None:
         self.storage = np.zeros(SLACK, np.uint8)
+        device = self.device()
+        if device is not None:
+            device.forget_programs()
+
+
+def whole_pages(nbytes: int) -> int:
+    """Bytes of whole pages."""
+    return ceil_divide(nbytes, PAGE) * PAGE
 
 
 @dataclass(frozen=True)
@@ -141,15 +152,25 @@ class SimulatedDevice(ABC):
     def allocate(self, nbytes: int) -> SimulatedBuffer:
         if nbytes < 1:
             raise DeviceError(f"found a buffer of {nbytes} bytes, expected at least 1")
-        buffer = SimulatedBuffer(np.zeros(nbytes + SLACK, np.uint8), self._next_address)
-        self._next_address += -(-nbytes // PAGE) * PAGE
+        buffer = SimulatedBuffer(np.zeros(nbytes + SLACK, np.uint8), self._next_address, weakref.ref(self))
+        self._next_address += whole_pages(nbytes)
         self.buffers = [*self._held(), buffer]
-        self.forget_programs()
         return buffer
 
     def forget_programs(self) -> None:
         """Those whose memory has been freed."""
-        self._programs.keep({buffer.address for buffer in self._held()})
+        self._keep_programs({buffer.address for buffer in self._held()})
+
+    def _keep_programs(self, addresses: set[int]) -> None:
+        """What was made of programs all of whose buffers are at ``addresses``, and nothing else."""
+        self._programs.keep(addresses)
+
+    def leave_running(self) -> None:
+        """What still runs, in another thread, keeps the memory that it has: every buffer goes on with a copy."""
+        for buffer in self._held():
+            buffer.storage = buffer.storage.copy()
+            buffer.version += 1  # nothing that was made for the old memory is taken for the new one
+        self._keep_programs(set())
 
     def _held(self) -> list[SimulatedBuffer]:
         """Buffers that have not been freed."""

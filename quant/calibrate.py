@@ -40,6 +40,7 @@ from ..hls.graph import (
 )
 from ..hls.layout import from_stored, to_stored
 from ..hls.reference import SHARE_BITS, rounding_thresholds
+from ..hls.scheduler_config import takes_variance
 from .fine_parts import can_be_fine, with_fine_codes, with_fine_inputs
 from .options import Options
 from .quantizers import (
@@ -360,7 +361,7 @@ def _collect_ranges(
             samples.append(torch.cat([asked, asked]) if conditions.unguided else asked)
             output = _guided(quantized(samples[-1], step, labels, context), conditions)
             quantized.check_finite(step, float(timestep))
-            if not str(getattr(scheduler.config, "variance_type", "")).startswith("learned"):
+            if not takes_variance(type(scheduler).__name__, scheduler.config):
                 output = output[:, : sample.shape[1]]  # the rest is a variance that this scheduler does not use
             randomness = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
             sample = scheduler.step(output, timestep, sample, **randomness).prev_sample

@@ -15,11 +15,11 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import nn
 
+from ..hls.model_folder import INDEX, check_index
 from .supported import check_config
 from .trace import Interface
 
 DENOISERS = ("unet", "transformer")
-INDEX = "model_index.json"
 CONFIG, SCHEDULER_CONFIG = "config.json", "scheduler_config.json"
 WEIGHTS = "diffusion_pytorch_model"
 SHOWN = 3  # of the keys that do not fit
@@ -52,7 +52,7 @@ def load_source(model: str | Path, variant: str | None = None, sample_size: tupl
     for weights that are not all of the model's, not finite, or more than those.
     """
     folder = _folder(model, variant)
-    index = _read_json(folder / INDEX) if (folder / INDEX).is_file() else {}
+    index = _read_index(folder)
     component, where = _find_denoiser(folder, model)
     config = _read_json(where / CONFIG) | ({} if sample_size is None else {"sample_size": list(sample_size)})
     check_config(config, str(where / CONFIG))
@@ -63,6 +63,17 @@ def load_source(model: str | Path, variant: str | None = None, sample_size: tupl
     kept = {key: value for key, value in scheduler.items() if not key.startswith("_")}
     names = scheduler.get("_class_name"), variant, index.get("_class_name")
     return Source(folder, component, denoiser.eval(), kept, components, *names)
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    """Empty where there is none. ArtefactError for a pipeline or a part that is code of its own: it could not be loaded again."""
+    if not (folder / INDEX).is_file():
+        return {}
+    check_index(
+        folder,
+        "code that comes with a model is never run: give the denoiser's own folder, with its scheduler's configuration",
+    )
+    return _read_json(folder / INDEX)
 
 
 def _folder(model: str | Path, variant: str | None) -> Path:

@@ -122,7 +122,7 @@ class _Plan:
         """ValueError, in one line, for what cannot be."""
         scheduler, rule = scheduler_for(scheduler_config, schedule)
         config = {**denoiser.config, "_class_name": type(denoiser).__name__}  # type: ignore[dict-item]
-        check_variance(config, schedule.scheduler, scheduler.config.get("variance_type"))
+        check_variance(config, type(scheduler).__name__, scheduler.config)
         chosen = choose_labels(denoiser, labels)
         if embedded_size(denoiser) is not None:
             scale = GUIDANCE if options.guidance is None else options.guidance

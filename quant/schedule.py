@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from diffusers.schedulers import KarrasDiffusionSchedulers
 
-from ..hls.rule import rule_of
+from ..hls.rule import explained, rule_of
 from ..hls.scheduler_config import SchedulerConfig
 from .options import SCHEDULERS, Schedule
 
@@ -50,11 +49,13 @@ def scheduler_for(config: Mapping[str, Any], schedule: Schedule) -> tuple[Any, d
         )
     if config.get("use_flow_sigmas"):
         raise ValueError("found use_flow_sigmas in the scheduler's configuration: flow matching is not supported")
-    with _explained(kind, config, schedule):
+    what = f"diffusers' {kind.__name__} does not take {schedule.steps} such steps"
+    advice = "ask for another --scheduler, such as ddpm, or other --steps"
+    with explained(what, advice):
         scheduler = kind.from_config(dict(config))
         scheduler.set_timesteps(schedule.steps)
     _check_timesteps(scheduler, schedule)
-    with _explained(kind, config, schedule):
+    with explained(what, advice):
         rule = rule_of(scheduler, schedule.steps)
     if not all(map(math.isfinite, rule["response"])):
         step = next(index for index, value in enumerate(rule["response"]) if not math.isfinite(value))
@@ -63,21 +64,6 @@ def scheduler_for(config: Mapping[str, Any], schedule: Schedule) -> tuple[Any, d
             "predicts; choose another --scheduler, or other betas"
         )
     return scheduler, rule
-
-
-@contextlib.contextmanager
-def _explained(kind: type, config: Mapping[str, Any], schedule: Schedule) -> Iterator[None]:
-    """What diffusers raises for a configuration it cannot run, as a ValueError in one line."""
-    try:
-        yield
-    except NotImplementedError as error:
-        raise ValueError(
-            f"found beta_schedule {config.get('beta_schedule')!r} in the scheduler's configuration, which diffusers' "
-            f"{kind.__name__} does not know; ask for another --scheduler, such as ddpm"
-        ) from error
-    except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, AttributeError) as error:
-        text = " ".join(str(error).split())
-        raise ValueError(f"diffusers' {kind.__name__} does not take {schedule.steps} such steps: {text}") from error
 
 
 def _check_timesteps(scheduler: Any, schedule: Schedule) -> None:

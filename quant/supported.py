@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..hls.scheduler_config import takes_variance
 from .traced import UnsupportedOperator
 
 UNETS = ("UNet2DModel", "UNet2DConditionModel")
@@ -64,12 +65,12 @@ def _check_channels(config: Mapping[str, Any], where: str) -> None:
         )
 
 
-def check_variance(config: Mapping[str, Any], scheduler: str, variance_type: Any) -> None:
-    """ValueError for a U-Net that predicts a variance and a scheduler that takes none; transformers' pipelines cut it off."""
+def check_variance(config: Mapping[str, Any], kind: str, scheduler: Mapping[str, Any]) -> None:
+    """ValueError for a U-Net that predicts a variance and a ``scheduler``, of class ``kind``, that takes none; transformers'
+    pipelines cut it off."""
     inputs, outputs = config["in_channels"], config.get("out_channels") or config["in_channels"]
-    takes = scheduler == "ddpm" and str(variance_type).startswith("learned")
-    if outputs != inputs and config.get("_class_name") in UNETS and not takes:
+    if outputs != inputs and config.get("_class_name") in UNETS and not takes_variance(kind, scheduler):
         raise ValueError(
             f"found {outputs} output channels for {inputs}: the model predicts a variance too, which only ddpm with "
-            f"variance_type 'learned' or 'learned_range' takes (found {scheduler}, variance_type {variance_type!r})"
+            f"variance_type 'learned' or 'learned_range' takes (found {kind}, variance_type {scheduler.get('variance_type')!r})"
         )

@@ -6,8 +6,8 @@ import warnings
 
 from ..hls.arithmetic import PrecisionWarning
 from ..hls.graph import Convolution, Graph, GroupNorm, LayerNorm
+from ..hls.limits import MOST_TABLE_BYTES
 
-MOST_TABLE_BYTES = 4 << 30  # beyond what a board's DRAM, or a laptop that reads them, should be asked for
 LARGE = 256 << 20
 BYTES_OF_ROW = {
     "bias": 4,

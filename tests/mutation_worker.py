@@ -2,7 +2,8 @@
 
     python -m tests.mutation_worker FOLDER_OF_MODELS DEVICE FIRST COUNT CACHE_OF_SIMULATIONS
 
-Prints a line of JSON per case: its number, what was changed, "refused", "runs" or "FAILED", and why.
+One case in DROP_IN runs in diffusers instead, as a pipeline where the folder is one. Prints a line of JSON per case: its number,
+what was changed, "refused", "runs" or "FAILED", and why.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from ditto_zynq.hls.artefact import ArtefactError, QuantizedModel, load
 from ditto_zynq.hls.config import default_config
+from ditto_zynq.hls.model_folder import INDEX
 from ditto_zynq.hls.reference import Reference
 from ditto_zynq.host.csim import CSimDevice
 from ditto_zynq.host.device import Device
@@ -30,6 +32,7 @@ from tests.mutations import mutate
 
 BATCH = 2
 STEPS = 2
+DROP_IN = 4
 
 
 class Different(AssertionError):
@@ -51,11 +54,11 @@ def main() -> None:
             source = sources[case % len(sources)]
             print(json.dumps({"case": case, "begins": source.name}), flush=True)
             changed = mutate(source, Path(temporary) / "model", case)
-            outcome, why = outcome_of(Path(temporary) / "model", name, cache)
+            outcome, why = outcome_of(Path(temporary) / "model", name, cache, case % DROP_IN == 0)
             print(json.dumps({"case": case, "changed": changed[:300], "outcome": outcome, "why": why}), flush=True)
 
 
-def outcome_of(folder: Path, name: str, cache: Path) -> tuple[str, str]:
+def outcome_of(folder: Path, name: str, cache: Path, in_diffusers: bool = False) -> tuple[str, str]:
     try:
         artefact = load(folder)
     except ArtefactError as error:
@@ -68,7 +71,8 @@ def outcome_of(folder: Path, name: str, cache: Path) -> tuple[str, str]:
     except BaseException:
         return "FAILED", f"load: {traceback.format_exc()}"
     try:
-        run(artefact, _device(artefact, name, cache))
+        device = _device(artefact, name, cache)
+        drop_in(folder, artefact, device) if in_diffusers else run(artefact, device)
     except Different as error:
         return "FAILED", f"differs: {error}"
     except ValueError as error:
@@ -85,6 +89,26 @@ def _device(artefact: QuantizedModel, name: str, cache: Path) -> Device:
     if name == "csim":  # one library for all
         return CSimDevice(config, cache=cache)
     return EmulatorDevice(fitting(config, artefact.graph), counting=False, differences=True)
+
+
+def drop_in(folder: Path, artefact: QuantizedModel, device: Device) -> None:
+    """A step of the denoiser, in its pipeline where the folder is one."""
+    import torch
+    from ditto_zynq.host.diffusers import load_pipeline, wrap
+
+    denoiser = load_pipeline(folder, device).unet if (folder / INDEX).is_file() else wrap(artefact, device)
+    graph = artefact.graph
+    context = None
+    if graph.context is not None:
+        tokens, _, channels = graph.tensors[graph.context].shape
+        context = torch.zeros(BATCH, tokens, channels)
+    labels = [artefact.labels[0]] * BATCH if graph.labels > 1 else None
+    swallowed = {name: artefact.quantization.get(name) for name in ("timestep_cond", "added_cond_kwargs")}
+    output = denoiser(
+        torch.zeros(BATCH, *graph.sample_shape), artefact.timesteps[0], context, class_labels=labels, **swallowed
+    ).sample
+    if not torch.isfinite(output).all():
+        raise Different(f"output {output.ravel()[:3]}")
 
 
 def run(artefact: QuantizedModel, device: Device) -> None:

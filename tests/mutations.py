@@ -42,8 +42,16 @@ SCHEDULER_VALUES = (
     "scaled_linear",
     "squaredcos_cap_v2",
     "sigmoid",
+    "learned_range",
+    "FooScheduler",
+    "EulerDiscreteScheduler",
+    "VQDiffusionScheduler",
+    "FlowMatchEulerDiscreteScheduler",
 )
-QUANTIZATION_FIELDS = ("scheduler", "eta", "timesteps", "labels", "guidance", "steps", "groups", "weight_bits")
+QUANTIZATION_FIELDS = (
+    "scheduler", "eta", "timesteps", "labels", "guidance", "steps", "groups", "weight_bits", "rule", "timestep_cond",
+    "added_cond_kwargs",
+)  # fmt: skip
 MOST_NESTED = 100_000
 
 
@@ -55,8 +63,9 @@ class Folder:
         manifest = json.loads((source / MANIFEST).read_text())
         name = next(name for name in COMPONENTS if Files(name).graph in manifest["sha256"])
         self.files = Files(name)
+        self.names = [*self.files.all, *([INDEX] if INDEX in manifest["sha256"] else [])]
         self.documents = {
-            name: json.loads((source / name).read_text()) for name in (self.files.config, self.files.graph, SCHEDULER)
+            name: json.loads((source / name).read_text()) for name in self.names if name.endswith(".json")
         }
         self.weights, self.tables = load_file(source / self.files.weights), load_file(source / self.files.tables)
         self.raw: dict[str, bytes] = {}  # instead of a document or a file of tables
@@ -75,7 +84,7 @@ class Folder:
         save_file(_sound(self.tables), folder / self.files.tables)
         for name, content in self.raw.items():
             (folder / name).write_bytes(content)
-        hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in self.files.all}
+        hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in self.names}
         manifest = json.loads((self.source / MANIFEST).read_text()) | {"sha256": hashes}
         (folder / MANIFEST).write_text(json.dumps(manifest))
         for change in self.finish:

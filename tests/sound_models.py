@@ -28,6 +28,7 @@ def random_model(seed: int) -> QuantizedModel:
         "scheduler": "ddim",
         "timesteps": timesteps,
         "steps": graph.steps,
+        "eta": 0.0,
         "labels": list(range(graph.labels)),
     }
     return QuantizedModel(graph, build.tables, scales, {"_class_name": "UNet2DModel"}, SCHEDULER, quantization)

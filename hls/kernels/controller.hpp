@@ -23,6 +23,9 @@ struct Controller {
     run_descriptors:
         for (uint32_t i = 0; i < count; ++i) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 256
+#ifdef DITTO_STOP  // of the C simulation alone: whether its host has reset it
+            if (DITTO_STOP) return 0;
+#endif
             *progress = i + 1;
             Descriptor d, next = {};
             Scalars s, next_scalars = {};

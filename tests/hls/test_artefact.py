@@ -6,6 +6,7 @@ import hashlib
 import json
 import pickle
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from ditto_zynq.hls.artefact import (
     SCHEDULER,
     VERSION,
     ArtefactError,
+    Companions,
     Files,
     load,
     save,
@@ -67,6 +69,34 @@ def test_saving_replaces_a_model_and_nothing_else(tiny_model, tmp_path):
     assert (other / "holiday.png").exists()
 
 
+def test_saving_through_a_link_and_into_the_current_folder(tiny_model, tmp_path, monkeypatch):
+    link, folder = tmp_path / "link", tmp_path / "models" / "one"
+    link.symlink_to(folder)
+    for _ in range(2):
+        save(tiny_model, link)
+        assert link.is_symlink() and load(folder).digest
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "models"], "temporary folders were left"
+    assert [path.name for path in folder.parent.iterdir()] == ["one"]
+    (tmp_path / "current").mkdir()
+    monkeypatch.chdir(tmp_path / "current")
+    save(tiny_model, Path("."))
+    assert load(tmp_path / "current").digest
+
+
+@pytest.mark.parametrize("kind", ["circle", "mount"])
+def test_places_that_no_folder_can_take(tiny_model, tmp_path, monkeypatch, kind):
+    folder = tmp_path / "model"
+    if kind == "circle":
+        folder.symlink_to(folder)
+    else:
+        folder.mkdir()
+        monkeypatch.setattr("os.path.ismount", lambda path: str(path) == str(folder))
+    with pytest.raises(
+        ArtefactError, match=r"exists and is no quantized model; give|is a mount point, .* give a folder in"
+    ):
+        save(tiny_model, folder)
+
+
 def test_a_failed_save_leaves_nothing(tiny_model, tmp_path, monkeypatch):
     import safetensors.numpy
 
@@ -112,6 +142,19 @@ def test_a_pickle_is_never_loaded(tiny_folder):
             load(tiny_folder)
 
 
+@pytest.mark.parametrize("length", [640, 896, 1152, 1408, 19280])
+def test_headers_whose_length_looks_like_a_pickle(tiny_folder, length):
+    """The first bytes of a safetensors file are a length, which may be any."""
+    content = (tiny_folder / TABLES).read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    if size > length:
+        length += -(-(size - length) // (1 << 16)) * (1 << 16)
+    padded = content[8 : 8 + size].ljust(length)
+    (tiny_folder / TABLES).write_bytes(length.to_bytes(8, "little") + padded + content[8 + size :])
+    rehash(tiny_folder)
+    load(tiny_folder)
+
+
 def test_paths_outside_the_folder(tiny_folder, tmp_path):
     manifest = json.loads((tiny_folder / MANIFEST).read_text())
     for name in ("../secret.safetensors", "/etc/hostname"):
@@ -140,7 +183,7 @@ def test_other_versions_and_formats(tiny_folder):
 def test_what_is_no_model(tmp_path):
     with pytest.raises(ArtefactError, match="is not a folder; expected a model made by 'ditto-zynq quantize'"):
         load(tmp_path / "nowhere")
-    (tmp_path / "unet").mkdir()
+    (tmp_path / "transformer").mkdir()
     with pytest.raises(ArtefactError, match=r"looks like a float diffusers model: run 'ditto-zynq quantize"):
         load(tmp_path)
 
@@ -191,6 +234,11 @@ def quantization(**fields):
         (CONFIG, quantization(timesteps=[0]), "the schedule has 1 timesteps and the integer graph 6 steps"),
         (CONFIG, quantization(labels=[0, 0, 1]), "found 2 different labels, expected 3"),
         (CONFIG, quantization(scheduler=None), "scheduler: found None, expected printable text"),
+        (CONFIG, lambda d: d["quantization_config"].pop("steps"), "found no steps, expected scheduler, timesteps, eta, steps"),
+        (CONFIG, lambda d: d["quantization_config"].pop("eta"), "found no eta, expected scheduler, timesteps, eta, steps"),
+        (CONFIG, quantization(steps=10**9), "steps: found 1000000000, expected an integer from 1 to"),
+        (CONFIG, quantization(added_cond_kwargs=[1]), r"added_cond_kwargs: found \[1\], expected an object"),
+        (CONFIG, quantization(added_cond_kwargs={"a": ["x"]}), r"'a'\[0\]: found 'x', expected a finite number"),
         (CONFIG, lambda d: d.pop("quantization_config"), "found no scheduler, expected scheduler, timesteps"),
         (CONFIG, lambda d: d.update(quantization_config=[]), r"quantization_config: found \[\], expected an object"),
         (CONFIG, lambda d: d.update(sample_size="x" * 10**6), "sample_size: found 'xxx"),
@@ -201,6 +249,11 @@ def test_values_that_are_not_legal(tiny_folder, name, change, message):
     with pytest.raises(ArtefactError, match=message) as caught:
         load(tiny_folder)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+def test_no_labels_are_all_labels(tiny_folder):
+    changed_json(tiny_folder, CONFIG, quantization(labels=None))
+    assert load(tiny_folder).labels == (0, 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -339,6 +392,14 @@ def test_headers_that_claim_too_much(tiny_folder):
         rehash(tiny_folder)
         with pytest.raises(ArtefactError, match="not readable safetensors"):
             load(tiny_folder)
+
+
+def test_companions_that_would_not_load_are_not_saved(tiny_model, tmp_path):
+    (tmp_path / "float").mkdir()
+    (tmp_path / "float" / "model_index.json").write_text(json.dumps({"_class_name": ["mod", "Class"]}))
+    with pytest.raises(ArtefactError, match=r"_class_name: found \['mod', 'Class'\]"):
+        save(tiny_model, tmp_path / "model", Companions(tmp_path / "float", ()))
+    assert [path.name for path in tmp_path.iterdir()] == ["float"]
 
 
 def test_what_would_not_load_is_not_saved(tiny_model, tmp_path):

@@ -10,6 +10,7 @@ from ditto_zynq.hls import csim
 from ditto_zynq.hls.config import HardwareConfig, default_config
 from ditto_zynq.hls.csim import CannotCompile, CSimulation, build_library, vendor_headers
 from ditto_zynq.hls.generate import KERNELS, generate
+from ditto_zynq.host.csim import CSimDevice
 
 from tests.hls.configs import CONFIGS
 
@@ -106,6 +107,8 @@ def test_what_is_missing_is_named_with_the_command_that_installs_it(tmp_path, mo
         CannotCompile, match=r"hls4ml, which has it, is not installed; run: pip install 'ditto-zynq\[hls\]'"
     ):
         build_library(HardwareConfig(), tmp_path)
+    with pytest.raises(CannotCompile, match=r"hls4ml, which has it, is not installed"):  # and not in a thread, later
+        CSimDevice(HardwareConfig(), cache=tmp_path)
 
 
 def test_unknown_types_are_refused(tmp_path):

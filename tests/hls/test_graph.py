@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from ditto_zynq.hls.graph import with_context_tokens
 from ditto_zynq.hls.graph_json import graph_from_json, graph_to_json
 from ditto_zynq.hls.random_graphs import GraphBuilder, random_unet
 
@@ -31,12 +32,26 @@ def edited(change):
         (lambda d: d["tensors"][1].update(kind="code"), "expected values"),
         (lambda d: d.update(group_of_step=[0, 2]), "expected 0 to 2, all used"),
         (lambda d: d.pop("output"), "found no output, expected tensors, nodes, input, output, group_of_step"),
+        (lambda d: d.update(group_of_step=list(range(0, 2000, 2))), r"found step groups \[0, 2, .*\.\.\.\], expected"),
+        (lambda d: concatenation(d).update(inputs=[]), "found 0 inputs of a Concat, expected at least 1"),
         (lambda d: d["nodes"][0].update(surprise=1), "found .surprise., expected only name, module, inputs"),
     ],
 )
 def test_broken_graphs_are_refused(change, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as error:
         graph_from_json(edited(change))
+    assert len(str(error.value)) < 400
+
+
+def concatenation(data):
+    return next(node for node in data["nodes"] if node["op"] == "Concat")
+
+
+@pytest.mark.parametrize("tokens", [0, 65536, 10**6])
+def test_contexts_of_more_tokens_than_tensors_hold_are_refused(tokens):
+    graph = next(graph for _, graph in map(random_unet, range(20)) if graph.context is not None)
+    with pytest.raises(ValueError, match=r"found 0 tokens of context|found 65536, expected an int|found 1000000, exp"):
+        with_context_tokens(graph, tokens)
 
 
 @pytest.mark.parametrize("twice", ["a part", "a concatenation", "the sample"])

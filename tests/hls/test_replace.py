@@ -91,10 +91,10 @@ class _CannotExchange:
         return -1
 
 
-@pytest.fixture
-def cannot_exchange(monkeypatch):
-    """A file system that cannot exchange two names."""
-    monkeypatch.setattr(replace.ctypes, "CDLL", lambda *_, **__: _CannotExchange())
+@pytest.fixture(params=[_CannotExchange, object], ids=["file system", "C library"])
+def cannot_exchange(monkeypatch, request):
+    """A file system, or a C library, that cannot exchange two names."""
+    monkeypatch.setattr(replace.ctypes, "CDLL", lambda *_, **__: request.param())
 
 
 def test_without_exchange_one_rename_follows_the_other(cannot_exchange, tmp_path):

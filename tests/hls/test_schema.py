@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import pytest
-from ditto_zynq.hls.schema import Illegal, Length, Matches, Name, OneOf, Range, check, read
+from ditto_zynq.hls.schema import Illegal, Length, Matches, Name, OneOf, Range, check, first_repeated, read
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Outer:
     numbers: Annotated[tuple[int, ...], Length(0, 3)] = ()
     digest: Annotated[str, Matches("[0-9a-f]+")] = "0"
     flag: bool = False
+    sides: Annotated[int, Range(1, 9)] | tuple[Annotated[int, Range(1, 9)], ...] | None = None
 
 
 LEGAL = {"name": "a", "size": [1, 9]}
@@ -55,6 +56,8 @@ def test_lists_become_tuples_and_objects_records():
         ({"numbers": [1, 2, 3, 4]}, "numbers: found .*expected a list of length 0 to 3"),
         ({"digest": "xyz"}, "digest: found 'xyz', expected printable text that matches"),
         ({"flag": 1}, "flag: found 1, expected true or false"),
+        ({"sides": 10}, "sides: found 10, expected an integer from 1 to 9 or a list or null"),
+        ({"sides": [1, 10]}, r"sides: found \[1, 10\], expected an integer from 1 to 9 or a list or null"),
         ({"surprise": 1}, "file: found 'surprise', expected only name, size"),
     ],
 )
@@ -62,6 +65,26 @@ def test_what_is_not_legal_is_refused_in_one_line(change, message):
     with pytest.raises(Illegal, match=message) as caught:
         read(Outer, {**LEGAL, **change}, "file")
     assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
+
+
+def test_unions_are_read_once():
+    for legal, expected in ((3, 3), ([1, 9], (1, 9)), (None, None)):
+        assert read(Outer, {**LEGAL, "sides": legal}, "file").sides == expected
+
+
+def test_the_first_repeated_name_of_many_is_found_in_one_pass():
+    class Name(str):
+        compared = 0
+
+        def __eq__(self, other):
+            Name.compared += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    names = [Name(index) for index in range(2000)]
+    assert first_repeated(names) is None and first_repeated([*names, "7", "3"]) == "7"
+    assert Name.compared < 10 * len(names)
 
 
 def test_missing_fields():

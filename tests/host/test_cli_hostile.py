@@ -234,6 +234,24 @@ def test_files_are_written_whole_or_not_at_all(tmp_path):
         files.write_atomically(path, fail)
     assert path.read_text() == "first, whole" and list(tmp_path.iterdir()) == [path]
 
+    def fail_without_a_number(file) -> None:
+        raise OSError("encoder error -2 when writing image file")
+
+    with pytest.raises(OSError, match=r"^/.*x\.txt: encoder error -2 when writing image file$"):
+        files.write_atomically(path, fail_without_a_number)
+
+
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path):
+    """As /dev/null and a FIFO, by root."""
+    path = tmp_path / "x.txt"
+    os.mkfifo(path)
+    for call, *arguments in ((files.check_file, path), (files.write_text, path, "text")):
+        with pytest.raises(
+            ValueError, match=r"x\.txt cannot be written: expected a file, not a folder, device or FIFO"
+        ):
+            call(*arguments)
+    assert path.is_fifo() and list(tmp_path.iterdir()) == [path]
+
 
 def test_no_option_is_forgotten():
     """Whoever adds one says what is bad input for it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import re
 import shutil
@@ -32,7 +33,7 @@ from ditto_zynq.quant.calibrate import Options
 from ditto_zynq.quant.options import SCHEDULERS
 from ditto_zynq.quant.quantize import Schedule, quantize, quantize_denoiser
 
-from tests.pipelines import FAMILIES, save, unet2d
+from tests.pipelines import FAMILIES, dit, save, unet2d
 
 STEPS = 4
 CALLS = {
@@ -175,6 +176,59 @@ def test_learned_variance_runs_in_the_drop_in(tmp_path):
     assert np.array_equal(model.denoise_as_calibrated(2, 3).samples[:1], alone)
     with pytest.raises(ValueError, match="found variance_type = 'learned_range'"):
         model.generate(1)
+
+
+@pytest.mark.parametrize("kind", ["ddim", "euler", "pndm", "lcm"])
+def test_a_transformer_with_a_variance_under_schedulers_that_take_none(kind):
+    """They keep the variance_type of DDPM's configuration, and read nothing of it."""
+    torch.manual_seed(0)
+    config = {"_class_name": "DDPMScheduler", "variance_type": "learned_range", "clip_sample": False}
+    artefact = quantize_denoiser(
+        dit().transformer, config, Schedule(kind, 4, 0.0, 1), Options(1, fine=0), [1, 1000], component="transformer"
+    )
+    model = Model(artefact, EmulatorDevice(default_config("zcu104"), counting=False))
+    samples = model.denoise_as_calibrated(2, labels=[1]).samples
+    assert samples.shape == (2, *artefact.graph.sample_shape) and np.isfinite(samples).all()
+    if kind == "ddim":
+        assert model.generate(2, [1], progress=False).samples.shape == samples.shape
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"_class_name": None},
+            "found scheduler class None, which diffusers .* does not have; quantize the model again",
+        ),
+        ({"_class_name": "FooScheduler"}, "found scheduler class 'FooScheduler', which diffusers .* does not have"),
+        (
+            {"_class_name": "VQDiffusionScheduler"},
+            "VQDiffusionScheduler of diffusers .* does not take the model's 4 steps",
+        ),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "FlowMatchEulerDiscreteScheduler .* does not (run|take)"),
+        ({"beta_schedule": "laplace"}, "DDIMScheduler of diffusers .* 4 steps: laplace is not implemented"),
+        ({"num_train_timesteps": 3}, "DDIMScheduler of diffusers .* does not take the model's 4 steps"),
+    ],
+)
+@pytest.mark.parametrize("with_rule", [True, False])
+def test_schedulers_that_diffusers_does_not_have_or_run(folders, change, message, with_rule):
+    artefact = load(folders("ddim")[1])
+    quantization = {name: value for name, value in artefact.quantization.items() if with_rule or name != "rule"}
+    other = dataclasses.replace(artefact, scheduler={**artefact.scheduler, **change}, quantization=quantization)
+    with pytest.raises(ValueError, match=message) as error:
+        wrap(other)
+    assert "\n" not in str(error.value) and re.search("quantize the model again", str(error.value))
+
+
+def test_an_index_that_makes_no_pipeline_is_one_line(folders, tmp_path):
+    shutil.copytree(folders("ddim")[1], tmp_path / "model")
+    index = tmp_path / "model" / "model_index.json"
+    manifest = json.loads((tmp_path / "model" / "manifest.json").read_text())
+    index.write_text(json.dumps({**json.loads(index.read_text()), "_class_name": "FooPipeline"}))
+    manifest["sha256"]["model_index.json"] = hashlib.sha256(index.read_bytes()).hexdigest()
+    (tmp_path / "model" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"makes no FooPipeline of .*; copy or quantize the whole pipeline again"):
+        load_pipeline(tmp_path / "model")
 
 
 def test_another_rule_of_the_scheduler_is_refused(folders):

@@ -7,6 +7,8 @@ import pytest
 from ditto_zynq.hls.config import default_config
 from ditto_zynq.hls.isa import Flag, Opcode
 from ditto_zynq.hls.random_graphs import GraphBuilder
+from ditto_zynq.host.compiler import compile_program
+from ditto_zynq.host.descriptors import DescriptorEncoder
 from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.flow import analyse
 
@@ -34,6 +36,32 @@ def test_what_never_changes():
         flow = analyse(graph, build.tables)
         assert flow.constant == ({"context", keys, values} if hold else {"context"})
         assert flow.leaders == {other: queries}
+
+
+def test_tables_and_operations_are_walked_once_however_many_there_are():
+    class Tables(dict):
+        walks = 0
+
+        def items(self):
+            Tables.walks += 1
+            return super().items()
+
+        __iter__ = None
+
+    build, graph, _ = cross_attention(True)
+    assert analyse(graph, Tables(build.tables)) == analyse(graph, build.tables) and Tables.walks == 1
+
+    class Operations(tuple):
+        walks = 0
+
+        def __iter__(self):
+            Operations.walks += 1
+            return super().__iter__()
+
+    program = compile_program(graph, build.tables, CONFIG, 2)
+    encoder = DescriptorEncoder(graph, {}, {}, None, {}, {}, Operations(program.operations), program.flow)
+    leaders = [encoder._leader(operation) for operation in program.operations]
+    assert leaders == program.descriptors["leader"].tolist() and Operations.walks == 1
 
 
 def test_cross_attention_takes_one_product_and_its_keys_are_computed_once():

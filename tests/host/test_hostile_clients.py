@@ -364,6 +364,47 @@ def test_runs_that_were_reset_do_not_pile_up():
     end.set()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_runs_that_crashed_and_were_reset_are_over():
+    board, ended = EmulatedBoard(EmulatorDevice(CONFIG)), threading.Event()
+
+    def crash() -> None:
+        raise RuntimeError("a bug of the simulation")
+
+    board.run = crash
+    board.configure()
+    for _ in range(2 * MOST_ABANDONED):
+        board.write_word(BASE + CONTROL, START)
+        board._worker._thread.join(600)
+        assert board.read_word(BASE + CONTROL) == START, "as after a bus error: it never finishes"
+        board.configure()
+    board.run = ended.set
+    board.write_word(BASE + CONTROL, START)
+    assert ended.wait(600)
+
+
+def test_a_run_that_goes_on_after_a_reset_has_its_own_memory():
+    board, entered, leave, left = EmulatedBoard(EmulatorDevice(CONFIG)), *(threading.Event() for _ in range(3))
+    buffer = board.default_memory.reserve(64).simulated
+    buffer.data[:] = 1
+
+    def slow() -> None:
+        storage = buffer.storage
+        entered.set()
+        assert leave.wait(600)
+        storage[:] = 2
+        left.set()
+
+    board.run = slow
+    board.configure()
+    board.write_word(BASE + CONTROL, START)
+    assert entered.wait(600)
+    board.configure()
+    leave.set()
+    assert left.wait(600)
+    assert (buffer.data == 1).all()
+
+
 # ----------------------------------------------------------------------------------------------------- one owner
 
 

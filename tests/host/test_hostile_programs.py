@@ -3,20 +3,27 @@ touches nothing but its own regions."""
 
 from __future__ import annotations
 
+import gc
+import math
 import subprocess
 import sys
+import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
-from ditto_zynq.hls import isa
+from ditto_zynq.hls import descriptor_rules, isa
 from ditto_zynq.hls.accesses import HUGE, times
 from ditto_zynq.hls.config import default_config
-from ditto_zynq.hls.descriptor_rules import MOST_DESCRIPTORS, check_descriptors
+from ditto_zynq.hls.descriptor_rules import check_descriptors
+from ditto_zynq.hls.graph import Convolution, Graph
 from ditto_zynq.hls.isa import DESCRIPTOR_COUNT, ERROR, PROGRESS, Flag, Opcode, Reference, Region, base_registers
+from ditto_zynq.hls.limits import MOST_DESCRIPTORS, MOST_PRODUCTS, MOST_PRODUCTS_OF_ALL
 from ditto_zynq.hls.random_graphs import random_unet
 from ditto_zynq.hls.scalar_rules import ScalarRules
 from ditto_zynq.host import simulated
+from ditto_zynq.host.architectures import build as build_architecture
 from ditto_zynq.host.compiler import Program, compile_program
 from ditto_zynq.host.csim import CSimDevice
 from ditto_zynq.host.emulator import EmulatorDevice
@@ -204,6 +211,38 @@ def test_weights_that_many_share(victims):
     assert check_descriptors(CONFIG, records, sizes).reason == "weights of its own"
 
 
+def products_of(graph: Graph) -> list[int]:
+    """Of every linear operator, of a sample."""
+    found = []
+    for node in graph.linear_nodes:
+        depth, size = graph.tensors[node.inputs[0]].shape[2], graph.tensors[node.name].size
+        is_convolution = isinstance(node, Convolution)
+        found.append(
+            size * math.prod(node.kernel) * depth
+            if is_convolution
+            else size * depth // (node.heads if node.scores else 1)
+        )
+    return found
+
+
+def test_programs_that_hardly_end(monkeypatch):
+    """Products are bounded, of an operation and of a program; Stable Diffusion's and DiT-XL's are far below."""
+    build, graph = random_unet(8)
+    program, products = compile_program(graph, build.tables, CONFIG, 3), [3 * each for each in products_of(graph)]
+
+    def refusal(name: str, limit: int) -> str | None:
+        with monkeypatch.context() as patch:
+            patch.setattr(descriptor_rules, name, limit)
+            found = check_descriptors(CONFIG, program.descriptors, program.sizes)
+        return None if found is None else found.reason
+
+    assert refusal("MOST_PRODUCTS", max(products)) is refusal("MOST_PRODUCTS_OF_ALL", sum(products)) is None
+    assert refusal("MOST_PRODUCTS", max(products) // 3 - 1) == f"at most {max(products) // 3 - 1} products"
+    assert refusal("MOST_PRODUCTS_OF_ALL", sum(products) - 1) == f"a program of at most {sum(products) - 1} products"
+    stable_diffusion = products_of(build_architecture("sd15")[1])
+    assert 16 * max(stable_diffusion) < MOST_PRODUCTS and 2 * 16 * sum(stable_diffusion) < MOST_PRODUCTS_OF_ALL
+
+
 # ----------------------------------------------------------------------------------------------------- several descriptors
 
 
@@ -334,6 +373,68 @@ def test_what_was_checked_runs(victims):
     assert device.registers[ERROR] == 0
     found = victim.freed[: victim.memory[Region.ACTIVATIONS].size]
     assert np.array_equal(found, expected.session.buffers[Region.ACTIVATIONS].data)
+
+
+@pytest.mark.parametrize("kind", ["emulator", "csim"])
+def test_a_reset_ends_a_run_at_its_next_descriptor(kind, csim_cache):
+    """On both: the one that ran is the last."""
+    device = device_of(kind, csim_cache)
+    victim = Victim(device, 3)
+    victim.restore(np.random.default_rng(0))
+    begin, before = device._begin, victim.memory[Region.ACTIVATIONS]
+
+    def reset(count, registers):
+        run = begin(count, registers)
+        device.reset()
+        return run
+
+    device._begin = reset
+    device.start()
+    assert np.array_equal(victim.session.buffers[Region.ACTIVATIONS].data, before)
+
+
+def test_what_goes_on_after_a_reset_keeps_to_the_memory_it_had():
+    """The next run computes in a copy, also where nothing was flushed between them."""
+    device = EmulatorDevice(CONFIG)
+    victim, alone = Victim(device, 3), Victim(EmulatorDevice(CONFIG), 3)
+    entered, leave = threading.Event(), threading.Event()
+
+    def wait(index: int, operands: object) -> None:
+        entered.set()
+        assert leave.wait(600)
+
+    for each in (victim, alone):
+        each.restore(np.random.default_rng(0))
+    device.observer = wait
+    abandoned = threading.Thread(target=device.start)
+    abandoned.start()
+    assert entered.wait(600)
+    device.observer = None
+    device.reset()
+    device.leave_running()
+    victim.restore(np.random.default_rng(0))
+    assert victim.run() == alone.run() == 0
+    regions = (Region.ACTIVATIONS, Region.STATE, Region.COUNTERS)
+    expected = {region: victim.session.buffers[region].data.copy() for region in regions}
+    for region in regions:
+        victim.session.buffers[region].data[:] = 0x77
+    leave.set()
+    abandoned.join()
+    for region in regions:
+        assert np.array_equal(expected[region], alone.session.buffers[region].data), region.name
+        assert (victim.session.buffers[region].data == 0x77).all(), region.name
+
+
+def test_memory_of_programs_goes_with_their_buffers():
+    device = EmulatorDevice(CONFIG)
+    victim = Victim(device, 3)
+    victim.restore(np.random.default_rng(0))
+    assert victim.run() == 0
+    storage = weakref.ref(victim.session.buffers[Region.WEIGHTS].storage)
+    victim.session.close()
+    del victim
+    gc.collect()
+    assert storage() is None
 
 
 def test_a_reset_ends_a_run():

@@ -102,6 +102,11 @@ def test_unsupported_schedules_are_refused(config, kind, steps, eta, message):
         load_scheduler(config, kind, steps, eta)
 
 
+def test_ddim_reads_no_variance_type():
+    found, expected = (load_scheduler(config, "ddim", 10) for config in ({"variance_type": "learned_range"}, {}))
+    assert repr(found) == repr(expected)
+
+
 def test_a_timestep_outside_the_schedule_lists_the_known_ones():
     scheduler = load_scheduler({}, "ddim", 4)
     assert scheduler.index_of(250) == 2

@@ -130,6 +130,12 @@ CONFIGURATIONS = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("changed", [{"_class_name": ["mod", "Class"]}, {"unet": ["my-code", "Net"]}, {"vae": []}])
+def test_pipelines_of_code_of_their_own(changed, pixels, tmp_path):
+    message = "model_index.json: .*; code that comes with a model is never run: give the denoiser's own folder"
+    refuse(pixels, tmp_path, change_json("model_index.json", **changed), message)
+
+
 @pytest.mark.parametrize("case", CONFIGURATIONS)
 def test_denoisers_of_other_kinds(case, pixels, tmp_path):
     refuse(pixels, tmp_path, *CONFIGURATIONS[case])
@@ -155,11 +161,11 @@ def test_schedulers_of_other_kinds(kind, pixels, tmp_path):
 @pytest.mark.parametrize(
     ("change", "schedule", "message"),
     [
-        ({"beta_schedule": "sigmoid"}, SCHEDULE, "'sigmoid' .* DDIMScheduler does not know; .* such as ddpm"),
+        ({"beta_schedule": "sigmoid"}, SCHEDULE, "DDIMScheduler does not take 2 .*sigmoid is not impl.*such as ddpm"),
         (
             {"beta_schedule": "laplace"},
             Schedule("euler", 2, 0.0, 1),
-            "'laplace' .* EulerDiscreteScheduler does not know",
+            "EulerDiscreteScheduler does not take 2 such steps: laplace is not implemented",
         ),
         ({"prediction_type": "flow_prediction"}, SCHEDULE, "found prediction_type 'flow_prediction'"),
         ({"use_flow_sigmas": True}, Schedule("dpm++", 2, 0.0, 1), "flow matching is not supported"),

@@ -35,6 +35,11 @@ def test_a_step_of_other_size_has_a_group_of_its_own(ranges, groups):
     assert group_steps(EVEN, ranges) == groups
 
 
+def test_there_are_never_more_groups_than_asked_for():
+    """In floating point a quotient times its divisor may be less than the dividend."""
+    assert group_steps((0, 0), [1024.0, 49.0]) == (0, 0)
+
+
 def test_no_cut_is_better():
     """Against all cuts of random ranges into three groups."""
     random = np.random.default_rng(0)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .notices import PrecisionWarning as PrecisionWarning  # where it was first
+
 CODE_RANGE = (-128, 127)
 VALUE_RANGE = (-32768, 32767)
 ACCUMULATOR_RANGE = (-(2**31), 2**31 - 1)
@@ -14,10 +16,6 @@ MULTIPLIER_BITS = 31
 MAX_SHIFT = 62
 FINE_BITS = 4
 FINE_STEPS = 1 << FINE_BITS  # residue codes per code of a tensor in two parts
-
-
-class PrecisionWarning(UserWarning):
-    """What a user should know of a run's or a quantization's numbers; the commands show it, in one line."""
 
 
 def ceil_divide(a: int, b: int) -> int:

@@ -25,7 +25,6 @@ from .pipelines import Source, check_finite, encode_prompts, load_source
 from .schedule import check_class, scheduler_for, with_eta
 from .size_embedding import PIXELS, pixels_per_latent, takes_sizes, with_sizes
 from .supported import check_config, check_variance
-from .table_size import check_tables
 from .trace import Interface, trace
 
 EXAMPLES = 16  # prompts whose contexts are kept
@@ -167,7 +166,6 @@ def _quantize(plan: _Plan, context: tuple[torch.Tensor, torch.Tensor] | None, co
     tokens = None if context is None else context[0].shape[1]
     group_of_step = plan.schedule.group_of_step(len(timesteps))
     traced = trace(denoiser, sample_shape_of(denoiser), timesteps, group_of_step, plan.labels, tokens)
-    check_tables(traced.graph)
     guidance = None if "timestep_cond" in plan.swallowed else plan.guidance
     conditions = conditions_of(plan.options.trajectories, denoiser, plan.labels, context, guidance)
     calibrated, _ = calibrate(add_fine_ends(traced), with_eta(plan.scheduler, plan.schedule), plan.options, conditions)

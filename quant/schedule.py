@@ -59,7 +59,7 @@ def scheduler_for(config: Mapping[str, Any], schedule: Schedule) -> tuple[Any, d
     if not all(map(math.isfinite, rule["response"])):
         step = next(index for index, value in enumerate(rule["response"]) if not math.isfinite(value))
         raise ValueError(
-            f"diffusers' {kind.__name__} makes infinities in step {step + 1} of {len(rule['response'])}, whatever the model "
+            f"diffusers' {kind.__name__} makes infinities in step {step}, whatever the model "
             "predicts; choose another --scheduler, or other betas"
         )
     return scheduler, rule

@@ -18,11 +18,12 @@ from torch import fx, nn
 
 from ..hls.graph import CODE, Graph, Node, Tensor
 from ..hls.layout import BATCH, HEIGHT, Axis, Layout, Part, image_layout, without
-from .conditioning import conditioning_module, fold_conditioning
+from .conditioning import conditioning_module, fold_conditioning, mark_conditional
 from .export import export
 from .insert_quantizers import insert_quantizers
 from .layout_operators import LAYOUT_HANDLERS
 from .operators import HANDLERS
+from .table_size import check_table_size, table_bytes
 from .traced import CONTEXT, INPUT, NO_PADDING, Builder, Traced, UnsupportedOperator, module_path, operator_name
 
 
@@ -95,7 +96,7 @@ def trace(
     ``sample_shape`` is (channels, height, width), of a video (channels, frames, height, width); ``timesteps`` the schedule's,
     one per step. A model with class embeddings is traced for ``labels`` (default: all), one that attends to a context for
     ``context_tokens`` tokens. Raises UnsupportedOperator, before anything is computed, with operator, module path and shapes of
-    everything that cannot be lowered.
+    everything that cannot be lowered; ValueError where tables per step and label would be too large.
     """
     interface = Interface.of(model)
     chosen = list(labels or range(known_labels(model.config))) if interface.labels else [0]
@@ -117,6 +118,10 @@ def trace(
     builder, output = translator.run()
     if without(output.layout[:1], BATCH) != ((),):
         raise UnsupportedOperator(f"found an output with axes {output.layout}, expected the batch first")
+    mark_conditional(builder)
+    size = table_bytes(builder.nodes.values(), builder.tensors, len(timesteps), len(chosen))
+    weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    check_table_size(size, len(timesteps), len(chosen), weights)  # before memory is taken for them
     try:
         fold_conditioning(builder, exported, conditions, timesteps, len(chosen))
         graph = insert_quantizers(builder, output.name, tuple(group_of_step), len(chosen))

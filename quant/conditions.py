@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
+import diffusers
 import torch
 from torch import nn
 
@@ -14,7 +16,7 @@ from .options import Options
 from .trace import Interface, known_labels
 
 MOST_LABELS = 64  # that are quantized for without having been asked for
-TEXT_GUIDANCE, CLASS_GUIDANCE = 7.5, 4.0  # what diffusers' pipelines take if they are not told
+TEXT_GUIDANCE, CLASS_GUIDANCE = 7.5, 4.0  # what most of diffusers' pipelines take if they are not told
 
 
 def null_label(denoiser: nn.Module) -> int | None:
@@ -45,15 +47,15 @@ def choose_labels(denoiser: nn.Module, labels: Sequence[int] | None) -> list[int
     return sorted({int(label) for label in labels})
 
 
-def guidance_for(denoiser: nn.Module, options: Options, labels: list[int]) -> float | None:
-    """The scale of classifier-free guidance: what was asked for, or diffusers' default where there is something to guide away
-    from. ValueError where it was asked for and there is not."""
+def guidance_for(denoiser: nn.Module, options: Options, labels: list[int], pipeline: str | None = None) -> float | None:
+    """The scale of classifier-free guidance: what was asked for, or the default of diffusers' class ``pipeline`` where there is
+    something to guide away from. ValueError where it was asked for and there is not."""
     if Interface.of(denoiser).context:
-        return TEXT_GUIDANCE if options.guidance is None else options.guidance
+        return default_guidance(pipeline, TEXT_GUIDANCE) if options.guidance is None else options.guidance
     null = null_label(denoiser)
     possible = null in labels and len(labels) > 1
     if options.guidance is None:
-        return CLASS_GUIDANCE if possible else None
+        return default_guidance(pipeline, CLASS_GUIDANCE) if possible else None
     if options.guidance > 1 and null is None:
         raise ValueError(
             f"found guidance {options.guidance:g}, but the model takes no prompts and its configuration names no label for "
@@ -62,6 +64,15 @@ def guidance_for(denoiser: nn.Module, options: Options, labels: list[int]) -> fl
     if options.guidance > 1 and not possible:
         raise ValueError(f"guidance needs some classes and the null label {null}; add it to --labels")
     return options.guidance
+
+
+def default_guidance(pipeline: str | None, otherwise: float) -> float:
+    """``guidance_scale`` that diffusers' class ``pipeline`` takes if it is not told; ``otherwise`` where that is not known."""
+    kind = getattr(diffusers, str(pipeline), None)
+    if kind is None:
+        return otherwise
+    known = inspect.signature(kind.__call__).parameters.get("guidance_scale")
+    return float(known.default) if known is not None and isinstance(known.default, (int, float)) else otherwise
 
 
 def is_guided(guidance: float | None) -> bool:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import diffusers
@@ -15,6 +14,7 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import nn
 
+from ..hls.prompts import check_prompts
 from .supported import check_config
 from .trace import Interface
 
@@ -181,6 +181,7 @@ def check_finite(denoiser: nn.Module) -> None:
 def encode_prompts(source: Source, prompts: Sequence[str], check: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
     """Contexts float32 [N, tokens, channels] of the prompts and of as many empty ones, by the pipeline's own text encoder.
 
+    Tokens that the pipeline hides are not among them: each sample has its own as many times as fill the longest one's number.
     ValueError where it has none, or, with ``check``, where a prompt is too long for it (else it is cut).
     """
     _check_text_encoder(source)
@@ -192,19 +193,33 @@ def encode_prompts(source: Source, prompts: Sequence[str], check: bool = True) -
         variant=source.variant,
     )
     if check:
-        check_prompts(pipeline.tokenizer, prompts)
+        check_prompts(pipeline, prompts)
     found = pipeline.encode_prompt(
         list(prompts), do_classifier_free_guidance=True, num_images_per_prompt=1, device=torch.device("cpu")
     )
-    contexts = [each.float() for each in found if isinstance(each, torch.Tensor) and each.ndim == 3]  # others are masks
+    tensors = [each for each in found if isinstance(each, torch.Tensor)]
+    contexts = [each.float() for each in tensors if each.ndim == 3]
+    masks = [each != 0 for each in tensors if each.ndim == 2]
     if len(contexts) != 2:
         raise ValueError(
             f"found {len(contexts)} contexts by {type(pipeline).__name__}, expected a prompt's and an empty one's"
         )
-    guided, unguided = contexts
-    # Some pipelines pad several prompts with zeros, and leave the padding of a single one out: here none pads the longest.
-    tokens = int(guided.abs().amax(dim=(0, 2)).nonzero().max()) + 1
-    return guided[:, :tokens], unguided.expand_as(guided)[:, :tokens]
+    guided, unguided = contexts[0], contexts[1].expand_as(contexts[0])
+    if (
+        len(masks) != 2
+    ):  # Latte pads several prompts with zeros; of a single one it leaves padding out, in both branches
+        masks = [guided.abs().amax(dim=2) != 0] * 2
+    tokens = max(int(mask.sum(dim=1).max()) for mask in masks)
+    return kept_tokens(guided, masks[0], tokens), kept_tokens(unguided, masks[1], tokens)
+
+
+def kept_tokens(context: torch.Tensor, keep: torch.Tensor, tokens: int) -> torch.Tensor:
+    """A context [N, T, channels] with those that ``keep`` bool [N or 1, T] keeps alone, in turn: [N, ``tokens``, channels].
+
+    So attention sees a prompt as the drop-in shows it: without what a mask hides.
+    """
+    rows = zip(context, keep.expand(context.shape[:2]), strict=True)
+    return torch.stack([row[mask][torch.arange(tokens) % int(mask.sum())] for row, mask in rows])
 
 
 def _check_text_encoder(source: Source) -> None:
@@ -220,12 +235,3 @@ def _check_text_encoder(source: Source) -> None:
         raise ValueError(
             f"{source.folder} has no {' and no '.join(missing)}, which its prompts need; add them to the folder"
         )
-
-
-def check_prompts(tokenizer: Any, prompts: Sequence[str]) -> None:
-    """ValueError for a prompt of more tokens than the text encoder takes."""
-    longest = tokenizer.model_max_length
-    for prompt in prompts:
-        count = len(tokenizer(prompt).input_ids)
-        if count > longest:
-            raise ValueError(f"found a prompt of {count} tokens, expected at most {longest}: {shorten(prompt, 60)}")

@@ -58,7 +58,8 @@ def quantize(
     source = load_source(model, reading.variant, reading.sample_size)
     if not reading.force_scheduler:
         check_class(source.scheduler_class, schedule)
-    plan = _Plan.of(source.denoiser, source.scheduler, schedule, options, labels, pixels_per_latent(source.folder))
+    pixels = pixels_per_latent(source.folder)
+    plan = _Plan.of(source.denoiser, source.scheduler, schedule, options, labels, pixels, source.pipeline)
     context = None
     if source.interface.context:
         given = list(prompts or PROMPTS)
@@ -118,6 +119,7 @@ class _Plan:
         options: Options,
         labels: Sequence[int] | None,
         pixels: int = PIXELS,
+        pipeline: str | None = None,
     ) -> _Plan:
         """ValueError, in one line, for what cannot be."""
         scheduler, rule = scheduler_for(scheduler_config, schedule)
@@ -133,7 +135,7 @@ class _Plan:
             _, height, width = sample_shape_of(denoiser)
             denoiser, sizes = with_sizes(denoiser, height, width, pixels)
             swallowed = {"added_cond_kwargs": sizes}
-        guidance = guidance_for(denoiser, options, chosen)
+        guidance = guidance_for(denoiser, options, chosen, pipeline)
         return _Plan(denoiser, schedule, options, scheduler, rule, chosen, guidance, swallowed)
 
     @property

@@ -6,17 +6,15 @@ import json
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, PixArtAlphaPipeline, PixArtTransformer2DModel
+from diffusers import PixArtTransformer2DModel
 from ditto_zynq.hls.artefact import save
 from ditto_zynq.host.diffusers import load_pipeline, wrap
 from ditto_zynq.quant.calibrate import Options
-from ditto_zynq.quant.emoji_models import build_t5
 from ditto_zynq.quant.quantize import Schedule, quantize, quantize_denoiser
 from ditto_zynq.quant.size_embedding import pixels_per_latent, takes_sizes, with_sizes
-from transformers import T5Config, T5EncoderModel
 
 from tests.conftest import SCHEDULER_CONFIG
-from tests.pipelines import CAPTIONS, vae
+from tests.pipelines import CAPTIONS, pixart
 
 PIXART = {
     "sample_size": 8,
@@ -138,12 +136,12 @@ def test_what_changes_the_result_is_refused(quantized, change, message):
 def test_the_stock_pipeline_runs(tmp_path):
     """Prompts are padded to 120 tokens, and the pipeline's masks hide the padding."""
     torch.manual_seed(0)
-    tokenizer, _ = build_t5(CAPTIONS)
-    encoder = T5EncoderModel(T5Config(vocab_size=200, d_model=32, d_ff=64, d_kv=8, num_layers=1, num_heads=4))
-    small = PixArtTransformer2DModel(**{**PIXART, "caption_channels": 32, "use_additional_conditions": False})
-    stock = PixArtAlphaPipeline(tokenizer, encoder, vae(), small, DDIMScheduler())
+    stock = pixart()
     stock.save_pretrained(tmp_path / "float")
-    quantize(tmp_path / "float", tmp_path / "quantized", Schedule("ddim", 2, 0.0, 1), Options(4), prompts=CAPTIONS)
+    model = quantize(
+        tmp_path / "float", tmp_path / "quantized", Schedule("ddim", 2, 0.0, 1), Options(4), prompts=CAPTIONS
+    )
+    assert model.quantization["guidance"] == 4.5, "PixArt's own default"
     latents = [
         pipeline(
             CAPTIONS[2],

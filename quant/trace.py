@@ -26,6 +26,9 @@ from .operators import HANDLERS
 from .table_size import check_table_size, table_bytes
 from .traced import CONTEXT, INPUT, NO_PADDING, Builder, Traced, UnsupportedOperator, module_path, operator_name
 
+COPIES = ("aten.clone", "aten._to_copy")
+VIEWS = LAYOUT_HANDLERS.keys() - COPIES  # what may have its operand's memory
+
 
 @dataclass(frozen=True)
 class FloatModel:
@@ -308,12 +311,12 @@ def _expect_unread(node: fx.Node) -> None:
     if packet is None or not str(packet).endswith("_"):
         return
     (source, *_) = node.all_input_nodes
-    while operator_name(source) in LAYOUT_HANDLERS:
+    while operator_name(source) in VIEWS:
         source = source.all_input_nodes[0]
     aliases = [source]
     while aliases:
         for user in aliases.pop().users:
-            if operator_name(user) in LAYOUT_HANDLERS:
+            if operator_name(user) in VIEWS:
                 aliases.append(user)
             elif node < user:
                 raise ValueError("found an operand that is changed in place and read again, expected a copy of it")

@@ -183,6 +183,35 @@ def test_an_operand_changed_in_place_and_read_again_is_refused():
         trace(InPlace(), (3, 6, 6), [1], [0])
 
 
+@pytest.mark.parametrize("copy", [torch.clone, lambda x: torch.ops.aten._to_copy(x).flatten(2).reshape(x.shape)])
+def test_a_copy_may_be_changed_in_place(copy):
+    class InPlace(Masked):
+        def forward(self, sample, timestep):
+            hidden = self.conv(sample)
+            copied = copy(hidden)
+            copied.add_(self.conv(2 * sample))
+            return copied + hidden
+
+    torch.manual_seed(1)
+    model = InPlace().eval()
+    quantized = QuantizedNetwork(trace(model, (3, 6, 6), [1], [0]), Options())
+    sample = torch.randn(2, 3, 6, 6)
+    with torch.no_grad():
+        found, expected = quantized(sample, 0, torch.zeros(2, dtype=torch.long)), model(sample, 1)
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
+def test_a_copy_of_what_is_changed_afterwards_is_a_reading():
+    class InPlace(Masked):
+        def forward(self, sample, timestep):
+            hidden = self.conv(sample)
+            rows = hidden.reshape(len(sample), 8, 36)
+            return hidden.clone().relu_() + torch.relu_(hidden) + rows.clone().reshape(hidden.shape)
+
+    with pytest.raises(UnsupportedOperator, match="changed in place and read again"):
+        trace(InPlace(), (3, 6, 6), [1], [0])
+
+
 def test_a_model_that_does_not_run_says_so():
     class Broken(Masked):
         def forward(self, sample, timestep):

@@ -23,9 +23,14 @@ PREDICTIONS = ("epsilon", "sample", "v_prediction")
 
 def check_class(found: str | None, schedule: Schedule) -> None:
     """ValueError where a folder's scheduler, of class ``found``, is of another kind than the one asked for: its model was trained
-    for other noise levels, or distilled for other steps."""
+    for other noise levels, or distilled for other steps; or where the folder does not say (None)."""
     asked = SCHEDULERS[schedule.scheduler].__name__
-    if found is None or found == asked or found in EXCHANGEABLE:
+    if found is None:
+        raise ValueError(
+            "found no _class_name in the scheduler's configuration, which says what noise the model was trained for; write it "
+            f"there, or say --force-scheduler if that is {asked}'s"
+        )
+    if found == asked or found in EXCHANGEABLE:
         return
     own = next((name for name, known in SCHEDULERS.items() if known.__name__ == found), None)
     advice = f"ask for --scheduler {own}" if own else "this kind is not supported"
@@ -70,11 +75,6 @@ def _explained(kind: type, config: Mapping[str, Any], schedule: Schedule) -> Ite
     """What diffusers raises for a configuration it cannot run, as a ValueError in one line."""
     try:
         yield
-    except NotImplementedError as error:
-        raise ValueError(
-            f"found beta_schedule {config.get('beta_schedule')!r} in the scheduler's configuration, which diffusers' "
-            f"{kind.__name__} does not know; ask for another --scheduler, such as ddpm"
-        ) from error
     except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, AttributeError) as error:
         text = " ".join(str(error).split())
         raise ValueError(f"diffusers' {kind.__name__} does not take {schedule.steps} such steps: {text}") from error

@@ -152,15 +152,29 @@ def test_schedulers_of_other_kinds(kind, pixels, tmp_path):
     refuse(pixels, tmp_path, scheduler(_class_name=kind), f"found a {kind} in the folder, .*{SCHEDULERS[kind]}")
 
 
+def test_a_scheduler_of_no_class_is_not_taken_for_the_one_asked_for(pixels, tmp_path):
+    refuse(pixels, tmp_path, scheduler(_class_name=None), "found no _class_name in the scheduler's .* --force-scheduler")
+
+
+@pytest.mark.parametrize("kind", ["TCDScheduler", None])
+def test_the_scheduler_asked_for_can_be_forced(kind, pixels, tmp_path):
+    """Its betas are those of the folder's configuration."""
+    shutil.copytree(pixels, tmp_path / "float")
+    scheduler(_class_name=kind, beta_end=0.03)(tmp_path / "float")
+    found = quantize(tmp_path / "float", tmp_path / "out", SCHEDULE, OPTIONS, reading=Reading(force_scheduler=True))
+    assert found.scheduler["_class_name"] == "DDIMScheduler" and found.scheduler["beta_end"] == 0.03
+
+
 @pytest.mark.parametrize(
     ("change", "schedule", "message"),
     [
-        ({"beta_schedule": "sigmoid"}, SCHEDULE, "'sigmoid' .* DDIMScheduler does not know; .* such as ddpm"),
+        ({"beta_schedule": "sigmoid"}, SCHEDULE, "DDIMScheduler does not take 2 such steps: sigmoid is not"),
         (
             {"beta_schedule": "laplace"},
             Schedule("euler", 2, 0.0, 1),
-            "'laplace' .* EulerDiscreteScheduler does not know",
+            "EulerDiscreteScheduler does not take 2 such steps: laplace is not implemented",
         ),
+        ({"algorithm_type": "sde"}, Schedule("dpm++", 2, 0.0, 1), "take 2 such steps: sde is not implemented"),
         ({"prediction_type": "flow_prediction"}, SCHEDULE, "found prediction_type 'flow_prediction'"),
         ({"use_flow_sigmas": True}, Schedule("dpm++", 2, 0.0, 1), "flow matching is not supported"),
         ({"steps_offset": 1}, Schedule("ddim", 1000), "timesteps up to 1000 for 1000 steps, expected 1000 below 1000"),

@@ -13,7 +13,7 @@ from torch import nn
 
 from .calibrate import Conditions
 from .options import Options
-from .trace import Interface, known_labels
+from .trace import Interface, context_channels, known_labels
 
 MOST_LABELS = 64  # that are quantized for without having been asked for
 TEXT_GUIDANCE, CLASS_GUIDANCE = 7.5, 4.0  # what most of diffusers' pipelines take if they are not told
@@ -73,6 +73,26 @@ def default_guidance(pipeline: str | None, otherwise: float) -> float:
         return otherwise
     known = inspect.signature(kind.__call__).parameters.get("guidance_scale")
     return float(known.default) if known is not None and isinstance(known.default, (int, float)) else otherwise
+
+
+def check_context(denoiser: nn.Module, context: tuple[torch.Tensor, torch.Tensor] | None) -> None:
+    """ValueError unless ``context`` is two finite tensors [N, tokens, channels] for a model that attends to one, and, for another
+    one, None or what its forward ignores."""
+    if not Interface.of(denoiser).context:
+        if context is not None and "encoder_hidden_states" not in inspect.signature(denoiser.forward).parameters:
+            raise ValueError(f"found a context, and a {type(denoiser).__name__} takes none; leave it out")
+        return
+    channels = context_channels(denoiser.config)
+    expected = (
+        f"expected two tensors of one shape [trajectories, tokens, {channels}]: of prompts, and of the unguided branch"
+    )
+    if context is None or len(context) != 2:
+        raise ValueError(f"found {'no context' if context is None else f'{len(context)} contexts'}, {expected}")
+    shapes = [tuple(each.shape) for each in context]
+    if shapes[0] != shapes[1] or len(shapes[0]) != 3 or 0 in shapes[0] or shapes[0][2] != channels:
+        raise ValueError(f"found contexts of shapes {shapes[0]} and {shapes[1]}, {expected}")
+    if not all(bool(each.isfinite().all()) for each in context):
+        raise ValueError("found NaN or infinity in the context, expected finite numbers")
 
 
 def is_guided(guidance: float | None) -> bool:

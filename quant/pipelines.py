@@ -52,9 +52,9 @@ def load_source(model: str | Path, variant: str | None = None, sample_size: tupl
     for weights that are not all of the model's, not finite, or more than those.
     """
     folder = _folder(model, variant)
-    index = _read_json(folder / INDEX) if (folder / INDEX).is_file() else {}
+    index = read_json(folder / INDEX) if (folder / INDEX).is_file() else {}
     component, where = _find_denoiser(folder, model)
-    config = _read_json(where / CONFIG) | ({} if sample_size is None else {"sample_size": list(sample_size)})
+    config = read_json(where / CONFIG) | ({} if sample_size is None else {"sample_size": list(sample_size)})
     check_config(config, str(where / CONFIG))
     scheduler = _scheduler_config(folder)
     denoiser = _load_denoiser(where, config, variant)
@@ -82,7 +82,7 @@ def _find_denoiser(folder: Path, model: str | Path) -> tuple[str, Path]:
     for name in DENOISERS:
         if (folder / name / CONFIG).is_file():
             return name, folder / name
-    if (folder / CONFIG).is_file() and "_class_name" in (config := _read_json(folder / CONFIG)):
+    if (folder / CONFIG).is_file() and "_class_name" in (config := read_json(folder / CONFIG)):
         return ("transformer" if "Transformer" in str(config["_class_name"]) else "unet"), folder
     raise FileNotFoundError(
         f"{model} has neither unet/config.json nor transformer/config.json; expected a diffusers pipeline folder"
@@ -92,7 +92,7 @@ def _find_denoiser(folder: Path, model: str | Path) -> tuple[str, Path]:
 def _scheduler_config(folder: Path) -> dict[str, Any]:
     for path in (folder / "scheduler" / SCHEDULER_CONFIG, folder / SCHEDULER_CONFIG):
         if path.is_file():
-            return _read_json(path)
+            return read_json(path)
     raise FileNotFoundError(
         f"{folder} has no scheduler/{SCHEDULER_CONFIG}, which says what noise the model was trained with; put that of its "
         "training there (diffusers: scheduler.save_pretrained)"
@@ -157,7 +157,8 @@ def _check_keys(where: Path, loaded: dict[str, Any]) -> None:
     raise ValueError(f"{where}: the weights do not fit {CONFIG}: {'; '.join(found)}; {advice}")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; ValueError, with what to do, for anything else."""
     try:
         data = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:

@@ -127,6 +127,7 @@ CONFIGURATIONS = {
     "sd3": (unet(_class_name="SD3Transformer2DModel"), "found a model of class 'SD3Transformer2DModel'"),
     "nonsense": (unet(down_block_types=["NoBlock", "NoBlock"]), r"config.json makes no UNet2DModel \(ValueError"),
     "impossible": (unet(norm_num_groups=0), "config.json makes no UNet2DModel"),
+    "large": (unet(sample_size=[512, 256]), "found 131072 elements in a norm group, of 131072 pixels, expected at most"),
 }  # fmt: skip
 
 
@@ -153,7 +154,9 @@ def test_schedulers_of_other_kinds(kind, pixels, tmp_path):
 
 
 def test_a_scheduler_of_no_class_is_not_taken_for_the_one_asked_for(pixels, tmp_path):
-    refuse(pixels, tmp_path, scheduler(_class_name=None), "found no _class_name in the scheduler's .* --force-scheduler")
+    refuse(
+        pixels, tmp_path, scheduler(_class_name=None), "found no _class_name in the scheduler's .* --force-scheduler"
+    )
 
 
 @pytest.mark.parametrize("kind", ["TCDScheduler", None])
@@ -220,6 +223,33 @@ def test_a_learned_variance_needs_a_scheduler_that_takes_it(pixels, tmp_path):
         scheduler(variance_type="learned_range")(folder)
 
     refuse(pixels, tmp_path, learn_variance, "6 output channels for 3: .* only ddpm with variance_type 'learned'")
+
+
+CHANNELS = 32  # of a context of the small text-to-image pipeline
+ONES = torch.ones(2, 5, CHANNELS)
+
+
+@pytest.mark.parametrize(
+    ("context", "message"),
+    [
+        (None, r"found no context, expected two tensors of one shape \[trajectories, tokens, 32\]"),
+        ((ONES,), "found 1 contexts"),
+        ((ONES, ONES[:1]), r"found contexts of shapes \(2, 5, 32\) and \(1, 5, 32\)"),
+        ((ONES[:, :0], ONES[:, :0]), r"found contexts of shapes \(2, 0, 32\)"),
+        ((ONES[..., :8], ONES[..., :8]), r"found contexts of shapes \(2, 5, 8\)"),
+        ((ONES[0], ONES[0]), r"found contexts of shapes \(5, 32\)"),
+        ((ONES, ONES / 0), "found NaN or infinity in the context"),
+    ],
+)
+def test_contexts_in_memory(context, message, text):
+    source = load_source(text)
+    with pytest.raises(ValueError, match=message):
+        quantize_denoiser(source.denoiser, source.scheduler, SCHEDULE, OPTIONS, context=context)
+
+
+def test_a_context_of_a_model_that_takes_none(tiny_unet):
+    with pytest.raises(ValueError, match="found a context, and a UNet2DModel takes none; leave it out"):
+        quantize_denoiser(tiny_unet, SCHEDULER_CONFIG, SCHEDULE, OPTIONS, context=(ONES, ONES))
 
 
 def test_contexts_without_a_text_encoder(text, tmp_path):

@@ -9,6 +9,7 @@ import torch
 from diffusers import UNet2DModel
 from ditto_zynq.hls.graph import Concat, Convolution, Quantize
 from ditto_zynq.quant.calibrate import Options, QuantizedNetwork
+from ditto_zynq.quant.lower import check_lowering
 from ditto_zynq.quant.trace import trace
 from ditto_zynq.quant.traced import UnsupportedOperator
 from torch import nn
@@ -170,6 +171,17 @@ def test_any_tensor_may_be_part_of_several_concatenations():
         assert torch.allclose(quantized(sample, 0, labels), model(sample, 0), atol=1e-6)
     parts = [name for node in traced.graph.nodes if isinstance(node, Concat) for name in node.inputs]
     assert len(set(parts)) == len(parts) == 7
+
+
+def test_a_concatenation_around_an_activation_is_refused_by_the_graph_alone():
+    class Tied(Masked):
+        def forward(self, sample, timestep):
+            return self.conv(self.act(torch.cat([self.grouped(sample), sample], 1)))
+
+    model = Tied()
+    model.conv, model.grouped, model.act = nn.Conv2d(9, 3, 1), nn.Conv2d(3, 6, 1), nn.SiLU()
+    with pytest.raises(UnsupportedOperator, match="around an activation cannot share its scale with a concatenation"):
+        check_lowering(trace(model, (3, 6, 6), [1], [0]).graph)
 
 
 def test_an_operand_changed_in_place_and_read_again_is_refused():

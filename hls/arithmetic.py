@@ -18,10 +18,6 @@ FINE_BITS = 4
 FINE_STEPS = 1 << FINE_BITS  # residue codes per code of a tensor in two parts
 
 
-class PrecisionWarning(UserWarning):
-    """What a user should know of a run's or a quantization's numbers; the commands show it, in one line."""
-
-
 @overload
 def ceil_divide(a: int, b: int) -> int: ...
 @overload

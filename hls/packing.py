@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .arithmetic import ceil_divide
 from .config import HardwareConfig
-from .plan import ceil_divide
 
 
 def packed_size(config: HardwareConfig, shape: tuple[int, ...]) -> int:

@@ -155,14 +155,14 @@ def _explanation(error: Exception) -> str | None:
 
 @contextlib.contextmanager
 def _only_our_warnings() -> Iterator[None]:
-    from ..hls.arithmetic import PrecisionWarning
+    from ..hls.notices import Notice
 
     disabled = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            warnings.filterwarnings("always", category=PrecisionWarning)
+            warnings.filterwarnings("always", category=Notice)
             warnings.showwarning = lambda message, *_: announce(f"warning: {message}")  # type: ignore[assignment]
             yield
     finally:

@@ -12,7 +12,6 @@ import dataclasses
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import diffusers
@@ -27,6 +26,7 @@ from ..hls.artefact import INDEX, ArtefactError, QuantizedModel
 from ..hls.artefact import load as load_artefact
 from ..hls.config import default_config
 from ..hls.graph import with_context_tokens
+from ..hls.prompts import check_prompts
 from ..hls.rule import check_rule, explained
 from .device import Device
 from .emulator import EmulatorDevice
@@ -170,10 +170,7 @@ def _check_request(pipeline: DiffusionPipeline, artefact: QuantizedModel, reques
         raise ValueError(
             "the model takes prompts; give at least one" if takes_prompts else "the model takes no prompts"
         )
-    for prompt in request.prompts:
-        tokens, longest = len(pipeline.tokenizer(prompt).input_ids), pipeline.tokenizer.model_max_length
-        if tokens > longest:
-            raise ValueError(f"found a prompt of {tokens} tokens, expected at most {longest}: {shorten(prompt, 60)}")
+    check_prompts(pipeline, request.prompts)
     rows_of(artefact, np.array(request.labels, np.int64))
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..hls.arithmetic import ceil_divide
 from ..hls.config import HardwareConfig
-from ..hls.plan import Plan, ceil_divide
+from ..hls.plan import Plan
 from ..hls.spatial import Chains
 from .counting import Encoded
 from .traffic import Array, beats, merged_beats

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..hls.arithmetic import ceil_divide
 from ..hls.config import HardwareConfig
 from ..hls.isa import Flag, Opcode
-from ..hls.plan import ceil_divide
 from .product_cycles import Counts
 from .traffic import Array, beats, merged_beats
 

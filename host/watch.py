@@ -6,10 +6,10 @@ import warnings
 
 import numpy as np
 
-from ..hls.arithmetic import CODE_RANGE, PrecisionWarning
+from ..hls.arithmetic import CODE_RANGE
 from ..hls.artefact import QuantizedModel
+from ..hls.notices import FEWEST_LEVELS, PrecisionWarning
 
-FEWEST_LEVELS = 16  # of 256 codes
 MOST_SATURATED = 0.01  # of a context's codes
 
 
@@ -21,14 +21,15 @@ class Watch:
 
     def sample(self, sample: np.ndarray, step: int) -> None:
         """Look at what the model is asked in ``step``, float64 [B, ...]."""
+        if "levels" in self._said:
+            return
         graph = self._artefact.graph
-        scale = self._artefact.scales[graph.input][graph.group_of_step[step]]
-        levels = len(np.unique(graph.encode(sample, scale)))
-        if levels < FEWEST_LEVELS:
+        scale, largest = self._artefact.scales[graph.input][graph.group_of_step[step]], np.abs(sample).max()
+        if largest / scale < FEWEST_LEVELS:
             self._say(
                 "levels",
-                f"the input of step {step} uses {levels} of 256 codes (its values reach {np.abs(sample).max():.3g}, a code "
-                f"stands for {scale:.3g}): what the model does in this step is coarse; quantize with more step groups",
+                f"the input of step {step} reaches {largest / scale:.1f} of 127 codes (its values are up to {largest:.3g}, a "
+                f"code stands for {scale:.3g}): what the model does in this step is coarse; quantize with more step groups",
             )
 
     def context(self, context: np.ndarray | None) -> None:

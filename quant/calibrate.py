@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ..hls.arithmetic import CODE_RANGE, FINE_STEPS, PrecisionWarning
+from ..hls.arithmetic import CODE_RANGE, FINE_STEPS
 from ..hls.graph import (
     CODE,
     GELU,
@@ -39,6 +39,7 @@ from ..hls.graph import (
     Upsample,
 )
 from ..hls.layout import from_stored, to_stored
+from ..hls.notices import FEWEST_LEVELS, PrecisionWarning
 from ..hls.reference import SHARE_BITS, rounding_thresholds
 from ..hls.scheduler_config import takes_variance
 from .fine_parts import can_be_fine, with_fine_codes, with_fine_inputs
@@ -61,7 +62,6 @@ ACTIVATIONS: dict[type[Node], Callable[[torch.Tensor], torch.Tensor]] = {SiLU: F
 FLOAT, CALIBRATE, QUANTIZED = "float", "calibrate", "quantized"
 RANKING_STEPS, RANKING_SAMPLES = 8, 8
 CONTEXT_HEADROOM = 2  # of a context's codes in two parts, beyond the contexts of calibration
-FEW_LEVELS = 8  # of 127, that a step's input should at least reach
 
 
 class QuantizedNetwork(nn.Module):
@@ -171,7 +171,7 @@ class QuantizedNetwork(nn.Module):
         for name in (self.graph.input, *ranged):
             if not bool(self._scaling(name).threshold[step].isfinite()):
                 raise ValueError(
-                    f"step {step + 1} (timestep {timestep:g}): found NaN or infinity in {name}, expected finite numbers; the "
+                    f"step {step} (timestep {timestep:g}): found NaN or infinity in {name}, expected finite numbers; the "
                     "model or its scheduler does not run on this schedule in float either"
                 )
 
@@ -374,10 +374,11 @@ def warn_of_few_levels(groups: Sequence[int], ranges: Sequence[float]) -> None:
     """A PrecisionWarning that names the step whose input is smallest beside its group's largest, if it is very small."""
     levels = levels_of(groups, ranges)
     step = min(range(len(levels)), key=levels.__getitem__)
-    if levels[step] < FEW_LEVELS:
+    if levels[step] < FEWEST_LEVELS:
+        largest = max(value for group, value in zip(groups, ranges, strict=True) if group == groups[step])
         warnings.warn(
-            f"the input of step {step + 1} reaches {levels[step]:.1f} of 127 codes: its values are up to {ranges[step]:.3g}, "
-            f"those of its step group up to {127 * ranges[step] / max(levels[step], 1e-9):.3g}; quantize with more --groups",
+            f"the input of step {step} reaches {levels[step]:.1f} of 127 codes: its values are up to {ranges[step]:.3g}, "
+            f"those of its step group up to {largest:.3g}; quantize with more --groups",
             PrecisionWarning,
             stacklevel=2,
         )

@@ -10,7 +10,21 @@ from torch import fx
 
 from ..hls.graph import Convolution, Node
 from ..hls.layout import BATCH, HEIGHT, REPEAT, WIDTH, Layout, axis_size, shape_of, to_stored, without
-from .traced import Builder, Term, module_path
+from .traced import Builder, Term, UnsupportedOperator, module_path
+
+
+def mark_conditional(builder: Builder) -> None:
+    """Give the operators that conditioning is folded into their flags. UnsupportedOperator for an order of terms that has
+    no form."""
+    for name, folded in builder.conditioning.items():
+        node, operations = builder.nodes[name], [term.operation for term in folded]
+        if not isinstance(node, Convolution):
+            builder.nodes[name] = dataclasses.replace(node, conditional=True)  # type: ignore[call-arg]
+            continue
+        added = operations.count("add")
+        if "add" in operations[added:]:
+            raise UnsupportedOperator(f"{name}: conditioning that is added to a gated layer's result is not supported")
+        builder.nodes[name] = dataclasses.replace(node, conditional=added > 0, gated=len(operations) > added)
 
 
 def fold_conditioning(
@@ -20,7 +34,8 @@ def fold_conditioning(
     timesteps: Sequence[float],
     labels: int,
 ) -> None:
-    """Evaluate all conditioning terms for every step and label and make the tables of their operators conditional.
+    """Evaluate all conditioning terms for every step and label and make the tables of their operators, which are marked
+    (:func:`mark_conditional`), conditional.
 
     ``inputs`` of the exported model, [batch, ...], are what terms may depend on. ValueError for a term that is not finite.
     """
@@ -66,7 +81,6 @@ def _fold_into_norm(
         else:
             offset = offset + value
     builder.parameters.update({f"{node.name}.gain": gain, f"{node.name}.offset": offset})
-    builder.nodes[node.name] = dataclasses.replace(node, conditional=True)  # type: ignore[call-arg]
 
 
 def _fold_into_convolution(
@@ -75,14 +89,11 @@ def _fold_into_convolution(
     """Sums go into the bias, products into the multipliers, which come after it."""
     added = [value for operation, value in terms if operation == "add"]
     gates = [value for operation, value in terms if operation == "multiply"]
-    if [operation for operation, _ in terms] != ["add"] * len(added) + ["multiply"] * len(gates):
-        raise ValueError(f"{node.name}: conditioning that is added to a gated layer's result is not supported")
     if added:
         bias = builder.parameters[f"{node.name}.bias"].expand(shape)
         builder.parameters[f"{node.name}.bias"] = sum(added, bias)
     if gates:
         builder.parameters[f"{node.name}.gate"] = torch.stack(gates).prod(dim=0)
-    builder.nodes[node.name] = dataclasses.replace(node, conditional=bool(added), gated=bool(gates))
 
 
 def per_channel(value: torch.Tensor, layout: Layout) -> torch.Tensor:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
+import diffusers
 import torch
 from torch import nn
 
 from .calibrate import Conditions
 from .options import Options
-from .trace import Interface, known_labels
+from .trace import Interface, context_channels, known_labels
 
 MOST_LABELS = 64  # that are quantized for without having been asked for
-TEXT_GUIDANCE, CLASS_GUIDANCE = 7.5, 4.0  # what diffusers' pipelines take if they are not told
+TEXT_GUIDANCE, CLASS_GUIDANCE = 7.5, 4.0  # what most of diffusers' pipelines take if they are not told
 
 
 def null_label(denoiser: nn.Module) -> int | None:
@@ -45,15 +47,15 @@ def choose_labels(denoiser: nn.Module, labels: Sequence[int] | None) -> list[int
     return sorted({int(label) for label in labels})
 
 
-def guidance_for(denoiser: nn.Module, options: Options, labels: list[int]) -> float | None:
-    """The scale of classifier-free guidance: what was asked for, or diffusers' default where there is something to guide away
-    from. ValueError where it was asked for and there is not."""
+def guidance_for(denoiser: nn.Module, options: Options, labels: list[int], pipeline: str | None = None) -> float | None:
+    """The scale of classifier-free guidance: what was asked for, or the default of diffusers' class ``pipeline`` where there is
+    something to guide away from. ValueError where it was asked for and there is not."""
     if Interface.of(denoiser).context:
-        return TEXT_GUIDANCE if options.guidance is None else options.guidance
+        return default_guidance(pipeline, TEXT_GUIDANCE) if options.guidance is None else options.guidance
     null = null_label(denoiser)
     possible = null in labels and len(labels) > 1
     if options.guidance is None:
-        return CLASS_GUIDANCE if possible else None
+        return default_guidance(pipeline, CLASS_GUIDANCE) if possible else None
     if options.guidance > 1 and null is None:
         raise ValueError(
             f"found guidance {options.guidance:g}, but the model takes no prompts and its configuration names no label for "
@@ -62,6 +64,35 @@ def guidance_for(denoiser: nn.Module, options: Options, labels: list[int]) -> fl
     if options.guidance > 1 and not possible:
         raise ValueError(f"guidance needs some classes and the null label {null}; add it to --labels")
     return options.guidance
+
+
+def default_guidance(pipeline: str | None, otherwise: float) -> float:
+    """``guidance_scale`` that diffusers' class ``pipeline`` takes if it is not told; ``otherwise`` where that is not known."""
+    kind = getattr(diffusers, str(pipeline), None)
+    if kind is None:
+        return otherwise
+    known = inspect.signature(kind.__call__).parameters.get("guidance_scale")
+    return float(known.default) if known is not None and isinstance(known.default, (int, float)) else otherwise
+
+
+def check_context(denoiser: nn.Module, context: tuple[torch.Tensor, torch.Tensor] | None) -> None:
+    """ValueError unless ``context`` is two finite tensors [N, tokens, channels] for a model that attends to one, and, for another
+    one, None or what its forward ignores."""
+    if not Interface.of(denoiser).context:
+        if context is not None and "encoder_hidden_states" not in inspect.signature(denoiser.forward).parameters:
+            raise ValueError(f"found a context, and a {type(denoiser).__name__} takes none; leave it out")
+        return
+    channels = context_channels(denoiser.config)
+    expected = (
+        f"expected two tensors of one shape [trajectories, tokens, {channels}]: of prompts, and of the unguided branch"
+    )
+    if context is None or len(context) != 2:
+        raise ValueError(f"found {'no context' if context is None else f'{len(context)} contexts'}, {expected}")
+    shapes = [tuple(each.shape) for each in context]
+    if shapes[0] != shapes[1] or len(shapes[0]) != 3 or 0 in shapes[0] or shapes[0][2] != channels:
+        raise ValueError(f"found contexts of shapes {shapes[0]} and {shapes[1]}, {expected}")
+    if not all(bool(each.isfinite().all()) for each in context):
+        raise ValueError("found NaN or infinity in the context, expected finite numbers")
 
 
 def is_guided(guidance: float | None) -> bool:

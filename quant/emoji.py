@@ -17,6 +17,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from ..hls.files import write_atomically
+
 PICTURES = "emoji-datasource-google@16.0.0"
 ANIMATIONS = "@lobehub/fluent-emoji-anim-1@1.0.0"
 SIZE = 64
@@ -69,9 +71,8 @@ def load_clips(folder: Path, frames: int) -> Clips:
     cache = folder / f"fluent-emoji-{frames}-frames.npz"
     if not cache.is_file():
         captions, decoded = zip(*_decode_clips(folder, frames), strict=True)
-        temporary = cache.with_suffix(".tmp.npz")
-        np.savez(temporary, frames=np.stack(decoded), captions=np.array(captions))
-        temporary.rename(cache)
+        arrays = {"frames": np.stack(decoded), "captions": np.array(captions)}
+        write_atomically(cache, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
     with np.load(cache, allow_pickle=False) as arrays:
         return Clips(arrays["frames"], tuple(arrays["captions"].tolist()))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
+from ..hls.files import replacing, write_atomically
 from .emoji import CATEGORIES, load_clips, load_pictures
 from .emoji_models import CLIP_FRAMES
 from .mobilenet import FEATURES, features_of, load_mobilenet
@@ -40,18 +41,32 @@ Draw = Callable[[Sequence[range]], Iterator[tuple[range, np.ndarray]]]  # of bat
 
 
 def sample(draw: Draw, count: int, batch: int, folder: Path, description: str) -> np.ndarray:
-    """Images uint8 [N, H, W, 3] of ``count`` requests; finished batches in ``folder`` are not drawn again."""
+    """Images uint8 [N, H, W, 3] of ``count`` requests; finished batches in ``folder`` are not drawn again, damaged ones are."""
     folder.mkdir(parents=True, exist_ok=True)
     batches = [range(first, min(first + batch, count)) for first in range(0, count, batch)]
     paths = {indices: folder / f"{indices.start:06d}.npy" for indices in batches}
-    missing = [indices for indices in batches if not paths[indices].is_file()]
+    drawn = {indices: _kept(path, len(indices)) for indices, path in paths.items()}
+    missing = [indices for indices in batches if drawn[indices] is None]
     with tqdm(total=count, initial=count - sum(map(len, missing)), desc=description, unit="image") as progress:
         for indices, images in draw(missing):
-            temporary = paths[indices].with_suffix(".tmp.npy")
-            np.save(temporary, images)
-            os.replace(temporary, paths[indices])
+            write_atomically(paths[indices], functools.partial(np.save, arr=images))
+            drawn[indices] = images
             progress.update(len(indices))
-    return np.concatenate([np.load(paths[indices], allow_pickle=False) for indices in batches])
+    return np.concatenate([drawn[indices] for indices in batches])  # type: ignore[misc]
+
+
+def _kept(path: Path, count: int) -> np.ndarray | None:
+    """``count`` images of a batch that is finished; None where there is none, or where it is damaged, which is said."""
+    if not path.is_file():
+        return None
+    try:
+        images = np.load(path, allow_pickle=False)
+        if images.dtype != np.uint8 or images.ndim != 4 or len(images) != count:
+            raise ValueError(f"found {images.dtype} {images.shape}, expected {count} images of uint8")
+    except Exception as error:  # there is no end to what a damaged array raises
+        tqdm.write(f"{path} is damaged ({error}): its images are drawn again")
+        return None
+    return images
 
 
 class Judge:
@@ -150,9 +165,8 @@ def train_classifier(images: np.ndarray, labels: np.ndarray, out: Path, seed: in
     with torch.no_grad():
         accuracy = float((head(features[held_out]).argmax(dim=1) == targets[held_out]).float().mean())
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_suffix(".tmp")
-    save_file(head.state_dict(), temporary, {"held_out_accuracy": f"{accuracy:.4f}"})
-    os.replace(temporary, out)
+    with replacing(out) as temporary:
+        save_file(head.state_dict(), temporary, {"held_out_accuracy": f"{accuracy:.4f}"})
     return accuracy
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,8 +49,27 @@ class IntegerModel:
     scales: dict[str, np.ndarray]
 
 
+def check_lowering(graph: Graph) -> None:
+    """UnsupportedOperator for a graph that has no integers whatever its numbers are, which is known before calibration."""
+    tied = _tied_tensors(graph)
+    sharing = Counter(tied.values())
+    for node in graph.nodes:
+        if isinstance(node, (GroupNorm, LayerNorm)):
+            try:
+                check_norm(node, graph)
+            except ValueError as error:
+                raise UnsupportedOperator(str(error)) from error
+        elif isinstance(node, (SiLU, GELU)):
+            for name in (node.inputs[0], node.name):
+                if sharing[tied[name]] > 1:
+                    raise UnsupportedOperator(
+                        f"{name}: a tensor around an activation cannot share its scale with a concatenation"
+                    )
+
+
 def lower(model: QuantizedNetwork) -> IntegerModel:
     """Raises UnsupportedOperator where a layer does not fit the integers of the contract."""
+    check_lowering(model.graph)
     graph, scales = _assign_scales(model)
     lowering = _Lowering(model, graph, scales)
     for name in graph.constants:
@@ -81,10 +101,6 @@ def _assign_scales(model: QuantizedNetwork) -> tuple[Graph, dict[str, np.ndarray
             reach = HEADROOM * max(float(largest[tied[name]].max()) for name in pair)
             node = dataclasses.replace(node, fraction_bits=_fraction_bits(node, reach))
             for name in pair:
-                if sum(root == tied[name] for root in tied.values()) > 1:
-                    raise UnsupportedOperator(
-                        f"{name}: a tensor around an activation cannot share its scale with a concatenation"
-                    )
                 scales[name] = np.full(graph.groups, 2.0**-node.fraction_bits)
         nodes.append(node)
     for name in constant_tensors(graph):  # measured once per step, so equal but for the rounding of sums
@@ -205,10 +221,7 @@ class _Lowering:
             raise UnsupportedOperator(str(error)) from error
 
     def _norm(self, node: GroupNorm | LayerNorm) -> None:
-        try:
-            count = check_norm(node, self.graph)
-        except ValueError as error:
-            raise UnsupportedOperator(str(error)) from error
+        count = check_norm(node, self.graph)
         epsilon = float(self.model.parameters_[f"{node.name}.epsilon"])
         input_scale, output_scale = self.scales[node.inputs[0]], self.scales[node.name]
         gain = self._parameter(node, "gain") / self._per_row(node, output_scale)

@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import diffusers
@@ -16,6 +15,7 @@ from diffusers import DiffusionPipeline
 from torch import nn
 
 from ..hls.model_folder import INDEX, check_index
+from ..hls.prompts import check_prompts
 from .supported import check_config
 from .trace import Interface
 
@@ -54,7 +54,7 @@ def load_source(model: str | Path, variant: str | None = None, sample_size: tupl
     folder = _folder(model, variant)
     index = _read_index(folder)
     component, where = _find_denoiser(folder, model)
-    config = _read_json(where / CONFIG) | ({} if sample_size is None else {"sample_size": list(sample_size)})
+    config = read_json(where / CONFIG) | ({} if sample_size is None else {"sample_size": list(sample_size)})
     check_config(config, str(where / CONFIG))
     scheduler = _scheduler_config(folder)
     denoiser = _load_denoiser(where, config, variant)
@@ -73,7 +73,7 @@ def _read_index(folder: Path) -> dict[str, Any]:
         folder,
         "code that comes with a model is never run: give the denoiser's own folder, with its scheduler's configuration",
     )
-    return _read_json(folder / INDEX)
+    return read_json(folder / INDEX)
 
 
 def _folder(model: str | Path, variant: str | None) -> Path:
@@ -93,7 +93,7 @@ def _find_denoiser(folder: Path, model: str | Path) -> tuple[str, Path]:
     for name in DENOISERS:
         if (folder / name / CONFIG).is_file():
             return name, folder / name
-    if (folder / CONFIG).is_file() and "_class_name" in (config := _read_json(folder / CONFIG)):
+    if (folder / CONFIG).is_file() and "_class_name" in (config := read_json(folder / CONFIG)):
         return ("transformer" if "Transformer" in str(config["_class_name"]) else "unet"), folder
     raise FileNotFoundError(
         f"{model} has neither unet/config.json nor transformer/config.json; expected a diffusers pipeline folder"
@@ -103,7 +103,7 @@ def _find_denoiser(folder: Path, model: str | Path) -> tuple[str, Path]:
 def _scheduler_config(folder: Path) -> dict[str, Any]:
     for path in (folder / "scheduler" / SCHEDULER_CONFIG, folder / SCHEDULER_CONFIG):
         if path.is_file():
-            return _read_json(path)
+            return read_json(path)
     raise FileNotFoundError(
         f"{folder} has no scheduler/{SCHEDULER_CONFIG}, which says what noise the model was trained with; put that of its "
         "training there (diffusers: scheduler.save_pretrained)"
@@ -168,7 +168,8 @@ def _check_keys(where: Path, loaded: dict[str, Any]) -> None:
     raise ValueError(f"{where}: the weights do not fit {CONFIG}: {'; '.join(found)}; {advice}")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; ValueError, with what to do, for anything else."""
     try:
         data = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:
@@ -192,6 +193,7 @@ def check_finite(denoiser: nn.Module) -> None:
 def encode_prompts(source: Source, prompts: Sequence[str], check: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
     """Contexts float32 [N, tokens, channels] of the prompts and of as many empty ones, by the pipeline's own text encoder.
 
+    Tokens that the pipeline hides are not among them: each sample has its own as many times as fill the longest one's number.
     ValueError where it has none, or, with ``check``, where a prompt is too long for it (else it is cut).
     """
     _check_text_encoder(source)
@@ -203,19 +205,33 @@ def encode_prompts(source: Source, prompts: Sequence[str], check: bool = True) -
         variant=source.variant,
     )
     if check:
-        check_prompts(pipeline.tokenizer, prompts)
+        check_prompts(pipeline, prompts)
     found = pipeline.encode_prompt(
         list(prompts), do_classifier_free_guidance=True, num_images_per_prompt=1, device=torch.device("cpu")
     )
-    contexts = [each.float() for each in found if isinstance(each, torch.Tensor) and each.ndim == 3]  # others are masks
+    tensors = [each for each in found if isinstance(each, torch.Tensor)]
+    contexts = [each.float() for each in tensors if each.ndim == 3]
+    masks = [each != 0 for each in tensors if each.ndim == 2]
     if len(contexts) != 2:
         raise ValueError(
             f"found {len(contexts)} contexts by {type(pipeline).__name__}, expected a prompt's and an empty one's"
         )
-    guided, unguided = contexts
-    # Some pipelines pad several prompts with zeros, and leave the padding of a single one out: here none pads the longest.
-    tokens = int(guided.abs().amax(dim=(0, 2)).nonzero().max()) + 1
-    return guided[:, :tokens], unguided.expand_as(guided)[:, :tokens]
+    guided, unguided = contexts[0], contexts[1].expand_as(contexts[0])
+    if (
+        len(masks) != 2
+    ):  # Latte pads several prompts with zeros; of a single one it leaves padding out, in both branches
+        masks = [guided.abs().amax(dim=2) != 0] * 2
+    tokens = max(int(mask.sum(dim=1).max()) for mask in masks)
+    return kept_tokens(guided, masks[0], tokens), kept_tokens(unguided, masks[1], tokens)
+
+
+def kept_tokens(context: torch.Tensor, keep: torch.Tensor, tokens: int) -> torch.Tensor:
+    """A context [N, T, channels] with those that ``keep`` bool [N or 1, T] keeps alone, in turn: [N, ``tokens``, channels].
+
+    So attention sees a prompt as the drop-in shows it: without what a mask hides.
+    """
+    rows = zip(context, keep.expand(context.shape[:2]), strict=True)
+    return torch.stack([row[mask][torch.arange(tokens) % int(mask.sum())] for row, mask in rows])
 
 
 def _check_text_encoder(source: Source) -> None:
@@ -231,12 +247,3 @@ def _check_text_encoder(source: Source) -> None:
         raise ValueError(
             f"{source.folder} has no {' and no '.join(missing)}, which its prompts need; add them to the folder"
         )
-
-
-def check_prompts(tokenizer: Any, prompts: Sequence[str]) -> None:
-    """ValueError for a prompt of more tokens than the text encoder takes."""
-    longest = tokenizer.model_max_length
-    for prompt in prompts:
-        count = len(tokenizer(prompt).input_ids)
-        if count > longest:
-            raise ValueError(f"found a prompt of {count} tokens, expected at most {longest}: {shorten(prompt, 60)}")

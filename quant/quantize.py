@@ -14,17 +14,16 @@ from torch import nn
 
 from ..hls.artefact import Companions, QuantizedModel, save
 from .calibrate import calibrate
-from .conditions import choose_labels, conditions_of, guidance_for
+from .conditions import check_context, choose_labels, conditions_of, guidance_for
 from .fine_parts import add_fine_ends
 from .guidance_embedding import GUIDANCE, embedded_size, with_guidance
-from .lower import IntegerModel, lower
+from .lower import IntegerModel, check_lowering, lower
 from .options import Options, Reading, Schedule
 from .output import check_output
 from .pipelines import Source, check_finite, encode_prompts, load_source
 from .schedule import check_class, scheduler_for, with_eta
 from .size_embedding import PIXELS, pixels_per_latent, takes_sizes, with_sizes
 from .supported import check_config, check_variance
-from .table_size import check_tables
 from .trace import Interface, trace
 
 EXAMPLES = 16  # prompts whose contexts are kept
@@ -49,16 +48,18 @@ def quantize(
     """Quantize the denoiser of a diffusers pipeline (folder or hub name); write it to ``out`` with the pipeline's other parts.
 
     ``labels``: the classes to quantize for (default: all); ``prompts`` to calibrate with; ``reading``: how the folder is read;
-    ``overwrite``: replace a quantized
-    model that is in ``out``. Raises ValueError for what cannot be, UnsupportedOperator for a model that cannot be lowered and
-    OSError for an output that cannot be written, all before any calibration.
+    ``overwrite``: replace a quantized model that is in ``out``. Raises, before prompts are encoded, OSError for an output that
+    cannot be written and ValueError for what does not fit the model; before calibration UnsupportedOperator for operators and
+    sizes that the hardware does not have, ValueError for too large tables; during it ValueError for numbers that are not
+    finite; after it UnsupportedOperator for numbers that the integers of the contract do not hold.
     """
     reading = reading or Reading()
     check_output(out, overwrite)
     source = load_source(model, reading.variant, reading.sample_size)
     if not reading.force_scheduler:
         check_class(source.scheduler_class, schedule)
-    plan = _Plan.of(source.denoiser, source.scheduler, schedule, options, labels, pixels_per_latent(source.folder))
+    pixels = pixels_per_latent(source.folder) if takes_sizes(source.denoiser) else PIXELS
+    plan = _Plan.of(source.denoiser, source.scheduler, schedule, options, labels, pixels, source.pipeline)
     context = None
     if source.interface.context:
         given = list(prompts or PROMPTS)
@@ -88,11 +89,12 @@ def quantize_denoiser(
 ) -> QuantizedModel:
     """Quantize a model in memory; see :func:`quantize`.
 
-    ``context``: of a model that attends to one, [N, tokens, channels] for as many trajectories, and those of the unguided branch.
+    ``context``: of a model that attends to one, [N, tokens, channels] of N trajectories, and those of the unguided branch.
     """
     described = {**denoiser.config, "_class_name": type(denoiser).__name__}  # type: ignore[dict-item]
     check_config(described, type(denoiser).__name__)
     check_finite(denoiser)
+    check_context(denoiser, context)
     return _quantize(_Plan.of(denoiser, scheduler_config, schedule, options, labels), context, component)
 
 
@@ -118,6 +120,7 @@ class _Plan:
         options: Options,
         labels: Sequence[int] | None,
         pixels: int = PIXELS,
+        pipeline: str | None = None,
     ) -> _Plan:
         """ValueError, in one line, for what cannot be."""
         scheduler, rule = scheduler_for(scheduler_config, schedule)
@@ -133,7 +136,7 @@ class _Plan:
             _, height, width = sample_shape_of(denoiser)
             denoiser, sizes = with_sizes(denoiser, height, width, pixels)
             swallowed = {"added_cond_kwargs": sizes}
-        guidance = guidance_for(denoiser, options, chosen)
+        guidance = guidance_for(denoiser, options, chosen, pipeline)
         return _Plan(denoiser, schedule, options, scheduler, rule, chosen, guidance, swallowed)
 
     @property
@@ -166,7 +169,7 @@ def _quantize(plan: _Plan, context: tuple[torch.Tensor, torch.Tensor] | None, co
     tokens = None if context is None else context[0].shape[1]
     group_of_step = plan.schedule.group_of_step(len(timesteps))
     traced = trace(denoiser, sample_shape_of(denoiser), timesteps, group_of_step, plan.labels, tokens)
-    check_tables(traced.graph)
+    check_lowering(traced.graph)
     guidance = None if "timestep_cond" in plan.swallowed else plan.guidance
     options = plan.options
     conditions = conditions_of(options.trajectories, denoiser, plan.labels, context, guidance, options.prompt_weight)

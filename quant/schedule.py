@@ -22,9 +22,14 @@ PREDICTIONS = ("epsilon", "sample", "v_prediction")
 
 def check_class(found: str | None, schedule: Schedule) -> None:
     """ValueError where a folder's scheduler, of class ``found``, is of another kind than the one asked for: its model was trained
-    for other noise levels, or distilled for other steps."""
+    for other noise levels, or distilled for other steps; or where the folder does not say (None)."""
     asked = SCHEDULERS[schedule.scheduler].__name__
-    if found is None or found == asked or found in EXCHANGEABLE:
+    if found is None:
+        raise ValueError(
+            "found no _class_name in the scheduler's configuration, which says what noise the model was trained for; write it "
+            f"there, or say --force-scheduler if that is {asked}'s"
+        )
+    if found == asked or found in EXCHANGEABLE:
         return
     own = next((name for name, known in SCHEDULERS.items() if known.__name__ == found), None)
     advice = f"ask for --scheduler {own}" if own else "this kind is not supported"
@@ -60,7 +65,7 @@ def scheduler_for(config: Mapping[str, Any], schedule: Schedule) -> tuple[Any, d
     if not all(map(math.isfinite, rule["response"])):
         step = next(index for index, value in enumerate(rule["response"]) if not math.isfinite(value))
         raise ValueError(
-            f"diffusers' {kind.__name__} makes infinities in step {step + 1} of {len(rule['response'])}, whatever the model "
+            f"diffusers' {kind.__name__} makes infinities in step {step}, whatever the model "
             "predicts; choose another --scheduler, or other betas"
         )
     return scheduler, rule

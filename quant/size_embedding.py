@@ -7,12 +7,13 @@ timestep embedding's bias.
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+
+from .pipelines import read_json
 
 PIXELS = 8  # of a picture's side per latent's, of the autoencoders that these models were trained with
 
@@ -23,9 +24,14 @@ def takes_sizes(denoiser: nn.Module) -> bool:
 
 
 def pixels_per_latent(folder: Path) -> int:
-    """Of the pipeline in ``folder``, by its autoencoder; 8 where it has none."""
-    config = folder / "vae" / "config.json"
-    return 2 ** (len(json.loads(config.read_text())["block_out_channels"]) - 1) if config.is_file() else PIXELS
+    """Of the pipeline in ``folder``, by its autoencoder; 8 where it has none. ValueError where that does not say."""
+    path = folder / "vae" / "config.json"
+    if not path.is_file():
+        return PIXELS
+    widths = read_json(path).get("block_out_channels")
+    if not isinstance(widths, list) or not widths:
+        raise ValueError(f"{path}: found block_out_channels {widths!r}, expected a list of them; get the model again")
+    return 2 ** (len(widths) - 1)
 
 
 def with_sizes(

@@ -46,7 +46,7 @@ def _cut(ranges: Sequence[float], spread: float) -> list[int]:
     starts, low, high = [0], ranges[0], ranges[0]
     for step, value in enumerate(ranges):
         low, high = min(low, value), max(high, value)
-        if high > spread * max(low, 1e-30):
+        if high / max(low, 1e-30) > spread:  # as _worst_spread divides: a product may be rounded to the other side
             starts.append(step)
             low = high = value
     return starts

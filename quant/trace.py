@@ -18,12 +18,16 @@ from torch import fx, nn
 
 from ..hls.graph import CODE, Graph, Node, Tensor
 from ..hls.layout import BATCH, HEIGHT, Axis, Layout, Part, image_layout, without
-from .conditioning import conditioning_module, fold_conditioning
+from .conditioning import conditioning_module, fold_conditioning, mark_conditional
 from .export import export
 from .insert_quantizers import insert_quantizers
 from .layout_operators import LAYOUT_HANDLERS
 from .operators import HANDLERS
+from .table_size import check_table_size, table_bytes
 from .traced import CONTEXT, INPUT, NO_PADDING, Builder, Traced, UnsupportedOperator, module_path, operator_name
+
+COPIES = ("aten.clone", "aten._to_copy")
+VIEWS = LAYOUT_HANDLERS.keys() - COPIES  # what may have its operand's memory
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def trace(
     ``sample_shape`` is (channels, height, width), of a video (channels, frames, height, width); ``timesteps`` the schedule's,
     one per step. A model with class embeddings is traced for ``labels`` (default: all), one that attends to a context for
     ``context_tokens`` tokens. Raises UnsupportedOperator, before anything is computed, with operator, module path and shapes of
-    everything that cannot be lowered.
+    everything that cannot be lowered; ValueError where tables per step and label would be too large.
     """
     interface = Interface.of(model)
     chosen = list(labels or range(known_labels(model.config))) if interface.labels else [0]
@@ -117,6 +121,10 @@ def trace(
     builder, output = translator.run()
     if without(output.layout[:1], BATCH) != ((),):
         raise UnsupportedOperator(f"found an output with axes {output.layout}, expected the batch first")
+    mark_conditional(builder)
+    size = table_bytes(builder.nodes.values(), builder.tensors, len(timesteps), len(chosen))
+    weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    check_table_size(size, len(timesteps), len(chosen), weights)  # before memory is taken for them
     try:
         fold_conditioning(builder, exported, conditions, timesteps, len(chosen))
         graph = insert_quantizers(builder, output.name, tuple(group_of_step), len(chosen))
@@ -303,12 +311,12 @@ def _expect_unread(node: fx.Node) -> None:
     if packet is None or not str(packet).endswith("_"):
         return
     (source, *_) = node.all_input_nodes
-    while operator_name(source) in LAYOUT_HANDLERS:
+    while operator_name(source) in VIEWS:
         source = source.all_input_nodes[0]
     aliases = [source]
     while aliases:
         for user in aliases.pop().users:
-            if operator_name(user) in LAYOUT_HANDLERS:
+            if operator_name(user) in VIEWS:
                 aliases.append(user)
             elif node < user:
                 raise ValueError("found an operand that is changed in place and read again, expected a copy of it")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from ..hls.files import replacing
 from .fashion_mnist import CLASSES, load_split
 from .trainer import Recipe, Trainer, run_convolutions_in_bfloat16
 
@@ -131,9 +131,8 @@ def train_classifier(out: Path, epochs: int = 8, batch: int = 128, learning_rate
         predicted = torch.cat([model(part).argmax(1) for part in as_images(test.images).split(500)])
     accuracy = float((predicted.numpy() == test.labels).mean())
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_suffix(".tmp")
-    save_file(model.state_dict(), temporary, {"test_accuracy": f"{accuracy:.4f}"})
-    os.replace(temporary, out)
+    with replacing(out) as temporary:
+        save_file(model.state_dict(), temporary, {"test_accuracy": f"{accuracy:.4f}"})
     return accuracy
 
 

@@ -6,7 +6,6 @@ So a run that was interrupted ends with the weights of one that was not (up to t
 from __future__ import annotations
 
 import json
-import os
 import signal
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,6 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
+
+from ..hls.files import replacing
 
 
 @dataclass(frozen=True)
@@ -103,12 +104,11 @@ class Trainer:
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{name}": value for name, value in state.items()}
         metadata = {"step": str(self.step), "recipe": json.dumps(asdict(self.recipe))}
-        temporary = self.out / "resume.safetensors.tmp"
         copies = {
             name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()
         }  # none shared
-        save_file(copies, temporary, metadata)
-        os.replace(temporary, self.out / "resume.safetensors")
+        with replacing(self.out / "resume.safetensors") as temporary:
+            save_file(copies, temporary, metadata)
         with (self.out / "log.jsonl").open("a") as file:
             file.write(json.dumps({"step": self.step, "loss": round(self.recent_loss, 5)}) + "\n")
 

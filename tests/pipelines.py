@@ -17,6 +17,8 @@ from diffusers import (
     LattePipeline,
     LatteTransformer3DModel,
     LDMPipeline,
+    PixArtAlphaPipeline,
+    PixArtTransformer2DModel,
     StableDiffusionPipeline,
     UNet2DConditionModel,
     UNet2DModel,
@@ -162,6 +164,29 @@ def latte() -> LattePipeline:
     return LattePipeline(
         tokenizer=tokenizer, text_encoder=text_encoder, vae=vae(), transformer=transformer, scheduler=DDIMScheduler()
     )
+
+
+def pixart(pipeline: type = PixArtAlphaPipeline) -> DiffusionPipeline:
+    transformer = PixArtTransformer2DModel(
+        sample_size=8,
+        num_layers=1,
+        patch_size=2,
+        attention_head_dim=4,
+        num_attention_heads=3,
+        in_channels=4,
+        out_channels=8,
+        caption_channels=32,
+        cross_attention_dim=12,
+        norm_type="ada_norm_single",
+        norm_elementwise_affine=False,
+        attention_bias=True,
+        activation_fn="gelu-approximate",
+        num_embeds_ada_norm=1000,
+        use_additional_conditions=False,
+    )
+    tokenizer, _ = build_t5(CAPTIONS)
+    encoder = T5EncoderModel(T5Config(vocab_size=200, d_model=32, d_ff=64, d_kv=8, num_layers=1, num_heads=4))
+    return pipeline(tokenizer, encoder, vae(), transformer, DDIMScheduler())
 
 
 FAMILIES = {

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from ditto_zynq.hls import build as builder
-from ditto_zynq.hls.arithmetic import PrecisionWarning
+from ditto_zynq.hls.notices import PrecisionWarning
 from ditto_zynq.host import files
 from ditto_zynq.host.cli import main
 from ditto_zynq.host.emulator import EmulatorDevice

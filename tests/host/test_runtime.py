@@ -10,9 +10,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from ditto_zynq.hls.arithmetic import CODE_RANGE, PrecisionWarning
+from ditto_zynq.hls.arithmetic import CODE_RANGE
 from ditto_zynq.hls.config import default_config
 from ditto_zynq.hls.isa import Region
+from ditto_zynq.hls.notices import FEWEST_LEVELS, PrecisionWarning
 from ditto_zynq.hls.reference import Reference
 from ditto_zynq.host import load
 from ditto_zynq.host.emulator import EmulatorDevice
@@ -162,10 +163,12 @@ def test_inputs_that_the_codes_do_not_hold_are_said_once_in_numbers(tiny_model):
     graph, scale = tiny_model.graph, tiny_model.scales[tiny_model.graph.input][0]
     watch = Watch(tiny_model)
     noise = np.random.default_rng(0).standard_normal((2, *graph.sample_shape))
+    enough = noise / np.abs(noise).max() * scale * (FEWEST_LEVELS + 0.1)
     with warnings.catch_warnings():
         warnings.simplefilter("error", PrecisionWarning)
         watch.sample(noise, 0)
-    with pytest.warns(PrecisionWarning, match="the input of step 0 uses 1 of 256 codes"):
+        watch.sample(enough, 0)
+    with pytest.warns(PrecisionWarning, match=r"the input of step 0 reaches 0\.0 of 127 codes"):
         watch.sample(noise * scale * 1e-9, 0)
     with warnings.catch_warnings():
         warnings.simplefilter("error", PrecisionWarning)

@@ -98,6 +98,14 @@ def test_guidance_of_classes(labels, asked, found):
     assert labels == [1000] or 1000 not in [labels[row] for row in rows[:4]]
 
 
+@pytest.mark.parametrize(
+    ("pipeline", "scale"),
+    [("PixArtAlphaPipeline", 4.5), ("StableDiffusionPipeline", 7.5), ("SomebodysPipeline", 7.5), (None, 7.5)],
+)
+def test_the_default_is_that_of_the_pipelines_class(pipeline, scale):
+    assert guidance_for(stable_diffusion().unet, Options(), [0], pipeline) == scale
+
+
 def test_guidance_without_the_null_label():
     with pytest.raises(ValueError, match="guidance needs some classes and the null label 1000; add it to --labels"):
         guidance_for(dit().transformer, Options(guidance=4.0), [1, 2])

@@ -90,6 +90,28 @@ def test_finished_batches_are_kept(tmp_path):
     assert asked == [[4], [2, 3], [0, 1]]
 
 
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY nothing", None])
+def test_a_damaged_batch_is_drawn_again(content, tmp_path, capsys):
+    """Half a file, none of an array's, or images of another number."""
+    asked = []
+
+    def draw(batches):
+        for indices in batches:
+            asked.append(list(indices))
+            yield indices, IMAGES[list(indices)]
+
+    sample(draw, 5, 2, tmp_path, "x")
+    damaged = tmp_path / "000002.npy"
+    if content is None:
+        np.save(damaged, IMAGES[:1])
+    else:
+        damaged.write_bytes(content)
+    asked.clear()
+    assert np.array_equal(sample(draw, 5, 2, tmp_path, "x"), IMAGES[:5])
+    assert asked == [[2, 3]] and f"{damaged} is damaged" in capsys.readouterr().out
+    assert np.array_equal(np.load(damaged), IMAGES[2:4]) and len(list(tmp_path.iterdir())) == 3
+
+
 def test_evaluating_a_pipeline(tmp_path):
     save("stable_diffusion", tmp_path / "float")
     quantize(tmp_path / "float", tmp_path / "model", Schedule("ddim", 2, 0.0, 1), Options(2, fine=0))

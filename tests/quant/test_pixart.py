@@ -6,17 +6,16 @@ import json
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, PixArtAlphaPipeline, PixArtTransformer2DModel
+from diffusers import PixArtTransformer2DModel
 from ditto_zynq.hls.artefact import save
 from ditto_zynq.host.diffusers import load_pipeline, wrap
+from ditto_zynq.quant import quantize as quantizing
 from ditto_zynq.quant.calibrate import Options
-from ditto_zynq.quant.emoji_models import build_t5
 from ditto_zynq.quant.quantize import Schedule, quantize, quantize_denoiser
 from ditto_zynq.quant.size_embedding import pixels_per_latent, takes_sizes, with_sizes
-from transformers import T5Config, T5EncoderModel
 
 from tests.conftest import SCHEDULER_CONFIG
-from tests.pipelines import CAPTIONS, vae
+from tests.pipelines import CAPTIONS, pixart
 
 PIXART = {
     "sample_size": 8,
@@ -36,6 +35,14 @@ PIXART = {
     "use_additional_conditions": True,
 }
 TOKENS = 6
+
+
+class Reached(Exception):
+    pass
+
+
+def reach(*_: object, **__: object) -> None:
+    raise Reached
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +78,21 @@ def test_pixels_of_a_latent_are_those_of_the_autoencoder(tmp_path):
     (tmp_path / "vae").mkdir()
     (tmp_path / "vae" / "config.json").write_text(json.dumps({"block_out_channels": [4, 8]}))
     assert pixels_per_latent(tmp_path) == 2
+
+
+@pytest.mark.parametrize(("text", "found"), [("{}", "found block_out_channels None"), ("{", "is not readable JSON")])
+def test_an_autoencoder_that_does_not_say_its_sizes(text, found, tmp_path):
+    """It is named, and read where sizes are an input of the model only."""
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae" / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=f"{tmp_path}/vae/config.json.* ?{found}"):
+        pixels_per_latent(tmp_path)
+    stock = pixart()
+    stock.save_pretrained(tmp_path)
+    (tmp_path / "vae" / "config.json").write_text(text)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Reached):
+        patch.setattr(quantizing, "encode_prompts", reach)
+        quantize(tmp_path, tmp_path / "quantized", Schedule("ddim", 2, 0.0, 1), Options(4))
 
 
 @pytest.fixture(scope="module")
@@ -138,12 +160,12 @@ def test_what_changes_the_result_is_refused(quantized, change, message):
 def test_the_stock_pipeline_runs(tmp_path):
     """Prompts are padded to 120 tokens, and the pipeline's masks hide the padding."""
     torch.manual_seed(0)
-    tokenizer, _ = build_t5(CAPTIONS)
-    encoder = T5EncoderModel(T5Config(vocab_size=200, d_model=32, d_ff=64, d_kv=8, num_layers=1, num_heads=4))
-    small = PixArtTransformer2DModel(**{**PIXART, "caption_channels": 32, "use_additional_conditions": False})
-    stock = PixArtAlphaPipeline(tokenizer, encoder, vae(), small, DDIMScheduler())
+    stock = pixart()
     stock.save_pretrained(tmp_path / "float")
-    quantize(tmp_path / "float", tmp_path / "quantized", Schedule("ddim", 2, 0.0, 1), Options(4), prompts=CAPTIONS)
+    model = quantize(
+        tmp_path / "float", tmp_path / "quantized", Schedule("ddim", 2, 0.0, 1), Options(4), prompts=CAPTIONS
+    )
+    assert model.quantization["guidance"] == 4.5, "PixArt's own default"
     latents = [
         pipeline(
             CAPTIONS[2],

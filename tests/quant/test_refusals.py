@@ -127,6 +127,7 @@ CONFIGURATIONS = {
     "sd3": (unet(_class_name="SD3Transformer2DModel"), "found a model of class 'SD3Transformer2DModel'"),
     "nonsense": (unet(down_block_types=["NoBlock", "NoBlock"]), r"config.json makes no UNet2DModel \(ValueError"),
     "impossible": (unet(norm_num_groups=0), "config.json makes no UNet2DModel"),
+    "large": (unet(sample_size=[512, 256]), "found 131072 elements in a norm group, of 131072 pixels, expected at most"),
 }  # fmt: skip
 
 
@@ -158,6 +159,21 @@ def test_schedulers_of_other_kinds(kind, pixels, tmp_path):
     refuse(pixels, tmp_path, scheduler(_class_name=kind), f"found a {kind} in the folder, .*{SCHEDULERS[kind]}")
 
 
+def test_a_scheduler_of_no_class_is_not_taken_for_the_one_asked_for(pixels, tmp_path):
+    refuse(
+        pixels, tmp_path, scheduler(_class_name=None), "found no _class_name in the scheduler's .* --force-scheduler"
+    )
+
+
+@pytest.mark.parametrize("kind", ["TCDScheduler", None])
+def test_the_scheduler_asked_for_can_be_forced(kind, pixels, tmp_path):
+    """Its betas are those of the folder's configuration."""
+    shutil.copytree(pixels, tmp_path / "float")
+    scheduler(_class_name=kind, beta_end=0.03)(tmp_path / "float")
+    found = quantize(tmp_path / "float", tmp_path / "out", SCHEDULE, OPTIONS, reading=Reading(force_scheduler=True))
+    assert found.scheduler["_class_name"] == "DDIMScheduler" and found.scheduler["beta_end"] == 0.03
+
+
 @pytest.mark.parametrize(
     ("change", "schedule", "message"),
     [
@@ -167,6 +183,7 @@ def test_schedulers_of_other_kinds(kind, pixels, tmp_path):
             Schedule("euler", 2, 0.0, 1),
             "EulerDiscreteScheduler does not take 2 such steps: laplace is not implemented",
         ),
+        ({"algorithm_type": "sde"}, Schedule("dpm++", 2, 0.0, 1), "take 2 such steps: sde is not implemented"),
         ({"prediction_type": "flow_prediction"}, SCHEDULE, "found prediction_type 'flow_prediction'"),
         ({"use_flow_sigmas": True}, Schedule("dpm++", 2, 0.0, 1), "flow matching is not supported"),
         ({"steps_offset": 1}, Schedule("ddim", 1000), "timesteps up to 1000 for 1000 steps, expected 1000 below 1000"),
@@ -212,6 +229,33 @@ def test_a_learned_variance_needs_a_scheduler_that_takes_it(pixels, tmp_path):
         scheduler(variance_type="learned_range")(folder)
 
     refuse(pixels, tmp_path, learn_variance, "6 output channels for 3: .* only ddpm with variance_type 'learned'")
+
+
+CHANNELS = 32  # of a context of the small text-to-image pipeline
+ONES = torch.ones(2, 5, CHANNELS)
+
+
+@pytest.mark.parametrize(
+    ("context", "message"),
+    [
+        (None, r"found no context, expected two tensors of one shape \[trajectories, tokens, 32\]"),
+        ((ONES,), "found 1 contexts"),
+        ((ONES, ONES[:1]), r"found contexts of shapes \(2, 5, 32\) and \(1, 5, 32\)"),
+        ((ONES[:, :0], ONES[:, :0]), r"found contexts of shapes \(2, 0, 32\)"),
+        ((ONES[..., :8], ONES[..., :8]), r"found contexts of shapes \(2, 5, 8\)"),
+        ((ONES[0], ONES[0]), r"found contexts of shapes \(5, 32\)"),
+        ((ONES, ONES / 0), "found NaN or infinity in the context"),
+    ],
+)
+def test_contexts_in_memory(context, message, text):
+    source = load_source(text)
+    with pytest.raises(ValueError, match=message):
+        quantize_denoiser(source.denoiser, source.scheduler, SCHEDULE, OPTIONS, context=context)
+
+
+def test_a_context_of_a_model_that_takes_none(tiny_unet):
+    with pytest.raises(ValueError, match="found a context, and a UNet2DModel takes none; leave it out"):
+        quantize_denoiser(tiny_unet, SCHEDULER_CONFIG, SCHEDULE, OPTIONS, context=(ONES, ONES))
 
 
 def test_contexts_without_a_text_encoder(text, tmp_path):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from ditto_zynq.hls.arithmetic import PrecisionWarning
+from ditto_zynq.hls.notices import PrecisionWarning
 from ditto_zynq.hls.reference import Reference
+from ditto_zynq.quant.calibrate import warn_of_few_levels
 from ditto_zynq.quant.options import Options, Schedule
 from ditto_zynq.quant.quantize import quantize_denoiser
 from ditto_zynq.quant.schedule import scheduler_for
@@ -33,6 +34,11 @@ def test_even_groups_stay_where_inputs_are_alike():
 )
 def test_a_step_of_other_size_has_a_group_of_its_own(ranges, groups):
     assert group_steps(EVEN, ranges) == groups
+
+
+def test_there_are_never_more_groups_than_asked_for():
+    """In floating point a quotient times its divisor may be less than the dividend."""
+    assert group_steps((0, 0), [1024.0, 49.0]) == (0, 0)
 
 
 def test_no_cut_is_better():
@@ -81,9 +87,15 @@ def test_the_first_step_of_a_huge_sigma_is_computed(kind):
 def test_too_few_groups_are_said_in_numbers():
     torch.manual_seed(0)
     with pytest.warns(
-        PrecisionWarning, match=r"input of step 1 reaches 0\.0 of 127 codes: .* quantize with more --groups"
+        PrecisionWarning, match=r"input of step 0 reaches 0\.0 of 127 codes: .* quantize with more --groups"
     ):
         quantize_denoiser(unet2d().eval(), HUGE_SIGMAS, Schedule("euler", 2, 0.0, 1), Options(2, 0.0, False, 0))
+
+
+@pytest.mark.parametrize(("smallest", "message"), [(0.0, "step 1 reaches 0.0 of"), (0.2, "step 1 reaches 6.4 of")])
+def test_the_largest_input_of_the_group_is_the_groups(smallest, message):
+    with pytest.warns(PrecisionWarning, match=f"{message} 127 codes: .* those of its step group up to 4; quantize"):
+        warn_of_few_levels([0, 0, 1], [4.0, smallest, 9.0])
 
 
 def test_a_model_that_overflows_is_named_with_step_and_tensor():
@@ -91,7 +103,7 @@ def test_a_model_that_overflows_is_named_with_step_and_tensor():
     unet = unet2d().eval()
     unet.conv_in.weight.data *= 1e38
     with pytest.raises(
-        ValueError, match=r"step 1 \(timestep 800\): found NaN or infinity in down_blocks\.0\.resnets\.0\.norm1"
+        ValueError, match=r"step 0 \(timestep 800\): found NaN or infinity in down_blocks\.0\.resnets\.0\.norm1"
     ):
         quantize_denoiser(unet, {}, Schedule("ddim", 5, 0.0, 1), Options(2))
 

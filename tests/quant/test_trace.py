@@ -9,6 +9,7 @@ import torch
 from diffusers import UNet2DModel
 from ditto_zynq.hls.graph import Concat, Convolution, Quantize
 from ditto_zynq.quant.calibrate import Options, QuantizedNetwork
+from ditto_zynq.quant.lower import check_lowering
 from ditto_zynq.quant.trace import trace
 from ditto_zynq.quant.traced import UnsupportedOperator
 from torch import nn
@@ -172,12 +173,52 @@ def test_any_tensor_may_be_part_of_several_concatenations():
     assert len(set(parts)) == len(parts) == 7
 
 
+def test_a_concatenation_around_an_activation_is_refused_by_the_graph_alone():
+    class Tied(Masked):
+        def forward(self, sample, timestep):
+            return self.conv(self.act(torch.cat([self.grouped(sample), sample], 1)))
+
+    model = Tied()
+    model.conv, model.grouped, model.act = nn.Conv2d(9, 3, 1), nn.Conv2d(3, 6, 1), nn.SiLU()
+    with pytest.raises(UnsupportedOperator, match="around an activation cannot share its scale with a concatenation"):
+        check_lowering(trace(model, (3, 6, 6), [1], [0]).graph)
+
+
 def test_an_operand_changed_in_place_and_read_again_is_refused():
     class InPlace(Masked):
         def forward(self, sample, timestep):
             hidden = self.conv(sample)
             rows = hidden.reshape(len(sample), 8, 36)
             return torch.relu_(hidden) + rows.reshape(hidden.shape)
+
+    with pytest.raises(UnsupportedOperator, match="changed in place and read again"):
+        trace(InPlace(), (3, 6, 6), [1], [0])
+
+
+@pytest.mark.parametrize("copy", [torch.clone, lambda x: torch.ops.aten._to_copy(x).flatten(2).reshape(x.shape)])
+def test_a_copy_may_be_changed_in_place(copy):
+    class InPlace(Masked):
+        def forward(self, sample, timestep):
+            hidden = self.conv(sample)
+            copied = copy(hidden)
+            copied.add_(self.conv(2 * sample))
+            return copied + hidden
+
+    torch.manual_seed(1)
+    model = InPlace().eval()
+    quantized = QuantizedNetwork(trace(model, (3, 6, 6), [1], [0]), Options())
+    sample = torch.randn(2, 3, 6, 6)
+    with torch.no_grad():
+        found, expected = quantized(sample, 0, torch.zeros(2, dtype=torch.long)), model(sample, 1)
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
+def test_a_copy_of_what_is_changed_afterwards_is_a_reading():
+    class InPlace(Masked):
+        def forward(self, sample, timestep):
+            hidden = self.conv(sample)
+            rows = hidden.reshape(len(sample), 8, 36)
+            return hidden.clone().relu_() + torch.relu_(hidden) + rows.clone().reshape(hidden.shape)
 
     with pytest.raises(UnsupportedOperator, match="changed in place and read again"):
         trace(InPlace(), (3, 6, 6), [1], [0])

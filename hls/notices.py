@@ -1,0 +1,17 @@
+"""What a user should know though nothing is wrong enough to stop: the commands show each in one line."""
+
+from __future__ import annotations
+
+FEWEST_LEVELS = 8  # of 127 positive codes, that the largest value of a step's input should at least reach
+
+
+class Notice(UserWarning):
+    """Of a run or a quantization."""
+
+
+class PrecisionWarning(Notice):
+    """Of its numbers: what codes do not hold, or hold coarsely."""
+
+
+class SizeWarning(Notice):
+    """Of what it takes in memory or on disk."""

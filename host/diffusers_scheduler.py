@@ -11,6 +11,7 @@ import torch
 
 from ..hls.artefact import QuantizedModel
 from .diffusers import load_scheduler
+from .schedulers import check_timesteps
 
 
 class DiffusersScheduler:
@@ -21,8 +22,7 @@ class DiffusersScheduler:
         self._steps = artefact.quantization["steps"]
         self._scheduler.set_timesteps(self._steps)
         self._randomness: dict[str, Any] = {}
-        if tuple(self._scheduler.timesteps.tolist()) != artefact.timesteps:
-            raise ValueError("the model's timesteps are not those of its scheduler configuration; quantize it again")
+        check_timesteps(self._scheduler.timesteps.tolist(), artefact.timesteps)
 
     def __len__(self) -> int:
         return len(self._scheduler.timesteps)

@@ -64,9 +64,9 @@ def _sides(text: str | None) -> tuple[int, int] | None:
     """``"64"`` -> (64, 64), ``"64x96"`` -> (64, 96)."""
     if text is None:
         return None
-    height, _, width = text.partition("x")
+    height, by, width = text.partition("x")
     try:
-        return int(height), int(width or height)
+        return int(height), int(width if by else height)
     except ValueError:
         raise ValueError(f"found sample size {text!r}, expected a number, or height and width such as 64x96") from None
 
@@ -114,11 +114,12 @@ def evaluate(model: Path, against: Path, reference: str, count: int, guidance: f
     from ..hls.artefact import load as load_artefact
     from . import evaluation
 
-    config = config_of(board, hardware, load_artefact(model))
+    artefact = load_artefact(model)
+    config = config_of(board, hardware, artefact)
     shared = workers is not None or cluster is not None
     with fleet_of(workers, cluster) if shared else contextlib.nullcontext() as address:
         result = evaluation.evaluate(
-            model, against, reference, count, guidance, seed, batch, output, config, memory, address
+            model, against, reference, count, guidance, seed, batch, output, config, memory, address, artefact
         )
     for name, values in result.items():
         click.echo(f"{name}: " + ", ".join(f"{metric} {value:.4g}" for metric, value in values.items()))

@@ -60,6 +60,12 @@ def wrap(
     """
     artefact = model if isinstance(model, QuantizedModel) else load_artefact(model)
     load_scheduler(artefact)  # the rule is that of this release
+    return _wrap(artefact, device, flow, deadline_s, memory_mib)
+
+
+def _wrap(
+    artefact: QuantizedModel, device: Device | None, flow: str | None, deadline_s: float, memory_mib: int | None
+) -> QuantizedDenoiser:
     config = fitting(default_config("zcu104"), artefact.graph)
     chosen = EmulatorDevice(config, counting=False) if device is None else device
     return QuantizedDenoiser(artefact, chosen, flow, deadline_s, memory_mib)
@@ -71,13 +77,14 @@ def load_pipeline(
     flow: str | None = None,
     deadline_s: float = 600.0,
     memory_mib: int | None = None,
+    artefact: QuantizedModel | None = None,
 ) -> DiffusionPipeline:
     """The whole pipeline of a quantized folder: its class, VAE, text encoder and scheduler, with the quantized denoiser.
 
-    Raises ArtefactError where a part is missing.
+    ``artefact``: the folder's, where it was loaded before. Raises ArtefactError where a part is missing.
     """
     folder = Path(folder)
-    artefact = load_artefact(folder)
+    artefact = load_artefact(folder) if artefact is None else artefact
     if not (folder / INDEX).is_file():
         raise ArtefactError(
             f"{folder} has no {INDEX}: its other parts were not there when it was quantized; quantize it again"
@@ -91,7 +98,7 @@ def load_pipeline(
     if missing:
         raise ArtefactError(f"{folder} has no {' and no '.join(missing)}; copy or quantize the whole pipeline again")
     scheduler = load_scheduler(artefact)
-    denoiser = wrap(artefact, device, flow, deadline_s, memory_mib)
+    denoiser = _wrap(artefact, device, flow, deadline_s, memory_mib)
     return DiffusionPipeline.from_pretrained(
         folder, dtype=torch.float32, use_safetensors=True, **{artefact.component: denoiser, "scheduler": scheduler}
     )

@@ -254,7 +254,8 @@ def _compare_all(
     if workers is None and cluster is None:
         from tqdm import tqdm
 
-        return [comparison.compare(artefact, config, batch) for config in tqdm(configs, unit="configuration")]
+        with tqdm(configs, unit="configuration") as each:  # closed before an error's line
+            return [comparison.compare(artefact, config, batch) for config in each]
     from distributed import Client
 
     from . import fleet

@@ -28,6 +28,7 @@ from .cli_shared import (
     device_of,
     fleet_of,
     parse_labels,
+    without_loading_bars,
 )
 
 if TYPE_CHECKING:
@@ -194,7 +195,8 @@ def _with_pipeline(
     conditions = json.dumps([texts, asked.guidance])
     run = Run(asked.output, artefact.digest, asked.seed, labels, batch, asked=conditions, say=announce)
     with _saying_what_is_kept(run), contextlib.closing(asked.open_device(config)) as device:
-        pipeline = load_pipeline(asked.folder, device, asked.flow, asked.deadline, asked.memory, artefact)
+        with without_loading_bars():
+            pipeline = load_pipeline(asked.folder, device, asked.flow, asked.deadline, asked.memory, artefact)
         try:
             return run, run.collect(lambda starts: batches(pipeline, request, batch, starts, not asked.quiet))
         finally:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import importlib.util
 import io
 import logging
 import os
@@ -160,6 +162,21 @@ def _only_our_warnings() -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled)
+
+
+@contextlib.contextmanager
+def without_loading_bars() -> Iterator[None]:
+    """diffusers and transformers show no bars of what they load; they come with the pipelines that are loaded here."""
+    packages = [name for name in ("diffusers", "transformers") if importlib.util.find_spec(name) is not None]
+    bars = [importlib.import_module(f"{name}.utils.logging") for name in packages]
+    shown = [each for each in bars if each.is_progress_bar_enabled()]
+    for each in shown:
+        each.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for each in shown:
+            each.enable_progress_bar()
 
 
 def device_of(

@@ -35,7 +35,7 @@ from .operations import fitting
 from .pipeline_hooks import teach_pipelines
 from .runtime import Batch, Model, as_stored, rows_of
 from .schedulers import check_seed, index_of
-from .session import KEEPS_NOTHING, default_flow
+from .session import KEEPS_NOTHING, default_flow, same_arrays
 from .watch import Watch
 
 OUTPUTS = {"UNet2DModel": UNet2DOutput, "UNet2DConditionModel": UNet2DConditionOutput}
@@ -266,8 +266,8 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
             if not hasattr(getattr(diffusers, str(kind), None), name):
                 raise
             raise AttributeError(
-                f"{name} changes what a model computes, and this one is quantized: change the float model (fuse LoRA into it "
-                "with fuse_lora and unload_lora_weights), and quantize that"
+                f"{name} belongs to a float {kind}, and this one is quantized: change the float model (fuse LoRA into it with "
+                "fuse_lora and unload_lora_weights), and quantize that"
             ) from None
 
     @torch.compiler.disable
@@ -386,10 +386,8 @@ class _Call:
     context: np.ndarray | None
 
     def continues(self, last: _Call) -> bool:
-        same_context = (self.context is None) == (last.context is None) and (
-            self.context is None or last.context is None or np.array_equal(self.context, last.context)
-        )
-        return self.step == last.step + 1 and np.array_equal(self.rows, last.rows) and same_context
+        same = np.array_equal(self.rows, last.rows) and same_arrays(self.context, last.context)
+        return self.step == last.step + 1 and same
 
 
 def _without_hidden_tokens(context: torch.Tensor | None, mask: torch.Tensor | None) -> torch.Tensor | None:

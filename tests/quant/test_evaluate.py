@@ -90,7 +90,7 @@ def test_finished_batches_are_kept(tmp_path):
     assert asked == [[4], [2, 3], [0, 1]]
 
 
-def test_evaluating_a_pipeline(tmp_path):
+def test_evaluating_a_pipeline(tmp_path, model_reads):
     save("stable_diffusion", tmp_path / "float")
     quantize(tmp_path / "float", tmp_path / "model", Schedule("ddim", 2, 0.0, 1), Options(2, fine=0))
     prompts = np.array(["french fries", "low quality", "a painting"])
@@ -99,8 +99,9 @@ def test_evaluating_a_pipeline(tmp_path):
     command += ["--reference", str(tmp_path / "set.npz"), "-o", str(tmp_path / "out")]
     wrong = CliRunner().invoke(main, [*command, "--reference", "nowhere"])
     assert wrong.exit_code == 1 and "expected emoji:FOLDER" in wrong.output and not (tmp_path / "out").exists()
+    model_reads.clear()
     result = CliRunner().invoke(main, command)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 0 and len(model_reads) == 1, result.output
     quality = json.loads((tmp_path / "out" / "quality.json").read_text())
     assert quality["quantized"]["PSNR mean"] > 25 and set(quality["float"]) == {"FID-MobileNetV2"}
     with Image.open(tmp_path / "out" / "samples.png") as picture:

@@ -23,8 +23,8 @@ from .cli_shared import (
     announce,
     check_plots,
     config_of,
+    device_of,
     fleet_of,
-    load_model,
     parse_labels,
 )
 
@@ -57,35 +57,39 @@ def profile(model: Path | None, output: Path | None, batch: int, labels: str | N
     """
     from tqdm import tqdm
 
+    from ..hls.artefact import load as load_artefact
     from .files import write_text
     from .report import profile_json, summary_text
-    from .runtime import BUNDLED_MODEL, check_run
+    from .runtime import BUNDLED_MODEL, Model, check_run
     from .similarity import check_differences
 
     check_plots(plots)
-    loaded = load_model(model, "emulator", board, hardware, backend, counting=True, memory_mib=memory)
+    path = BUNDLED_MODEL if model is None else model
+    artefact = load_artefact(path)
+    device = device_of("emulator", config_of(board, hardware, artefact), True, backend, None)
+    loaded = Model(artefact, device, memory_mib=memory)
     check_run(batch, batch, flow, seed)
     if plots is not None:
-        check_differences(loaded.artefact.graph)
+        check_differences(artefact.graph)
     chosen = loaded.labels_of(batch, parse_labels(labels))
-    with tqdm(total=loaded.artefact.graph.steps, desc="denoise", unit="step", disable=as_json) as bar:
+    with tqdm(total=artefact.graph.steps, desc="denoise", unit="step", disable=as_json) as bar:
         record = loaded.denoise_as_calibrated(batch, seed, flow, chosen.tolist(), bar.update).record
     assert record is not None
-    data = profile_json(record, loaded.device.config)
+    data = profile_json(record, device.config)
     if plots is not None:
         from .plots import draw_classes, draw_profile, draw_similarity, stem
         from .similarity import measure
 
-        found = measure(loaded.artefact, loaded.device.config, min(batch, SIMILARITY_SAMPLES), seed, memory)
+        found = measure(artefact, device.config, min(batch, SIMILARITY_SAMPLES), seed, memory)
         data["similarity"] = found.to_json()
-        path = stem(plots, (model or BUNDLED_MODEL).resolve().name, loaded.device.config.board, flow)
-        paths = [path("similarity"), path("bit-widths"), *draw_profile(data, path)]
+        named = stem(plots, [path.resolve().name], [artefact.digest], device.config.board, flow)
+        paths = [named("similarity"), named("bit-widths"), *draw_profile(data, named)]
         draw_similarity(found, paths[0])
         draw_classes(found, paths[1])
         announce(f"figures: {', '.join(map(str, paths))}")
     if output is not None:
         write_text(output, json.dumps(data, indent=1) + "\n")
-    click.echo(json.dumps(data) if as_json else summary_text(record, loaded.device.config), nl=as_json)
+    click.echo(json.dumps(data) if as_json else summary_text(record, device.config), nl=as_json)
 
 
 @click.command()
@@ -156,7 +160,7 @@ def _compare_on_board(
                 result = comparison.compare_architecture(architecture, artefact, *options)
             else:
                 result = comparison.compare(artefact, *options)
-            yield {"model": _short(name, artefacts), **result}
+            yield {"model": _short(name, artefacts), "digest": artefact.digest, **result}
 
 
 def _compare_as_paper(
@@ -190,7 +194,8 @@ def _draw_comparison(results: list[dict[str, Any]], is_sweep: bool, folder: Path
     from . import plots
 
     subjects = dict.fromkeys(plots.subject(result) for result in results)
-    name = plots.stem(folder, *subjects, results[0]["configuration"]["board"])
+    digests = dict.fromkeys(str(result["digest"]) for result in results)
+    name = plots.stem(folder, list(subjects), list(digests), results[0]["configuration"]["board"])
     path = name("sweep" if is_sweep else "designs")
     (plots.draw_sweep if is_sweep else plots.draw_designs)(results, path)
     announce(f"figure: {path}")
@@ -231,8 +236,9 @@ def explore(model: Path | None, vary: tuple[str, ...], output: Path | None, batc
 
     path = (model or BUNDLED_MODEL).resolve()
     choices = dict(_choices(text) for text in vary or ("cores=2,4,6,8",))
-    configs, refused = exploration.candidates(config_of(board, hardware, load_artefact(path)), choices)
-    found = _compare_all(configs, batch, path, workers, cluster)
+    artefact = load_artefact(path)
+    configs, refused = exploration.candidates(config_of(board, hardware, artefact), choices)
+    found = _compare_all(configs, batch, path, artefact, workers, cluster)
     rows = exploration.summary(found)
     if output is not None:
         write_text(output, json.dumps({"rows": rows, "refused": refused, "comparisons": found}, indent=1) + "\n")
@@ -240,16 +246,16 @@ def explore(model: Path | None, vary: tuple[str, ...], output: Path | None, batc
 
 
 def _compare_all(
-    configs: list[HardwareConfig], batch: int, model: Path, workers: int | None, cluster: str | None
-) -> list[dict[str, Any]]:
-    from ..hls.artefact import load as load_artefact
+    configs: list[HardwareConfig], batch: int, model: Path, artefact: QuantizedModel, workers: int | None,
+    cluster: str | None,
+) -> list[dict[str, Any]]:  # fmt: skip
     from . import compare as comparison
 
-    artefact = load_artefact(model)
     if workers is None and cluster is None:
         from tqdm import tqdm
 
-        return [comparison.compare(artefact, config, batch) for config in tqdm(configs, unit="configuration")]
+        with tqdm(configs, unit="configuration") as each:  # closed before an error's line
+            return [comparison.compare(artefact, config, batch) for config in each]
     from distributed import Client
 
     from . import fleet

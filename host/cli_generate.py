@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,8 @@ from .cli_shared import (
     config_of,
     device_of,
     fleet_of,
-    load_model,
     parse_labels,
+    without_loading_bars,
 )
 
 if TYPE_CHECKING:
@@ -74,28 +75,7 @@ if TYPE_CHECKING:
 @BOARD
 @HARDWARE
 @BACKEND
-def generate(
-    model: Path | None,
-    count: int,
-    output: Path,
-    labels: str | None,
-    prompt: tuple[str, ...],
-    guidance: float | None,
-    seed: int,
-    batch: int,
-    device: str,
-    bitstreams: Path | None,
-    memory: int | None,
-    workers: int | None,
-    cluster: str | None,
-    deadline: float,
-    flow: str | None,
-    summary: Path | None,
-    quiet: bool,
-    board: str,
-    hardware: Path | None,
-    backend: str | None,
-) -> None:
+def generate(**given: Any) -> None:
     """Generate images with a quantized MODEL (default: the bundled one).
 
     Interrupted, it keeps the finished batches beside OUTPUT; the same command goes on from there.
@@ -104,78 +84,123 @@ def generate(
     from . import output as out
     from .files import write_text
     from .report import summary_text
-    from .runtime import BUNDLED_MODEL, PIXEL_PIPELINES, check_run, labels_of, pipeline_class
+    from .runtime import PIXEL_PIPELINES, check_run, labels_of, pipeline_class
 
-    out.check_output(output)
-    check_run(count, batch, flow, seed)
-    if not deadline > 0:
-        raise ValueError(f"found a deadline of {deadline:g} s, expected more than 0")
-    artefact = load_artefact(BUNDLED_MODEL if model is None else model)
-    config, counting = config_of(board, hardware, artefact), summary is not None
-    chosen = labels_of(artefact, count, parse_labels(labels))
-    kind = None if model is None else pipeline_class(model)
-    if model is not None and kind not in PIXEL_PIPELINES:
-        if workers is not None or cluster is not None or counting:
-            raise ValueError(f"--workers, --cluster and --summary are for models of pixels; this one is of a {kind}")
-        opened = device_of(device, config, False, backend, bitstreams)
-        _generate_with_pipeline(
-            model, artefact, opened, output, chosen, prompt, guidance, seed, batch, flow, deadline, memory, quiet
-        )
-        return
+    asked = _Asked(**given)
+    out.check_output(asked.output)
+    check_run(asked.count, asked.batch, asked.flow, asked.seed)
+    if not asked.deadline > 0:
+        raise ValueError(f"found a deadline of {asked.deadline:g} s, expected more than 0")
+    artefact = load_artefact(asked.folder)
+    config = config_of(asked.board, asked.hardware, artefact)
+    labels = labels_of(artefact, asked.count, parse_labels(asked.labels))
+    kind = None if asked.model is None else pipeline_class(asked.model)
+    make = _with_runtime if kind in PIXEL_PIPELINES else _with_pipeline
+    run, images = make(asked, artefact, config, labels)
+    out.write_images(asked.output, images.samples, labels)
+    run.discard()
+    click.echo(f"{asked.count} images: {asked.output}")
+    if asked.summary is not None and images.record is not None:
+        write_text(asked.summary, summary_text(images.record, config))
+        click.echo(f"cycles of each layer (emulated): {asked.summary}")
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The options of ``generate``, by their names."""
+
+    model: Path | None
+    count: int
+    output: Path
+    labels: str | None
+    prompt: tuple[str, ...]
+    guidance: float | None
+    seed: int
+    batch: int
+    device: str
+    bitstreams: Path | None
+    memory: int | None
+    workers: int | None
+    cluster: str | None
+    deadline: float
+    flow: str | None
+    summary: Path | None
+    quiet: bool
+    board: str
+    hardware: Path | None
+    backend: str | None
+
+    @property
+    def folder(self) -> Path:
+        from .runtime import BUNDLED_MODEL
+
+        return BUNDLED_MODEL if self.model is None else self.model
+
+    @property
+    def is_counting(self) -> bool:
+        return self.summary is not None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether workers denoise."""
+        return self.workers is not None or self.cluster is not None
+
+    def open_device(self, config: HardwareConfig) -> Device:
+        return device_of(self.device, config, self.is_counting, self.backend, self.bitstreams)
+
+
+def _with_runtime(
+    asked: _Asked, artefact: QuantizedModel, config: HardwareConfig, labels: np.ndarray
+) -> tuple[Run, Images]:
+    """Of a model whose samples are its images."""
+    from .output import Run
+    from .runtime import Model
+
     if artefact.graph.context is not None:
         raise ValueError(
-            f"{model} takes prompts and has no pipeline's other parts; quantize a whole pipeline folder, or put the model into a "
-            "pipeline with ditto_zynq.host.diffusers.wrap"
+            f"{asked.folder} takes prompts and has no pipeline's other parts; quantize a whole pipeline folder, or put the model "
+            "into a pipeline with ditto_zynq.host.diffusers.wrap"
         )
-    if prompt or guidance is not None:
+    if asked.prompt or asked.guidance is not None:
         raise ValueError("the model takes no prompts and no guidance; leave them out")
-    counted = f"{config.digest} {flow}" if counting else ""
-    run = out.Run(output, artefact.digest, seed, chosen, batch, flow, counted=counted, say=announce)
+    counted = f"{config.digest} {asked.flow}" if asked.is_counting else ""
+    run = Run(asked.output, artefact.digest, asked.seed, labels, asked.batch, counted=counted, say=announce)
     with _saying_what_is_kept(run):
-        if workers is None and cluster is None:
-            with load_model(model, device, board, hardware, backend, counting, bitstreams, deadline, memory) as loaded:
-                announce(f"device: {loaded.device.name} ({config.board} configuration)")
-                images = run.collect(lambda starts: loaded.batches(count, chosen, seed, batch, flow, not quiet, starts))
-        else:
-            job = {
-                "deadline_s": deadline,
-                "device": device,
-                "seed": seed,
-                "flow": flow,
-                "counting": counting,
-                "backend": backend,
-            }
-            images = _collect_from_fleet(run, workers, cluster, not quiet, config, model, bitstreams, job)
-    out.write_images(output, images.samples, chosen)
-    run.discard()
-    click.echo(f"{count} images: {output}")
-    if summary is not None and images.record is not None:
-        write_text(summary, summary_text(images.record, config))
-        click.echo(f"cycles of each layer (emulated): {summary}")
+        if asked.is_shared:
+            return run, _collect_from_fleet(run, asked, config)
+        with Model(artefact, asked.open_device(config), asked.deadline, asked.memory) as model:
+            announce(f"device: {model.device.name} ({config.board} configuration)")
+            options = (asked.count, labels, asked.seed, asked.batch, asked.flow, not asked.quiet)
+            return run, run.collect(lambda starts: model.batches(*options, starts))
 
 
-def _generate_with_pipeline(
-    folder: Path, artefact: QuantizedModel, device: Device, output: Path, labels: np.ndarray, prompts: tuple[str, ...],
-    guidance: float | None, seed: int, batch: int, flow: str | None, deadline_s: float, memory_mib: int | None, quiet: bool,
-) -> None:  # fmt: skip
+def _with_pipeline(
+    asked: _Asked, artefact: QuantizedModel, config: HardwareConfig, labels: np.ndarray
+) -> tuple[Run, Images]:
     """Of a model whose samples are not its images, as latents are not: diffusers' pipeline makes them."""
-    from . import output as out
-    from .diffusers import Request, batches, load_pipeline
+    from .output import Run
+    from .runtime import pipeline_class
 
-    takes_prompts, count = artefact.graph.context is not None, len(labels)
+    takes_prompts, prompts = artefact.graph.context is not None, asked.prompt
+    if asked.is_shared or asked.is_counting:
+        kind = pipeline_class(asked.folder)
+        raise ValueError(f"--workers, --cluster and --summary are for models of pixels; this one is of a {kind}")
     if takes_prompts and not prompts:
         raise ValueError("the model takes prompts; give at least one, such as --prompt 'a red heart'")
-    texts = tuple(prompts[index % len(prompts)] for index in range(count)) if prompts else ()
-    request = Request(texts, () if takes_prompts else tuple(labels.tolist()), seed, guidance)
-    batch = 1 if len(artefact.graph.sample_shape) == 4 else batch  # one clip at a time: its prompt is not padded
-    pipeline = load_pipeline(folder, device, flow, deadline_s, memory_mib)
-    asked = json.dumps([texts, guidance])
-    run = out.Run(output, artefact.digest, seed, labels, batch, flow, asked=asked, say=announce)
-    with _saying_what_is_kept(run), contextlib.closing(device):
-        images = run.collect(lambda starts: batches(pipeline, request, batch, starts, not quiet))
-    out.write_images(output, images.samples, labels)
-    run.discard()
-    click.echo(f"{count} images: {output}")
+    from .diffusers import Request, batches, load_pipeline, pipeline_model
+
+    texts = tuple(prompts[index % len(prompts)] for index in range(asked.count)) if prompts else ()
+    request = Request(texts, () if takes_prompts else tuple(labels.tolist()), asked.seed, asked.guidance)
+    batch = 1 if len(artefact.graph.sample_shape) == 4 else asked.batch  # one clip at a time: its prompt is not padded
+    conditions = json.dumps([texts, asked.guidance])
+    run = Run(asked.output, artefact.digest, asked.seed, labels, batch, asked=conditions, say=announce)
+    with _saying_what_is_kept(run), contextlib.closing(asked.open_device(config)) as device:
+        with without_loading_bars():
+            pipeline = load_pipeline(asked.folder, device, asked.flow, asked.deadline, asked.memory, artefact)
+        try:
+            return run, run.collect(lambda starts: batches(pipeline, request, batch, starts, not asked.quiet))
+        finally:
+            pipeline_model(pipeline).model.release()
 
 
 @contextlib.contextmanager
@@ -192,23 +217,29 @@ def _saying_what_is_kept(run: Run) -> Iterator[None]:
         raise
 
 
-def _collect_from_fleet(
-    run: Run, workers: int | None, cluster: str | None, progress: bool, config: HardwareConfig, model: Path | None,
-    bitstreams: Path | None, options: dict[str, Any],
-) -> Images:  # fmt: skip
+def _collect_from_fleet(run: Run, asked: _Asked, config: HardwareConfig) -> Images:
     from distributed import Client
     from tqdm import tqdm
 
     from . import fleet
-    from .runtime import BUNDLED_MODEL
 
-    absolute = None if bitstreams is None else bitstreams.resolve()
-    job = fleet.Job(config, (model or BUNDLED_MODEL).resolve(), bitstreams=absolute, **options)
-    with fleet_of(workers, cluster) as address, Client(address) as client:
+    job = fleet.Job(
+        config=config,
+        model=asked.folder.resolve(),
+        device=asked.device,
+        seed=asked.seed,
+        flow=asked.flow,
+        counting=asked.is_counting,
+        backend=asked.backend,
+        bitstreams=None if asked.bitstreams is None else asked.bitstreams.resolve(),
+        deadline_s=asked.deadline,
+        memory_mib=asked.memory,
+    )
+    with fleet_of(asked.workers, asked.cluster) as address, Client(address) as client:
         announce(
             f"workers: {len(client.scheduler_info()['workers'])}, device {job.device} ({config.board} configuration)"
         )
-        with tqdm(total=len(run.labels), unit="image", desc="denoise", disable=not progress) as bar:
+        with tqdm(total=len(run.labels), unit="image", desc="denoise", disable=asked.quiet) as bar:
 
             def batches(starts: Sequence[int]) -> Iterator[Batch]:
                 for batch in fleet.batches(client, job, run.labels, run.batch, starts):

@@ -135,7 +135,7 @@ def selftest(device: str, bitstreams: Path | None, batch: int, as_json: bool, bo
 @click.option("--accelerator", default="emulator", show_default=True, help="What runs programs: emulator or csim.")
 @click.option(
     "--bitstreams",
-    type=click.Path(path_type=Path),
+    type=OUTPUT_FOLDER,
     default=Path("runs/serve"),
     show_default=True,
     help="Folder for the placeholder bitstream that clients load.",
@@ -158,7 +158,6 @@ def serve(port: int, address: str, token: str | None, accelerator: str, bitstrea
 
     config = config_of(board, hardware)
     emulated = EmulatedBoard(fabric_of(accelerator, config, True, backend, announce))
-    bitstream = placeholder_bitstream(config, bitstreams)
     try:
         if not is_loopback(address):
             token = token or secrets.token_urlsafe(16)
@@ -169,16 +168,17 @@ def serve(port: int, address: str, token: str | None, accelerator: str, bitstrea
         server, bound = start(emulated, port, address, token)
     except OSError as error:
         raise InLine(str(error)) from error
-    known = f"{token}@" if token else ""
-    click.echo(f"{emulated.name} at {address}:{bound}; bitstream {bitstream.path}")
-    click.echo(
-        f"use it:  ditto-zynq generate --device remote:{known}{address}:{bound} --bitstreams {bitstream.path.parent}"
-    )
-    if token is None:  # pynq's own clients send none
-        click.echo(
-            f"test it: python -m pynq.remote.selftest --ip {address} --port {bound} --bitstream {bitstream.path}"
-        )
     try:
+        bitstream = placeholder_bitstream(config, bitstreams)
+        known = f"{token}@" if token else ""
+        click.echo(f"{emulated.name} at {address}:{bound}; bitstream {bitstream.path}")
+        click.echo(
+            f"use it:  ditto-zynq generate --device remote:{known}{address}:{bound} --bitstreams {bitstream.path.parent}"
+        )
+        if token is None:  # pynq's own clients send none
+            click.echo(
+                f"test it: python -m pynq.remote.selftest --ip {address} --port {bound} --bitstream {bitstream.path}"
+            )
         server.wait_for_termination()
     finally:
         server.stop()

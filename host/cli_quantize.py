@@ -8,7 +8,19 @@ from pathlib import Path
 
 import click
 
-from .cli_shared import BOARD, COUNT, HARDWARE, MEMORY, OUTPUT_FOLDER, SEED, WORKERS, config_of, fleet_of, parse_labels
+from .cli_shared import (
+    BOARD,
+    COUNT,
+    HARDWARE,
+    MEMORY,
+    OUTPUT_FOLDER,
+    SEED,
+    WORKERS,
+    config_of,
+    fleet_of,
+    parse_labels,
+    without_loading_bars,
+)
 
 
 @click.command()
@@ -21,10 +33,10 @@ from .cli_shared import BOARD, COUNT, HARDWARE, MEMORY, OUTPUT_FOLDER, SEED, WOR
 @click.option(
     "--force-scheduler", is_flag=True, help="Take the betas of the folder's scheduler though it is of another kind."
 )
-@click.option("--steps", default=50, show_default=True, help="Denoising steps.")
+@click.option("--steps", default=50, type=COUNT, show_default=True, help="Denoising steps.")
 @click.option("--eta", default=0.0, show_default=True, help="Noise of DDIM steps: 0 none, 1 as DDPM.")
-@click.option("--groups", default=10, show_default=True, help="Step groups with scales of their own.")
-@click.option("--trajectories", default=16, show_default=True, help="Denoising runs to calibrate on.")
+@click.option("--groups", default=10, type=COUNT, show_default=True, help="Step groups with scales of their own.")
+@click.option("--trajectories", default=16, type=COUNT, show_default=True, help="Denoising runs to calibrate on.")
 @click.option("--norm", default=2.4, show_default=True, help="Exponent of the clipping error; 0 keeps the full range.")
 @click.option(
     "--fine", default=4, show_default=True, help="Tensors, the most disturbing ones, with codes in two parts."
@@ -57,9 +69,9 @@ def quantize(model: str, output: Path, scheduler: str, steps: int, eta: float, g
     schedule = asked.Schedule(scheduler, steps, eta, groups)
     options = asked.Options(trajectories, norm, not no_bias_correction, fine, seed, guidance, prompt_weight)
     reading = asked.Reading(variant, _sides(sample_size), force_scheduler)
-    quantized = quantizer.quantize(
-        model, output, schedule, options, parse_labels(labels), _prompts(prompts), reading, overwrite
-    )
+    conditions = parse_labels(labels), _prompts(prompts)
+    with without_loading_bars():
+        quantized = quantizer.quantize(model, output, schedule, options, *conditions, reading, overwrite)
     graph = quantized.graph
     click.echo(f"{output}: {len(graph.linear_nodes)} linear operators of {len(graph.nodes)}, {steps} {scheduler} steps")
 
@@ -68,9 +80,9 @@ def _sides(text: str | None) -> tuple[int, int] | None:
     """``"64"`` -> (64, 64), ``"64x96"`` -> (64, 96)."""
     if text is None:
         return None
-    height, _, width = text.partition("x")
+    height, by, width = text.partition("x")
     try:
-        return int(height), int(width or height)
+        return int(height), int(width if by else height)
     except ValueError:
         raise ValueError(f"found sample size {text!r}, expected a number, or height and width such as 64x96") from None
 
@@ -118,11 +130,12 @@ def evaluate(model: Path, against: Path, reference: str, count: int, guidance: f
     from ..hls.artefact import load as load_artefact
     from . import evaluation
 
-    config = config_of(board, hardware, load_artefact(model))
+    artefact = load_artefact(model)
+    config = config_of(board, hardware, artefact)
     shared = workers is not None or cluster is not None
-    with fleet_of(workers, cluster) if shared else contextlib.nullcontext() as address:
+    with without_loading_bars(), fleet_of(workers, cluster) if shared else contextlib.nullcontext() as address:
         result = evaluation.evaluate(
-            model, against, reference, count, guidance, seed, batch, output, config, memory, address
+            model, against, reference, count, guidance, seed, batch, output, config, memory, address, artefact
         )
     for name, values in result.items():
         click.echo(f"{name}: " + ", ".join(f"{metric} {value:.4g}" for metric, value in values.items()))

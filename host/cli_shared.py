@@ -3,47 +3,42 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import importlib.util
 import io
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .files import check_file, check_folder
+from .limits import MOST_IMAGES, SEED_BITS
+
 if TYPE_CHECKING:
     from ..hls.artefact import QuantizedModel
     from ..hls.config import HardwareConfig
     from .device import Device
-    from .runtime import Model
 
 
-class _OutputFile(click.Path):
-    """A file that can be written, which is found before anything else."""
+class _Output(click.Path):
+    """A file that can be written, or a folder that can be written to or made, which is found before anything else."""
+
+    def __init__(self, check: Callable[[Path], None]):
+        super().__init__(path_type=Path)
+        self._check = check
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        from .files import check_file
-
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        check_file(path)
+        self._check(path)
         return path
 
 
-class _OutputFolder(click.Path):
-    """A folder that can be written to, or made, which is found before anything else."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        from .files import check_folder
-
-        path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        check_folder(path)
-        return path
-
-
-OUTPUT_FILE, OUTPUT_FOLDER = _OutputFile(path_type=Path), _OutputFolder(path_type=Path)
+OUTPUT_FILE, OUTPUT_FOLDER = _Output(check_file), _Output(check_folder)
 MODEL = click.argument("model", type=click.Path(path_type=Path), required=False)
 BOARD = click.option("--board", default="zcu104", show_default=True, help="Board whose configuration is emulated.")
 HARDWARE = click.option(
@@ -67,9 +62,9 @@ MEMORY = click.option(
     help="MiB of contiguous memory, if the board's boot parameter cma= reserves other than PYNQ's default.",
 )
 PLOTS = click.option("--plots", type=OUTPUT_FOLDER, help="Draw figures (PNG) into this folder.")
-COUNT, SEED, WORKERS = click.IntRange(1, 1_000_000), click.IntRange(0, 2**64 - 1), click.IntRange(1, 256)
+COUNT, SEED, WORKERS = click.IntRange(1, MOST_IMAGES), click.IntRange(0, (1 << SEED_BITS) - 1), click.IntRange(1, 256)
 INTERRUPTED = 130
-MOST_LABELS = 100_000
+LONGEST_RANGE = 100_000  # of labels that are asked for as 0-99999
 EXTRAS = {
     "jinja2": "hls",
     "torch": "quant",
@@ -147,9 +142,9 @@ def _explanation(error: Exception) -> str | None:
         return missing if package in EXTRAS else None
     if isinstance(error, OSError):
         named = f"{error.filename}: " if error.filename is not None else ""
-        return f"{named}{error.strerror}" if error.strerror else str(error)
+        return f"{named}{error.strerror or error}".strip() or type(error).__name__
     if isinstance(error, MemoryError):
-        return f"not enough memory: {error}; take a smaller --batch or model"
+        return f"not enough memory{f': {error}' if str(error) else ''}; take a smaller --batch or model"
     return str(error) if isinstance(error, (ValueError, SafetensorError, DeviceError, CannotCompile)) else None
 
 
@@ -169,16 +164,19 @@ def _only_our_warnings() -> Iterator[None]:
         logging.disable(disabled)
 
 
-def load_model(
-    model: Path | None, device: str, board: str, hardware: Path | None, backend: str | None, counting: bool,
-    bitstreams: Path | None = None, deadline_s: float = 600.0, memory_mib: int | None = None,
-) -> Model:  # fmt: skip
-    from ..hls.artefact import load as load_artefact
-    from .runtime import BUNDLED_MODEL, Model
-
-    artefact = load_artefact(BUNDLED_MODEL if model is None else model)
-    opened = device_of(device, config_of(board, hardware, artefact), counting, backend, bitstreams)
-    return Model(artefact, opened, deadline_s, memory_mib)
+@contextlib.contextmanager
+def without_loading_bars() -> Iterator[None]:
+    """diffusers and transformers show no bars of what they load; they come with the pipelines that are loaded here."""
+    packages = [name for name in ("diffusers", "transformers") if importlib.util.find_spec(name) is not None]
+    bars = [importlib.import_module(f"{name}.utils.logging") for name in packages]
+    shown = [each for each in bars if each.is_progress_bar_enabled()]
+    for each in shown:
+        each.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for each in shown:
+            each.enable_progress_bar()
 
 
 def device_of(
@@ -229,14 +227,14 @@ def parse_labels(text: str | None) -> list[int] | None:
         return None
     labels: list[int] = []
     for part in text.split(","):
-        first, dash, last = part.partition("-")
+        low, dash, high = part.partition("-")
         try:
-            found = range(int(first), int(last if dash else first) + 1)
+            first, last = int(low), int(high if dash else low)
         except ValueError:
-            found = range(0)
-        if not 0 < len(found) <= MOST_LABELS:
+            first, last = 0, -1
+        if not 0 <= last - first < LONGEST_RANGE:
             raise ValueError(
-                f"found labels {text!r}, expected numbers and ranges such as 0-3,7 (at most {MOST_LABELS:,})"
+                f"found labels {text!r}, expected numbers and ranges such as 0-3,7 (of at most {LONGEST_RANGE:,})"
             )
-        labels.extend(found)
+        labels.extend(range(first, last + 1))
     return labels

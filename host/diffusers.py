@@ -34,8 +34,8 @@ from .masks import kept_tokens
 from .operations import fitting
 from .pipeline_hooks import teach_pipelines
 from .runtime import Batch, Model, rows_of
-from .schedulers import check_seed, index_of
-from .session import KEEPS_NOTHING, default_flow
+from .schedulers import check_seed, check_timesteps, index_of
+from .session import KEEPS_NOTHING, default_flow, same_arrays
 from .watch import Watch
 
 OUTPUTS = {"UNet2DModel": UNet2DOutput, "UNet2DConditionModel": UNet2DConditionOutput}
@@ -60,6 +60,12 @@ def wrap(
     """
     artefact = model if isinstance(model, QuantizedModel) else load_artefact(model)
     load_scheduler(artefact)  # the rule is that of this release
+    return _wrap(artefact, device, flow, deadline_s, memory_mib)
+
+
+def _wrap(
+    artefact: QuantizedModel, device: Device | None, flow: str | None, deadline_s: float, memory_mib: int | None
+) -> QuantizedDenoiser:
     config = fitting(default_config("zcu104"), artefact.graph)
     chosen = EmulatorDevice(config, counting=False) if device is None else device
     return QuantizedDenoiser(artefact, chosen, flow, deadline_s, memory_mib)
@@ -71,13 +77,15 @@ def load_pipeline(
     flow: str | None = None,
     deadline_s: float = 600.0,
     memory_mib: int | None = None,
+    artefact: QuantizedModel | None = None,
 ) -> DiffusionPipeline:
     """The whole pipeline of a quantized folder: its class, VAE, text encoder and scheduler, with the quantized denoiser.
 
-    Raises ArtefactError where a part is missing, ValueError where diffusers cannot read one.
+    ``artefact``: the folder's, where it was loaded before. Raises ArtefactError where a part is missing, ValueError where
+    diffusers cannot read one.
     """
     folder = Path(folder)
-    artefact = load_artefact(folder)
+    artefact = load_artefact(folder) if artefact is None else artefact
     if not (folder / INDEX).is_file():
         raise ArtefactError(
             f"{folder} has no {INDEX}: its other parts were not there when it was quantized; quantize it again"
@@ -91,7 +99,7 @@ def load_pipeline(
     if missing:
         raise ArtefactError(f"{folder} has no {' and no '.join(missing)}; copy or quantize the whole pipeline again")
     scheduler = load_scheduler(artefact)
-    denoiser = wrap(artefact, device, flow, deadline_s, memory_mib)
+    denoiser = _wrap(artefact, device, flow, deadline_s, memory_mib)
     what = f"diffusers {diffusers.__version__} makes no {config.get('_class_name')} of {folder}"
     with explained(what, "copy or quantize the whole pipeline again"):
         return DiffusionPipeline.from_pretrained(
@@ -114,8 +122,7 @@ def load_scheduler(artefact: QuantizedModel) -> SchedulerMixin:
         scheduler = kind.from_config(dict(artefact.scheduler))
         scheduler.set_timesteps(steps)
     check_rule(artefact.quantization, scheduler)
-    if tuple(scheduler.timesteps.tolist()) != artefact.timesteps:
-        raise ValueError("the model's timesteps are not those of its scheduler configuration; quantize it again")
+    check_timesteps(scheduler.timesteps.tolist(), artefact.timesteps)
     return scheduler
 
 
@@ -271,8 +278,8 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
             if not hasattr(getattr(diffusers, str(kind), None), name):
                 raise
             raise AttributeError(
-                f"{name} changes what a model computes, and this one is quantized: change the float model (fuse LoRA into it "
-                "with fuse_lora and unload_lora_weights), and quantize that"
+                f"{name} belongs to a float {kind}, and this one is quantized: change the float model (fuse LoRA into it with "
+                "fuse_lora and unload_lora_weights), and quantize that"
             ) from None
 
     @torch.compiler.disable
@@ -391,10 +398,8 @@ class _Call:
     context: np.ndarray | None
 
     def continues(self, last: _Call) -> bool:
-        same_context = (self.context is None) == (last.context is None) and (
-            self.context is None or last.context is None or np.array_equal(self.context, last.context)
-        )
-        return self.step == last.step + 1 and np.array_equal(self.rows, last.rows) and same_context
+        same = np.array_equal(self.rows, last.rows) and same_arrays(self.context, last.context)
+        return self.step == last.step + 1 and same
 
 
 def _without_hidden_tokens(context: torch.Tensor | None, mask: torch.Tensor | None) -> torch.Tensor | None:

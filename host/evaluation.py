@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..hls.artefact import INDEX, sha256_of
+from ..hls.artefact import INDEX, QuantizedModel, sha256_of
 from ..hls.artefact import load as load_artefact
 from ..hls.config import HardwareConfig
 from .emulator import EmulatorDevice
@@ -30,11 +30,12 @@ SHOWN_ROWS, SHOWN_WIDTH = 3, 12  # of the pictures in samples.png, the width in 
 class Drawing:
     """A pipeline, and how it draws: the float one of ``folder``, or with ``config`` the quantized one, on the emulator.
 
-    Both take the scheduler of ``schedule``, a quantized folder.
+    Both take the scheduler of ``schedule``, a quantized folder with this ``digest``.
     """
 
     folder: Path
     schedule: Path
+    digest: str
     guidance: float
     seed: int
     config: HardwareConfig | None = None
@@ -42,24 +43,34 @@ class Drawing:
 
 
 def draw(drawing: Drawing, requests: Any, indices: Sequence[int]) -> np.ndarray:
-    """Images uint8 [B, H, W, 3] of the requests with these indices."""
+    """Images uint8 [B, H, W, 3] of the requests with these indices, by a worker."""
+    return _draw(drawing, *_kept(drawing), requests, indices)
+
+
+@functools.lru_cache(maxsize=1)
+def _kept(drawing: Drawing) -> tuple[Any, QuantizedModel]:
+    """A worker keeps the pipeline from batch to batch."""
+    artefact = load_artefact(drawing.schedule)
+    return _pipeline_of(drawing, artefact), artefact
+
+
+def _draw(
+    drawing: Drawing, pipeline: Any, artefact: QuantizedModel, requests: Any, indices: Sequence[int]
+) -> np.ndarray:
     from .diffusers import draw as draw_images
 
-    pipeline, steps, eta = _pipeline_of(drawing)
+    steps, eta = artefact.quantization["steps"], artefact.quantization["eta"]
     images = draw_images(
         pipeline, steps, drawing.guidance, drawing.seed, requests.prompts, requests.labels, indices, eta
     )
     return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
 
 
-@functools.lru_cache(maxsize=1)
-def _pipeline_of(drawing: Drawing) -> tuple[Any, int, float]:
-    """The pipeline, its steps and eta; a process keeps them from batch to batch."""
+def _pipeline_of(drawing: Drawing, artefact: QuantizedModel) -> Any:
     from diffusers import DiffusionPipeline
 
     from .diffusers import load_pipeline, load_scheduler
 
-    artefact = load_artefact(drawing.schedule)
     if drawing.config is None:
         scheduler, float32 = load_scheduler(artefact), import_module("torch").float32
         pipeline = DiffusionPipeline.from_pretrained(
@@ -67,9 +78,9 @@ def _pipeline_of(drawing: Drawing) -> tuple[Any, int, float]:
         )
     else:
         device = EmulatorDevice(drawing.config, counting=False)
-        pipeline = load_pipeline(drawing.folder, device, memory_mib=drawing.memory_mib)
+        pipeline = load_pipeline(drawing.folder, device, memory_mib=drawing.memory_mib, artefact=artefact)
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline, artefact.quantization["steps"], artefact.quantization["eta"]
+    return pipeline
 
 
 def evaluate(
@@ -84,15 +95,16 @@ def evaluate(
     config: HardwareConfig,
     memory_mib: int | None = None,
     cluster: str | None = None,
+    artefact: QuantizedModel | None = None,
 ) -> dict[str, dict[str, float]]:
     """Draw ``count`` images with both pipelines, by the schedule of the quantized one, and judge them.
 
     The result is also in ``output/quality.json``, some of the images are in ``output/samples.png``. ``cluster``: address of a
-    Dask scheduler whose workers draw. Finished batches in ``output`` are not drawn again; ValueError where they are of other
-    settings.
+    Dask scheduler whose workers draw; ``artefact``: the model, where it was loaded before. Finished batches in ``output`` are not
+    drawn again; ValueError where they are of other settings.
     """
     quality = import_module("..quant.evaluate", __package__)
-    artefact = load_artefact(model)
+    artefact = load_artefact(model) if artefact is None else artefact
     if count < 2 or batch < 1:
         raise ValueError(f"found {count} images in batches of {batch}, expected at least 2, and 1")
     drop_in = import_module(".diffusers", __package__)
@@ -107,11 +119,11 @@ def evaluate(
     requests = quality.choose(available, count, artefact.graph.context is not None, known)
     judge = quality.Judge(images)
     batch = 1 if len(artefact.graph.sample_shape) == 4 else batch  # clips one by one: a prompt alone is not padded
-    exact = Drawing(against.resolve(), model.resolve(), scale, seed)
+    exact = Drawing(against.resolve(), model.resolve(), artefact.digest, scale, seed)
     quantized = replace(exact, folder=model.resolve(), config=config, memory_mib=memory_mib)
     drawn, result = {}, {}
     for name, drawing in (("float", exact), ("quantized", quantized)):
-        with _drawer(drawing, requests, cluster) as drawer:
+        with _drawer(drawing, artefact, requests, cluster) as drawer:
             drawn[name] = quality.sample(drawer, count, batch, output / name, name)
         result[name] = judge.quality(drawn[name], requests.categories)
         result[name] |= quality.published_metrics(drawn[name], images, requests.prompts, output)
@@ -130,10 +142,16 @@ def _side_by_side(exact: np.ndarray, quantized: np.ndarray) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _drawer(drawing: Drawing, requests: Any, cluster: str | None) -> Iterator[Any]:
+def _drawer(drawing: Drawing, artefact: QuantizedModel, requests: Any, cluster: str | None) -> Iterator[Any]:
     """What draws batches: this process, or the workers of a cluster."""
     if cluster is None:
-        yield lambda batches: ((indices, draw(drawing, requests, indices)) for indices in batches)
+
+        def here(batches: Sequence[range]) -> Iterator[tuple[range, np.ndarray]]:
+            pipeline = _pipeline_of(drawing, artefact) if batches else None
+            for indices in batches:
+                yield indices, _draw(drawing, pipeline, artefact, requests, indices)
+
+        yield here
         return
     from distributed import Client
 

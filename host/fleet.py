@@ -43,6 +43,7 @@ class Job:
     backend: str | None = None
     bitstreams: Path | None = None
     deadline_s: float = 600.0
+    memory_mib: int | None = None  # of contiguous memory (default: PYNQ's)
 
 
 @contextlib.contextmanager
@@ -145,7 +146,7 @@ def _model_of(job: Job) -> Model:
         kept.clear()
         threads = worker.state.nthreads  # the other cores are other workers'
         device = open_device(job.device, job.config, job.counting, job.backend, job.bitstreams, threads=threads)
-        kept[job] = Model(load_artefact(job.model), device, job.deadline_s)
+        kept[job] = Model(load_artefact(job.model), device, job.deadline_s, job.memory_mib)
     return kept[job]
 
 

@@ -54,15 +54,15 @@ def channel_chunks(weight: np.ndarray, magnitude: int, largest: int | None = Non
     ``magnitude`` of the operands; ``largest``: of a slice. ValueError for a kernel of which not even one channel is exact.
     """
     channels = weight.shape[3]
-    heaviest = int(np.abs(weight.astype(np.int64)).sum(axis=(1, 2, 3)).max(initial=1))
+    magnitudes = np.abs(weight.astype(np.int64)).sum(axis=(1, 2))  # [O, I]
+    heaviest = int(magnitudes.sum(axis=1).max(initial=1))
     pieces = max(-(-magnitude * heaviest // (EXACT_FLOAT32 - 1)), 1 if largest is None else -(-channels // largest))
     pieces = min(pieces, channels)
     while True:
         bounds = [channels * piece // pieces for piece in range(pieces + 1)]
-        chunks = [slice(first, last) for first, last in itertools.pairwise(bounds)]
-        reach = max(int(np.abs(weight[..., chunk].astype(np.int64)).sum(axis=(1, 2, 3)).max()) for chunk in chunks)
+        reach = int(np.add.reduceat(magnitudes, bounds[:-1], axis=1).max())
         if reach * magnitude < EXACT_FLOAT32:
-            return chunks
+            return [slice(first, last) for first, last in itertools.pairwise(bounds)]
         if pieces == channels:
             raise ValueError(
                 f"found a {weight.shape[1]}x{weight.shape[2]} kernel whose sums over one channel may reach "

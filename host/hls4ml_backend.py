@@ -7,8 +7,9 @@ backend="Ditto", board="zcu104")`` translates, ``compile()`` writes the HLS proj
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,6 @@ class DittoBackend(FPGABackend):
 
     def predict(self, model: Any, x: np.ndarray) -> np.ndarray:
         """``x`` float [N, ...] -> [N, outputs] in the type of ``x`` ([outputs] where N is 1), as hls4ml's backends do."""
-        device = self._device(model)
         translation = translate(model)
         x = np.asarray(x)
         if x.dtype not in (np.float32, np.float64):
@@ -127,9 +127,8 @@ class DittoBackend(FPGABackend):
         elements = translation.input_layout.size
         if x.size == 0 or x.size % elements:
             raise ValueError(f"found {x.size} inputs of shape {x.shape}, expected a multiple of {elements}")
-        samples = x.reshape(-1, elements)
-        batches = [samples[first : first + LARGEST_BATCH] for first in range(0, len(samples), LARGEST_BATCH)]
-        outputs = np.concatenate([_run(translation, device, batch) for batch in batches]).astype(x.dtype)
+        with contextlib.closing(self._device(model)) as device:
+            outputs = np.concatenate(list(_run(translation, device, x.reshape(-1, elements)))).astype(x.dtype)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def build(self, model: Any, **_: Any) -> Any:
@@ -139,7 +138,7 @@ class DittoBackend(FPGABackend):
     def _device(self, model: Any) -> Device:
         config, cache = hardware_of(model), Path(model.config.get_config_value("Cache"))
         if model.config.get_config_value("Device") == "emulator":
-            return EmulatorDevice(config)
+            return EmulatorDevice(config, counting=False)
         return CSimDevice(config, cache=cache)
 
 
@@ -147,15 +146,18 @@ def hardware_of(model: Any) -> HardwareConfig:
     return HardwareConfig.from_json(model.config.get_config_value("Hardware"))
 
 
-def _run(translation: Translation, device: Device, samples: np.ndarray) -> np.ndarray:
-    """float [N, inputs] -> float64 [N, outputs]."""
-    graph, count = translation.graph, len(samples)
+def _run(translation: Translation, device: Device, samples: np.ndarray) -> Iterator[np.ndarray]:
+    """float [N, inputs] -> parts float64 [n, outputs], in order: one program for full batches, and one for the rest."""
+    graph = translation.graph
     scales = {INPUT: np.ones(1), graph.output: np.ones(1)}
     artefact = QuantizedModel(graph, translation.tables, scales, {}, {}, {})
-    session = Session(compile_program(graph, translation.tables, device.config, count), artefact, device)
-    try:
-        codes = translation.encode(samples).transpose(0, 3, 1, 2).astype(np.float64)
-        output = session.run_step(codes, 0, np.zeros(count, np.int64), ORIGINAL)
-    finally:
-        session.close()
-    return translation.decode(output.transpose(0, 2, 3, 1))
+    whole = len(samples) // LARGEST_BATCH * LARGEST_BATCH
+    for part, batch in ((samples[:whole], LARGEST_BATCH), (samples[whole:], len(samples) - whole)):
+        if not len(part):
+            continue
+        program = compile_program(graph, translation.tables, device.config, batch)
+        with contextlib.closing(Session(program, artefact, device)) as session:
+            for first in range(0, len(part), batch):
+                codes = translation.encode(part[first : first + batch]).transpose(0, 3, 1, 2).astype(np.float64)
+                output = session.run_step(codes, 0, np.zeros(batch, np.int64), ORIGINAL)
+                yield translation.decode(output.transpose(0, 2, 3, 1))

@@ -10,7 +10,7 @@ import numpy as np
 
 HALF_UP, HALF_EVEN, DOWN = "RND", "RND_CONV", "TRN"
 ROUNDINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    HALF_UP: lambda steps: np.floor(steps + 0.5),
+    HALF_UP: lambda steps: np.floor(steps) + (steps - np.floor(steps) >= 0.5),  # steps + 0.5 itself may round up
     HALF_EVEN: np.rint,
     DOWN: np.floor,
 }
@@ -60,10 +60,12 @@ class FixedPoint:
         return (-high - (self.saturation != "SAT_SYM") if self.signed else 0), high
 
     def codes(self, values: np.ndarray) -> np.ndarray:
-        """int64 codes of float values, rounded and saturated or wrapped as C++ does."""
-        codes = ROUNDINGS[self.rounding](np.asarray(values, np.float64) * 2.0**self.fractional).astype(np.int64)
-        low, high = self.limits
-        return np.clip(codes, low, high) if self.saturates else (codes - low) % (1 << self.width) + low
+        """int64 codes of float values of any size, rounded and saturated or wrapped as C++ does."""
+        steps, (low, high) = np.asarray(values, np.float64) * 2.0**self.fractional, self.limits
+        if self.saturates:  # before it is rounded too, so that int64 holds it
+            return np.clip(ROUNDINGS[self.rounding](np.clip(steps, low - 1, high + 1)), low, high).astype(np.int64)
+        codes = np.fmod(ROUNDINGS[self.rounding](steps), float(1 << self.width)).astype(np.int64)  # fmod is exact
+        return (codes - low) % (1 << self.width) + low
 
     def values(self, codes: np.ndarray) -> np.ndarray:
         """float64 of int64 codes."""

@@ -6,7 +6,7 @@ may be a slice of a wider buffer. Every kernel runs in its caller's thread and r
 
 Lookup tables are arguments, not globals: numba caches compiled code by the date of this file only, so a table that it had
 compiled in would outlive a change of :mod:`ditto_zynq.hls.tables`. Bit widths are compiled in: touch this file when they
-change.
+change. For the same reason no loop of another file calls one of these, nor these one of another file's.
 """
 
 from __future__ import annotations
@@ -32,28 +32,6 @@ _LARGEST_CODE = CODE_RANGE[1]
 _RSQRT_STEP, _RSQRT_MANTISSA, _RSQRT_ENTRY = lut.RSQRT_STEP_BITS, lut.RSQRT_MANTISSA_BITS, lut.RSQRT_ENTRY_BITS
 
 compiled = njit(nogil=True, cache=True, boundscheck=False)
-
-
-@compiled
-def requantize_rows(acc, bias, multiplier, shift, low, high, out):
-    """``acc`` [B, P, O] float32 or int32 exact integers; ``bias`` int32 [1 or B, O]; ``multiplier`` int32 [1 or B, 1 or O]."""
-    batch, pixels, channels = acc.shape
-    half = (np.int64(1) << shift) >> 1
-    factors = np.empty(channels, np.int32)
-    offsets = np.empty(channels, np.int64)  # the bias, multiplied too: products of two int32 take one instruction
-    for b in range(batch):
-        if b == 0 or multiplier.shape[0] > 1 or bias.shape[0] > 1:
-            row = bias[b if bias.shape[0] > 1 else 0]
-            of_gates = multiplier[b if multiplier.shape[0] > 1 else 0]
-            for c in range(channels):
-                factors[c] = of_gates[c if multiplier.shape[1] > 1 else 0]
-                offsets[c] = np.int64(row[c]) * np.int64(factors[c]) + half
-        for p in range(pixels):
-            source = acc[b, p]
-            target = out[b, p]
-            for c in range(channels):
-                v = (np.int64(np.int32(source[c])) * np.int64(factors[c]) + offsets[c]) >> shift
-                target[c] = min(max(v, low), high)
 
 
 @compiled

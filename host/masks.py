@@ -8,7 +8,8 @@ import numpy as np
 
 
 def kept_tokens(context: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """A context [B, tokens, channels] with what ``keep`` [B, tokens] keeps alone, as many tokens of every sample.
+    """A context float64 [B, tokens, channels] with what ``keep`` bool [B, tokens] keeps alone, as many tokens of every sample:
+    float64 [B, at most as many, channels].
 
     A sample that keeps fewer has each of its tokens as many times as it takes; softmax then gives every copy its share of the
     weight, and the same result. ValueError where a sample keeps none, and where that takes more tokens than there were.

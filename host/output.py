@@ -72,7 +72,6 @@ class Run:
     seed: int
     labels: np.ndarray
     batch: int
-    flow: str | None
     asked: str = ""  # what samples depend on besides: prompts and guidance
     counted: str = ""  # what counters depend on besides: configuration and flow; empty where nothing is counted
     say: Callable[[str], object] = lambda text: None

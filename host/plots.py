@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,22 @@ REFERENCES = {
     Reference.NEIGHBOUR: "#ff7f0e",
 }  # in this order
 DPI = 110
-LONGEST_STEM = 150
+LONGEST_SUBJECT = 120  # characters
+DIGEST_LENGTH = 6  # of a file's name
 
 
-def stem(folder: Path, *parts: str) -> Callable[[str], Path]:
-    """Paths of figures whose names say what they are of: other models, boards and flows have figures of their own."""
-    name = "-".join(re.sub(r"[^\w.+]+", "-", part).strip("-") for part in parts)[:LONGEST_STEM]
-    return lambda figure: folder / f"{name}-{figure}.png"
+def stem(folder: Path, subjects: Sequence[str], digests: Sequence[str], *more: str) -> Callable[[str], Path]:
+    """Paths of figures whose names say what they are of: other models, boards and flows have figures of their own.
+
+    ``digests`` of the models tell those of one name apart; all of them together are one in the name.
+    """
+    digest = digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
+    parts = ["-".join(map(_plain, subjects))[:LONGEST_SUBJECT], digest[:DIGEST_LENGTH], *map(_plain, more)]
+    return lambda figure: folder / f"{'-'.join(parts)}-{figure}.png"
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^\w.+]+", "-", text).strip("-")
 
 
 def subject(comparison: dict[str, Any]) -> str:

@@ -4,6 +4,8 @@
 A tile is the sums of ``PIXELS`` rows by ``OUTPUTS`` outputs, two input channels at a time: LLVM makes one instruction of the
 two products and their sum (x86: ``vpmaddwd``, with VNNI ``vpdpwssd``), twice as many products a cycle as in float32. It is
 built here from LLVM's vector operations, which numba has no words for; the tile's sums stay in registers.
+
+What is made of the sums is here too: numba knows a change of this file only, and would keep what it compiled of another one's.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .kernels import compiled, requantize_rows
+from .kernels import compiled
 
 PIXELS, OUTPUTS = 6, 16  # 12 of AVX2's 16 registers are sums
 BAND_BYTES = 1 << 18  # of an image, that stay in the cache while all outputs pass
@@ -185,10 +187,33 @@ def convolve(codes, weights, kernel, stride, corner, first, last, sums):
 
 
 @compiled
+def requantize_rows(acc, bias, multiplier, shift, low, high, out):
+    """Accumulators ``acc`` [B, P, O], exact integers as float32 or int32, plus ``bias`` int32 [1 or B, O], times ``multiplier``
+    int32 [1 or B, 1 or O], over 2**shift, half up, clipped to [low, high] -> ``out`` int8 or int16 [B, P, O or more]."""
+    batch, pixels, channels = acc.shape
+    half = (np.int64(1) << shift) >> 1
+    factors = np.empty(channels, np.int32)
+    offsets = np.empty(channels, np.int64)  # the bias, multiplied too: products of two int32 take one instruction
+    for b in range(batch):
+        if b == 0 or multiplier.shape[0] > 1 or bias.shape[0] > 1:
+            row = bias[b if bias.shape[0] > 1 else 0]
+            of_gates = multiplier[b if multiplier.shape[0] > 1 else 0]
+            for c in range(channels):
+                factors[c] = of_gates[c if multiplier.shape[1] > 1 else 0]
+                offsets[c] = np.int64(row[c]) * np.int64(factors[c]) + half
+        for p in range(pixels):
+            source = acc[b, p]
+            target = out[b, p]
+            for c in range(channels):
+                v = (np.int64(np.int32(source[c])) * np.int64(factors[c]) + offsets[c]) >> shift
+                target[c] = min(max(v, low), high)
+
+
+@compiled
 def convolve_to_codes(
     codes, weights, kernel, stride, corner, size, first, last, bias, multiplier, shift, low, high, out
 ):
-    """The same, requantized as :func:`.kernels.requantize_rows` does while the sums are in the cache; ``size``: (H', W', O)."""
+    """The same, requantized as :func:`requantize_rows` does while the sums are in the cache; ``size``: (H', W', O)."""
     rows, columns, outputs = size
     at_once, band, taps, offsets = _plan(rows, columns, weights.shape[2], kernel, stride)
     sums = np.empty((at_once * columns, outputs), np.int32)

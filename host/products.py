@@ -17,15 +17,12 @@ from typing import Protocol
 import numpy as np
 
 from . import float_products
-from .team import ALONE, Team
+from .team import ACCELERATED, ALONE, Team
 
 BACKENDS = ("vnni", "int16", "numpy")
 SMALLEST_PRODUCTS = 1 << 21  # of a thread's part: what takes as long as waking the thread
 _NEEDS = {"vnni": "torch", "int16": "numba"}
-
-
-def _is_installed(name: str) -> bool:
-    return importlib.util.find_spec(name) is not None
+_IS_INSTALLED = {"torch": importlib.util.find_spec("torch") is not None, "numba": ACCELERATED}
 
 
 def choose_backend(requested: str | None = None) -> str:
@@ -33,7 +30,7 @@ def choose_backend(requested: str | None = None) -> str:
     if requested is not None and requested not in BACKENDS:
         raise ValueError(f"found backend {requested!r}, expected one of {', '.join(BACKENDS)}")
     needed = _NEEDS.get(requested or "")
-    if needed is not None and not _is_installed(needed):
+    if needed is not None and not _IS_INSTALLED[needed]:
         raise ValueError(f"backend {requested!r} needs {needed}, which is not installed; use 'numpy'")
     if requested in (None, "vnni") and vnni_is_exact():
         return "vnni"
@@ -47,7 +44,7 @@ def choose_backend(requested: str | None = None) -> str:
 @functools.cache
 def vnni_is_exact() -> bool:
     """Whether the CPU has VNNI and the int8 products survive operands that would saturate 16-bit sums."""
-    if not _is_installed("torch"):
+    if not _IS_INSTALLED["torch"]:
         return False
     import torch
 
@@ -59,7 +56,7 @@ def vnni_is_exact() -> bool:
 @functools.cache
 def int16_is_exact() -> bool:
     """Whether numba is there, and what LLVM has made for this CPU sums products."""
-    return _is_installed("numba") and _passes_self_test("int16")
+    return ACCELERATED and _passes_self_test("int16")
 
 
 def _passes_self_test(backend: str) -> bool:
@@ -157,7 +154,8 @@ class CompiledConvolution:
 
     def _share(self, codes: np.ndarray, work: Callable[[int, int], object]) -> None:
         rows, columns, _ = self._size(codes)
-        self.team.share(len(codes) * rows, _smallest(columns * self.packed.size), work)
+        smallest = self.team.smallest_part(columns * self.packed.size, SMALLEST_PRODUCTS)
+        self.team.share(len(codes) * rows, smallest, work)
 
 
 def attention_product(left: np.ndarray, right: np.ndarray, backend: str, team: Team = ALONE) -> np.ndarray:
@@ -165,14 +163,14 @@ def attention_product(left: np.ndarray, right: np.ndarray, backend: str, team: T
 
     One operand may hold differences in [-255, 255], the other codes int8.
     """
-    if backend == "numpy" or not _is_installed("numba"):
+    if backend == "numpy" or not ACCELERATED:
         return float_products.multiply_matrices(left, right)
     from .product_kernels import multiply_matrices
 
     shape = (*left.shape[:3], right.shape[3])
     rows, columns = (np.ascontiguousarray(each).reshape(-1, *each.shape[2:]) for each in (left, right))
     sums = np.empty((len(rows), *shape[2:]), np.int32)
-    smallest = _smallest(shape[2] * shape[3] * left.shape[3])
+    smallest = team.smallest_part(shape[2] * shape[3] * left.shape[3], SMALLEST_PRODUCTS)
     team.share(len(rows), smallest, lambda first, last: multiply_matrices(rows, columns, first, last, sums))
     return sums.reshape(shape)
 
@@ -184,8 +182,3 @@ def attention_product_of_one(left: np.ndarray, right: np.ndarray, backend: str) 
 
         return multiply_matrix(left, right)
     return attention_product(left[None, None], right[None, None], backend)[0, 0]
-
-
-def _smallest(products: int) -> int:
-    """How many units of so many products are worth another thread."""
-    return -(-SMALLEST_PRODUCTS // max(products, 1))

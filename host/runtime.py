@@ -21,13 +21,23 @@ from ..hls.scheduler_config import takes_variance
 from .compiler import Program, compile_program
 from .device import Device, DeviceLost
 from .emulator import EmulatorDevice
-from .schedulers import KINDS, Sampler, Scheduler, check_seed, index_of, load_scheduler, standard_normal
+from .limits import MOST_IMAGES
+from .schedulers import (
+    KINDS,
+    Sampler,
+    Scheduler,
+    check_response,
+    check_seed,
+    check_timesteps,
+    index_of,
+    load_scheduler,
+    standard_normal,
+)
 from .session import FLOWS, KEEPS_NOTHING, ORIGINAL, Session, default_flow
 from .traffic import dram_beats
 from .watch import Watch
 
 PIXEL_PIPELINES = (None, "DDPMPipeline", "DDIMPipeline")  # whose images are the denoiser's samples
-MOST_IMAGES = 1_000_000  # of a run, whose samples are in memory at its end
 
 
 @dataclass(frozen=True)
@@ -86,9 +96,9 @@ def labels_of(artefact: QuantizedModel, count: int, labels: Sequence[int] | None
     """int64 [count], taken in turn (default: all that the model was quantized for, but for its null label); ValueError, listing
     them, for another one."""
     known = [label for label in artefact.labels if label != null_label(artefact)] or list(artefact.labels)
-    given = np.asarray(known if labels is None else labels, np.int64)
+    given = np.asarray(known if labels is None else labels, object)  # whatever their size
     rows_of(artefact, given)
-    return np.resize(given, count)
+    return np.resize(given.astype(np.int64), count)
 
 
 def pipeline_class(folder: Path) -> str | None:
@@ -103,7 +113,8 @@ def null_label(artefact: QuantizedModel) -> int | None:
 
 
 def rows_of(artefact: QuantizedModel, labels: np.ndarray) -> np.ndarray:
-    """Rows int64 of conditional tables; ValueError, listing the known ones, for a label that was not quantized for."""
+    """Rows int64 [B] of conditional tables, of integer ``labels`` [B]; ValueError, listing the known ones, for a label that was
+    not quantized for."""
     rows = {label: row for row, label in enumerate(artefact.labels)}
     wrong = [label for label in labels.tolist() if label not in rows]
     if wrong:
@@ -155,7 +166,8 @@ class Model:
 
     @functools.cached_property
     def scheduler(self) -> Scheduler:
-        """The sampler of the model's schedule; ValueError for one that only diffusers has."""
+        """The sampler of the model's schedule; ValueError for one that only diffusers has, or that steps in another way than the
+        one that the model is quantized for."""
         quantization, kind = self.artefact.quantization, self.artefact.quantization["scheduler"]
         if kind not in KINDS:
             raise ValueError(
@@ -164,8 +176,9 @@ class Model:
             )
         steps, eta = self.artefact.graph.steps, quantization.get("eta", 0.0)
         scheduler = load_scheduler(self.artefact.scheduler, kind, steps, eta)
-        if tuple(scheduler.timesteps.tolist()) != self.artefact.timesteps:
-            raise ValueError("the model's timesteps are not those of its scheduler configuration; quantize it again")
+        check_timesteps(scheduler.timesteps.tolist(), self.artefact.timesteps)
+        if "rule" in quantization:  # models that were quantized before there were rules have none
+            check_response(scheduler, **quantization["rule"])
         return scheduler
 
     @functools.cached_property
@@ -214,16 +227,17 @@ class Model:
         ``runtime[ms]`` is wall time, so of a device without a board it is the simulation's. Where the device counts, the
         accelerator's own time and traffic follow, by its counters (``kind`` says of what they are).
         """
-        # compiled and loaded before the clock starts
+        # compiled, loaded and scheduled before the clock starts
         flow = flow or default_flow(self.device)
         program = self.session(batch * self.artefact.branches, flow not in KEEPS_NOTHING).program
+        scheduler = self.calibration_scheduler
         start = time.perf_counter()
         record = self.denoise_as_calibrated(batch, flow=flow).record
         seconds = time.perf_counter() - start
         result: dict[str, Any] = {
             "device": self.device.name,
             "batch_size": batch,
-            "steps": len(self.scheduler),
+            "steps": len(scheduler),
             "runtime[ms]": seconds * 1e3,
             "throughput[images/s]": batch / seconds,
             "fclk[mhz]": program.config.clock_mhz,

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
+from ..hls.rule import AMPLITUDE, OUTPUT_PART, TOLERANCE
 from ..hls.scheduler_config import SchedulerConfig
+from .limits import SEED_BITS
 
 KINDS = ("ddpm", "ddim")
 SPACINGS = ("leading", "trailing", "linspace")
@@ -21,7 +23,9 @@ PREDICTIONS = ("epsilon", "v_prediction", "sample")
 VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large")
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid")
 ONE = np.float32(1)
-SEED_BITS = 64  # half of Philox' key
+RESPONSE_NOISE = (
+    1.5409960746765137  # of every step of a recorded response: torch's first float32 normal number of seed 0
+)
 
 
 class Sampler(Protocol):
@@ -60,10 +64,6 @@ class Scheduler:
 
     def __len__(self) -> int:
         return len(self.timesteps)
-
-    def index_of(self, timestep: int) -> int:
-        """Position of a timestep in the schedule; ValueError, listing the known ones, where it is not in it."""
-        return index_of(self.timesteps.tolist(), timestep)
 
     def initial(self, noise: np.ndarray) -> np.ndarray:
         """The sample that a run begins with, of standard normal ``noise`` [B, ...]."""
@@ -187,6 +187,35 @@ def load_scheduler(config: Mapping[str, Any], kind: str, steps: int, eta: float 
         variance_type=_supported("variance_type", checked.variance_type, VARIANCES) if kind == "ddpm" else VARIANCES[0],
         eta=eta,
     )
+
+
+def check_timesteps(found: Sequence[float], expected: Sequence[float]) -> None:
+    """ValueError where a scheduler's timesteps are not those that a model is quantized for."""
+    if list(found) != list(expected):
+        raise ValueError("the model's timesteps are not those of its scheduler configuration; quantize it again")
+
+
+def check_response(scheduler: Scheduler, diffusers: str, response: Sequence[float]) -> None:
+    """ValueError where ``scheduler`` does not step as that of ``diffusers``' release did, whose ``response`` [steps] was
+    recorded when the model was quantized (:mod:`ditto_zynq.hls.rule`).
+
+    Each step begins with what was recorded of the one before: diffusers' float32 is rounded to a part of the sample, not of the
+    difference of two that is recorded, and that adds up.
+    """
+    quiet = replace(scheduler, eta=0.0)  # as it was recorded
+    sample, before = np.zeros((1, 1, 1, 1)), 1.0
+    for step, expected in enumerate(response[: len(quiet)]):
+        both = np.concatenate([sample, sample + AMPLITUDE * before])
+        after = quiet.step(OUTPUT_PART * both, step, both, np.full_like(both, RESPONSE_NOISE))
+        found, sample, before = float(after[1, 0, 0, 0] - after[0, 0, 0, 0]) / AMPLITUDE, after[:1], expected
+        if not abs(found - expected) <= TOLERANCE * max(abs(expected), abs(float(sample[0, 0, 0, 0])), 1.0):
+            raise ValueError(
+                f"step {step} of this {scheduler.kind} schedule makes {found:.6g} of what became {expected:.6g} in diffusers "
+                f"{diffusers}, for which the model is quantized; run it there, with ditto_zynq.host.diffusers.wrap, or quantize "
+                "it again"
+            )
+    if len(response) != len(quiet):
+        raise ValueError(f"found a response of {len(response)} steps, expected {len(quiet)}; quantize the model again")
 
 
 def standard_normal(seed: int, sample: int, draw: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -221,7 +221,7 @@ class Session:
     def _check_history(self, step: int, flow: str, context: np.ndarray | None, begins: bool) -> tuple[int, bool]:
         """First step of the run, and whether this one continues that of the last one."""
         last, self._last = self._last, None  # a step that fails leaves no history
-        continues = not begins and last is not None and last.step + 1 == step and _equal(last.context, context)
+        continues = not begins and last is not None and last.step + 1 == step and same_arrays(last.context, context)
         needed = step > 0 and flow not in KEEPS_NOTHING and not begins
         if needed and not (continues and last is not None and last.flow == flow):
             found = "no step has run" if last is None else f"the last one was step {last.step} of flow {last.flow}"
@@ -367,5 +367,6 @@ def rebuild_command(program: Program) -> str:
     return f"'ditto-zynq build --board {program.config.board} -o build --publish bitstreams'"
 
 
-def _equal(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+def same_arrays(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+    """Whether both are None, or arrays with the same values."""
     return one is other or (one is not None and other is not None and np.array_equal(one, other))

@@ -23,10 +23,11 @@ SOURCES = ("original", "temporal", "spatial")
 class Similarity:
     """Per step with a previous one and linear operator that runs in it, of its first operand (in an attention product Q or P).
 
-    ``macs`` [operators]; ``cosine`` of codes and ``reach`` (largest minus smallest) of codes and differences, per source
-    [steps - 1, operators]; ``classes`` per source [steps - 1, operators, 3]: fractions of zeros, of others that fit 4 bits,
-    and of the rest. Sources: the codes themselves, their differences to the previous step, and to the previous pixel of the row
-    (the first one to 0).
+    ``macs`` int64 [operators]: products of one sample. Per source, float64: ``cosine`` [steps - 1, operators] of codes with
+    those of the previous step, and of the previous pixel; ``reach`` [steps - 1, operators], largest minus smallest, in codes;
+    ``classes`` [steps - 1, operators, 3]: fractions of zeros, of others that fit 4 bits, and of the rest. Sources of the last
+    two: the codes themselves ("original"), their differences to the previous step ("temporal"), and to the previous pixel of
+    the row, the first one to 0 ("spatial").
     """
 
     names: tuple[str, ...]

@@ -6,12 +6,13 @@ import importlib.util
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+ACCELERATED = importlib.util.find_spec("numba") is not None  # whether there are compiled loops
 SMALLEST_ELEMENTS = 1 << 15  # of a thread's part of the vector unit's work: what takes as long as waking the thread
 
 
 def default_threads() -> int:
     """The cores that this process may use, or as many threads as numba was told to have."""
-    if importlib.util.find_spec("numba") is None:
+    if not ACCELERATED:
         return 1
     from numba import config
 
@@ -65,9 +66,9 @@ class Team:
         return batch % self.threads == 0 or batch >= 4 * self.threads
 
     @staticmethod
-    def smallest_part(elements: int) -> int:
-        """How many units of so many elements are worth another thread."""
-        return -(-SMALLEST_ELEMENTS // max(elements, 1))
+    def smallest_part(elements: int, smallest: int = SMALLEST_ELEMENTS) -> int:
+        """How many units of so many elements are worth another thread, which ``smallest`` elements are."""
+        return -(-smallest // max(elements, 1))
 
 
 ALONE = Team(1)

@@ -7,7 +7,6 @@ Arguments as in :mod:`.kernels`: C-contiguous [B, P, W] of which the first ``cha
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,9 +14,8 @@ import numpy as np
 
 from ..hls import reference, tables
 from ..hls.arithmetic import CODE_RANGE, VALUE_RANGE, quantize_in_two_parts, requantize, round_shift, saturate
-from .team import ALONE, Team
+from .team import ACCELERATED, ALONE, Team
 
-ACCELERATED = importlib.util.find_spec("numba") is not None
 NO_TABLE = np.zeros(0, np.int16)
 
 
@@ -75,7 +73,7 @@ def requantize_rows(
     """
     low, high = limits_of(out.dtype, relu)
     if ACCELERATED:
-        kernel = _kernels().requantize_rows
+        from .product_kernels import requantize_rows as kernel
 
         def some(samples: slice, rows: slice) -> None:
             numbers = _of_samples(bias, samples), _of_samples(multiplier, samples)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ditto_zynq.hls import artefact
 from ditto_zynq.hls.artefact import QuantizedModel, save
 from hypothesis import HealthCheck, settings
 
@@ -79,6 +80,19 @@ def tiny_folder(tiny_model, tmp_path) -> Path:
     folder = tmp_path / "model"
     save(tiny_model, folder)
     return folder
+
+
+@pytest.fixture
+def model_reads(monkeypatch) -> list[Path]:
+    """The folder of every model that is read and hashed, each time it is."""
+    read, check = [], artefact.check_files
+
+    def checked(folder: Path, manifest: artefact.Manifest) -> None:
+        read.append(folder)
+        check(folder, manifest)
+
+    monkeypatch.setattr(artefact, "check_files", checked)
+    return read
 
 
 @pytest.fixture(scope="session")

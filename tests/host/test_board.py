@@ -340,7 +340,7 @@ def test_ctrl_c_leaves_the_accelerator_idle(tmp_path, tiny_model, expected, monk
         return False
 
     board = FaultyBoard(8, interrupt)
-    run = Run(tmp_path / "images.png", "model", 5, np.zeros(3, np.int64), 2, "difference", "")
+    run = Run(tmp_path / "images.png", "model", 5, np.zeros(3, np.int64), 2)
     device = opened(board, tmp_path)
     stop = device.stop
     monkeypatch.setattr(device, "stop", lambda: (stopping.set(), stop()))
@@ -358,7 +358,7 @@ def test_failed_runs_are_resumed(tmp_path, tiny_model):
         return run.collect(lambda starts: model.batches(3, run.labels, 5, 2, "difference", False, starts))
 
     def run() -> Run:
-        return Run(tmp_path / "images.png", "model", 5, np.array([0, 1, 2]), 2, "difference", counted="counted")
+        return Run(tmp_path / "images.png", "model", 5, np.array([0, 1, 2]), 2, counted="counted")
 
     whole = Model(tiny_model, EmulatorDevice(CONFIG)).generate(3, None, 5, 2, progress=False)
     board = FaultyBoard(9, never_finish)

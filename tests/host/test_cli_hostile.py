@@ -14,20 +14,28 @@ import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from diffusers import DDPMScheduler, DiffusionPipeline
 from ditto_zynq.hls import build as builder
 from ditto_zynq.hls.notices import PrecisionWarning
-from ditto_zynq.host import files
+from ditto_zynq.host import files, report
 from ditto_zynq.host.cli import main
+from ditto_zynq.host.csim import CSimDevice
 from ditto_zynq.host.emulator import EmulatorDevice
+from ditto_zynq.host.remote_board import Server
+from ditto_zynq.quant import evaluate as judges
+from ditto_zynq.quant import quantize as quantizer
 from PIL import Image
 from safetensors import SafetensorError
+
+from tests.pipelines import unet2d
 
 NUMBERS = ["nan", "", "x", "1e3", "99999999999999999999x"]  # none of which is an integer
 COUNTS = [*NUMBERS, "0", "-1", "99999999999999999999"]
 SEEDS = [*NUMBERS, "-1", str(2**64)]
 REALS = ["", "x", "nan"]
 POSITIVE = [*REALS, "0", "-1"]
-LABELS = ["", "x", "-1", "1-", "2-1", "0,,1", "nan", "0-99999999999", "7"]
+HUGE = ("9223372036854775808", "99999999999999999999", "0-99999999999", "0-99999999999999999999")
+LABELS = ["", "x", "-1", "1-", "2-1", "0,,1", "nan", "7", *HUGE]
 NO_FOLDER = ["missing", "file", "", "n" * 300]
 NO_FILE = ["missing/file.json", "folder", "n" * 300 + ".json", "file/x.json", "/proc/x.json"]
 NO_IMAGES = [
@@ -43,13 +51,24 @@ NO_IMAGES = [
 HARDWARE = ["missing", "folder", "file", "n" * 300]
 BOARDS = ["", "nope", "\udcff"]
 FOLDER_TO_WRITE = ["file", "file/x", "n" * 300, "/proc/x"]
+BITSTREAMS = ["missing", "file", "folder", "n" * 300]
 FLEET = {"workers": [*NUMBERS, "0", "-1", "1000000"], "cluster": ["", "nonsense"]}
 EMULATED = {"board": BOARDS, "hardware": HARDWARE, "backend": ["", "nope"]}
+LONG = {  # what takes long, or waits
+    "emulator": (EmulatorDevice, "execute"),
+    "csim": (CSimDevice, "execute"),
+    "tools": (builder, "run_tools"),
+    "calibration": (quantizer, "calibrate"),
+    "judge": (judges, "Judge"),
+    "clients": (Server, "wait_for_termination"),
+}
+EXECUTE = EmulatorDevice.execute
+THERE = ["blank", "file", "float", "folder", "latin", "lines", "model", "pictures", "unet"]  # in the working folder
 BAD = {
     "generate": {
         "model": NO_FOLDER, "count": COUNTS, "output": NO_IMAGES, "labels": LABELS, "prompt": ["a cat"], "seed": SEEDS,
         "guidance": [*REALS, "3"], "batch": COUNTS[:-1], "device": ["", "nope", "remote:", "remote:x:y"],
-        "bitstreams": [], "memory": [*NUMBERS, "0", "-1"], "deadline": POSITIVE, "flow": ["", "both"],
+        "bitstreams": BITSTREAMS, "memory": [*NUMBERS, "0", "-1"], "deadline": POSITIVE, "flow": ["", "both"],
         "summary": NO_FILE, **FLEET, **EMULATED,
     },
     "profile": {
@@ -77,10 +96,21 @@ BAD = {
         "output": FOLDER_TO_WRITE, "publish": FOLDER_TO_WRITE, "board": BOARDS, "hardware": HARDWARE,
     },
     "selftest": {
-        "device": ["", "nope", "remote:"], "bitstreams": [], "batch": COUNTS, **EMULATED,
+        "device": ["", "nope", "remote:"], "bitstreams": BITSTREAMS, "batch": COUNTS, **EMULATED,
+    },
+    "quantize": {
+        "model": ["missing", "file", "folder", "", "n" * 300], "output": [*FOLDER_TO_WRITE, "pictures"],
+        "scheduler": ["", "nope", "DDIM"], "steps": [*COUNTS, "1001"], "eta": [*REALS, "-1", "1.5"], "groups": [*COUNTS, "3"],
+        "trajectories": COUNTS, "norm": [*REALS, "-1", "17", "inf"], "fine": [*NUMBERS, "-1"], "labels": LABELS,
+        "prompts": ["missing", "folder", "", "n" * 300, "latin", "blank", "lines"], "guidance": [*REALS, "-1", "inf"],
+        "seed": SEEDS, "variant": ["fp16", "", "n" * 300], "sample_size": ["", "x", "0", "64x", "x64", "8x8x8", "-1", "nan"],
+    },
+    "serve": {
+        "port": [*NUMBERS, "-1", "65536"], "address": ["", "nowhere.invalid", "300.1.1.1", "127.0.0.1:1"],
+        "token": ["", "\n", "é"], "accelerator": ["", "nope", "board"], "bitstreams": FOLDER_TO_WRITE, **EMULATED,
     },
 }  # fmt: skip
-ELSEWHERE = {"quantize", "serve"}  # whose options have tests of their own
+WITH = {"bitstreams": ["--device", "board"]}  # without which an option is not looked at
 CASES = [
     pytest.param(command, option, value, id=f"{command}-{option}-{value[:20]!r}")
     for command, options in BAD.items()
@@ -98,13 +128,22 @@ def place(tiny_folder, tmp_path, monkeypatch) -> Path:
     (tmp_path / "float").mkdir()
     (tmp_path / "float" / "model_index.json").write_text("{}")
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "pictures" / "black.png")
+    (tmp_path / "latin").write_bytes("élan".encode("latin-1"))
+    (tmp_path / "blank").write_text("\n \n")
+    (tmp_path / "lines").write_text("a cat\n")
+    unet2d().save_pretrained(tmp_path / "unet" / "unet")
+    DDPMScheduler().save_pretrained(tmp_path / "unet" / "scheduler")
     monkeypatch.chdir(tmp_path)
 
     def begun(*_: object, **__: object) -> None:
         raise AssertionError("long work began")
 
-    monkeypatch.setattr(EmulatorDevice, "execute", begun)
-    monkeypatch.setattr(builder, "run_tools", begun)
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("there is no network here")
+
+    for owner, name in LONG.values():
+        monkeypatch.setattr(owner, name, begun)
+    monkeypatch.setattr(DiffusionPipeline, "download", offline)
     return tmp_path
 
 
@@ -123,7 +162,12 @@ def arguments(command: str) -> dict[str, list[str]]:
         },
         "csim": {"model": ["model"]},
         "build": {"output": ["-o", "build"]},
-    }
+        "quantize": {
+            "model": ["unet"], "output": ["-o", "out"], "steps": ["--steps", "2"], "groups": ["--groups", "1"],
+            "trajectories": ["--trajectories", "1"],
+        },
+        "serve": {"port": ["--port", "0"], "bitstreams": ["--bitstreams", "served"]},
+    }  # fmt: skip
     return dict(needed.get(command, {}))
 
 
@@ -145,21 +189,55 @@ def test_bad_input_is_refused_in_one_line(place, command, option, value):
     (parameter,) = (each for each in main.commands[command].params if each.name == option)
     words = [value] if isinstance(parameter, click.Argument) else [max(parameter.opts, key=len), value]
     before = sorted(path.name for path in place.rglob("*"))
-    the_line(invoke(command, {**arguments(command), option: words}))
+    more = {"with": WITH.get(option, [])} if "device" in BAD[command] else {}
+    the_line(invoke(command, {**arguments(command), option: words, **more}))
     assert sorted(path.name for path in place.rglob("*")) == before, "something was left behind"
 
 
 COMMANDS = [*BAD, "boards"]
+IN_THE_MIDDLE = {
+    **dict.fromkeys(("generate", "profile", "compare", "explore", "selftest"), LONG["emulator"]),
+    "csim": LONG["csim"], "build": LONG["tools"], "quantize": LONG["calibration"], "evaluate": LONG["judge"],
+    "serve": LONG["clients"], "boards": (report, "boards_text"),
+}  # fmt: skip
+
+
+def stops(error: BaseException):
+    def stop(*_: object, **__: object) -> None:
+        raise error
+
+    return stop
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_interrupt_is_one_line_and_130(place, monkeypatch, command):
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(main.commands[command], "callback", interrupted)
+    """In the middle of what each does; no output is there, whole or half."""
+    monkeypatch.setattr(*IN_THE_MIDDLE[command], stops(KeyboardInterrupt()))
     result = invoke(command, arguments(command))
-    assert result.exit_code == 130 and result.stderr == "interrupted\n"
+    assert result.exit_code == 130, repr(result.exception)
+    assert result.stderr.splitlines()[-1].startswith("interrupted") and "Traceback" not in result.stderr
+    left = {"build": ["build"], "evaluate": ["quality"], "serve": ["served"]}.get(command, [])
+    assert sorted(path.name for path in place.iterdir()) == sorted([*THERE, *left])
+
+
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"selftest"}))  # which goes on, and says what failed
+def test_a_full_disk_in_the_middle_is_one_line(place, monkeypatch, command):
+    monkeypatch.setattr(*IN_THE_MIDDLE[command], stops(OSError(errno.ENOSPC, "No space left on device")))
+    result = invoke(command, arguments(command))
+    assert result.exit_code == 1 and result.stderr.splitlines()[-1] == "Error: No space left on device"
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("command", ["generate", "profile", "explore"])
+def test_a_disk_that_is_full_at_the_end_leaves_no_output(place, monkeypatch, command):
+    """Of the file that a command is for, when its work is done."""
+    monkeypatch.setattr(EmulatorDevice, "execute", EXECUTE)
+    monkeypatch.setattr(files.os, "replace", stops(OSError(errno.ENOSPC, "No space left on device")))
+    output = "out.json" if command in ("profile", "explore") else "out.png"
+    given = ["-o", output, *(["-n", "1"] if command == "generate" else ["--batch", "1"])]
+    result = invoke(command, {**arguments(command), "given": given})
+    assert result.exit_code == 1 and "No space left on device" in result.stderr.splitlines()[-1], result.stderr
+    assert "Traceback" not in result.stderr and not (place / output).exists()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -170,8 +248,10 @@ def test_an_interrupt_is_one_line_and_130(place, monkeypatch, command):
         (OSError(errno.ENOSPC, "No space left on device"), "Error: No space left on device"),
         (IsADirectoryError(errno.EISDIR, "Is a directory", "x"), "Error: x: Is a directory"),
         (OSError("no such thing"), "Error: no such thing"),
+        (ConnectionResetError(), "Error: ConnectionResetError"),
         (SafetensorError("invalid header"), "Error: invalid header"),
         (MemoryError("9 GiB"), "Error: not enough memory: 9 GiB; take a smaller --batch or model"),
+        (MemoryError(), "Error: not enough memory; take a smaller --batch or model"),
     ],
 )
 def test_what_the_machine_refuses_is_one_line(place, monkeypatch, command, error, line):
@@ -255,7 +335,8 @@ def test_what_is_no_file_is_not_replaced_by_one(tmp_path):
 
 def test_no_option_is_forgotten():
     """Whoever adds one says what is bad input for it."""
-    assert set(main.commands) - ELSEWHERE - {"boards"} == set(BAD)
+    assert set(main.commands) - {"boards"} == set(BAD) == set(IN_THE_MIDDLE) - {"boards"}
+    assert all(values for options in BAD.values() for values in options.values())
     for command, options in BAD.items():
         free = {each.name for each in main.commands[command].params if not getattr(each, "is_flag", False)}
         assert free == set(options), command

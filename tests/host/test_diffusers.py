@@ -7,16 +7,18 @@ import hashlib
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from diffusers import DDPMPipeline, DDPMScheduler, StableDiffusionImg2ImgPipeline, UNet2DModel
+from diffusers import DDPMPipeline, DDPMScheduler, DiffusionPipeline, StableDiffusionImg2ImgPipeline, UNet2DModel
 from ditto_zynq.hls.artefact import ArtefactError, load
 from ditto_zynq.hls.artefact import save as save_artefact
 from ditto_zynq.hls.config import default_config
-from ditto_zynq.host import paper_setting
+from ditto_zynq.host import devices, paper_setting
 from ditto_zynq.host.cli import main
 from ditto_zynq.host.compare import compare
 from ditto_zynq.host.csim import CSimDevice
@@ -44,6 +46,7 @@ CALLS = {
     "dit": {"class_labels": [1, 2], "guidance_scale": 4.0},
     "latte": {"prompt": "a painting", "video_length": 2, "height": 16, "width": 16, "guidance_scale": 5.0},
 }
+RUN = [sys.executable, "-m", "ditto_zynq.host.cli"]
 LABELS = {"dit": [1, 2, 1000]}
 
 
@@ -140,14 +143,61 @@ def test_costs_of_a_schedule_that_only_diffusers_has(scheduler, tmp_path):
             sample = theirs.step(torch.from_numpy(output), timestep, sample).prev_sample
         assert np.array_equal(alone, sample.numpy())
     save_artefact(artefact, tmp_path / "model")
-    assert invoke("profile", tmp_path / "model", "--batch", 1, "--json").exit_code == 0
+    for command in ("profile", "compare"):
+        counted = invoke(command, tmp_path / "model", "--batch", 1, "--json")
+        assert counted.exit_code == 0, counted.output
+    assert json.loads(counted.stdout.splitlines()[-1])["steps"] == len(theirs.timesteps)
+    assert model.throughput_test(1)["steps"] == len(theirs.timesteps)
 
 
-def test_an_image_is_what_the_pipeline_makes_of_latents(folders, tmp_path):
+def test_whatever_ends_generate_closes_the_device(folders, tmp_path, monkeypatch):
+    """And leaves nothing in its memory; what can be refused before is, before a device is opened."""
+    opened, left = [], []
+
+    class Watched(EmulatorDevice):
+        def __init__(self, *given, **more):
+            super().__init__(*given, **more)
+            opened.append(self)
+
+        def close(self):
+            left.append(sum(buffer.data.size for buffer in self.buffers))
+            super().close()
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def broken(*_: object, **__: object) -> None:
+        raise ArtefactError("the VAE is damaged")
+
+    monkeypatch.setattr(devices, "EmulatorDevice", Watched)
+    command = (
+        "generate",
+        folders("stable_diffusion")[1],
+        "-n",
+        1,
+        "-o",
+        tmp_path / "x.png",
+        "--device",
+        "emulator",
+        "--quiet",
+    )
+    assert "give at least one, such as --prompt" in invoke(*command).output and not opened
+    with monkeypatch.context() as patched:
+        patched.setattr(DiffusionPipeline, "from_pretrained", broken)
+        assert invoke(*command, "--prompt", "a cat").exit_code == 1
+    with monkeypatch.context() as patched:
+        patched.setattr(Watched, "execute", interrupted)
+        assert invoke(*command, "--prompt", "a cat").exit_code == 130
+    assert invoke(*command, "--prompt", "a cat").exit_code == 0
+    assert len(opened) == 3 and left == [0, 0, 0]
+
+
+def test_an_image_is_what_the_pipeline_makes_of_latents(folders, tmp_path, model_reads):
     """Of every class of pipeline but those of pixels, whatever its autoencoder is called."""
     _, quantized = folders("latent_diffusion")
+    model_reads.clear()
     result = invoke("generate", quantized, "-n", 3, "--batch", 2, "-o", tmp_path / "x.npz", "--quiet")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 0 and len(model_reads) == 1, result.output
     pipeline = load_pipeline(quantized)
     generators = [torch.Generator().manual_seed(index) for index in range(3)]
     pipeline.set_progress_bar_config(disable=True)
@@ -158,6 +208,34 @@ def test_an_image_is_what_the_pipeline_makes_of_latents(folders, tmp_path):
     for option in ("--prompt", "--guidance"):
         refused = invoke("generate", quantized, "-n", 1, "-o", tmp_path / "y.png", option, "3")
         assert refused.exit_code == 1 and ("no prompts" in refused.output or "no guidance_scale" in refused.output)
+
+
+BARS = re.compile(r"(calibrate: )? *\d+%\|.*")  # of calibration and of a pipeline's steps
+
+
+@pytest.mark.slow
+def test_commands_say_nothing_of_other_packages(folders, tmp_path):
+    """transformers, diffusers, torch and Brevitas warn of many things: none of it is for who quantizes and draws."""
+    source, _ = folders("stable_diffusion")
+    quantized = [
+        "quantize",
+        str(source),
+        "-o",
+        "out",
+        "--steps",
+        "2",
+        "--groups",
+        "1",
+        "--trajectories",
+        "1",
+        "--fine",
+        "0",
+    ]
+    for command in (quantized, ["generate", "out", "-n", "1", "--prompt", "french fries", "-o", "x.png"]):
+        run_ = subprocess.run([*RUN, *command], capture_output=True, text=True, cwd=tmp_path)
+        assert run_.returncode == 0, run_.stderr
+        lines = [line for line in re.split(r"[\r\n]+", run_.stderr) if line.strip()]
+        assert lines and not [line for line in lines if not BARS.fullmatch(line)]
 
 
 def test_learned_variance_runs_in_the_drop_in(tmp_path):
@@ -174,6 +252,7 @@ def test_learned_variance_runs_in_the_drop_in(tmp_path):
     model = Model(artefact, EmulatorDevice(default_config("zcu104")))
     alone = model.denoise_as_calibrated(1, 3).samples
     assert np.array_equal(model.denoise_as_calibrated(2, 3).samples[:1], alone)
+    assert model.throughput_test(1)["steps"] == 3
     with pytest.raises(ValueError, match="found variance_type = 'learned_range'"):
         model.generate(1)
 

@@ -39,7 +39,7 @@ def test_the_summary_marks_what_nothing_beats(tiny_model):
     assert table(rows, {"cores 100": "too many"}).endswith("left out: cores 100: too many\n")
 
 
-def test_the_command(tiny_folder, tmp_path):
+def test_the_command(tiny_folder, tmp_path, model_reads):
     arguments = [
         "explore",
         str(tiny_folder),
@@ -52,6 +52,7 @@ def test_the_command(tiny_folder, tmp_path):
     ]
     alone = CliRunner().invoke(main, arguments)
     assert alone.exit_code == 0 and "left out: cores 100" in alone.stdout, alone.output
+    assert len(model_reads) == 1
     written = (tmp_path / "found.json").read_text()
     assert json.loads(written)["rows"][0]["configuration"]["cores"] == 2
     shared = CliRunner().invoke(main, [*arguments, "--workers", "2"])

@@ -74,6 +74,13 @@ def test_what_workers_refuse_is_raised(client, tiny_folder):
         generate(client, Job(CONFIG, tiny_folder, flow="both"), 1)
 
 
+def test_workers_have_the_memory_that_was_asked_for(client, tiny_folder, tmp_path):
+    arguments = ["generate", str(tiny_folder), "-o", str(tmp_path / "x.png"), "-n", "64", "--batch", "64", "--quiet"]
+    for more in ([], ["--cluster", client.scheduler.address]):
+        result = CliRunner().invoke(main, [*arguments, "--memory", "1", *more])
+        assert result.exit_code == 1 and "use a batch of at most" in result.stderr, result.output
+
+
 def test_exploration(client, tiny_folder, tiny_model):
     configs = [CONFIG, replace(CONFIG, cores=4), replace(CONFIG, dram_gb_per_s=2.0)]
     assert explore(client, configs, 2, tiny_folder) == [compare(tiny_model, config, 2) for config in configs]
@@ -99,7 +106,7 @@ def test_the_command_resumes(client, tiny_folder, tiny_model, tmp_path, expected
         yield from model.batches(7, labels, 5, 2, "difference", False, starts[1:3])
         raise KeyboardInterrupt
 
-    earlier = Run(output, load(tiny_folder).digest, 5, labels, 2, "difference")
+    earlier = Run(output, load(tiny_folder).digest, 5, labels, 2)
     with pytest.raises(KeyboardInterrupt):
         earlier.collect(two_batches)
     assert earlier.done == 4

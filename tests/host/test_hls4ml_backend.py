@@ -14,6 +14,8 @@ hls4ml = pytest.importorskip("hls4ml")
 
 import torch  # noqa: E402
 from ditto_zynq.hls.config import HardwareConfig  # noqa: E402
+from ditto_zynq.host import hls4ml_backend  # noqa: E402
+from ditto_zynq.host.emulator import EmulatorDevice  # noqa: E402
 from ditto_zynq.host.hls4ml_types import FixedPoint, Unsupported  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -93,6 +95,28 @@ def test_predictions_equal_those_of_hls4mls_own_c_simulation(name, tmp_path, csi
         assert np.array_equal(outputs[key], outputs["vitis"]), key
 
 
+def test_a_prediction_compiles_a_program_for_full_batches_and_one_for_the_rest(tmp_path, monkeypatch):
+    converted = convert(scaled(nn.Sequential(nn.Linear(8, 4)), 0, 1.0), (8,), tmp_path, device="emulator")
+    x = np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32)
+    expected = np.stack([converted.predict(each) for each in x[:3]])
+    compiled, closed, compile_, close = [], [], hls4ml_backend.compile_program, EmulatorDevice.close
+
+    def compiles(graph, tables, config, batch):
+        compiled.append(batch)
+        return compile_(graph, tables, config, batch)
+
+    def closes(device):
+        closed.append((device.counting, sum(buffer.data.size for buffer in device.buffers)))
+        close(device)
+
+    monkeypatch.setattr(hls4ml_backend, "compile_program", compiles)
+    monkeypatch.setattr(EmulatorDevice, "close", closes)
+    found = converted.predict(x)
+    assert found.shape == (200, 4) and np.array_equal(found[:3], expected)
+    assert compiled == [64, 8] and closed == [(False, 0)]
+    assert np.array_equal(converted.predict(x[:128]), found[:128]) and compiled[2:] == [64]
+
+
 def test_flattening_keeps_pytorchs_order(tmp_path):
     """With fine steps and no saturation the integers are close to the float model: nothing is permuted."""
     model = scaled(nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(5 * 4 * 6, 6)), 3, 1.0)
@@ -161,4 +185,11 @@ def test_fixed_point_codes():
     assert FixedPoint(8, 2, True, "TRN", "WRAP").codes(values).tolist() == [2, 0, -1, -1, 1, 15, 16, -17, -112]
     assert FixedPoint(8, 2, False).codes(np.array([-1.0, 80.0])).tolist() == [0, 255]
     assert FixedPoint(8, 2, True, "RND", "SAT_SYM").codes(np.array([-80.0, 80.0])).tolist() == [-127, 127]
+    far = np.array([1e30, -1e30, np.inf, -np.inf])
+    assert FixedPoint(8, 2, True).codes(far).tolist() == [127, -128, 127, -128]
+    assert FixedPoint(8, 2, False).codes(far).tolist() == [255, 0, 255, 0]
+    assert FixedPoint(8, 0, True, "TRN", "WRAP").codes(np.array([2.0**70 + 2.0**20, 2.0**53 + 2])).tolist() == [0, 2]
+    below = np.nextafter(0.5, 0)
+    near = np.array([below, 0.5, -0.5, np.nextafter(-0.5, -1), -below, 2.0**46 + 0.5, 1.5, -1.5])
+    assert FixedPoint(48, 0, True).codes(near).tolist() == [0, 1, 0, -1, 0, 2**46 + 1, 2, -1]
     assert str(FixedPoint(8, 5, True)) == "fixed<8,3,RND,SAT>"

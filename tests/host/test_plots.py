@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 from click.testing import CliRunner
+from ditto_zynq.hls.artefact import load, save
 from ditto_zynq.host.cli import main
 from ditto_zynq.host.cli_costs import _draw_comparison, _short
-from ditto_zynq.host.plots import subject
+from ditto_zynq.host.plots import stem, subject
 from PIL import Image
 
 
@@ -24,7 +26,11 @@ def test_figures_of_a_profile(tiny_folder, tmp_path):
         main, ["profile", str(tiny_folder), "--flow", "defo+", "--batch", "2", "--plots", str(folder), "-o", str(path)]
     )
     assert result.exit_code == 0, result.output
-    names = {f"model-zcu104-defo+-{each}.png" for each in ("similarity", "bit-widths", "layers", "decisions", "cycles")}
+    digest = load(tiny_folder).digest[:6]
+    names = {
+        f"model-{digest}-zcu104-defo+-{each}.png"
+        for each in ("similarity", "bit-widths", "layers", "decisions", "cycles")
+    }
     assert {each.name for each in folder.iterdir()} == names and all(is_drawn(folder / name) for name in names)
     data = json.loads(path.read_text())
     linear = [each for each in data["operations"] if sum(each["elements"])]
@@ -39,11 +45,12 @@ def test_figures_of_a_profile(tiny_folder, tmp_path):
 
 
 def test_figures_of_a_comparison(tiny_folder, tmp_path):
+    name = f"model-{load(tiny_folder).digest[:6]}-zcu104"
     result = CliRunner().invoke(main, ["compare", str(tiny_folder), "--batch", "2", "--plots", str(tmp_path)])
-    assert result.exit_code == 0 and is_drawn(tmp_path / "model-zcu104-designs.png"), result.output
+    assert result.exit_code == 0 and is_drawn(tmp_path / f"{name}-designs.png"), result.output
     options = ["--batch", "2", "--bandwidths", "2,19.2", "--plots", str(tmp_path)]
     result = CliRunner().invoke(main, ["compare", str(tiny_folder), *options])
-    assert result.exit_code == 0 and is_drawn(tmp_path / "model-zcu104-sweep.png"), result.output
+    assert result.exit_code == 0 and is_drawn(tmp_path / f"{name}-sweep.png"), result.output
 
 
 def test_figures_say_what_they_are_of_and_do_not_replace_each_other(tmp_path):
@@ -51,17 +58,32 @@ def test_figures_say_what_they_are_of_and_do_not_replace_each_other(tmp_path):
     design = {
         "name": "itc", "speedup": 1.0, "dram_bytes_per_image": 1.0, "energy_uj_per_image": {"total": 1.0},
     }  # fmt: skip
-    of_model = {"model": "fashion-mnist", "kind": "emulated", "configuration": {"board": "zcu104"}, "designs": [design]}
+    of_model = {
+        "model": "fashion-mnist", "digest": "0123456789", "kind": "emulated", "configuration": {"board": "zcu104"},
+        "designs": [design],
+    }  # fmt: skip
     of_architecture = {**of_model, "architecture": {"name": "cifar10"}}
     on_board = {**of_model, "configuration": {"board": "kv260"}}
-    for result in (of_model, of_architecture, on_board):
+    of_another = {**of_model, "digest": "9876543210"}
+    for result in (of_model, of_architecture, on_board, of_another):
         _draw_comparison([result], False, tmp_path)
     assert subject(of_architecture) == "cifar10, digits of fashion-mnist" and subject(of_model) == "fashion-mnist"
     assert {path.name for path in tmp_path.iterdir()} == {
-        "fashion-mnist-zcu104-designs.png", "cifar10-digits-of-fashion-mnist-zcu104-designs.png",
-        "fashion-mnist-kv260-designs.png",
+        "fashion-mnist-012345-zcu104-designs.png", "cifar10-digits-of-fashion-mnist-012345-zcu104-designs.png",
+        "fashion-mnist-012345-kv260-designs.png", "fashion-mnist-987654-zcu104-designs.png",
     }  # fmt: skip
+    long, other = (stem(tmp_path, ["n" * 200] * 9, ["01", last], "zcu104", "defo+")("x").name for last in ("2", "3"))
+    assert long.endswith("-zcu104-defo+-x.png") and len(long) < 180 and long != other
     assert _short("a/model", ["a/model", "b/model"]) == "a/model" and _short("a/one", ["a/one", "b/model"]) == "one"
+
+
+def test_two_models_of_one_folder_name_have_figures_of_their_own(tiny_model, tmp_path):
+    for place, scale in (("a", 1.0), ("b", 2.0)):
+        scales = {name: scale * values for name, values in tiny_model.scales.items()}
+        save(replace(tiny_model, scales=scales), tmp_path / place / "model")
+        arguments = ["profile", str(tmp_path / place / "model"), "--batch", "1", "--plots", str(tmp_path / "figures")]
+        assert CliRunner().invoke(main, arguments).exit_code == 0
+    assert len(list((tmp_path / "figures").iterdir())) == 2 * 5
 
 
 def test_a_file_in_the_place_of_the_folder(tiny_folder, tmp_path):

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from ditto_zynq.hls.isa import DESCRIPTOR, Opcode
 from ditto_zynq.hls.reference import convolve
-from ditto_zynq.host import products
+from ditto_zynq.host import kernels, product_kernels, products
 from ditto_zynq.host.emulator import backend_for
 from ditto_zynq.host.float_products import channel_chunks
 from ditto_zynq.host.products import attention_product, choose_backend, convolution_product, vnni_is_exact
 from ditto_zynq.host.team import Team
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba.core.dispatcher import Dispatcher
 
 from tests.cpus import CPUS, WITH_VNNI
 
@@ -130,7 +131,7 @@ def test_backends_are_chosen_or_refused(monkeypatch):
         choose_backend("int16")
 
 
-def test_small_programs_take_no_threads_that_spin():
+def test_small_programs_take_the_products_whose_threads_sleep():
     """Where the int8 products are exact they are taken for large layers only, unless they were asked for."""
     program = np.zeros(2, DESCRIPTOR)
     program["opcode"], program["layer"], program["batch"] = Opcode.CONVOLUTION, [0, 1], 2
@@ -147,13 +148,15 @@ def test_the_self_test_catches_saturating_sums():
     """Without VNNI instructions oneDNN's int8 sums saturate at 16 bits: made so here, the self-test must notice."""
     code = (
         "import torch; torch.cpu._is_vnni_supported = lambda: True\n"
-        "from ditto_zynq.host.products import vnni_is_exact, choose_backend\n"
-        "print(vnni_is_exact(), choose_backend())"
+        "from ditto_zynq.host import products\n"
+        "test, ran = products._passes_self_test, []\n"
+        "products._passes_self_test = lambda backend: (ran.append(backend), test(backend))[1]\n"
+        "print(products.vnni_is_exact(), products.choose_backend(), *ran)"
     )
     environment = {**os.environ, **CPUS["avx2"]}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == ["False", "int16"]
+    assert result.stdout.split() == ["False", "int16", "vnni", "int16"]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -168,8 +171,6 @@ def test_large_batches_stay_exact(backend, batch):
 
 
 def test_the_self_test_catches_wrong_sums(monkeypatch):
-    from ditto_zynq.host import product_kernels
-
     def saturating(*arguments):
         convolve_exactly(*arguments)
         np.clip(arguments[-1], -32768, 32767, out=arguments[-1])
@@ -178,6 +179,13 @@ def test_the_self_test_catches_wrong_sums(monkeypatch):
     assert products._passes_self_test("int16")
     monkeypatch.setattr(product_kernels, "convolve", saturating)
     assert not products._passes_self_test("int16")
+
+
+@pytest.mark.parametrize("module", [kernels, product_kernels])
+def test_no_compiled_loop_calls_one_of_another_file(module):
+    """numba's cache on disk would keep what it compiled in when only that file changes."""
+    loops = {name: each for name, each in vars(module).items() if isinstance(each, Dispatcher)}
+    assert loops and {each.py_func.__module__ for each in loops.values()} == {module.__name__}
 
 
 ASSEMBLY = """

@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +19,7 @@ from ditto_zynq.hls.reference import Reference
 from ditto_zynq.host import load
 from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.products import vnni_is_exact
-from ditto_zynq.host.runtime import Model
+from ditto_zynq.host.runtime import Model, labels_of
 from ditto_zynq.host.schedulers import standard_normal
 from ditto_zynq.host.session import DIFFERENCE, FLOWS, ORIGINAL, default_flow, reference_of
 from ditto_zynq.host.watch import Watch
@@ -111,6 +112,29 @@ def test_the_bundled_model_equals_the_reference_until_its_scales_change():
         values = reference.step(codes, step, labels, reference_of("difference", step))[graph.output]
         assert np.array_equal(session.codes(graph.output), values), f"step {step}"
         sample = model.scheduler.step(output, step, sample)
+
+
+def test_a_rule_that_is_not_that_of_the_numpy_sampler_is_refused(tiny_model):
+    """As of a release of diffusers whose DDIM steps in another way: before anything runs."""
+    rule = tiny_model.quantization["rule"]
+    other = {"diffusers": "9.9.9", "response": [*rule["response"][:-1], rule["response"][-1] + 0.01]}
+    assert Model(tiny_model, EmulatorDevice(default_config("zcu104"))).scheduler.timesteps[0] == tiny_model.timesteps[0]
+    changed = replace(tiny_model, quantization=tiny_model.quantization | {"rule": other})
+    with pytest.raises(
+        ValueError, match=r"step 5 of this ddim schedule makes .* in diffusers 9\.9\.9, for which the model"
+    ):
+        Model(changed, EmulatorDevice(default_config("zcu104"))).generate(1, progress=False)
+    older = {key: value for key, value in tiny_model.quantization.items() if key != "rule"}
+    assert len(Model(replace(tiny_model, quantization=older), EmulatorDevice(default_config("zcu104"))).scheduler) == 6
+
+
+def test_labels_may_be_of_any_integer_type(tiny_model):
+    for labels in ([0, 2], range(0, 3, 2), np.array([0, 2], np.uint8), (np.int64(0), np.int32(2))):
+        found = labels_of(tiny_model, 3, labels)
+        assert found.dtype == np.int64 and found.tolist() == [0, 2, 0]
+    for wrong in (-1, 2**63, 10**30, 1.5):
+        with pytest.raises(ValueError, match=r"found label .*, expected 0 to 2"):
+            labels_of(tiny_model, 1, [0, wrong])
 
 
 def test_records_add_up(tiny_folder):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
-from ditto_zynq.host.schedulers import load_scheduler, standard_normal
+from ditto_zynq.hls.rule import response
+from ditto_zynq.host.schedulers import check_response, index_of, load_scheduler, standard_normal
 
 CONFIGS = [
     {},
@@ -67,6 +68,24 @@ def test_steps_and_trajectories_equal_diffusers(config, kind, eta, steps):
             assert np.abs(ours - theirs).max() <= tolerance * magnitude
 
 
+@pytest.mark.parametrize("config", range(len(CONFIGS)))
+@pytest.mark.parametrize(("kind", "eta"), [("ddim", 0.0), ("ddim", 1.0), ("ddpm", 0.0)])
+@pytest.mark.parametrize("steps", [1, 7, 50])
+def test_the_response_is_the_one_that_diffusers_recorded(config, kind, eta, steps):
+    """And a coefficient that is off by 1% is noticed, as of a release of diffusers with another rule: in any step, but where
+    samples are large in the first one."""
+    theirs = (DDIMScheduler if kind == "ddim" else DDPMScheduler).from_config(CONFIGS[config])
+    recorded, ours = response(theirs, steps), load_scheduler(CONFIGS[config], kind, steps, eta)
+    check_response(ours, "0.1.0", recorded)
+    for step in {0, steps // 2, steps - 1} if kind == "ddim" else {0}:
+        other = [value * 1.01 if index >= step else value for index, value in enumerate(recorded)]
+        if abs(recorded[step]) > 0.5:
+            with pytest.raises(ValueError, match=rf"step {step} of this {kind} schedule makes .* in diffusers 0\.1\.0"):
+                check_response(ours, "0.1.0", other)
+    with pytest.raises(ValueError, match=f"found a response of {steps + 1} steps, expected {steps}"):
+        check_response(ours, "0.1.0", [*recorded, 1.0])
+
+
 @pytest.mark.parametrize("variance", ["fixed_small", "fixed_small_log", "fixed_large"])
 @pytest.mark.parametrize("schedule", ["linear", "sigmoid"])
 def test_ddpm_variances_equal_diffusers(variance, schedule):
@@ -108,10 +127,10 @@ def test_ddim_reads_no_variance_type():
 
 
 def test_a_timestep_outside_the_schedule_lists_the_known_ones():
-    scheduler = load_scheduler({}, "ddim", 4)
-    assert scheduler.index_of(250) == 2
+    timesteps = load_scheduler({}, "ddim", 4).timesteps.tolist()
+    assert index_of(timesteps, 250) == 2
     with pytest.raises(ValueError, match="found timestep 980, expected one of the schedule: 750, 500, 250, 0"):
-        scheduler.index_of(980)
+        index_of(timesteps, 980)
 
 
 def test_missing_noise_is_an_error():

@@ -112,7 +112,7 @@ def test_a_damaged_batch_is_drawn_again(content, tmp_path, capsys):
     assert np.array_equal(np.load(damaged), IMAGES[2:4]) and len(list(tmp_path.iterdir())) == 3
 
 
-def test_evaluating_a_pipeline(tmp_path):
+def test_evaluating_a_pipeline(tmp_path, model_reads):
     save("stable_diffusion", tmp_path / "float")
     quantize(tmp_path / "float", tmp_path / "model", Schedule("ddim", 2, 0.0, 1), Options(2, fine=0))
     prompts = np.array(["french fries", "low quality", "a painting"])
@@ -121,8 +121,9 @@ def test_evaluating_a_pipeline(tmp_path):
     command += ["--reference", str(tmp_path / "set.npz"), "-o", str(tmp_path / "out")]
     wrong = CliRunner().invoke(main, [*command, "--reference", "nowhere"])
     assert wrong.exit_code == 1 and "expected emoji:FOLDER" in wrong.output and not (tmp_path / "out").exists()
+    model_reads.clear()
     result = CliRunner().invoke(main, command)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 0 and len(model_reads) == 1, result.output
     quality = json.loads((tmp_path / "out" / "quality.json").read_text())
     assert quality["quantized"]["PSNR mean"] > 25 and set(quality["float"]) == {"FID-MobileNetV2"}
     with Image.open(tmp_path / "out" / "samples.png") as picture:

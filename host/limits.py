@@ -1,0 +1,4 @@
+"""How much may be asked of a run. Imports nothing: the command line knows it before anything else is loaded."""
+
+MOST_IMAGES = 1_000_000  # of a run, whose samples are in memory at its end
+SEED_BITS = 64  # half of Philox' key

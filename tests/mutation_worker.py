@@ -23,8 +23,8 @@ from ditto_zynq.host.device import Device
 from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.operations import fitting
 from ditto_zynq.host.runtime import Model
-from ditto_zynq.host.schedulers import KINDS, standard_normal
-from ditto_zynq.host.session import DIFFERENCE, reference_of
+from ditto_zynq.host.schedulers import KINDS, Scheduler, standard_normal
+from ditto_zynq.host.session import DIFFERENCE, Session, reference_of
 
 from tests.mutations import mutate
 
@@ -59,7 +59,7 @@ def outcome_of(folder: Path, name: str, cache: Path) -> tuple[str, str]:
     try:
         artefact = load(folder)
     except ArtefactError as error:
-        text = str(error)
+        text = str(error).replace(f"{folder.parent}/", "")
         return (
             ("refused", text[-200:])
             if "\n" not in text and len(text) < 1500
@@ -68,14 +68,21 @@ def outcome_of(folder: Path, name: str, cache: Path) -> tuple[str, str]:
     except BaseException:
         return "FAILED", f"load: {traceback.format_exc()}"
     try:
-        run(artefact, _device(artefact, name, cache))
-    except Different as error:
-        return "FAILED", f"differs: {error}"
-    except ValueError as error:
+        model = Model(artefact, _device(artefact, name, cache))
+        scheduler = model.scheduler if artefact.quantization["scheduler"] in KINDS else None
+        session = model.session(BATCH)
+    except ValueError as error:  # of what it was loaded for: this device, this sampler
         text = str(error)
         is_word = "\n" not in text and ("expected" in text or ";" in text)  # what was expected, or what to do
         return ("refused", text[:300]) if is_word else ("FAILED", traceback.format_exc())
     except BaseException:
+        return "FAILED", f"compiled: {traceback.format_exc()}"
+    try:
+        with model:
+            run(session, scheduler)
+    except Different as error:
+        return "FAILED", f"differs: {error}"
+    except BaseException:  # whatever a step raises is too late
         return "FAILED", f"run: {traceback.format_exc()}"
     return "runs", ""
 
@@ -87,41 +94,38 @@ def _device(artefact: QuantizedModel, name: str, cache: Path) -> Device:
     return EmulatorDevice(fitting(config, artefact.graph), counting=False, differences=True)
 
 
-def run(artefact: QuantizedModel, device: Device) -> None:
-    """The first steps of a run on ``device``; Different where an output is not the reference's or a sample is not finite."""
-    graph, model = artefact.graph, Model(artefact, device)
-    reference = Reference(graph, artefact.tables)
+def run(session: Session, scheduler: Scheduler | None) -> None:
+    """The first steps of a run; Different where an output is not the reference's or a sample is not finite."""
+    artefact = session.artefact
+    graph, reference = artefact.graph, Reference(artefact.graph, artefact.tables)
     rows = np.arange(BATCH) % graph.labels
     codes = context = None
     if graph.context is not None:
         codes = np.random.default_rng(0).integers(-128, 128, (BATCH, *graph.tensors[graph.context].shape))
         context = codes * artefact.scales[graph.context][0]
     sample = np.stack([standard_normal(0, index, 0, graph.sample_shape) for index in range(BATCH)])
-    with model:
-        session = model.session(BATCH)
-        for step in range(min(STEPS, graph.steps)):
-            found = session.run_step(sample, step, rows, DIFFERENCE, context)
-            group = graph.group_of_step[step]
-            encoded = graph.encode(sample, artefact.scales[graph.input][group])
-            values = reference.step(encoded, step, rows, reference_of(DIFFERENCE, step), codes)[graph.output]
-            expected = graph.decode(
-                values.reshape(BATCH, *graph.tensors[graph.output].shape), artefact.scales[graph.output][group]
-            )
-            if not np.array_equal(found, expected):
-                raise Different(f"step {step}: {np.count_nonzero(found != expected)} of {found.size} outputs")
-            if not np.isfinite(found).all():
-                raise Different(f"step {step}: output {found.ravel()[:3]}")
-            sample = _advanced(model, sample, found, step)
+    for step in range(min(STEPS, graph.steps)):
+        found = session.run_step(sample, step, rows, DIFFERENCE, context)
+        group = graph.group_of_step[step]
+        encoded = graph.encode(sample, artefact.scales[graph.input][group])
+        values = reference.step(encoded, step, rows, reference_of(DIFFERENCE, step), codes)[graph.output]
+        expected = graph.decode(
+            values.reshape(BATCH, *graph.tensors[graph.output].shape), artefact.scales[graph.output][group]
+        )
+        if not np.array_equal(found, expected):
+            raise Different(f"step {step}: {np.count_nonzero(found != expected)} of {found.size} outputs")
+        if not np.isfinite(found).all():
+            raise Different(f"step {step}: output {found.ravel()[:3]}")
+        if scheduler is not None:
+            sample = _advanced(scheduler, sample, found, step)
 
 
-def _advanced(model: Model, sample: np.ndarray, output: np.ndarray, step: int) -> np.ndarray:
-    """The next sample, where the model's scheduler runs here and its output is of the sample's shape."""
-    if model.artefact.quantization["scheduler"] not in KINDS or output.shape[2:] != sample.shape[2:]:
-        return sample
-    if output.shape[1] < sample.shape[1]:
+def _advanced(scheduler: Scheduler, sample: np.ndarray, output: np.ndarray, step: int) -> np.ndarray:
+    """The next sample, where the model's output is of the sample's shape."""
+    if output.shape[2:] != sample.shape[2:] or output.shape[1] < sample.shape[1]:
         return sample
     noise = np.stack([standard_normal(0, index, step + 1, sample.shape[1:]) for index in range(BATCH)])
-    following = model.scheduler.step(output[:, : sample.shape[1]], step, sample, noise)
+    following = scheduler.step(output[:, : sample.shape[1]], step, sample, noise)
     if not np.isfinite(following).all():
         raise Different(f"step {step}: sample {following.ravel()[:3]}")
     return following

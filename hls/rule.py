@@ -17,7 +17,7 @@ from .limits import MOST_STEPS
 from .scheduler_config import takes_variance
 from .schema import Length, Matches
 
-AMPLITUDE = 1e-3  # small enough that nothing is clipped, so that every coefficient shows
+AMPLITUDE = 1e-3  # of the first sample, in units of the first step's noise
 OUTPUT_PART = 0.5  # of the scaled sample, that stands for the model's output
 TOLERANCE = 1e-3  # of the larger of a value and 1: float32 arithmetic over a whole schedule
 DIFFUSERS_RAISES = (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, AttributeError, ImportError)
@@ -73,15 +73,18 @@ def check_rule(quantization: Mapping[str, Any], scheduler: Any) -> None:
 
 
 def response(scheduler: Any, steps: int) -> list[float]:
-    """A sample's values after every step, in units of its first one's amplitude; without the noise that steps add."""
+    """A sample's values after every step, in units of its first one's amplitude; without the noise that steps add, and
+    without clipping, which that noise would meet."""
     import torch
 
-    fresh = type(scheduler).from_config(scheduler.config)
+    unclipped = {name: False for name in ("clip_sample", "thresholding") if name in scheduler.config}
+    fresh = type(scheduler).from_config(scheduler.config, **unclipped)
     fresh.set_timesteps(steps)
     generators = {"generator": [torch.Generator(), torch.Generator()]}  # the same noise for both samples: it cancels
     takes_noise = "generator" in inspect.signature(fresh.step).parameters
     learned = takes_variance(type(fresh).__name__, fresh.config)
-    sample = torch.tensor([0.0, AMPLITUDE]).reshape(2, 1, 1, 1) * float(fresh.init_noise_sigma)
+    # in float64, for the noise that cancels is a thousand times larger
+    sample = torch.tensor([0.0, AMPLITUDE], dtype=torch.float64).reshape(2, 1, 1, 1) * float(fresh.init_noise_sigma)
     values = []
     for timestep in fresh.timesteps:
         for generator in generators["generator"]:

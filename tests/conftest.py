@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ from ditto_zynq.hls import artefact
 from ditto_zynq.hls.artefact import QuantizedModel, save
 from hypothesis import HealthCheck, settings
 
-# how fast examples are drawn and run depends on the machine and its load
-settings.register_profile("any machine", deadline=None, suppress_health_check=list(HealthCheck))
+# how fast examples are drawn and run depends on the machine and its load; the same ones in every run, whatever failed before
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
+)
 settings.load_profile("any machine")
 
 
@@ -96,6 +99,27 @@ def model_reads(monkeypatch) -> list[Path]:
 
 
 @pytest.fixture(scope="session")
-def csim_cache(tmp_path_factory) -> Path:
-    """Compiled C simulations, shared by all tests."""
-    return tmp_path_factory.mktemp("csim")
+def csim_cache(tmp_path_factory, request) -> Path:
+    """Compiled C simulations, shared by all tests and all workers of a run."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if hasattr(request.config, "workerinput") else base) / "ditto-zynq"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_of_the_users_is_written(tmp_path_factory, csim_cache) -> Iterator[None]:
+    """A home and a folder of temporary files for the run, also of the processes that it starts. Of the user's own, pip, its
+    interpreters and matplotlib's list of fonts are found."""
+    home, before = tmp_path_factory.mktemp("home"), Path.home()
+    (home / ".cache").mkdir()
+    (home / ".cache" / "ditto-zynq").symlink_to(csim_cache)
+    for name in (".config", ".pip", ".pyenv", ".cache/pip", ".cache/matplotlib"):
+        if (before / name).exists():
+            (home / name).symlink_to(before / name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        patch.delenv("XDG_CACHE_HOME", raising=False)
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
+        patch.setattr("tempfile.tempdir", None)
+        yield

@@ -25,8 +25,8 @@ from ditto_zynq.host.device import Device
 from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.operations import fitting
 from ditto_zynq.host.runtime import Model
-from ditto_zynq.host.schedulers import KINDS, standard_normal
-from ditto_zynq.host.session import DIFFERENCE, reference_of
+from ditto_zynq.host.schedulers import KINDS, Scheduler, standard_normal
+from ditto_zynq.host.session import DIFFERENCE, Session, reference_of
 
 from tests.mutations import mutate
 
@@ -62,7 +62,7 @@ def outcome_of(folder: Path, name: str, cache: Path, in_diffusers: bool = False)
     try:
         artefact = load(folder)
     except ArtefactError as error:
-        text = str(error)
+        text = str(error).replace(f"{folder.parent}/", "")
         return (
             ("refused", text[-200:])
             if "\n" not in text and len(text) < 1500
@@ -71,15 +71,22 @@ def outcome_of(folder: Path, name: str, cache: Path, in_diffusers: bool = False)
     except BaseException:
         return "FAILED", f"load: {traceback.format_exc()}"
     try:
-        device = _device(artefact, name, cache)
-        drop_in(folder, artefact, device) if in_diffusers else run(artefact, device)
-    except Different as error:
-        return "FAILED", f"differs: {error}"
-    except ValueError as error:
+        model = Model(artefact, _device(artefact, name, cache))
+        scheduler = model.scheduler if artefact.quantization["scheduler"] in KINDS else None
+        session = model.session(BATCH)
+        denoiser = _drop_in(folder, artefact, model.device) if in_diffusers else None
+    except ValueError as error:  # of what it is put into: device, sampler, pipeline
         text = str(error)
         is_word = "\n" not in text and ("expected" in text or ";" in text)  # what was expected, or what to do
         return ("refused", text[:300]) if is_word else ("FAILED", traceback.format_exc())
     except BaseException:
+        return "FAILED", f"compiled: {traceback.format_exc()}"
+    try:
+        with model:
+            run(session, scheduler) if denoiser is None else run_in_diffusers(denoiser, artefact)
+    except Different as error:
+        return "FAILED", f"differs: {error}"
+    except BaseException:  # whatever a step raises is too late
         return "FAILED", f"run: {traceback.format_exc()}"
     return "runs", ""
 
@@ -91,61 +98,62 @@ def _device(artefact: QuantizedModel, name: str, cache: Path) -> Device:
     return EmulatorDevice(fitting(config, artefact.graph), counting=False, differences=True)
 
 
-def drop_in(folder: Path, artefact: QuantizedModel, device: Device) -> None:
-    """A step of the denoiser, in its pipeline where the folder is one."""
-    import torch
+def _drop_in(folder: Path, artefact: QuantizedModel, device: Device):
+    """The denoiser of a diffusers pipeline, in its pipeline where the folder is one."""
     from ditto_zynq.host.diffusers import load_pipeline, wrap
 
-    denoiser = load_pipeline(folder, device).unet if (folder / INDEX).is_file() else wrap(artefact, device)
+    if not (folder / INDEX).is_file():
+        return wrap(artefact, device)
+    return getattr(load_pipeline(folder, device), artefact.component)
+
+
+def run_in_diffusers(denoiser, artefact: QuantizedModel) -> None:
+    """A step of the denoiser; Different where its output is not finite."""
+    import torch
+
     graph = artefact.graph
-    context = None
-    if graph.context is not None:
-        tokens, _, channels = graph.tensors[graph.context].shape
-        context = torch.zeros(BATCH, tokens, channels)
+    context = None if graph.context_shape is None else torch.zeros(BATCH, *graph.context_shape)
     labels = [artefact.labels[0]] * BATCH if graph.labels > 1 else None
-    swallowed = {name: artefact.quantization.get(name) for name in ("timestep_cond", "added_cond_kwargs")}
-    output = denoiser(
-        torch.zeros(BATCH, *graph.sample_shape), artefact.timesteps[0], context, class_labels=labels, **swallowed
-    ).sample
+    given = {name: artefact.quantization.get(name) for name in ("timestep_cond", "added_cond_kwargs")}
+    sample = torch.zeros(BATCH, *graph.sample_shape)
+    output = denoiser(sample, artefact.timesteps[0], context, class_labels=labels, **given).sample
     if not torch.isfinite(output).all():
         raise Different(f"output {output.ravel()[:3]}")
 
 
-def run(artefact: QuantizedModel, device: Device) -> None:
-    """The first steps of a run on ``device``; Different where an output is not the reference's or a sample is not finite."""
-    graph, model = artefact.graph, Model(artefact, device)
-    reference = Reference(graph, artefact.tables)
+def run(session: Session, scheduler: Scheduler | None) -> None:
+    """The first steps of a run; Different where an output is not the reference's or a sample is not finite."""
+    artefact = session.artefact
+    graph, reference = artefact.graph, Reference(artefact.graph, artefact.tables)
     rows = np.arange(BATCH) % graph.labels
     codes = context = None
     if graph.context is not None:
-        codes = np.random.default_rng(0).integers(-128, 128, (BATCH, *graph.tensors[graph.context].shape))
-        context = codes * artefact.scales[graph.context][0]
+        scale = artefact.scales[graph.context][0]
+        context = 40 * scale * np.random.default_rng(0).normal(size=(BATCH, *graph.context_shape))
+        codes = graph.encode_context(context, scale)
     sample = np.stack([standard_normal(0, index, 0, graph.sample_shape) for index in range(BATCH)])
-    with model:
-        session = model.session(BATCH)
-        for step in range(min(STEPS, graph.steps)):
-            found = session.run_step(sample, step, rows, DIFFERENCE, context)
-            group = graph.group_of_step[step]
-            encoded = graph.encode(sample, artefact.scales[graph.input][group])
-            values = reference.step(encoded, step, rows, reference_of(DIFFERENCE, step), codes)[graph.output]
-            expected = graph.decode(
-                values.reshape(BATCH, *graph.tensors[graph.output].shape), artefact.scales[graph.output][group]
-            )
-            if not np.array_equal(found, expected):
-                raise Different(f"step {step}: {np.count_nonzero(found != expected)} of {found.size} outputs")
-            if not np.isfinite(found).all():
-                raise Different(f"step {step}: output {found.ravel()[:3]}")
-            sample = _advanced(model, sample, found, step)
+    for step in range(min(STEPS, graph.steps)):
+        found = session.run_step(sample, step, rows, DIFFERENCE, context)
+        group = graph.group_of_step[step]
+        encoded = graph.encode(sample, artefact.scales[graph.input][group])
+        values = reference.step(encoded, step, rows, reference_of(DIFFERENCE, step), codes)[graph.output]
+        expected = graph.decode(
+            values.reshape(BATCH, *graph.tensors[graph.output].shape), artefact.scales[graph.output][group]
+        )
+        if not np.array_equal(found, expected):
+            raise Different(f"step {step}: {np.count_nonzero(found != expected)} of {found.size} outputs")
+        if not np.isfinite(found).all():
+            raise Different(f"step {step}: output {found.ravel()[:3]}")
+        if scheduler is not None:
+            sample = _advanced(scheduler, sample, found, step)
 
 
-def _advanced(model: Model, sample: np.ndarray, output: np.ndarray, step: int) -> np.ndarray:
-    """The next sample, where the model's scheduler runs here and its output is of the sample's shape."""
-    if model.artefact.quantization["scheduler"] not in KINDS or output.shape[2:] != sample.shape[2:]:
-        return sample
-    if output.shape[1] < sample.shape[1]:
+def _advanced(scheduler: Scheduler, sample: np.ndarray, output: np.ndarray, step: int) -> np.ndarray:
+    """The next sample, where the model's output is of the sample's shape."""
+    if output.shape[2:] != sample.shape[2:] or output.shape[1] < sample.shape[1]:
         return sample
     noise = np.stack([standard_normal(0, index, step + 1, sample.shape[1:]) for index in range(BATCH)])
-    following = model.scheduler.step(output[:, : sample.shape[1]], step, sample, noise)
+    following = scheduler.step(output[:, : sample.shape[1]], step, sample, noise)
     if not np.isfinite(following).all():
         raise Different(f"step {step}: sample {following.ravel()[:3]}")
     return following

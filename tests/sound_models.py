@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from ditto_zynq.hls.artefact import QuantizedModel, save
 from ditto_zynq.hls.random_graphs import random_unet
-from ditto_zynq.host.runtime import BUNDLED_MODEL
 from ditto_zynq.host.schedulers import load_scheduler
 from ditto_zynq.quant.calibrate import Options
 from ditto_zynq.quant.quantize import Schedule, quantize
@@ -34,11 +33,11 @@ def random_model(seed: int) -> QuantizedModel:
     return QuantizedModel(graph, build.tables, scales, {"_class_name": "UNet2DModel"}, SCHEDULER, quantization)
 
 
-def build_all(folder: Path) -> Path:
-    """A U-Net with attention and labels (the bundled one), a conditional text U-Net, a DiT, a Latte, and random graphs."""
+def build_all(folder: Path, unet: QuantizedModel) -> Path:
+    """``unet``, a conditional text U-Net, a DiT, a Latte, and random graphs."""
     for seed in RANDOM_GRAPHS:
         save(random_model(seed), folder / f"random-{seed}")
-    shutil.copytree(BUNDLED_MODEL, folder / "bundled")
+    save(unet, folder / "unet")
     for family, labels in (("stable_diffusion", None), ("dit", [3, 7, 1000]), ("latte", None)):
         source = folder / ".float" / family
         pipelines.save(family, source)

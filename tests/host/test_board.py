@@ -222,12 +222,12 @@ def never_finish(board: FaultyBoard) -> bool:
 def test_an_accelerator_that_never_finishes(tmp_path, tiny_model, expected):
     board = FaultyBoard(3, never_finish)
     device = opened(board, tmp_path, clock=board.clock)
-    model = Model(tiny_model, device, deadline_s=0.3)
+    model = Model(tiny_model, device, deadline_s=300)
     with pytest.raises(DeviceTimeout) as error:
         model.generate(2, None, 5, 2, progress=False)
     operations = compile_program(tiny_model.graph, tiny_model.tables, CONFIG, 2).operations
     for part in (
-        f"step 2: {board.name} did not finish in 0.3 s",
+        f"step 2: {board.name} did not finish in 300 s",
         f"It runs descriptor 6 of {len(operations)} ({operations[6].name})",
         "bytes are written. Registers: control 0x1, ",
         "progress 0x7",
@@ -450,8 +450,8 @@ def test_interrupts(tmp_path, tiny_model, expected, monkeypatch):
     assert waited and set(waited) == {f"{ACCELERATOR}/interrupt"}
     board.run = threading.Event().wait
     device.write_register(CONTROL, 1)
-    with pytest.raises(DeviceTimeout, match=r"did not finish in 0\.2 s"):
-        device.wait(0.2)
+    with pytest.raises(DeviceTimeout, match=r"did not finish in 0 s"):
+        device.wait(0)
 
 
 def test_no_interrupts_are_refused(tmp_path):

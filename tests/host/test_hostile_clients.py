@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import numpy as np
@@ -36,9 +38,10 @@ from pynq.remote import (
     remote_device_pb2_grpc,
 )
 
+from tests.helpers import wait_until
 from tests.hls.configs import SHIPPED as CONFIG
 
-LIMITS = Limits(idle_s=0.2, file_bytes=1 << 20, buffers=32, mappings=64)
+LIMITS = Limits(idle_s=600, file_bytes=1 << 20, buffers=32, mappings=64)
 BASE = next(cell.address for cell in cells(CONFIG) if cell.name == ACCELERATOR)
 Status = grpc.StatusCode
 
@@ -231,7 +234,28 @@ def test_streams_that_say_nothing_or_change_their_mind(served, client):
     assert_serves(served)
 
 
-def test_unfinished_streams(served, client):
+@pytest.fixture
+def late(monkeypatch) -> threading.Event:
+    """While it is set, no stream's client is waited for any longer; no time passes otherwise."""
+    late = threading.Event()
+
+    async def wait_for(waiting: Awaitable[Any], seconds: float) -> Any:
+        assert seconds == LIMITS.idle_s
+        message = asyncio.ensure_future(waiting)
+        while not message.done():
+            if late.is_set():
+                message.cancel()
+                raise asyncio.TimeoutError
+            await asyncio.sleep(0.001)
+        return message.result()
+
+    monkeypatch.setattr(
+        "ditto_zynq.host.remote_access.asyncio", SimpleNamespace(wait_for=wait_for, TimeoutError=asyncio.TimeoutError)
+    )
+    return late
+
+
+def test_unfinished_streams(served, client, late):
     """More than the server ever had threads: none holds up anybody, and each ends by itself."""
     endless = threading.Event()
 
@@ -241,7 +265,10 @@ def test_unfinished_streams(served, client):
 
     calls = [client.files.writefile.future(requests()) for _ in range(4 * LIMITS.streams)]
     assert client.exists("/proc/version") and Client(served.port).exists("/proc/version")
+    assert sum(not call.done() for call in calls) >= LIMITS.streams, "they are open meanwhile"
+    late.set()
     codes = [call.exception().code() for call in calls]
+    late.clear()
     endless.set()
     assert set(codes) <= {Status.DEADLINE_EXCEEDED, Status.RESOURCE_EXHAUSTED}
     assert codes.count(Status.DEADLINE_EXCEEDED) >= LIMITS.streams
@@ -332,13 +359,11 @@ def test_a_hostile_program_over_the_network(served, client, tiny_model):
             client.write(mapping, register + 4, client.address(name) >> 32)
     client.write(mapping, DESCRIPTOR_COUNT, len(descriptors))
     client.write(mapping, CONTROL, START)
-    while client.read(mapping, CONTROL) & START:
-        pass
+    wait_until(lambda: not client.read(mapping, CONTROL) & START, "the accelerator ends")
     assert client.read(mapping, ERROR) == 1
     client.write(mapping, base_registers(Region.STATE)[0], 0xDEADBEEC)
     client.write(mapping, CONTROL, START)
-    while client.read(mapping, CONTROL) & START:
-        pass
+    wait_until(lambda: not client.read(mapping, CONTROL) & START, "the accelerator ends")
     assert client.read(mapping, ERROR) == 1, "a pointer to nothing"
 
 

@@ -485,7 +485,7 @@ def test_programs_damaged_at_random(kind, csim_cache, request):
     count = request.config.getoption("--hostile-cases")
     CSimDevice(CONFIG, cache=csim_cache).simulation.hash  # noqa: B018 - compiled once for all
     command = [sys.executable, "-m", "tests.host.hostile", kind, str(count), "0", str(csim_cache)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600 + 10 * count)
     assert result.returncode == 0, f"{result.stdout[-500:]}\n{result.stderr[-2000:]}"
 
 

@@ -156,7 +156,7 @@ class QuantizedModel:
         """``examples`` as values, float64."""
         if self.examples is None or self.graph.context is None:
             return None
-        return self.graph.decode_context(self.examples[:, :, None], self.scales[self.graph.context][0])
+        return self.graph.decode_context(self.examples, self.scales[self.graph.context][0])
 
     @property
     def timesteps(self) -> tuple[float, ...]:

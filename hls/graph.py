@@ -252,16 +252,19 @@ class Graph:
         """(tokens, channels) of a context as the host has it; None for a model without one."""
         if self.context is None:
             return None
-        tokens, _, channels = self.tensors[self.context].shape
-        return tokens, channels // self.context_parts
+        height, width, channels = self.tensors[self.context].shape
+        return height * width, channels // self.context_parts
 
     def encode_context(self, context: np.ndarray, scale: float) -> np.ndarray:
-        """A context float64 [B, tokens, channels] -> its codes int8 [B, tokens, 1, C]."""
-        return encode_input(np.asarray(context, np.float64)[:, :, None], scale, self.context_parts)
+        """A context float64 [B, tokens, channels] -> its codes int8 [B, *shape of the graph's context]."""
+        assert self.context is not None
+        codes = encode_input(np.asarray(context, np.float64)[:, :, None], scale, self.context_parts)
+        return codes.reshape(len(codes), *self.tensors[self.context].shape)
 
     def decode_context(self, codes: np.ndarray, scale: float) -> np.ndarray:
-        """What the codes [B, tokens, 1, C] of a context stand for: float64 [B, tokens, channels]."""
-        return decode_codes(codes, scale, self.context_parts)[:, :, 0]
+        """What the codes [B, ..., C] of a context stand for: float64 [B, tokens, channels]."""
+        values = decode_codes(codes, scale, self.context_parts)
+        return values.reshape(len(values), -1, values.shape[-1])
 
     @property
     def steps(self) -> int:

@@ -40,7 +40,7 @@ def run_both(build: GraphBuilder, graph, device: EmulatorDevice, flow: str, batc
     codes = build.codes(batch)
     labels = build.random.integers(0, graph.labels, batch)
     context = build.codes(batch, graph.context) if graph.context else None
-    given = None if context is None else context.astype(np.float64)
+    given = None if context is None else graph.decode_context(context, 1.0)
     for step in range(graph.steps):
         session.run_step(codes.transpose(0, 3, 1, 2).astype(np.float64), step, labels, flow, given)
         references = reference_of(REFERENCE_FLOW.get(flow, flow), step)

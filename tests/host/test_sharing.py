@@ -76,8 +76,8 @@ def steps_of(session: Session, seed: int, flow: str, steps: int = 4) -> Iterator
     sample = random.normal(0, 1, (session.program.batch, *graph.sample_shape))
     labels = random.integers(0, graph.labels, session.program.batch)
     context = None
-    if graph.context is not None:
-        context = random.normal(0, 1, (session.program.batch, *graph.tensors[graph.context].shape))
+    if graph.context_shape is not None:
+        context = random.normal(0, 1, (session.program.batch, *graph.context_shape))
     for step in range(min(steps, graph.steps)):
         yield session.run_step(sample, step, labels, flow, context)
         sample = sample + random.normal(0, 0.1, sample.shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -103,9 +104,13 @@ def _pynq_device() -> Any:
 
 def _remote(address: str, config: HardwareConfig, bitstreams: Path | None) -> Device:
     token, _, place = address.rpartition("@")
-    host, _, port = place.partition(":")
-    if not host or (port and not (port.isdecimal() and 0 < int(port) < 1 << 16)):
-        raise ValueError(f"found device 'remote:{place}', expected remote:HOST or remote:HOST:PORT, TOKEN@ before HOST")
+    found = re.fullmatch(r"(\[[^]]+\]|[^:]+)(?::(\d{1,5}))?", place)
+    host, port = found.groups() if found else ("", None)
+    if not host or (port and not 0 < int(port) < 1 << 16):
+        raise ValueError(
+            f"found device 'remote:{place}', expected remote:HOST or remote:HOST:PORT, TOKEN@ before HOST, an IPv6 address in "
+            "brackets"
+        )
     bitstream = find_bitstream(config, bitstreams)
     from .board import BoardDevice
 

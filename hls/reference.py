@@ -225,7 +225,7 @@ def softmax(x: np.ndarray, multiplier: int, shift: int) -> np.ndarray:
 
     ``multiplier / 2**shift`` turns a logit step into a power of two in steps of 2**-12. A code says what share of the row's
     largest probability it is, so that flat rows have as many levels as peaked ones: with one scale for all rows of a tensor,
-    which the peaked ones choose, the codes of flat rows are 0 or 1. The division is :func:`attention_mix`'s, after the product
+    which the peaked ones choose, the codes of flat rows are 0 or 1. Rows are divided by their sums after the product with V
     (as in FlashAttention, Dao et al. 2022): see :func:`row_multipliers`. Codes stop at 127 so that an 8-bit signed weight
     port takes them.
 

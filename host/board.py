@@ -32,7 +32,7 @@ from ..hls.handoff import (
     VLNV,
 )
 from ..hls.isa import CONFIG_HASH, CONTROL, DESCRIPTOR_COUNT, IDLE, START, registers
-from .device import DeviceError, DeviceLost, DeviceTimeout, Ownership
+from .device import DeviceError, DeviceLost, DeviceRefused, DeviceTimeout, Ownership
 from .lock import BoardLock
 
 try:
@@ -43,9 +43,9 @@ except ImportError:  # pynq 3.1 has no remote boards
         """Never raised."""
 
 
-_NO_MEMORY = (RuntimeError, MemoryError, RpcError)
-SILENCE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "UNKNOWN")  # statuses of gRPC's where nobody answered
-NO_MEMORY = "RESOURCE_EXHAUSTED"
+ALLOCATION_ERRORS = (RuntimeError, MemoryError, RpcError)  # of pynq's, for too little memory
+SILENCE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED")  # statuses of gRPC's where nobody answered
+EXHAUSTED = "RESOURCE_EXHAUSTED"  # the one for too little memory
 GRACE_S = 2.0  # that a running step has to end by itself before it is reset
 START_UP_S = 60.0  # for the empty program after a reset, which takes microseconds unless the machine is busy
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 2e-5, 2e-4  # between two looks at the control register
@@ -61,13 +61,13 @@ class Clock:
 
 @contextlib.contextmanager
 def answering(name: str) -> Iterator[None]:
-    """DeviceError where a board over the network does not answer, or refuses what it is asked for."""
+    """DeviceError where a board over the network does not answer, DeviceRefused where it refuses what it is asked for."""
     try:
         yield
     except RpcError as error:
         reason = error.details() if hasattr(error, "details") else error
         if hasattr(error, "code") and error.code().name not in SILENCE:
-            raise DeviceError(f"{name} refused: {reason}") from error
+            raise DeviceRefused(f"{name} refused: {reason}") from error
         raise DeviceError(
             f"{name} does not answer ({reason}); see that it is on and reachable, then run the same command again (finished "
             "images are kept)"
@@ -190,8 +190,8 @@ class BoardDevice:
     def allocate(self, nbytes: int) -> BoardBuffer:
         try:
             return BoardBuffer(pynq.allocate((nbytes,), np.uint8, target=self._pynq_device), self.name)
-        except _NO_MEMORY as error:
-            if isinstance(error, RpcError) and error.code().name != NO_MEMORY:
+        except ALLOCATION_ERRORS as error:
+            if isinstance(error, RpcError) and error.code().name != EXHAUSTED:
                 with answering(self.name):
                     raise
             free = self.free_memory()
@@ -271,9 +271,11 @@ class BoardDevice:
         return int(lines[0][1]) << 10 if lines else None
 
     def close(self) -> None:
-        if hasattr(self._pynq_device, "release"):  # a remote board that knows its clients
-            self._pynq_device.release()
-        self._lock.release()
+        try:
+            if hasattr(self._pynq_device, "release"):  # a remote board that knows its clients
+                self._pynq_device.release()
+        finally:
+            self._lock.release()
 
 
 def _name_of(device: Any) -> str:

@@ -149,36 +149,36 @@ def serve(port: int, address: str, token: str | None, accelerator: str, bitstrea
 
     Where other machines reach the address, clients need a token, which only this project's send. Nothing is encrypted.
     """
+    import logging
     import secrets
+    import socket
 
     from .devices import fabric_of
     from .emulated_board import EmulatedBoard, placeholder_bitstream
     from .remote_access import is_loopback
+    from .remote_board import place_of
     from .remote_board import serve as start
 
     config = config_of(board, hardware)
+    logging.disable(logging.WARNING)  # until the command ends: what a call fails of is shown
+    everywhere = address.strip("[]") in ("0.0.0.0", "::")
     emulated = EmulatedBoard(fabric_of(accelerator, config, True, backend, announce))
     try:
         if not is_loopback(address):
             token = token or secrets.token_urlsafe(16)
-            everywhere = "all interfaces" if address.strip("[]") in ("0.0.0.0", "::") else address
-            announce(
-                f"warning: listens on {everywhere}: whoever knows the token drives the board, and nothing is encrypted"
-            )
+            where = "all interfaces" if everywhere else address
+            announce(f"warning: listens on {where}: whoever knows the token drives the board, and nothing is encrypted")
         server, bound = start(emulated, port, address, token)
     except OSError as error:
         raise InLine(str(error)) from error
     try:
         bitstream = placeholder_bitstream(config, bitstreams)
-        known = f"{token}@" if token else ""
-        click.echo(f"{emulated.name} at {address}:{bound}; bitstream {bitstream.path}")
-        click.echo(
-            f"use it:  ditto-zynq generate --device remote:{known}{address}:{bound} --bitstreams {bitstream.path.parent}"
-        )
+        known, place = f"{token}@" if token else "", place_of(socket.gethostname() if everywhere else address, bound)
+        click.echo(f"{emulated.name} at {place_of(address, bound)}; bitstream {bitstream.path}")
+        click.echo(f"use it:  ditto-zynq generate --device remote:{known}{place} --bitstreams {bitstream.path.parent}")
         if token is None:  # pynq's own clients send none
-            click.echo(
-                f"test it: python -m pynq.remote.selftest --ip {address} --port {bound} --bitstream {bitstream.path}"
-            )
+            asked = f"--ip {place.rpartition(':')[0]} --port {bound} --bitstream {bitstream.path}"
+            click.echo(f"test it: python -m pynq.remote.selftest {asked}")
         server.wait_for_termination()
     finally:
         server.stop()

@@ -96,7 +96,8 @@ class WrongCall(InLine):
 
 class Commands(click.Group):
     """Commands that answer bad input, and what the machine refuses, with one line on stderr and a non-zero exit code, an
-    interrupt with one line and 130; only a bug has a traceback. What other packages warn of is not shown."""
+    interrupt with one line and 130; only a bug has a traceback. What other packages warn of, or log, is not shown (but for
+    errors while ``serve`` runs)."""
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **more: Any) -> click.Context:
         with _one_line() if args else contextlib.nullcontext():  # without any, click shows the help
@@ -142,9 +143,9 @@ def _explanation(error: Exception) -> str | None:
         return missing if package in EXTRAS else None
     if isinstance(error, OSError):
         named = f"{error.filename}: " if error.filename is not None else ""
-        return f"{named}{error.strerror or error}".strip() or type(error).__name__
+        return f"{named}{error.strerror}" if error.strerror else str(error) or type(error).__name__
     if isinstance(error, MemoryError):
-        return f"not enough memory{f': {error}' if str(error) else ''}; take a smaller --batch or model"
+        return ": ".join(filter(None, ("not enough memory", str(error)))) + "; take a smaller --batch or model"
     return str(error) if isinstance(error, (ValueError, SafetensorError, DeviceError, CannotCompile)) else None
 
 

@@ -14,6 +14,10 @@ class DeviceError(RuntimeError):
     """The device refused a program, has too little memory, or failed."""
 
 
+class DeviceRefused(DeviceError):
+    """A board that is served over the network does not do what it is asked for."""
+
+
 class DeviceTimeout(DeviceError):
     """The accelerator did not finish in time; ``registers``: what its registers held then."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -28,24 +29,23 @@ def open_device(
     backend: str | None = None,
     bitstreams: Path | None = None,
     announce: Callable[[str], object] = lambda text: None,
-    threads: int | None = None,
 ) -> Device:
     """``auto``: this machine's board if it is one and has a bitstream, else the emulator; ``board``: this machine's;
     ``remote:[TOKEN@]HOST[:PORT]``: one that serves PYNQ's protocol, to those who know its token; ``emulator``, ``csim``: in this
     process; ``pynq-emulator``, ``pynq-csim``: the same as boards that pynq's driver drives. ``bitstreams``: folder of built ones
-    (default: the shipped one); ``threads``: of an emulator (default: one per core).
+    (default: the shipped one).
 
     ValueError for another kind, BitstreamError where none is built for ``config``, DeviceError where there is no board.
     """
     if kind == "auto":
-        return _board_or_emulator(config, counting, backend, bitstreams, announce, threads)
+        return _board_or_emulator(config, counting, backend, bitstreams, announce)
     if kind == "board":
         return _board(config, bitstreams)
     if kind.startswith("remote:"):
         return _remote(kind.removeprefix("remote:"), config, bitstreams)
     if kind not in ("emulator", "csim", "pynq-emulator", "pynq-csim"):
         raise ValueError(f"found device {kind!r}, expected {KINDS}")
-    fabric = fabric_of(kind.removeprefix("pynq-"), config, counting, backend, announce, threads)
+    fabric = fabric_of(kind.removeprefix("pynq-"), config, counting, backend, announce)
     return put_behind_pynq(fabric) if kind.startswith("pynq-") else fabric
 
 
@@ -55,11 +55,10 @@ def fabric_of(
     counting: bool,
     backend: str | None = None,
     announce: Callable[[str], object] = lambda text: None,
-    threads: int | None = None,
 ) -> SimulatedDevice:
     """``emulator`` or ``csim``: what runs programs where there is no board."""
     if kind == "emulator":
-        return EmulatorDevice(config, counting=counting, backend=backend, threads=threads)
+        return EmulatorDevice(config, counting=counting, backend=backend)
     if kind == "csim":
         from .csim import CSimDevice
 
@@ -69,14 +68,14 @@ def fabric_of(
 
 def _board_or_emulator(
     config: HardwareConfig, counting: bool, backend: str | None, bitstreams: Path | None,
-    announce: Callable[[str], object], threads: int | None,
+    announce: Callable[[str], object],
 ) -> Device:  # fmt: skip
     if platform.machine() in BOARD_MACHINES:
         try:
             return _board(config, bitstreams)
         except (DeviceError, BitstreamError, ModuleNotFoundError) as error:
             announce(f"no board: {error}; the emulator runs instead")
-    return EmulatorDevice(config, counting=counting, backend=backend, threads=threads)
+    return EmulatorDevice(config, counting=counting, backend=backend)
 
 
 def _board(config: HardwareConfig, bitstreams: Path | None) -> Device:
@@ -103,9 +102,13 @@ def _pynq_device() -> Any:
 
 def _remote(address: str, config: HardwareConfig, bitstreams: Path | None) -> Device:
     token, _, place = address.rpartition("@")
-    host, _, port = place.partition(":")
-    if not host or (port and not (port.isdecimal() and 0 < int(port) < 1 << 16)):
-        raise ValueError(f"found device 'remote:{place}', expected remote:HOST or remote:HOST:PORT, TOKEN@ before HOST")
+    found = re.fullmatch(r"(\[[^]]+\]|[^:]+)(?::(\d{1,5}))?", place)
+    host, port = found.groups() if found else ("", None)
+    if not host or (port and not 0 < int(port) < 1 << 16):
+        raise ValueError(
+            f"found device 'remote:{place}', expected remote:HOST or remote:HOST:PORT, TOKEN@ before HOST, an IPv6 address in "
+            "brackets"
+        )
     bitstream = find_bitstream(config, bitstreams)
     from .board import BoardDevice
 

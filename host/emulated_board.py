@@ -160,7 +160,9 @@ class EmulatedBoard(pynq.Device):
             self._reset_accelerator()
         elif not 0 <= offset <= self._accelerator.last_address - self._accelerator.address:
             if len(self.processing_system) >= MOST_REGISTERS and address not in self.processing_system:
-                raise DeviceError(f"found {MOST_REGISTERS} registers that were written, expected at most as many")
+                raise DeviceError(
+                    f"found {MOST_REGISTERS + 1} registers that were written, expected at most {MOST_REGISTERS}"
+                )
             self.processing_system[address] = value
         elif self._is_configured and offset == CONTROL and value & START:
             if not self._worker.is_busy:

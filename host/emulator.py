@@ -36,8 +36,9 @@ class EmulatorDevice(SimulatedDevice):
     ``counting`` fills the counter records (digits, bytes, cycles). ``differences`` really executes
     ``acc_ref + W . (q - q_ref)`` where a program asks for it; otherwise the emulator takes the shortcut ``W . q``, which
     the identity of DESIGN section 2 makes equal, and only counts the differences. ``backend`` forces an integer product
-    (see :mod:`.products`), ``threads`` how many work on a layer (default: one per core). An ``observer`` sees every linear
-    operation's index and operands, codes [B, pixels, C], an ``auditor`` every operation's index after it has run.
+    (see :mod:`.products`), ``threads`` how many work on a layer (default: as :func:`.team.default_threads` says). An
+    ``observer`` sees every linear operation's index and operands, codes [B, pixels, C], an ``auditor`` every operation's index
+    after it has run.
     """
 
     def __init__(
@@ -105,7 +106,8 @@ class EmulatorDevice(SimulatedDevice):
 
 
 def backend_for(descriptors: np.ndarray, backend: str) -> str:
-    """``backend``, but for a program of small convolutions not ``vnni``: PyTorch's threads wait, spinning, most of its time."""
+    """``backend``; but ``int16``, where it is exact here, instead of ``vnni`` for a program of small convolutions: PyTorch's
+    threads wait, spinning, most of its time."""
     convolutions = descriptors[descriptors["opcode"] == Opcode.CONVOLUTION]
     if backend != "vnni" or not len(convolutions) or not int16_is_exact():
         return backend

@@ -277,7 +277,8 @@ class ScoresExecution(_Linear):
         right_before = self._right(self.kept_other.before(scalars)) if temporal and self.kept_other else None
         counts = self._count(left, right, left_before, right_before, spatial) if self.device.counting else []
         if not self.device.differences and self.queries * self.keys >= LARGE_HEAD:
-            self._run_head_by_head(left, right, scalars)
+            backend = self.means.backend
+            self._finish_heads(left, lambda *head: attention_product_of_one(left[head], right[head], backend), scalars)
             self._keep(scalars, left_codes, right_codes)
             return counts
         if left_before is not None and self.device.differences:
@@ -302,14 +303,13 @@ class ScoresExecution(_Linear):
             if self.kept_other is not None:
                 self.kept_other.now(scalars)[...] = right_codes
 
-    def _run_head_by_head(self, left: np.ndarray, right: np.ndarray, scalars: np.void) -> None:
-        """The products as they are, each requantized while it is in the cache."""
+    def _finish_heads(self, left: np.ndarray, product: Callable[[int, int], np.ndarray], scalars: np.void) -> None:
+        """``product`` [rows, columns] of every sample, window and head, each requantized while it is in the cache."""
         heads = list(np.ndindex(left.shape[:2]))
 
         def some(first: int, last: int) -> None:
             for sample, instance in heads[first:last]:
-                product = attention_product_of_one(left[sample, instance], right[sample, instance], self.means.backend)
-                self._finish_one(sample, instance, left[sample, instance], product, scalars)
+                self._finish_one(sample, instance, left[sample, instance], product(sample, instance), scalars)
 
         self.means.team.share(len(heads), 1, some)
 
@@ -418,13 +418,7 @@ class MixExecution(ScoresExecution):
         return tokens[window * self.queries : (window + 1) * self.queries]
 
     def _finish(self, left: np.ndarray, accumulators: np.ndarray, scalars: np.void) -> None:
-        heads = list(np.ndindex(left.shape[:2]))
-
-        def some(first: int, last: int) -> None:
-            for sample, instance in heads[first:last]:
-                self._finish_one(sample, instance, left[sample, instance], accumulators[sample, instance], scalars)
-
-        self.means.team.share(len(heads), 1, some)
+        self._finish_heads(left, lambda *head: accumulators[head], scalars)
 
     def _finish_one(self, sample: int, instance: int, left: np.ndarray, product: np.ndarray, scalars: np.void) -> None:
         """Each row divided by the sum of its codes: rows have multipliers of their own."""

@@ -57,7 +57,8 @@ def cluster_of(workers: int) -> Iterator[str]:
 
 @contextlib.contextmanager
 def connection(address: str) -> Iterator[str]:
-    """A scheduler that runs already, whose workers were started with ``--resources "board=1"``. DeviceError without any."""
+    """A scheduler that runs already, whose workers were started with ``--resources "board=1"``. ValueError for what is no
+    address, DeviceError where no scheduler answers, or has no such worker."""
     if not re.fullmatch(r"(\w+://)?[^/]+:\d+", address):
         raise ValueError(
             f"found cluster {address!r}, expected the address of a Dask scheduler, such as tcp://HOST:8786"
@@ -144,8 +145,7 @@ def _model_of(job: Job) -> Model:
         for model in kept.values():
             model.close()
         kept.clear()
-        threads = worker.state.nthreads  # the other cores are other workers'
-        device = open_device(job.device, job.config, job.counting, job.backend, job.bitstreams, threads=threads)
+        device = open_device(job.device, job.config, job.counting, job.backend, job.bitstreams)
         kept[job] = Model(load_artefact(job.model), device, job.deadline_s, job.memory_mib)
     return kept[job]
 

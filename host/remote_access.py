@@ -37,7 +37,8 @@ class Limits:
     mappings: int = 256
     access_bytes: int = 4096  # of one access to registers
     streams: int = 4  # at a time
-    idle_s: float = 30.0  # that a stream may wait for its client
+    calls: int = 64  # at a time, of all clients
+    idle_s: float = 30.0  # that a call or a stream may wait for its client's next message
     lease_s: float = 60.0  # that an owner may do nothing before another client may have the board
 
 
@@ -118,20 +119,21 @@ class Guard(grpc.aio.ServerInterceptor):
             return grpc.stream_unary_rpc_method_handler(
                 self._streamed(client_of, handler.stream_unary), handler.request_deserializer, handler.response_serializer
             )  # fmt: skip
+        # as streams of messages, of which there is one: nothing else ends a call whose only message never comes
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(
+            return grpc.stream_stream_rpc_method_handler(
                 self._streaming(details.method, client_of, handler.unary_stream), handler.request_deserializer,
                 handler.response_serializer,
             )  # fmt: skip
-        return grpc.unary_unary_rpc_method_handler(
+        return grpc.stream_unary_rpc_method_handler(
             self._single(details.method, client_of, handler.unary_unary), handler.request_deserializer,
             handler.response_serializer,
         )  # fmt: skip
 
     def _single(self, method: str, client_of: Callable[[Any], str], serve: Callable[..., Any]) -> Callable[..., Any]:
-        async def call(request: Any, context: Any) -> Any:
+        async def call(requests: AsyncIterator[Any], context: Any) -> Any:
             async with _Answer(context):
-                client = client_of(context)
+                client, request = client_of(context), await self._only(context)
                 if method == RELEASE:
                     self._lease.release(client)
                 elif not self._is_public(method, request):
@@ -144,14 +146,14 @@ class Guard(grpc.aio.ServerInterceptor):
     def _streamed(self, client_of: Callable[[Any], str], serve: Callable[..., Any]) -> Callable[..., Any]:
         async def call(requests: AsyncIterator[Any], context: Any) -> Any:
             async with _Answer(context), self._stream(client_of(context)) as client:
-                return await serve(self._arriving(client, requests), context)
+                return await serve(self._arriving(client, context), context)
 
         return call
 
     def _streaming(self, method: str, client_of: Callable[[Any], str], serve: Callable[..., Any]) -> Callable[..., Any]:
-        async def call(request: Any, context: Any) -> None:
+        async def call(requests: AsyncIterator[Any], context: Any) -> None:
             async with _Answer(context):
-                client = client_of(context)
+                client, request = client_of(context), await self._only(context)
                 if not self._is_public(method, request):
                     self._lease.hold(client)
                 async with self._stream(client):
@@ -160,24 +162,32 @@ class Guard(grpc.aio.ServerInterceptor):
 
         return call
 
-    async def _arriving(self, client: str, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        """Messages of the board's owner, as long as they come in time."""
+    async def _arriving(self, client: str, context: Any) -> AsyncIterator[Any]:
+        """Messages of the board's owner, as long as they come in time.
+
+        Read one by one: the exception that ends gRPC's iterator would keep the stream open until garbage is collected.
+        """
         self._lease.hold(client)
-        messages = requests.__aiter__()
         while True:
-            try:
-                message = await self._in_time(messages.__anext__())
-            except StopAsyncIteration:
+            message = await self._in_time(context.read())
+            self._lease.hold(client)  # it waited: another client may have the board by now
+            if message is grpc.aio.EOF:
                 return
-            self._lease.hold(client)
             yield message
+
+    async def _only(self, context: Any) -> Any:
+        """The message of a call that has one, and no other."""
+        message = await self._in_time(context.read())
+        if message is grpc.aio.EOF or await self._in_time(context.read()) is not grpc.aio.EOF:
+            raise illegal("found a call without its message, or with several, expected one")
+        return message
 
     async def _in_time(self, waiting: Awaitable[Any]) -> Any:
         try:
             return await asyncio.wait_for(waiting, self._limits.idle_s)
         except asyncio.TimeoutError:
             raise Refused(
-                grpc.StatusCode.DEADLINE_EXCEEDED, f"the stream waited {self._limits.idle_s:g} s for its client"
+                grpc.StatusCode.DEADLINE_EXCEEDED, f"the call waited {self._limits.idle_s:g} s for its client"
             ) from None
 
     def _stream(self, client: str) -> _Stream:

@@ -8,7 +8,9 @@ half-done work. A new bitstream frees all buffers, and a new owner finds a board
 from __future__ import annotations
 
 import asyncio
+import errno
 import posixpath
+import socket
 import threading
 import time
 import uuid
@@ -27,6 +29,7 @@ from pynq.remote import (
     remote_device_pb2_grpc,
 )
 
+from ..hls.arithmetic import ceil_divide
 from ..hls.boards import find_board
 from .emulated_board import Allocation, EmulatedBoard
 from .remote_access import RELEASE, SERVICE, Guard, Lease, Limits, Refused, illegal, is_loopback, too_much, unknown
@@ -59,20 +62,46 @@ def serve(
     """Start serving ``board``; returns the server and its port (a free one for ``port`` 0).
 
     ``token``: what clients must know (``clock``: seconds that leases are counted in). OSError where the port is taken or the
-    address is none, ValueError for a port out of range and for an address that other machines reach without a token.
+    address is none of this machine, ValueError for a port out of range and for an address that other machines reach without a
+    token.
     """
     if not 0 <= port < 1 << 16:
         raise ValueError(f"found port {port}, expected 1 to 65535, or 0 for a free one")
-    if token is None and not is_loopback(address):
+    is_local = is_loopback(address)
+    if token is None and not is_local:
         raise ValueError(f"other machines reach {address}: give a token that clients must know")
     if token is not None and not (token.isascii() and token.isprintable() and token):
         raise ValueError("found a token that is empty or not of printable ASCII characters, expected one that is")
-    server = Server(board, f"{address}:{port}", token, Limits() if limits is None else limits, clock)
+    _check_place(address.strip("[]"), port)
+    server = Server(board, place_of(address, port), token, Limits() if limits is None else limits, clock)
     return server, server.port
 
 
+def place_of(address: str, port: int) -> str:
+    """``HOST:PORT``, an address of IPv6 in brackets."""
+    host = address.strip("[]")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _check_place(host: str, port: int) -> None:
+    """OSError, with what to do, where this process cannot listen."""
+    family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(place)
+            probe.listen()
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise OSError(f"port {port} of {host} is taken; give another --port") from error
+            raise OSError(
+                f"cannot listen at {place_of(host, port)} ({error.strerror}); give an --address of this machine, and a --port "
+                "that this user may take"
+            ) from error
+
+
 class Server:
-    """A board's gRPC server and the thread of its event loop. OSError where the port is taken."""
+    """A board's gRPC server and the thread of its event loop. OSError where it cannot listen."""
 
     def __init__(
         self, board: EmulatedBoard, address: str, token: str | None, limits: Limits, clock: Callable[[], float]
@@ -83,10 +112,11 @@ class Server:
         start = self._start(board, address, token, limits, clock)
         try:
             self.port = asyncio.run_coroutine_threadsafe(start, self._loop).result()
-        except RuntimeError as error:
+        except BaseException as error:
             self._end_loop()
-            host, _, port = address.rpartition(":")
-            raise OSError(f"port {port} of {host} is taken; give another --port") from error
+            if isinstance(error, RuntimeError):  # gRPC's
+                raise OSError(f"cannot listen at {address} ({error}); give another --port") from error
+            raise
 
     async def _start(
         self, board: EmulatedBoard, address: str, token: str | None, limits: Limits, clock: Callable[[], float]
@@ -99,7 +129,8 @@ class Server:
             board.switch_on()
 
         lease = Lease(limits.lease_s, hand_over, clock)
-        self._server = grpc.aio.server(interceptors=[Guard(lease, token, limits, files.is_public)], options=OPTIONS)
+        guard = Guard(lease, token, limits, files.is_public)
+        self._server = grpc.aio.server(interceptors=[guard], options=OPTIONS, maximum_concurrent_rpcs=limits.calls)
         files.configured = buffers.start
         remote_device_pb2_grpc.add_RemoteDeviceServicer_to_server(files, self._server)
         mmio_pb2_grpc.add_MmioServicer_to_server(registers, self._server)
@@ -125,6 +156,7 @@ class Server:
     def _end_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
 
 
 class _Files(remote_device_pb2_grpc.RemoteDeviceServicer):
@@ -164,15 +196,17 @@ class _Files(remote_device_pb2_grpc.RemoteDeviceServicer):
         async for request in requests:
             path = path or request.file_path
             self._check_path(path, request.file_path)
-            if len(content) + len(request.data) > self._limits.file_bytes:
-                raise too_much(f"found a file of more than {self._limits.file_bytes} bytes, expected at most as many")
             content += request.data
+            if len(content) > self._limits.file_bytes:
+                raise too_much(
+                    f"found a file of {len(content)} bytes so far, expected at most {self._limits.file_bytes}"
+                )
         if not path:
             raise illegal("found a file without a name or content")
+        if path not in self._files and len(self._files) >= self._limits.files:
+            raise too_much(f"found {len(self._files) + 1} files, expected at most {self._limits.files}")
         if path == CONFIGURES:
             self._configure(bytes(content))
-        if path not in self._files and len(self._files) >= self._limits.files:
-            raise too_much(f"found {len(self._files)} files, expected at most {self._limits.files}")
         self._files[path] = bytes(content)
         return remote_device_pb2.WriteFileResponse()
 
@@ -221,7 +255,9 @@ class _Registers(mmio_pb2_grpc.MmioServicer):
             raise illegal(f"found registers at {request.base_addr:#x}, expected a multiple of 4")
         if place not in self._names:
             if len(self._names) >= self._limits.mappings:
-                raise too_much(f"found {len(self._names)} mappings of registers, expected at most as many")
+                raise too_much(
+                    f"found {len(self._names) + 1} mappings of registers, expected at most {self._limits.mappings}"
+                )
             name = str(uuid.uuid4())
             self._names[place], self._mappings[name] = name, place
         return mmio_pb2.GetMmioResponse(status=True, mmio_id=self._names[place])
@@ -235,7 +271,7 @@ class _Registers(mmio_pb2_grpc.MmioServicer):
     def write(self, request: Any, context: Any) -> Any:
         if len(request.data) > self._limits.access_bytes:
             raise too_much(f"found {len(request.data)} bytes, expected at most {self._limits.access_bytes}")
-        data = request.data.ljust(-(-len(request.data) // 4) * 4, b"\0")
+        data = request.data.ljust(ceil_divide(len(request.data), 4) * 4, b"\0")
         self._board.write_registers(self._address(request, len(data)), data)
         return mmio_pb2.WriteResponse(status=True)
 
@@ -268,7 +304,7 @@ class _Buffers(buffer_pb2_grpc.RemoteBufferServicer):
         if request.size < 1:
             raise illegal(f"found a buffer of {request.size} bytes, expected at least 1")
         if len(self._buffers) >= self._limits.buffers:
-            raise too_much(f"found {len(self._buffers)} buffers, expected at most {self._limits.buffers}")
+            raise too_much(f"found {len(self._buffers) + 1} buffers, expected at most {self._limits.buffers}")
         try:
             allocation = self._board.default_memory.reserve(request.size)
         except RuntimeError as error:

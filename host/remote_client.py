@@ -11,7 +11,7 @@ import grpc
 from pynq.pl_server.remote_device import PYNQ_PORT, RemoteDevice
 
 from .board import answering
-from .device import DeviceError
+from .device import DeviceError, DeviceRefused
 from .remote_access import AUTHORIZATION, CLIENT, RELEASE
 
 
@@ -59,7 +59,7 @@ def connect(host: str, port: int | None = None, token: str | None = None) -> Rem
     try:
         with answering(name):
             return NamedDevice(host, port or PYNQ_PORT, token)
+    except DeviceRefused:
+        raise
     except RuntimeError as error:  # DeviceError is one too
-        if isinstance(error, DeviceError) and "refused" in str(error):
-            raise
         raise DeviceError(f"no board answers at {name} ({error})") from error

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+
+from ..hls.arithmetic import ceil_divide
 
 ACCELERATED = importlib.util.find_spec("numba") is not None  # whether there are compiled loops
 SMALLEST_ELEMENTS = 1 << 15  # of a thread's part of the vector unit's work: what takes as long as waking the thread
 
 
 def default_threads() -> int:
-    """The cores that this process may use, or as many threads as numba was told to have."""
+    """The cores that this process may use, or as many threads as numba was told to have; in a task of a Dask worker as many as
+    that has, for the other cores are other workers'. 1 without numba: BLAS has threads of its own."""
     if not ACCELERATED:
         return 1
+    if "distributed" in sys.modules:
+        with contextlib.suppress(ValueError):  # no worker's thread
+            return int(sys.modules["distributed"].get_worker().state.nthreads)
     from numba import config
 
     return int(config.NUMBA_NUM_THREADS)
@@ -68,7 +76,7 @@ class Team:
     @staticmethod
     def smallest_part(elements: int, smallest: int = SMALLEST_ELEMENTS) -> int:
         """How many units of so many elements are worth another thread, which ``smallest`` elements are."""
-        return -(-smallest // max(elements, 1))
+        return ceil_divide(smallest, max(elements, 1))
 
 
 ALONE = Team(1)

@@ -48,6 +48,17 @@ def test_a_board_has_one_batch_at_a_time(client, tiny_folder):
     assert resources == [{BOARD: 1.0}] * 2
 
 
+def threads_of_an_emulator() -> int:
+    return EmulatorDevice(CONFIG)._team.threads
+
+
+def test_emulators_of_a_worker_have_its_threads(client, monkeypatch):
+    """Whoever makes them: the other cores are other workers'."""
+    assert client.submit(threads_of_an_emulator, pure=False).result() == 1
+    monkeypatch.setattr("numba.config.NUMBA_NUM_THREADS", 3)
+    assert threads_of_an_emulator() == 3
+
+
 def die_once(marker: Path) -> None:
     """Ends its worker's process the first time, as a board that is switched off does."""
     if not marker.exists():

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import gc
 import itertools
+import logging
+import os
+import socket
 import threading
 from collections.abc import Awaitable, Iterator
 from types import SimpleNamespace
@@ -16,15 +21,15 @@ import pytest
 from click.testing import CliRunner
 from ditto_zynq.hls.handoff import ACCELERATOR, cells
 from ditto_zynq.hls.isa import CONTROL, DESCRIPTOR_COUNT, ERROR, START, Region, base_registers
-from ditto_zynq.host.board import BoardDevice
+from ditto_zynq.host.board import BoardDevice, answering
 from ditto_zynq.host.cli import main
 from ditto_zynq.host.compiler import compile_program
-from ditto_zynq.host.device import DeviceError
+from ditto_zynq.host.device import DeviceError, DeviceRefused
 from ditto_zynq.host.devices import open_device
 from ditto_zynq.host.emulated_board import MOST_ABANDONED, EmulatedBoard, placeholder_bitstream
 from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.remote_access import CLIENT, Lease, Limits, Refused
-from ditto_zynq.host.remote_board import CONFIGURES, FIRMWARE, Server, serve
+from ditto_zynq.host.remote_board import CONFIGURES, FIRMWARE, Server, _Files, serve
 from ditto_zynq.host.remote_client import connect
 from ditto_zynq.host.runtime import Model
 from pynq.remote import (
@@ -121,7 +126,7 @@ class Client:
 def served(request) -> Iterator[SimpleNamespace]:
     options = getattr(request, "param", {})
     board, clock = EmulatedBoard(EmulatorDevice(CONFIG, counting=False), cma_bytes=64 << 20), Clock()
-    server, port = serve(board, 0, limits=LIMITS, clock=clock, **options)
+    server, port = serve(board, 0, **{"limits": LIMITS, "clock": clock, **options})
     yield SimpleNamespace(board=board, port=port, server=server, clock=clock)
     server.stop()
 
@@ -182,7 +187,7 @@ def test_mappings_and_registers_that_fill_memory(served, client):
     written = Client(served.port, named="another")
     served.clock.now += 1000
     mapping = written.map(0x2000_0000, 1 << 20)
-    with pytest.raises(grpc.RpcError, match="registers that were written, expected at most as many"):
+    with pytest.raises(grpc.RpcError, match="found 4097 registers that were written, expected at most 4096"):
         for block in range(8):
             written.write(mapping, 4096 * block, bytes(4096))
     assert_serves(served)
@@ -215,10 +220,24 @@ def test_nothing_of_this_machine_is_read(client):
 def test_files_that_fill_memory(served, client):
     part = bytes(1 << 18)
     client.write_file("/tmp/large", *[part] * 4)
-    assert_refused(Status.RESOURCE_EXHAUSTED, "expected at most as many", client.write_file, "/tmp/larger", *[part] * 5)
+    said = f"found a file of {5 << 18} bytes so far, expected at most {4 << 18}"
+    assert_refused(Status.RESOURCE_EXHAUSTED, said, client.write_file, "/tmp/larger", *[part] * 5)
     with pytest.raises(grpc.RpcError, match=f"expected at most {LIMITS.files}"):
         for index in range(LIMITS.files + 1):
             client.write_file(f"/tmp/{index}")
+    client_of_all = Client(served.port, named="another")
+    served.clock.now += 1000
+    client_of_all.write_file(FIRMWARE + "design.bin", b"bits")
+    for index in range(LIMITS.files - 3):
+        client_of_all.write_file(f"/tmp/{index}")
+    assert_refused(
+        Status.RESOURCE_EXHAUSTED,
+        f"found {LIMITS.files + 1} files",
+        client_of_all.write_file,
+        CONFIGURES,
+        b"design.bin",
+    )
+    assert not served.board._is_configured, "configured although it was refused"
     assert_serves(served)
 
 
@@ -285,12 +304,78 @@ def test_unfinished_calls_of_one_message(served, client):
 
     method = "/remote_device.RemoteDevice/existsfile"
     open_calls = [client.channel.stream_unary(method).future(nothing()) for _ in range(12)]
+    open_calls.append(client.channel.stream_unary("/remote_device.RemoteDevice/readfile").future(nothing()))
     other = Client(served.port)
     assert other.exists("/proc/version")
     assert_serves(served)
+    codes = {call.exception(timeout=600).code() for call in open_calls}
+    assert codes == {Status.DEADLINE_EXCEEDED}, "nothing else ends them"
+    assert_refused(Status.INVALID_ARGUMENT, "without its message", client.channel.stream_unary(method), iter(()))
     endless.set()
+
+
+def test_many_calls_that_follow_each_other(client):
+    """The streams of a connection are limited: what has ended is no longer among them, whenever garbage is collected."""
+    gc.disable()
+    try:
+        name, mapping = client.allocate(64), client.map()
+        for _ in range(50):
+            client.fill(name, bytes(64))
+            assert client.read(mapping, 0x40) == 0 and client.content(name) == bytes(64)
+    finally:
+        gc.enable()
+
+
+@pytest.fixture
+def arrived(monkeypatch) -> threading.Semaphore:
+    """Released for every part of a file that has reached the server."""
+    parts, check = threading.Semaphore(0), _Files._check_path
+
+    def checked(self: _Files, path: str, again: str) -> None:
+        check(self, path, again)
+        parts.release()
+
+    monkeypatch.setattr(_Files, "_check_path", checked)
+    return parts
+
+
+def begin_file(client: Client, path: str, end: threading.Event) -> grpc.Future:
+    def requests():
+        yield remote_device_pb2.WriteFileRequest(file_path=path, data=b"x")
+        end.wait()
+
+    return client.files.writefile.future(requests(), metadata=client.metadata)
+
+
+@pytest.mark.parametrize("served", [{"limits": dataclasses.replace(LIMITS, calls=2, idle_s=600.0)}], indirect=True)
+def test_many_calls_at_a_time(served, client, arrived):
+    end = threading.Event()
+    open_calls = [begin_file(client, f"/tmp/{name}", end) for name in "ab"]
+    assert all(arrived.acquire(timeout=600) for _ in open_calls)
+    assert_refused(Status.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded", client.exists, "/tmp/c")
+    end.set()
     for call in open_calls:
-        call.cancel()
+        call.result(timeout=600)
+    for _ in range(10_000):  # the server counts a call for a moment after its client has the result
+        with contextlib.suppress(grpc.RpcError):
+            assert client.exists("/tmp/a")
+            break
+    else:
+        pytest.fail("calls that ended are counted")
+
+
+@pytest.mark.parametrize("served", [{"limits": dataclasses.replace(LIMITS, idle_s=600.0)}], indirect=True)
+def test_a_stream_that_lost_its_board_writes_nothing(served, client, arrived):
+    """The owner that was idle too long ends its file when another client has the board."""
+    end = threading.Event()
+    call = begin_file(client, "/tmp/late", end)
+    assert arrived.acquire(timeout=600)
+    served.clock.now += LIMITS.lease_s
+    other = Client(served.port)
+    other.configure()
+    end.set()
+    assert call.exception(timeout=600).code() == Status.PERMISSION_DENIED
+    assert not other.exists("/tmp/late")
 
 
 def test_many_connections(served):
@@ -523,17 +608,93 @@ def test_addresses_and_ports(tmp_path):
         serve(board, 0, token="")
     with pytest.raises(OSError, match=r"found address 'nowhere\.invalid'"):
         serve(board, 0, "nowhere.invalid")
+    with pytest.raises(OSError, match=r"found address 'nowhere\.invalid'"):
+        serve(board, 0, "nowhere.invalid", token="x")
+    with pytest.raises(
+        OSError, match=r"cannot listen at 192\.0\.2\.1:0 \(Cannot assign .* give an --address of this machine"
+    ):
+        serve(board, 0, "192.0.2.1", token="x")
     for port in (-1, 65536, 99999):
         with pytest.raises(ValueError, match=f"found port {port}, expected 1 to 65535"):
             serve(board, port)
         result = CliRunner().invoke(main, ["serve", "--port", str(port), "--bitstreams", str(tmp_path)])
         assert result.exit_code == 2 and "65535" in result.stderr
-    for device in ("remote:host:0", "remote:host:65536", "remote:secret@host:x"):
+    for device in ("remote:host:0", "remote:host:65536", "remote:secret@host:x", "remote:::1", "remote:[::1]x"):
         with pytest.raises(
-            ValueError, match=r"found device 'remote:host.*expected remote:HOST or remote:HOST:PORT"
+            ValueError, match=r"found device 'remote:.*expected remote:HOST or remote:HOST:PORT"
         ) as error:
             open_device(device, CONFIG)
         assert "secret" not in str(error.value)
+
+
+def has_ipv6() -> bool:
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "[::1]"])
+def test_the_printed_line_can_be_used(tmp_path, monkeypatch, address):
+    if ":" in address and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    opened = []
+
+    def use(server: Server) -> None:
+        assert logging.root.manager.disable == logging.WARNING, "errors of its calls would not be shown"
+        device = f"remote:{address if '.' in address else '[::1]'}:{server.port}"
+        open_device(device, CONFIG, bitstreams=tmp_path / "placeholder").close()
+        opened.append(f"--device {device} ")
+
+    monkeypatch.setattr(Server, "wait_for_termination", use)
+    result = CliRunner().invoke(main, ["serve", "--port", "0", "--address", address, "--bitstreams", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert (opened[0] in result.stdout and "--ip [::1] " in result.stdout) or "." in address
+
+
+def test_servers_that_ended_or_did_not_begin_leave_no_descriptors():
+    def open_descriptors() -> int:
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    board = EmulatedBoard(EmulatorDevice(CONFIG))
+    taken, port = serve(board, 0)
+    before = None
+    for _ in range(4):
+        serve(board, 0)[0].stop()
+        with pytest.raises(OSError, match="is taken; give another --port"):
+            serve(board, port)
+        before = before or open_descriptors()
+    assert open_descriptors() == before
+    taken.stop()
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [("UNKNOWN", DeviceRefused), ("NOT_FOUND", DeviceRefused), ("UNAVAILABLE", DeviceError)]
+)
+def test_a_handler_that_raised_is_no_silence(code, kind):
+    class Answer(grpc.RpcError):
+        def code(self):
+            return grpc.StatusCode[code]
+
+        def details(self):
+            return "Connection refused"
+
+    with (
+        pytest.raises(DeviceError, match="refused: " if kind is DeviceRefused else "does not answer") as error,
+        answering("it"),
+    ):
+        raise Answer
+    assert type(error.value) is kind
+
+
+def test_a_board_whose_port_is_closed_does_not_refuse():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        with pytest.raises(DeviceError, match="no board answers at 127"):
+            connect("127.0.0.1", probe.getsockname()[1])
 
 
 def test_serving_all_interfaces_warns_and_makes_a_token(tmp_path, monkeypatch):
@@ -543,7 +704,7 @@ def test_serving_all_interfaces_warns_and_makes_a_token(tmp_path, monkeypatch):
     assert "warning: listens on all interfaces: whoever knows the token drives the board" in result.stderr
     assert (
         "--device remote:" in result.stdout
-        and "@0.0.0.0:" in result.stdout
+        and f"@{socket.gethostname()}:" in result.stdout
         and "pynq.remote.selftest" not in result.stdout
     )
     again = CliRunner().invoke(main, ["serve", "--port", "0", "--address", "0.0.0.0", "--bitstreams", str(tmp_path)])

@@ -95,7 +95,8 @@ def test_pynqs_metadata_cache(served, tmp_path, monkeypatch):
     BoardDevice(placeholder_bitstream(CONFIG, tmp_path / "here"), in_process, cache=tmp_path, locks=tmp_path).close()
     assert not cache.exists()
     _, port, _ = served
-    connect(port, tmp_path / "one").close()
+    first = connect(port, tmp_path / "one")  # kept: clients of a process share a connection as long as it is open
+    first.close()
     assert cache.exists()
     other = default_config("kv260")
     server, second = serve(EmulatedBoard(EmulatorDevice(other, counting=False)), 0)

@@ -17,7 +17,7 @@ LARGEST_FILE = 2**31 - 1  # bytes of a protobuf message
 SMALL = 1024  # bytes up to which constants stay in the model's file, and take part in shape inference
 
 
-class Builder:
+class NodeBuilder:
     """Collects the nodes and the constants of a graph. What is asked for twice exists once.
 
     ``scope`` stands before the names of what is made, ``home``, where the graph is a node's, before those of scalars too.
@@ -113,7 +113,8 @@ def without_annotations(model: onnx.ModelProto, domain: str) -> onnx.ModelProto:
 
 def save(model: onnx.ModelProto, path: Path, largest: int = LARGEST_FILE) -> None:
     """Check and write ``model``, whole or not at all. A model of more than ``largest`` bytes keeps its tensors in
-    ``<path>.data``, as ONNX's external data, and loses them in memory."""
+    ``<path>.data``, as ONNX's external data, and loses them in memory; what ends between the two files leaves no model at
+    ``path``, the one that was there neither. The data of a model that is replaced go with it."""
     constants = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     structure = sum(each.ByteSize() for part in (model.graph.node, model.graph.value_info) for each in part)
     data = path.with_name(f"{path.name}.data")
@@ -125,4 +126,7 @@ def save(model: onnx.ModelProto, path: Path, largest: int = LARGEST_FILE) -> Non
         if external:
             path.unlink(missing_ok=True)  # it must never be read with other data than its own
             written.with_name(data.name).replace(data)
+        replaces = path.is_file()
         written.replace(path)
+        if replaces and not external:
+            data.unlink(missing_ok=True)

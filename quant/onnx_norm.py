@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 from ..hls import reference
 from ..hls import tables as lut
 from ..hls.arithmetic import MAX_SHIFT, VALUE_RANGE
-from .onnx_builder import Builder
+from .onnx_builder import NodeBuilder
 
 HALF_EXPONENTS = np.arange(32)  # of int64
 
@@ -28,7 +28,7 @@ def norm_graph(
     return _Norm(f"{name}/norm").graph(shape, over_pixels, gain, offset, gain_bits, epsilon)
 
 
-class _Norm(Builder):
+class _Norm(NodeBuilder):
     def graph(
         self,
         shape: tuple[int, int, int],
@@ -40,7 +40,8 @@ class _Norm(Builder):
     ) -> onnx.GraphProto:
         count = shape[2] * (shape[0] if over_pixels else 1)
         if count > reference.NARROW_NORM:
-            raise OverflowError(f"a norm group of {count} values needs uint64 products; up to 65536 have a form")
+            most = reference.NARROW_NORM
+            raise OverflowError(f"a norm group of {count} values needs uint64 products; up to {most} have a form")
         axes, members = self.constant([0, 2] if over_pixels else [2]), f"{self.scope}/members"
         total = self.op("ReduceSum", members, axes, keepdims=1)
         squares = self.op("ReduceSum", self.op("Mul", members, members), axes, keepdims=1)

@@ -12,6 +12,7 @@ from typing import Any
 import diffusers
 import torch
 from diffusers import DiffusionPipeline
+from huggingface_hub import list_repo_files, snapshot_download
 from torch import nn
 
 from ..hls.model_folder import INDEX, check_index
@@ -21,6 +22,7 @@ from .trace import Interface
 
 DENOISERS = ("unet", "transformer")
 CONFIG, SCHEDULER_CONFIG = "config.json", "scheduler_config.json"
+SCHEDULERS = (f"scheduler/{SCHEDULER_CONFIG}", SCHEDULER_CONFIG)
 WEIGHTS = "diffusion_pytorch_model"
 SHOWN = 3  # of the keys that do not fit
 
@@ -77,15 +79,36 @@ def _read_index(folder: Path) -> dict[str, Any]:
 
 
 def _folder(model: str | Path, variant: str | None) -> Path:
-    """A local folder, or the one to which a model of the hub is downloaded."""
+    """A local folder, or the one to which a model of the hub is downloaded; FileNotFoundError, with what to do, for neither."""
     if Path(model).exists():
         return Path(model)
     try:
         return Path(DiffusionPipeline.download(str(model), use_safetensors=True, variant=variant))
     except (OSError, ValueError) as error:
-        raise FileNotFoundError(
+        refused = FileNotFoundError(
             f"{model} is no folder, and no pipeline of the hub that can be downloaded here: {error}"
-        ) from error
+        )
+        try:
+            names = list_repo_files(str(model))
+        except Exception as unreachable:  # there is no end to what a network raises
+            raise refused from unreachable
+        patterns = _denoiser_on_hub(str(model), names, variant)
+        if INDEX in names or not patterns:
+            raise refused from error
+    return Path(snapshot_download(str(model), allow_patterns=[*patterns, *SCHEDULERS]))
+
+
+def _denoiser_on_hub(model: str, names: Sequence[str], variant: str | None) -> list[str]:
+    """The files of a denoiser among ``names`` of a repository, in a folder of its own or in the root; FileNotFoundError, with
+    what to do, where its weights are not among them."""
+    root = next((f"{name}/" for name in DENOISERS if f"{name}/{CONFIG}" in names), "")
+    if root + CONFIG not in names:
+        return []
+    own = [name.removeprefix(root) for name in names if name.startswith(root) and "/" not in name.removeprefix(root)]
+    _check_weights(f"{model}/{root}".rstrip("/"), own, variant)
+    part = re.escape(f".{variant}") if variant else ""
+    wanted = re.compile(rf"{WEIGHTS}(\.safetensors\.index)?{part}(-\d+-of-\d+)?\.(safetensors|json)")
+    return [root + name for name in own if name == CONFIG or wanted.fullmatch(name)]
 
 
 def _find_denoiser(folder: Path, model: str | Path) -> tuple[str, Path]:
@@ -101,9 +124,9 @@ def _find_denoiser(folder: Path, model: str | Path) -> tuple[str, Path]:
 
 
 def _scheduler_config(folder: Path) -> dict[str, Any]:
-    for path in (folder / "scheduler" / SCHEDULER_CONFIG, folder / SCHEDULER_CONFIG):
-        if path.is_file():
-            return read_json(path)
+    for name in SCHEDULERS:
+        if (folder / name).is_file():
+            return read_json(folder / name)
     raise FileNotFoundError(
         f"{folder} has no scheduler/{SCHEDULER_CONFIG}, which says what noise the model was trained with; put that of its "
         "training there (diffusers: scheduler.save_pretrained)"
@@ -111,7 +134,7 @@ def _scheduler_config(folder: Path) -> dict[str, Any]:
 
 
 def _load_denoiser(where: Path, config: dict[str, Any], variant: str | None) -> nn.Module:
-    _check_weights(where, variant)
+    _check_weights(where, [path.name for path in where.iterdir() if path.is_file()], variant)
     known = getattr(diffusers, config["_class_name"])
     changed = {"sample_size": config["sample_size"]} if "sample_size" in config else {}
     try:
@@ -127,9 +150,9 @@ def _load_denoiser(where: Path, config: dict[str, Any], variant: str | None) -> 
     return denoiser
 
 
-def _check_weights(where: Path, variant: str | None) -> None:
-    """FileNotFoundError, with what to do, where the weights are not there as safetensors."""
-    files = sorted(path.name for path in where.iterdir() if path.is_file())
+def _check_weights(where: Path | str, names: Sequence[str], variant: str | None) -> None:
+    """FileNotFoundError, with what to do, where the weights are not among the files ``names`` of ``where`` as safetensors."""
+    files = sorted(names)
     part = f".{variant}" if variant else ""
     wanted = re.compile(rf"{WEIGHTS}(\.safetensors\.index)?{re.escape(part)}\.(safetensors|json)")
     if any(wanted.fullmatch(name) for name in files):

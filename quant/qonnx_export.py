@@ -41,7 +41,7 @@ from ..hls.graph import (
     Upsample,
 )
 from . import onnx_builder
-from .onnx_builder import LARGEST_FILE, Builder, save
+from .onnx_builder import LARGEST_FILE, NodeBuilder, save
 from .onnx_norm import norm_graph
 from .traced import UnsupportedOperator
 
@@ -63,7 +63,7 @@ def without_annotations(model: onnx.ModelProto) -> onnx.ModelProto:
     return onnx_builder.without_annotations(model, DOMAIN)
 
 
-class _Export(Builder):
+class _Export(NodeBuilder):
     def __init__(self, model: QuantizedModel, step: int, row: int, batch: int):
         if not 0 <= step < model.graph.steps or not 0 <= row < model.graph.labels:
             raise ValueError(

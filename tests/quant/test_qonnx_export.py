@@ -219,6 +219,8 @@ def test_large_models_keep_their_tensors_beside_them(tmp_path, tiny_model, codes
     assert all(len(tensor.raw_data) <= 1024 for tensor in large.graph.initializer)
     assert any(tensor.data_location == TensorProto.EXTERNAL for tensor in large.graph.initializer)
     assert np.array_equal(run(onnx.load(path), codes, None), expected)
+    export(tiny_model, 0, 0, 1, path)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"], "a small model has no other one's tensors"
 
 
 def test_what_has_no_form_is_refused(tmp_path, tiny_model):

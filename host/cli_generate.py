@@ -187,6 +187,8 @@ def _with_pipeline(
         raise ValueError(f"--workers, --cluster and --summary are for models of pixels; this one is of a {kind}")
     if takes_prompts and not prompts:
         raise ValueError("the model takes prompts; give at least one, such as --prompt 'a red heart'")
+    if prompts and not takes_prompts:
+        raise ValueError("the model takes no prompts; leave them out")
     from .diffusers import Request, batches, load_pipeline, pipeline_model
 
     texts = tuple(prompts[index % len(prompts)] for index in range(asked.count)) if prompts else ()

@@ -129,6 +129,12 @@ def test_bad_options_are_refused_in_one_line(tiny_folder, tmp_path, monkeypatch,
     assert [path.name for path in tmp_path.iterdir()] == ["model"], "something was left behind"
 
 
+@pytest.mark.parametrize("size", ["64x", "x64", "8x8x8", "", "x"])
+def test_half_a_sample_size_is_refused(tmp_path, size):
+    refusal = refused(invoke("quantize", tmp_path, "-o", tmp_path / "out", "--sample-size", size))
+    assert f"found sample size {size!r}, expected a number, or height and width such as 64x96" in refusal
+
+
 @pytest.mark.parametrize("command", ["generate", "profile"])
 def test_what_is_no_model_is_refused(tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)

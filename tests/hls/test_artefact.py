@@ -262,7 +262,7 @@ def test_no_labels_are_all_labels(tiny_folder):
         (b"[" * 100_000 + b"]" * 100_000, "nested too deep"),
         (b'{"a": 1, "a": 2}', "'a' stands there twice"),
         ('{"input": "x"}'.encode("utf-16"), "not readable JSON .*utf-8"),
-        (b'{"labels": ' + b"9" * 6000 + b"}", "not readable JSON|expected"),
+        (b'{"labels": ' + b"9" * 6000 + b"}", "is not readable JSON .Exceeds the limit"),
         (b" " * ((1 << 25) + 1), "more than 33554432 bytes"),
     ],
 )
@@ -335,7 +335,7 @@ def listed(folder, **names) -> None:
         ),
         ({"a.json": "x"}, "found 'x', expected printable text that matches"),
         ({"a\0.json": "0" * 64}, "expected printable text"),
-        ({"n" * 300 + ".json": "0" * 64}, "cannot be read .File name too long|leads outside"),
+        ({"n" * 300 + ".json": "0" * 64}, r"n\.json' cannot be read .File name too long"),
         ({"evil.py": "0" * 64}, "found a file 'evil.py', expected"),
     ],
     ids=["many", "digest", "null", "long", "code"],
@@ -368,12 +368,14 @@ def test_an_index_that_names_code(tiny_folder):
         load(tiny_folder)
 
 
-def test_links(tiny_folder):
-    for name, target in ((GRAPH, "graph.json"), (WEIGHTS, "/dev/zero")):
-        (tiny_folder / name).unlink()
-        (tiny_folder / name).symlink_to(target)
-        with pytest.raises(ArtefactError, match=r"leads outside the model folder|is missing"):
-            load(tiny_folder)
+@pytest.mark.parametrize(("name", "target"), [(GRAPH, "graph.json"), (GRAPH, "/etc/passwd"), (WEIGHTS, "/dev/zero")])
+def test_links(tiny_folder, name, target):
+    (tiny_folder / name).unlink()
+    (tiny_folder / name).symlink_to(target)
+    with pytest.raises(
+        ArtefactError, match=f"manifest.json: '{name}' leads outside the model folder; do not use this model"
+    ):
+        load(tiny_folder)
 
 
 def test_headers_that_claim_too_much(tiny_folder):

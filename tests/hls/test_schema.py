@@ -43,7 +43,7 @@ def test_lists_become_tuples_and_objects_records():
         ({"name": "two\nlines"}, r"found 'two\\nlines', expected printable text"),
         ({"name": "x" * 300}, "found 'x{20,}.*expected printable text of length 1 to 256"),
         ({"size": [1]}, r"size: found \[1\], expected a list of 2"),
-        ({"size": 1}, "size: found 1, expected a list of 2|size: found 1, expected a list"),
+        ({"size": 1}, "size: found 1, expected a list$"),
         ({"size": [1, 10]}, r"size\[1\]: found 10, expected an integer from 1 to 9"),
         ({"size": [1, True]}, r"size\[1\]: found True, expected an integer"),
         ({"size": [1, 2.0]}, r"size\[1\]: found 2.0, expected an integer"),

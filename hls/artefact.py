@@ -164,6 +164,11 @@ class QuantizedModel:
         return tuple(self.quantization.get("labels", range(self.graph.labels)))
 
 
+def null_label(config: Mapping[str, Any]) -> int | None:
+    """The label that stands for "no class" to diffusers' transformers, by their configuration; other models name none."""
+    return config.get("num_embeds_ada_norm") if config.get("norm_type") == "ada_norm_zero" else None
+
+
 def check_output(folder: Path) -> None:
     """ArtefactError where ``folder`` exists and is no quantized model, nor empty."""
     if folder.exists() and not (folder / MANIFEST).is_file() and not (folder.is_dir() and not any(folder.iterdir())):

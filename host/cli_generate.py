@@ -104,7 +104,7 @@ def generate(
     from . import output as out
     from .files import write_text
     from .report import summary_text
-    from .runtime import BUNDLED_MODEL, PIXEL_PIPELINES, check_run, labels_of, pipeline_class
+    from .runtime import BUNDLED_MODEL, PIXEL_PIPELINES, check_drawable, check_run, labels_of, pipeline_class
 
     out.check_output(output)
     check_run(count, batch, flow, seed)
@@ -129,6 +129,7 @@ def generate(
         )
     if prompt or guidance is not None:
         raise ValueError("the model takes no prompts and no guidance; leave them out")
+    check_drawable(artefact)
     counted = f"{config.digest} {flow}" if counting else ""
     run = out.Run(output, artefact.digest, seed, chosen, batch, flow, counted=counted, say=announce)
     with _saying_what_is_kept(run):

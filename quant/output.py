@@ -9,7 +9,7 @@ from ..hls.artefact import MANIFEST, ArtefactError
 from ..hls.artefact import check_output as check_kind
 
 
-def check_output(folder: Path, overwrite: bool = False) -> None:
+def check_place(folder: Path, overwrite: bool = False) -> None:
     """ArtefactError where ``folder`` is anything but a new or empty one, or, with ``overwrite``, a quantized model; OSError where
     nothing can be written there. Leaves nothing behind."""
     check_kind(folder)
@@ -17,6 +17,6 @@ def check_output(folder: Path, overwrite: bool = False) -> None:
         raise ArtefactError(
             f"{folder} holds a quantized model; give another output folder, or --overwrite to replace it"
         )
-    there = next(path for path in (folder.absolute().parent, *folder.absolute().parents) if path.exists())
+    there = next(path for path in folder.absolute().parents if path.exists())
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=there):
         pass

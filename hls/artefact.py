@@ -169,6 +169,11 @@ class QuantizedModel:
         return tuple(range(self.graph.labels) if labels is None else labels)
 
 
+def null_label(config: Mapping[str, Any]) -> int | None:
+    """The label that stands for "no class" to diffusers' transformers, by their configuration; other models name none."""
+    return config.get("num_embeds_ada_norm") if config.get("norm_type") == "ada_norm_zero" else None
+
+
 def check_output(folder: Path) -> None:
     """ArtefactError where ``folder``, or what it links to, exists and is no quantized model, nor empty; and for a mount point."""
     target = Path(os.path.realpath(folder))

@@ -12,12 +12,12 @@ from typing import IO
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """``write`` is given an empty file; OSError leaves what was at ``path``. ValueError as of :func:`check_kind`."""
-    with replacing(path) as temporary, temporary.open("xb") as file:
+    with replacing_file(path) as temporary, temporary.open("xb") as file:
         write(file)
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing_file(path: Path) -> Iterator[Path]:
     """The name of a file beside ``path`` that no other process writes to: what is there in the end becomes ``path``."""
     check_kind(path)
     with beside(path, named=path) as temporary:

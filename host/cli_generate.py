@@ -154,7 +154,7 @@ def _with_runtime(
 ) -> tuple[Run, Images]:
     """Of a model whose samples are its images."""
     from .output import Run
-    from .runtime import Model
+    from .runtime import Model, check_drawable
 
     if artefact.graph.context is not None:
         raise ValueError(
@@ -163,6 +163,7 @@ def _with_runtime(
         )
     if asked.prompt or asked.guidance is not None:
         raise ValueError("the model takes no prompts and no guidance; leave them out")
+    check_drawable(artefact)
     counted = f"{config.digest} {asked.flow}" if asked.is_counting else ""
     run = Run(asked.output, artefact.digest, asked.seed, labels, asked.batch, counted=counted, say=announce)
     with _saying_what_is_kept(run):

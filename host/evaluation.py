@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from ..hls.artefact import INDEX, QuantizedModel, sha256_of
+from ..hls.artefact import INDEX, QuantizedModel, null_label, sha256_of
 from ..hls.artefact import load as load_artefact
 from ..hls.config import HardwareConfig
 from .emulator import EmulatorDevice
 from .files import write_text
 from .output import image_grid, write_picture
-from .runtime import null_label
 from .schedulers import check_seed
 
 SHOWN_ROWS, SHOWN_WIDTH = 3, 12  # of the pictures in samples.png, the width in images' heights
@@ -115,7 +114,7 @@ def evaluate(
     images, available = quality.load_reference(reference)
     output.mkdir(parents=True, exist_ok=True)
     _same_settings(output / "settings.json", settings)
-    known = [label for label in artefact.labels if label != null_label(artefact)]
+    known = [label for label in artefact.labels if label != null_label(artefact.config)]
     requests = quality.choose(available, count, artefact.graph.context is not None, known)
     judge = quality.Judge(images)
     batch = 1 if len(artefact.graph.sample_shape) == 4 else batch  # clips one by one: a prompt alone is not padded

@@ -9,7 +9,7 @@ from typing import Any
 from diffusers import DiffusionPipeline
 from torch import nn
 
-DENOISERS = ("unet", "transformer")
+from ..hls.model_folder import COMPONENTS
 
 
 def teach_pipelines(quantized: type[nn.Module]) -> None:
@@ -19,7 +19,7 @@ def teach_pipelines(quantized: type[nn.Module]) -> None:
 
     @functools.wraps(save)
     def save_pretrained(self: DiffusionPipeline, save_directory: Path | str, *given: Any, **more: Any) -> None:
-        for name in DENOISERS:
+        for name in COMPONENTS:
             if isinstance(getattr(self, name, None), quantized):
                 raise ValueError(
                     f"the {name} is quantized: copy the folder that it was quantized to, instead of saving to {save_directory}"
@@ -28,7 +28,7 @@ def teach_pipelines(quantized: type[nn.Module]) -> None:
 
     @functools.wraps(types)
     def signature_types(cls: type[DiffusionPipeline]) -> dict[str, Any]:
-        return {name: (*found, quantized) if name in DENOISERS else found for name, found in types(cls).items()}
+        return {name: (*found, quantized) if name in COMPONENTS else found for name, found in types(cls).items()}
 
     DiffusionPipeline.save_pretrained = save_pretrained
     DiffusionPipeline._get_signature_types = classmethod(signature_types)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..hls.artefact import INDEX, QuantizedModel
+from ..hls.artefact import INDEX, QuantizedModel, null_label
 from ..hls.artefact import load as load_artefact
 from ..hls.config import HardwareConfig, default_config
 from ..hls.isa import COUNTER_NAMES
@@ -95,7 +95,7 @@ def check_run(count: int, batch: int, flow: str | None, seed: int = 0) -> None:
 def labels_of(artefact: QuantizedModel, count: int, labels: Sequence[int] | None) -> np.ndarray:
     """int64 [count], taken in turn (default: all that the model was quantized for, but for its null label); ValueError, listing
     them, for another one."""
-    known = [label for label in artefact.labels if label != null_label(artefact)] or list(artefact.labels)
+    known = [label for label in artefact.labels if label != null_label(artefact.config)] or list(artefact.labels)
     given = np.asarray(known if labels is None else labels, object)  # whatever their size
     rows_of(artefact, given)
     return np.resize(given.astype(np.int64), count)
@@ -104,12 +104,18 @@ def labels_of(artefact: QuantizedModel, count: int, labels: Sequence[int] | None
 def pipeline_class(folder: Path) -> str | None:
     """The diffusers pipeline that a quantized folder is of; None where the denoiser was quantized alone."""
     path = folder / INDEX
-    return str(json.loads(path.read_text()).get("_class_name")) if path.is_file() else None
+    name = json.loads(path.read_text()).get("_class_name") if path.is_file() else None
+    return None if name is None else str(name)
 
 
-def null_label(artefact: QuantizedModel) -> int | None:
-    """What stands for "no class" to diffusers' transformers; other models have no such label."""
-    return artefact.config.get("num_embeds_ada_norm") if artefact.config.get("norm_type") == "ada_norm_zero" else None
+def check_drawable(artefact: QuantizedModel) -> None:
+    """ValueError where samples are no images of one or three channels, as latents are not."""
+    shape = artefact.graph.sample_shape
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise ValueError(
+            f"the model's samples are {'x'.join(map(str, shape))}, no pictures, and the folder holds no VAE to draw them with; "
+            "use it in its pipeline through ditto_zynq.host.diffusers.wrap, or quantize the whole pipeline's folder"
+        )
 
 
 def rows_of(artefact: QuantizedModel, labels: np.ndarray) -> np.ndarray:
@@ -275,7 +281,9 @@ class Model:
         guidance = None
         if artefact.branches == 2:
             guidance = Guidance(
-                artefact.quantization["guidance"], null_label(artefact), None if contexts is None else contexts[-1]
+                artefact.quantization["guidance"],
+                null_label(artefact.config),
+                None if contexts is None else contexts[-1],
             )
         chosen = self.labels_of(count, labels)
         scheduler = self.calibration_scheduler

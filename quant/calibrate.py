@@ -87,6 +87,7 @@ class QuantizedNetwork(nn.Module):
                 weight = self.parameters_[f"{node.name}.weight"]
                 self.weights[_key(node.name)] = weight_quantized_convolution(weight, node.stride)
                 self.correction[node.name] = torch.zeros(self.graph.groups, len(weight))
+        self.moved = {node.name: node.inputs[0] for node in self.graph.nodes if isinstance(node, MOVES)}
         self.shares = {node.name for node in self.graph.nodes if isinstance(node, Softmax)}  # with a scale per row
         scaled = {node.name for node in self.graph.nodes if not isinstance(node, MOVES)} | {self.graph.input}
         scaled -= self.shares
@@ -108,8 +109,7 @@ class QuantizedNetwork(nn.Module):
         if name in self.shares:
             return torch.full((self.graph.groups,), 1 / CODE_RANGE[1], dtype=torch.float64)
         while _key(name) not in self.codes and _key(name) not in self.values:
-            node = next(node for node in self.graph.nodes if node.name == name)
-            name = node.inputs[0]
+            name = self.moved[name]
         return scales(self._quantizer(name))
 
     def _scaling(self, name: str) -> StepwiseScaling:
@@ -127,7 +127,7 @@ class QuantizedNetwork(nn.Module):
         ``labels`` int [B] are rows of conditional tables; ``context`` [B, tokens, channels] for a model that has one.
         """
         graph = self.graph
-        self.calibration.group = step if self.calibration.phase == RANGE else graph.group_of_step[step]
+        self.calibration.row = step if self.calibration.phase == RANGE else graph.group_of_step[step]
         tensors = {graph.input: self._pass(graph.input, self._stored(sample))}
         if graph.context is not None:
             assert context is not None
@@ -165,7 +165,7 @@ class QuantizedNetwork(nn.Module):
         self.calibration.phase = SEARCH  # from here on scales are those of groups
         warn_of_few_levels(groups, ranges)
 
-    def check_finite(self, step: int, timestep: float) -> None:
+    def check_ranges(self, step: int, timestep: float) -> None:
         """ValueError that names the first tensor whose range in a step is not finite."""
         ranged = [node.name for node in self.graph.nodes if not isinstance(node, (*MOVES, Softmax))]
         for name in (self.graph.input, *ranged):
@@ -194,7 +194,7 @@ class QuantizedNetwork(nn.Module):
         coarse = self._quantizer(name)(x) if quantized or observed else x
         if name not in self.fine:
             return coarse
-        scale = self.scales(name)[self.calibration.group].float()
+        scale = self.scales(name)[self.calibration.row].float()
         residue = ((x - coarse) / scale * FINE_STEPS).round().clamp(*CODE_RANGE) * scale  # zero where not quantized
         return torch.cat([coarse, residue], dim=1)
 
@@ -244,7 +244,7 @@ class QuantizedNetwork(nn.Module):
         y = F.conv2d(x, weight, stride=node.stride, padding=padding)  # type: ignore[arg-type]
         y = y + self._row(node, "bias", step, labels, node.conditional)
         if self.mode == QUANTIZED:
-            y = y + self.correction[node.name][self.calibration.group][:, None, None]
+            y = y + self.correction[node.name][self.calibration.row][:, None, None]
         y = self.on_convolution(node.name, y) if self.on_convolution else y
         return y * self._row(node, "gate", step, labels, True) if node.gated else y
 
@@ -360,7 +360,7 @@ def _collect_ranges(
             asked = scheduler.scale_model_input(sample, timestep)
             samples.append(torch.cat([asked, asked]) if conditions.unguided else asked)
             output = _guided(quantized(samples[-1], step, labels, context), conditions)
-            quantized.check_finite(step, float(timestep))
+            quantized.check_ranges(step, float(timestep))
             if not takes_variance(type(scheduler).__name__, scheduler.config):
                 output = output[:, : sample.shape[1]]  # the rest is a variance that this scheduler does not use
             randomness = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}

@@ -5,24 +5,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any
 
 import diffusers
 import torch
 from torch import nn
 
+from ..hls.artefact import null_label
 from .calibrate import Conditions
 from .options import Options
 from .trace import Interface, context_channels, known_labels
 
-MOST_LABELS = 64  # that are quantized for without having been asked for
+MOST_UNASKED_LABELS = 64  # that are quantized for without having been asked for
 TEXT_GUIDANCE, CLASS_GUIDANCE = 7.5, 4.0  # what most of diffusers' pipelines take if they are not told
-
-
-def null_label(denoiser: nn.Module) -> int | None:
-    """The label of diffusers' transformers that stands for no class; no other model's configuration names one."""
-    config: Any = denoiser.config
-    return config.num_embeds_ada_norm if getattr(config, "norm_type", None) == "ada_norm_zero" else None
 
 
 def choose_labels(denoiser: nn.Module, labels: Sequence[int] | None) -> list[int]:
@@ -31,9 +25,9 @@ def choose_labels(denoiser: nn.Module, labels: Sequence[int] | None) -> list[int
         if labels:
             raise ValueError("the model has no class labels; leave them out")
         return [0]
-    known, null = known_labels(denoiser.config), null_label(denoiser)
+    known, null = known_labels(denoiser.config), null_label(denoiser.config)
     if labels is None:
-        if known > MOST_LABELS:
+        if known > MOST_UNASKED_LABELS:
             example = "207,360" if null is None else f"207,360,{null}"
             also = "" if null is None else f", and {null}, the null label of guidance"
             raise ValueError(
@@ -52,7 +46,7 @@ def guidance_for(denoiser: nn.Module, options: Options, labels: list[int], pipel
     something to guide away from. ValueError where it was asked for and there is not."""
     if Interface.of(denoiser).context:
         return default_guidance(pipeline, TEXT_GUIDANCE) if options.guidance is None else options.guidance
-    null = null_label(denoiser)
+    null = null_label(denoiser.config)
     possible = null in labels and len(labels) > 1
     if options.guidance is None:
         return default_guidance(pipeline, CLASS_GUIDANCE) if possible else None
@@ -120,7 +114,7 @@ def conditions_of(
         weights[1::2] = prompt_weight
         none = torch.zeros(len(prompts), dtype=torch.long)
         return Conditions(none, torch.lerp(empty, prompts, weights), *((guidance, (none, empty)) if guided else ()))
-    null = null_label(denoiser)
+    null = null_label(denoiser.config)
     drawn = [row for row, label in enumerate(labels) if label != null] or [0]
     rows = torch.tensor(drawn)[torch.arange(count) % len(drawn)]
     if not guided:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
-from ..hls.files import replacing, write_atomically
+from ..hls.files import replacing_file, write_atomically
 from .emoji import CATEGORIES, load_clips, load_pictures
 from .emoji_models import CLIP_FRAMES
 from .mobilenet import FEATURES, features_of, load_mobilenet
@@ -166,7 +166,7 @@ def train_classifier(images: np.ndarray, labels: np.ndarray, out: Path, seed: in
     with torch.no_grad():
         accuracy = float((head(features[held_out]).argmax(dim=1) == targets[held_out]).float().mean())
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as temporary:
+    with replacing_file(out) as temporary:
         save_file(head.state_dict(), temporary, {"held_out_accuracy": f"{accuracy:.4f}"})
     return accuracy
 

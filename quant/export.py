@@ -16,7 +16,7 @@ from .traced import UnsupportedOperator
 LONGEST = 300  # characters of another library's message
 
 
-def export(
+def export_aten(
     model: nn.Module, batch: int, shapes: Mapping[str, tuple[int, ...]], conditions: Mapping[str, torch.Tensor]
 ) -> fx.GraphModule:
     """The model as a graph of aten operators: of inputs with these ``shapes`` per sample, and of ``conditions`` [batch, ...].

@@ -13,6 +13,8 @@ import torch
 from diffusers import LatentConsistencyModelPipeline
 from torch import nn
 
+from .size_embedding import shared
+
 GUIDANCE = 8.5  # what diffusers' pipeline of these models takes if it is not told
 
 
@@ -31,8 +33,7 @@ def with_guidance(denoiser: nn.Module, scale: float) -> tuple[nn.Module, list[fl
         torch.tensor([scale - 1.0]),
         size,
     )[0]
-    folded = copy.copy(denoiser)
-    folded._modules = dict(denoiser._modules)
+    folded = shared(denoiser)
     time: Any = copy.deepcopy(denoiser.time_embedding)
     with torch.no_grad():
         time.linear_1.bias += time.linear_1.weight @ (time.cond_proj.weight @ embedding)

@@ -89,7 +89,7 @@ class NodeBuilder:
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(annotations, 1)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="ditto-zynq")
         shapes = [helper.make_tensor_value_info(n, t.data_type, t.dims) for n, t in self.initializers.items()]
-        plain = without_annotations(model, annotations)
+        plain = as_identities(model, annotations)
         small = [tensor for tensor in self.initializers.values() if len(tensor.raw_data) <= SMALL]
         plain.graph.initializer.extend(small)
         plain.graph.input.extend(shapes)
@@ -100,7 +100,7 @@ class NodeBuilder:
         return model
 
 
-def without_annotations(model: onnx.ModelProto, domain: str) -> onnx.ModelProto:
+def as_identities(model: onnx.ModelProto, domain: str) -> onnx.ModelProto:
     """A copy whose nodes of ``domain`` are identities of their first input."""
     plain = onnx.ModelProto()
     plain.CopyFrom(model)

@@ -267,15 +267,14 @@ def _concat(translator: Translator, node: fx.Node) -> Traced:
     if argument(node, 1, "dim", 0) not in (1, -3):
         raise ValueError("concatenation is supported along channels only")
     builder, path = translator.builder, module_path(node)
-    taken = {
-        name for other in builder.nodes.values() if isinstance(other, Concat) for name in (other.name, *other.inputs)
-    }
     parts: list[str] = []
     for name in (source.name for source in sources):
-        if name in taken or name in parts or name not in builder.nodes:
+        if name in builder.concatenated or name in parts or name not in builder.nodes:
             name = builder.add(Upsample(f"{path}.copy".lstrip("."), path, (name,), factor=1), VALUE)
         parts.append(name)
-    return translator.image(builder.add(Concat(f"{path}.concat".lstrip("."), path, tuple(parts)), VALUE))
+    result = builder.add(Concat(f"{path}.concat".lstrip("."), path, tuple(parts)), VALUE)
+    builder.concatenated |= {result, *parts}
+    return translator.image(result)
 
 
 def _upsample(translator: Translator, node: fx.Node) -> Traced:

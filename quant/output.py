@@ -10,7 +10,7 @@ from ..hls.artefact import MANIFEST, ArtefactError
 from ..hls.artefact import check_output as check_kind
 
 
-def check_output(folder: Path, overwrite: bool = False) -> None:
+def check_place(folder: Path, overwrite: bool = False) -> None:
     """ArtefactError where ``folder`` is anything but a new or empty one, or, with ``overwrite``, a quantized model; OSError where
     nothing can be written there. Leaves nothing behind."""
     check_kind(folder)

@@ -15,12 +15,11 @@ from diffusers import DiffusionPipeline
 from huggingface_hub import list_repo_files, snapshot_download
 from torch import nn
 
-from ..hls.model_folder import INDEX, check_index
+from ..hls.model_folder import COMPONENTS, INDEX, check_index
 from ..hls.prompts import check_prompts
 from .supported import check_config
 from .trace import Interface
 
-DENOISERS = ("unet", "transformer")
 CONFIG, SCHEDULER_CONFIG = "config.json", "scheduler_config.json"
 SCHEDULERS = (f"scheduler/{SCHEDULER_CONFIG}", SCHEDULER_CONFIG)
 WEIGHTS = "diffusion_pytorch_model"
@@ -101,7 +100,7 @@ def _folder(model: str | Path, variant: str | None) -> Path:
 def _denoiser_on_hub(model: str, names: Sequence[str], variant: str | None) -> list[str]:
     """The files of a denoiser among ``names`` of a repository, in a folder of its own or in the root; FileNotFoundError, with
     what to do, where its weights are not among them."""
-    root = next((f"{name}/" for name in DENOISERS if f"{name}/{CONFIG}" in names), "")
+    root = next((f"{name}/" for name in COMPONENTS if f"{name}/{CONFIG}" in names), "")
     if root + CONFIG not in names:
         return []
     own = [name.removeprefix(root) for name in names if name.startswith(root) and "/" not in name.removeprefix(root)]
@@ -113,7 +112,7 @@ def _denoiser_on_hub(model: str, names: Sequence[str], variant: str | None) -> l
 
 def _find_denoiser(folder: Path, model: str | Path) -> tuple[str, Path]:
     """Which component it is, and the folder of its configuration: one of its own, or, of a model alone, the root."""
-    for name in DENOISERS:
+    for name in COMPONENTS:
         if (folder / name / CONFIG).is_file():
             return name, folder / name
     if (folder / CONFIG).is_file() and "_class_name" in (config := read_json(folder / CONFIG)):

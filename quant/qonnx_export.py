@@ -60,7 +60,7 @@ def export(
 
 def without_annotations(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same model in plain ONNX, which onnxruntime runs: every ``Quant`` is an identity."""
-    return onnx_builder.without_annotations(model, DOMAIN)
+    return onnx_builder.as_identities(model, DOMAIN)
 
 
 class _Export(NodeBuilder):

@@ -19,7 +19,7 @@ from .fine_parts import add_fine_ends
 from .guidance_embedding import GUIDANCE, embedded_size, with_guidance
 from .lower import IntegerModel, check_lowering, lower
 from .options import Options, Reading, Schedule
-from .output import check_output
+from .output import check_place
 from .pipelines import Source, check_finite, encode_prompts, load_source
 from .schedule import check_class, scheduler_for, with_eta
 from .size_embedding import PIXELS, pixels_per_latent, takes_sizes, with_sizes
@@ -54,7 +54,7 @@ def quantize(
     finite; after it UnsupportedOperator for numbers that the integers of the contract do not hold.
     """
     reading = reading or Reading()
-    check_output(out, overwrite)
+    check_place(out, overwrite)
     source = load_source(model, reading.variant, reading.sample_size)
     if not reading.force_scheduler:
         check_class(source.scheduler_class, schedule)
@@ -91,11 +91,15 @@ def quantize_denoiser(
 
     ``context``: of a model that attends to one, [N, tokens, channels] of N trajectories, and those of the unguided branch.
     """
-    described = {**denoiser.config, "_class_name": type(denoiser).__name__}  # type: ignore[dict-item]
-    check_config(described, type(denoiser).__name__)
+    check_config(_config_of(denoiser), type(denoiser).__name__)
     check_finite(denoiser)
     check_context(denoiser, context)
     return _quantize(_Plan.of(denoiser, scheduler_config, schedule, options, labels), context, component)
+
+
+def _config_of(denoiser: nn.Module) -> dict[str, Any]:
+    """With its class, as on disk."""
+    return {**denoiser.config, "_class_name": type(denoiser).__name__}  # type: ignore[dict-item]
 
 
 @dataclass(frozen=True)
@@ -124,8 +128,7 @@ class _Plan:
     ) -> _Plan:
         """ValueError, in one line, for what cannot be."""
         scheduler, rule = scheduler_for(scheduler_config, schedule)
-        config = {**denoiser.config, "_class_name": type(denoiser).__name__}  # type: ignore[dict-item]
-        check_variance(config, type(scheduler).__name__, scheduler.config)
+        check_variance(_config_of(denoiser), type(scheduler).__name__, scheduler.config)
         chosen = choose_labels(denoiser, labels)
         if embedded_size(denoiser) is not None:
             scale = GUIDANCE if options.guidance is None else options.guidance

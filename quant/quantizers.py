@@ -22,17 +22,20 @@ SEARCHED_ELEMENTS = 1 << 15
 
 @dataclass
 class Calibration:
-    """What the quantizers of one model share: the current step group and what a calibration pass collects."""
+    """What the quantizers of one model share: the number of ``rows`` of their tables, the current one, and what a pass collects.
 
-    groups: int
-    group: int = 0
+    A row is a step in the range pass, and a step group in those that follow.
+    """
+
+    rows: int
+    row: int = 0
     phase: str = RANGE
 
 
 class StepwiseScaling(nn.Module):
     """Clipping threshold per step group, as a Brevitas ``scaling_impl``.
 
-    The range pass keeps the largest magnitude per group, or per step, where :meth:`regroup` follows. The search pass measures
+    The range pass keeps the largest magnitude per step; :meth:`regroup` follows. The search pass measures
     the error ``sum |x - q(x)|**norm`` at ``candidates`` fractions of that range; :meth:`choose` then keeps the best one.
     ``norm`` 0 keeps the full range.
     """
@@ -46,11 +49,9 @@ class StepwiseScaling(nn.Module):
         self.calibration = calibration
         self.levels = levels
         self.norm = norm
-        self.register_buffer("threshold", torch.zeros(calibration.groups))
+        self.register_buffer("threshold", torch.zeros(calibration.rows))
         self.register_buffer("fractions", torch.linspace(lowest, 1.0, candidates), persistent=False)
-        self.register_buffer(
-            "error", torch.zeros(calibration.groups, candidates, dtype=torch.float64), persistent=False
-        )
+        self.register_buffer("error", torch.zeros(calibration.rows, candidates, dtype=torch.float64), persistent=False)
 
     def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, unexpected, errors):
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)
@@ -58,14 +59,14 @@ class StepwiseScaling(nn.Module):
             missing.remove(prefix + "threshold")
 
     def forward(self, x: torch.Tensor, int_threshold: torch.Tensor | None = None) -> torch.Tensor:
-        """The scale of the current group: threshold / int_threshold (128 for 8 bits)."""
-        group = self.calibration.group
+        """The scale of the current row: threshold / int_threshold (128 for 8 bits)."""
+        row = self.calibration.row
         if self.training:
             if self.calibration.phase == RANGE:
-                self.threshold[group] = torch.maximum(self.threshold[group], x.detach().abs().max())
+                self.threshold[row] = torch.maximum(self.threshold[row], x.detach().abs().max())
             elif self.norm:
-                self._measure(x.detach().flatten(), group)
-        threshold = self.threshold[group].clamp_min(1e-8)
+                self._measure(x.detach().flatten(), row)
+        threshold = self.threshold[row].clamp_min(1e-8)
         return threshold if int_threshold is None else threshold / int_threshold
 
     def _measure(self, x: torch.Tensor, group: int) -> None:

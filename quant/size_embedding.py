@@ -40,9 +40,9 @@ def with_sizes(
     """A transformer that always has the sizes of ``height`` x ``width`` latents of ``pixels`` x ``pixels`` pixels each, sharing
     all other weights with ``denoiser``, and these sizes, which are what pipelines give as ``added_cond_kwargs``."""
     sizes = {"resolution": [float(height * pixels), float(width * pixels)], "aspect_ratio": [height / width]}
-    folded = _shared(denoiser)
-    norm = folded.adaln_single = _shared(folded.adaln_single)
-    norm.emb = _shared(norm.emb)
+    folded = shared(denoiser)
+    norm = folded.adaln_single = shared(folded.adaln_single)
+    norm.emb = shared(norm.emb)
     time = norm.emb.timestep_embedder = copy.deepcopy(norm.emb.timestep_embedder)
     project = norm.emb.additional_condition_proj
     with torch.no_grad():
@@ -56,7 +56,7 @@ def with_sizes(
     return folded, sizes
 
 
-def _shared(module: nn.Module) -> Any:
+def shared(module: nn.Module) -> Any:
     """The same module, whose children and attributes can be replaced without changing the first one."""
     other = copy.copy(module)
     other._modules = dict(module._modules)

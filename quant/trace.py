@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from ..hls.artefact import null_label
 from ..hls.graph import CODE, Graph, Node, Tensor
 from ..hls.layout import BATCH, HEIGHT, Axis, Layout, Part, image_layout, without
 from .conditioning import conditioning_module, fold_conditioning, mark_conditional
-from .export import export
+from .export import export_aten
 from .insert_quantizers import insert_quantizers
 from .layout_operators import LAYOUT_HANDLERS
 from .operators import HANDLERS
@@ -81,8 +82,9 @@ def known_labels(config: Any) -> int:
     """Rows of a model's class embedding; 1 for a model without labels."""
     if getattr(config, "class_embed_type", None) is not None:
         raise UnsupportedOperator(f"found class_embed_type {config.class_embed_type!r}, expected an embedding table")
-    if getattr(config, "norm_type", None) == "ada_norm_zero":
-        return int(config.num_embeds_ada_norm) + 1  # and the null label of classifier-free guidance
+    null = null_label(config)
+    if null is not None:
+        return null + 1  # and the null label of classifier-free guidance
     return getattr(config, "num_class_embeds", None) or 1
 
 
@@ -98,8 +100,8 @@ def trace(
 
     ``sample_shape`` is (channels, height, width), of a video (channels, frames, height, width); ``timesteps`` the schedule's,
     one per step. A model with class embeddings is traced for ``labels`` (default: all), one that attends to a context for
-    ``context_tokens`` tokens. Raises UnsupportedOperator, before anything is computed, with operator, module path and shapes of
-    everything that cannot be lowered; ValueError where tables per step and label would be too large.
+    ``context_tokens`` tokens. Raises UnsupportedOperator with operator, module path and shapes of everything that cannot be
+    lowered, and for conditioning that is not finite; ValueError where tables per step and label would be too large.
     """
     interface = Interface.of(model)
     chosen = list(labels or range(known_labels(model.config))) if interface.labels else [0]
@@ -115,7 +117,7 @@ def trace(
     conditions = {"timestep": torch.zeros(batch, dtype=torch.long if whole else torch.float32)}
     if interface.labels:
         conditions[interface.labels] = torch.tensor((chosen * 2)[:batch])
-    exported = export(model, batch, shapes, conditions)
+    exported = export_aten(model, batch, shapes, conditions)
 
     translator = Translator(exported, batch, interface)
     builder, output = translator.run()
@@ -149,7 +151,7 @@ def with_layouts(graph: Graph, sample: Layout, output: Layout) -> Graph:
 
 
 class Translator:
-    """Walks the exported graph once; collects unsupported operators and raises them all together."""
+    """Walks the exported graph once; what is unsupported of its operators is collected, and raised together."""
 
     def __init__(self, exported: fx.GraphModule, batch: int, interface: Interface):
         self.exported = exported
@@ -161,6 +163,10 @@ class Translator:
         self.unsupported: dict[tuple[str, str], list[str]] = {}  # places of an operator and what is wrong with it
         self.unknown: set[str] = set()  # results of unsupported operators, and what is computed of them
         self.sample_layout: Layout = ()
+        self.varying: set[fx.Node] = set()  # inputs, and what depends on one
+        for node in exported.graph.nodes:
+            if node.op == "placeholder" or any(source in self.varying for source in node.all_input_nodes):
+                self.varying.add(node)
 
     def run(self) -> tuple[Builder, Traced]:
         output: Traced | None = None
@@ -278,11 +284,10 @@ class Translator:
 
     def static_value(self, term: fx.Node) -> torch.Tensor | None:
         """The value of a term that depends on nothing but parameters; None for one that depends on timestep or label."""
-        module = conditioning_module(self.exported, [term])
-        if any(node.op == "placeholder" for node in module.graph.nodes):
+        if term in self.varying:
             return None
         with torch.no_grad():
-            return module()[0]
+            return conditioning_module(self.exported, [term])()[0]
 
     def image(self, name: str) -> Traced:
         height, width, channels = self.builder.tensors[name].shape

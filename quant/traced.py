@@ -18,7 +18,7 @@ NO_PADDING: Padding = (0, 0, 0, 0)
 
 
 class UnsupportedOperator(ValueError):
-    """The model contains operators that the hardware has no counterpart for; the message lists them all."""
+    """A model that the integer graph cannot hold; the message says what was found, of operators all of them."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Builder:
     parameters: dict[str, torch.Tensor] = field(default_factory=dict)
     conditioning: dict[str, list[Term]] = field(default_factory=dict)
     constants: list[str] = field(default_factory=list)
+    concatenated: set[str] = field(default_factory=set)  # concatenations and their parts
 
     def add(self, node: Node, kind: str, channels: int = 0) -> str:
         name, count = node.name, 0

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ..hls.files import replacing
+from ..hls.files import replacing_file
 from .fashion_mnist import CLASSES, load_split
 from .trainer import Recipe, Trainer, run_convolutions_in_bfloat16
 
@@ -131,7 +131,7 @@ def train_classifier(out: Path, epochs: int = 8, batch: int = 128, learning_rate
         predicted = torch.cat([model(part).argmax(1) for part in as_images(test.images).split(500)])
     accuracy = float((predicted.numpy() == test.labels).mean())
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as temporary:
+    with replacing_file(out) as temporary:
         save_file(model.state_dict(), temporary, {"test_accuracy": f"{accuracy:.4f}"})
     return accuracy
 

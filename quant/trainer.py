@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ..hls.files import replacing
+from ..hls.files import replacing_file
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Trainer:
         copies = {
             name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()
         }  # none shared
-        with replacing(self.out / "resume.safetensors") as temporary:
+        with replacing_file(self.out / "resume.safetensors") as temporary:
             save_file(copies, temporary, metadata)
         with (self.out / "log.jsonl").open("a") as file:
             file.write(json.dumps({"step": self.step, "loss": round(self.recent_loss, 5)}) + "\n")

@@ -25,7 +25,7 @@ from ditto_zynq.host.csim import CSimDevice
 from ditto_zynq.host.diffusers import Request, batches, load_pipeline, pipeline_model, wrap
 from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.operations import fitting
-from ditto_zynq.host.runtime import Guidance, Model
+from ditto_zynq.host.runtime import Guidance, Model, pipeline_class
 from ditto_zynq.host.runtime import load as load_model
 from ditto_zynq.host.schedulers import standard_normal
 from ditto_zynq.host.session import DEFO, DIFFERENCE, ORIGINAL
@@ -543,6 +543,15 @@ def test_a_denoiser_alone_draws_no_prompts_but_has_its_costs(folders, tmp_path):
     assert drawn.exit_code == 1 and "takes prompts and has no pipeline's other parts" in drawn.output
     profiled = CliRunner().invoke(main, ["profile", str(tmp_path / "model"), "--batch", "1", "--json"])
     assert profiled.exit_code == 0 and json.loads(profiled.output)["samples"] == 1
+
+
+def test_latents_without_a_pipeline_are_no_pictures(folders, tmp_path):
+    save_artefact(load(folders("dit")[1]), tmp_path / "model")
+    drawn = CliRunner().invoke(main, ["generate", str(tmp_path / "model"), "-o", str(tmp_path / "x.png")])
+    assert drawn.exit_code == 1 and drawn.output.startswith("Error: the model's samples are 4x16x16, no pictures, and")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    (tmp_path / "model_index.json").write_text("{}")
+    assert pipeline_class(tmp_path) is None, "an index without a class names no pipeline"
 
 
 def test_bad_input_is_refused_in_one_line(folders):

@@ -34,24 +34,24 @@ def calibrated(tiny_unet):
 
 
 def test_the_quantizer_is_brevitas_own_with_a_table_inside():
-    state = Calibration(groups=3)
+    state = Calibration(rows=3)
     quantizer = activation_quantizer(8, state, norm=0.0)
     assert isinstance(quantizer, qnn.QuantIdentity)
     quantizer.eval()
     with torch.no_grad(), calibration_mode(quantizer):
-        for state.group in range(3):
-            quantizer(torch.linspace(-1, 1, 101) * (state.group + 1))
+        for state.row in range(3):
+            quantizer(torch.linspace(-1, 1, 101) * (state.row + 1))
     assert torch.allclose(stepwise_scaling(quantizer).threshold, torch.tensor([1.0, 2.0, 3.0]))
     assert torch.allclose(scales(quantizer), torch.tensor([1.0, 2.0, 3.0]).double() / 128)
     assert "act_quant.fused_activation_quant_proxy.tensor_quant.scaling_impl.threshold" in quantizer.state_dict()
-    for state.group in range(3):
+    for state.row in range(3):
         x = torch.linspace(-4, 4, 1001)
-        step = (state.group + 1) / 128
+        step = (state.row + 1) / 128
         assert torch.allclose(quantizer(x), (x / step).round().clamp(-128, 127) * step)
 
 
 def test_clipping_thresholds_minimise_the_error():
-    state = Calibration(groups=1)
+    state = Calibration(rows=1)
     quantizer = activation_quantizer(8, state, norm=2.0)
     quantizer.eval()
     x = (

@@ -22,6 +22,8 @@ from ditto_zynq.hls.model_folder import COMPONENTS, INDEX, MANIFEST, SCHEDULER, 
 from ditto_zynq.hls.table_rules import table_rules
 from safetensors.numpy import load_file, save_file
 
+from tests.helpers import change_json
+
 VALUES: tuple[Any, ...] = (
     None, True, False, -1, 0, 1, 2, 3, 5, 7, 31, 32, 63, 64, 255, 256, 1000, 65535, 65536, 10**6, 10**9, 2**31, 2**63, 10**40,
     -(2**63), 0.5, 1e-9, 1.5, 31.0, 1e300, float("nan"), float("inf"), -float("inf"),
@@ -355,12 +357,7 @@ def _files(folder: Folder, random: np.random.Generator) -> str:
     name, way = _pick(random, folder.files.all), int(random.integers(11))
 
     def listed(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
-        def apply(target: Path) -> None:
-            manifest = json.loads((target / MANIFEST).read_text())
-            change(manifest)
-            (target / MANIFEST).write_text(json.dumps(manifest))
-
-        return apply
+        return lambda target: change_json(target / MANIFEST, change)
 
     def link(to: str) -> Callable[[Path], None]:
         def apply(target: Path) -> None:

@@ -8,8 +8,12 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from ditto_zynq.host.cli import main
+
+from tests.pipelines import unet2d
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
@@ -17,11 +21,47 @@ COMMANDS = [
     words for kind, text in BLOCKS if kind == "sh" for line in text.splitlines() if (words := shlex.split(line, True))
 ]
 PYTHON = [text for kind, text in BLOCKS if kind == "python"]
-QUICK = {"quantize": ("--trajectories", "1", "--norm", "0", "--fine", "0", "--groups", "1"), "generate": ("-n", "1")}
+QUICK = {  # what makes a command take seconds
+    "quantize": ("--trajectories", "1", "--norm", "0", "--fine", "0", "--groups", "1"),
+    "generate": ("-n", "1"),
+    "profile": ("--batch", "1"),
+    "compare": ("--batch", "1"),
+    "csim": ("--batch", "1", "--steps", "1"),
+    "build": ("--project-only",),
+    "boards": (),
+    "selftest": ("--batch", "1"),
+    "explore": ("model/", "--batch", "1"),
+}
+NOT_RUN = {  # commands, as they stand there, that are parsed only
+    "generate model/ --prompt": "model/ is of classes here; the same stands below, of runs/text",
+    "evaluate": "its reference is downloaded: quant/test_evaluate.py",
+    "compare --architecture": "too slow: host/test_compare.py",
+    "compare --setting": "too slow: host/test_paper_setting.py",
+    "serve": "does not end: host/test_remote_board.py",
+}
+OURS = [words[1:] for words in COMMANDS if words[0] == "ditto-zynq"]
+RUN = [words for words in OURS if not any(" ".join(words).startswith(name) for name in NOT_RUN)]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> Path:
+    """A folder with the repository's models, and a small class-conditional pipeline called MODEL."""
+    folder = tmp_path_factory.mktemp("workspace")
+    (folder / "quant").symlink_to(ROOT / "quant")
+    torch.manual_seed(0)
+    unet = UNet2DModel(**{**unet2d().config, "num_class_embeds": 10})
+    DDPMPipeline(unet, DDPMScheduler()).save_pretrained(folder / "MODEL")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def somewhere_else(workspace, monkeypatch):
+    monkeypatch.chdir(workspace)
 
 
 def test_blocks_are_found():
     assert len(COMMANDS) > 12 and len(PYTHON) >= 4
+    assert len(RUN) > 8 and all(any(" ".join(words).startswith(name) for words in OURS) for name in NOT_RUN)
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -36,15 +76,14 @@ def test_commands_exist(words):
 
 
 @pytest.mark.slow
-def test_what_can_be_pasted_runs(tmp_path, monkeypatch):
-    """Commands whose inputs the repository has (with fewer images and trajectories), then every Python block."""
-    (tmp_path / "quant").symlink_to(ROOT / "quant")
-    monkeypatch.chdir(tmp_path)
-    ready = [words[1:] for words in COMMANDS if words[0] == "ditto-zynq" and any("runs/text" in word for word in words)]
-    assert len(ready) == 2
-    for name, *arguments in ready:
+@pytest.mark.hls
+def test_what_can_be_pasted_runs():
+    """The commands in order, with fewer images, trajectories and samples, on what those before them wrote; then every Python
+    block."""
+    for name, *arguments in RUN:
         result = CliRunner().invoke(main, [name, *arguments, *QUICK[name]])
-        assert result.exit_code == 0, result.output
-    assert (tmp_path / "hearts.png").exists()
+        assert result.exit_code == 0, f"{name} {arguments}: {result.output}\n{result.exception!r}"
+    for made in ("model/manifest.json", "images.png", "profile.json", "figures", "project", "hearts.png"):
+        assert Path(made).exists(), made
     for text in PYTHON:
         exec(compile(text, "README.md", "exec"), {"__name__": "README"})

@@ -21,6 +21,8 @@ from ditto_zynq.hls.artefact import (
     save,
 )
 
+from tests.helpers import change_json
+
 UNET = Files("unet")
 CONFIG, GRAPH, TABLES, WEIGHTS, FILES = UNET.config, UNET.graph, UNET.tables, UNET.weights, UNET.all
 
@@ -200,9 +202,7 @@ def test_weights_that_do_not_fit_the_graph(tiny_folder):
 
 
 def changed_json(folder, name, change) -> None:
-    data = json.loads((folder / name).read_text())
-    change(data)
-    (folder / name).write_text(json.dumps(data))
+    change_json(folder / name, change)
     rehash(folder)
 
 
@@ -321,9 +321,7 @@ def test_weights_and_biases_that_could_leave_int32_are_refused_by_their_sum():
 
 
 def listed(folder, **names) -> None:
-    manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["sha256"] |= names
-    (folder / MANIFEST).write_text(json.dumps(manifest))
+    change_json(folder / MANIFEST, lambda manifest: manifest["sha256"].update(names))
 
 
 @pytest.mark.parametrize(

@@ -51,16 +51,6 @@ BASE = next(cell.address for cell in cells(CONFIG) if cell.name == ACCELERATOR)
 Status = grpc.StatusCode
 
 
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 class Client:
     """What a hostile client has: the protocol, without pynq's own checks. ``named``: as one that may reconnect."""
 
@@ -125,8 +115,9 @@ class Client:
 @pytest.fixture
 def served(request) -> Iterator[SimpleNamespace]:
     options = getattr(request, "param", {})
-    board, clock = EmulatedBoard(EmulatorDevice(CONFIG, counting=False), cma_bytes=64 << 20), Clock()
-    server, port = serve(board, 0, **{"limits": LIMITS, "clock": clock, **options})
+    board = EmulatedBoard(EmulatorDevice(CONFIG, counting=False), cma_bytes=64 << 20)
+    clock = SimpleNamespace(now=0.0)  # seconds that pass when a test says so
+    server, port = serve(board, 0, **{"limits": LIMITS, "clock": lambda: clock.now, **options})
     yield SimpleNamespace(board=board, port=port, server=server, clock=clock)
     server.stop()
 
@@ -551,8 +542,8 @@ def test_an_owner_that_reconnects(served):
 
 
 def test_leases():
-    clock, handed = Clock(), []
-    lease = Lease(10, lambda: handed.append(clock.now), clock)
+    clock, handed = SimpleNamespace(now=0), []
+    lease = Lease(10, lambda: handed.append(clock.now), lambda: clock.now)
     lease.hold("one")
     clock.now = 9
     lease.hold("one")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from ditto_zynq.hls import descriptor_rules, isa
 from ditto_zynq.hls.accesses import HUGE, times
+from ditto_zynq.hls.boards import BOARDS
 from ditto_zynq.hls.config import default_config
 from ditto_zynq.hls.descriptor_rules import check_descriptors
 from ditto_zynq.hls.graph import Convolution, Graph
@@ -461,7 +462,7 @@ def test_products_saturate():
     assert times(np.array([HUGE // 2 + 1]), 1).tolist() == [HUGE // 2 + 1]
 
 
-@pytest.mark.parametrize("board", ["zcu104", "zcu102", "kv260", "ultra96v2", "pynq-z2"])
+@pytest.mark.parametrize("board", BOARDS)
 @pytest.mark.parametrize("seed", range(6))
 def test_every_compiled_program_is_legal(board, seed):
     """And every block of every flow, for one sample and for parts of a batch."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.runtime import Model
 
 ROOT = Path(__file__).parents[2]
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 RUNTIME = ("numpy", "click", "pillow", "safetensors", "tqdm")  # all that the bare install may bring
 HEAVY = {"torch", "diffusers", "brevitas", "pynq", "numba", "scipy", "distributed"}
 PYTHON_3_11 = (
@@ -106,12 +108,14 @@ def test_pynq_3_1(wheel, tmp_path):
 
 
 def debian_sources(folder: Path, suite: str) -> None:
-    """This machine's sources of Debian's own packages, for another suite."""
-    folder.mkdir(parents=True)
+    """Sources of Debian's own packages of ``suite``, from the mirror that this machine takes them from, in whatever form."""
     listed = [*Path("/etc/apt").glob("sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
-    for source in listed:
-        if "debian-archive-keyring" in source.read_text():
-            (folder / source.name).write_text(source.read_text().replace("bookworm", suite))
+    lists = [source.read_text() for source in listed if source.suffix in (".list", ".sources")]
+    mirror = re.search(r"^(?:deb |URIs:).*?(https?://\S+/debian)/?(?:\s|$)", "\n".join(lists), re.MULTILINE)
+    address = mirror[1] if mirror else "http://deb.debian.org/debian"
+    folder.mkdir(parents=True)
+    signed = f"[signed-by={KEYRING}]" if KEYRING.exists() else ""
+    (folder / "debian.list").write_text(f"deb {signed} {address} {suite} main\n")
 
 
 def debian_python(folder: Path, suite: str, architecture: str, packages: tuple[str, ...]) -> Path:

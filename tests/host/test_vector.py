@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 FUZZ = settings(max_examples=80)
 SEED = st.integers(0, 2**32 - 1)
-RELU = vector.Activation("relu", 0)
 SHAPE = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 35))  # samples, pixels, channels
 SHIFT = st.sampled_from([0, 1, 2, 15, 31, 47, 62])
 KINDS = st.sampled_from([(np.int8, CODE_RANGE), (np.int16, VALUE_RANGE)])

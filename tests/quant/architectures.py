@@ -13,6 +13,7 @@ from diffusers import (
     UNet2DConditionModel,
     UNet2DModel,
 )
+from ditto_zynq.quant.quantize import sample_shape_of
 from torch import nn
 
 TOKENS, BATCH = 5, 3
@@ -129,7 +130,7 @@ def random_architecture(seed: int) -> Architecture:
         try:
             model = kind(**options).eval()
             architecture = Architecture(model, options, _given(model, options))
-            sample = torch.zeros(BATCH, *sample_shape(model))
+            sample = torch.zeros(BATCH, *sample_shape_of(model))
             with torch.no_grad():
                 model(**{architecture.sample_argument: sample}, timestep=torch.full((BATCH,), 7), **architecture.given)
         except Exception:
@@ -139,12 +140,6 @@ def random_architecture(seed: int) -> Architecture:
                 parameter.data += 0.1 * torch.randn_like(parameter)
         return architecture
     raise ValueError(f"found no architecture that runs for seed {seed}")
-
-
-def sample_shape(model: Any) -> tuple[int, int, int]:
-    size = model.config.sample_size
-    height, width = (size, size) if isinstance(size, int) else size
-    return model.config.in_channels, height, width
 
 
 def _draw(random: np.random.Generator) -> tuple[type[nn.Module], dict[str, Any]]:

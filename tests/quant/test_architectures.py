@@ -14,11 +14,11 @@ from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.operations import fitting
 from ditto_zynq.host.session import DIFFERENCE
 from ditto_zynq.quant.calibrate import Options
-from ditto_zynq.quant.quantize import Schedule, quantize_denoiser
+from ditto_zynq.quant.quantize import Schedule, quantize_denoiser, sample_shape_of
 from ditto_zynq.quant.traced import UnsupportedOperator
 
 from tests.conftest import SCHEDULER_CONFIG
-from tests.quant.architectures import BATCH, random_architecture, sample_shape
+from tests.quant.architectures import BATCH, random_architecture
 
 SCHEDULER = {
     **SCHEDULER_CONFIG,
@@ -57,7 +57,7 @@ def test_a_random_architecture(seed):
     denoiser = QuantizedDenoiser(quantized, EmulatorDevice(fitting(default_config("zcu104"), graph)), DIFFERENCE, 60.0)
     reference, scheduler = Reference(graph, quantized.tables), DDIMScheduler.from_config(SCHEDULER)
     scheduler.set_timesteps(STEPS)
-    sample = torch.randn(BATCH, *sample_shape(model), generator=torch.Generator().manual_seed(seed))
+    sample = torch.randn(BATCH, *sample_shape_of(model), generator=torch.Generator().manual_seed(seed))
     stored = None
     if graph.context is not None and context is not None:
         stored = graph.encode_context(context.double().numpy(), quantized.scales[graph.context][0])

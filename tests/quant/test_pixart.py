@@ -35,6 +35,7 @@ PIXART = {
     "use_additional_conditions": True,
 }
 TOKENS = 6
+STEP, LATENTS = 0.999, 0.99  # cosines: what 8 bits may cost of one step, and of a whole run with guidance
 
 
 class Reached(Exception):
@@ -120,7 +121,7 @@ def test_the_drop_in_takes_the_sizes_and_masks_of_ones(transformer, quantized):
     expected = transformer(**given(sizes), timestep=torch.full((2,), timestep), **ones).sample
     found = quantized(**given(sizes), timestep=timestep, **ones).sample
     cosine = torch.nn.functional.cosine_similarity(found.flatten(), expected.flatten(), dim=0)
-    assert cosine > 0.98
+    assert cosine > STEP
 
 
 @torch.no_grad()
@@ -132,7 +133,7 @@ def test_a_prompt_and_an_empty_one(transformer, quantized):
     expected = transformer(**given_now, timestep=torch.full((2,), timestep), encoder_attention_mask=mask).sample
     found = quantized(**given_now, timestep=timestep, encoder_attention_mask=mask).sample
     for image, exact in zip(found, expected, strict=True):
-        assert torch.nn.functional.cosine_similarity(image.flatten(), exact.flatten(), dim=0) > 0.98
+        assert torch.nn.functional.cosine_similarity(image.flatten(), exact.flatten(), dim=0) > STEP
 
 
 @pytest.mark.parametrize(
@@ -180,4 +181,4 @@ def test_the_stock_pipeline_runs(tmp_path):
         )[0].flatten()
         for pipeline in (stock, load_pipeline(tmp_path / "quantized"))
     ]
-    assert torch.nn.functional.cosine_similarity(*latents, dim=0) > 0.97
+    assert torch.nn.functional.cosine_similarity(*latents, dim=0) > LATENTS

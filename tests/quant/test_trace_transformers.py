@@ -12,6 +12,7 @@ from ditto_zynq.hls.reference import Reference
 from ditto_zynq.quant.calibrate import FLOAT, Conditions, Options, QuantizedNetwork, calibrate
 from ditto_zynq.quant.fine_parts import add_fine_ends
 from ditto_zynq.quant.lower import lower
+from ditto_zynq.quant.quantize import sample_shape_of
 from ditto_zynq.quant.trace import Interface, context_channels, trace
 from ditto_zynq.quant.traced import UnsupportedOperator
 
@@ -86,13 +87,6 @@ MODELS = {
 }
 
 
-def sample_shape(model) -> tuple[int, ...]:
-    size = model.config.sample_size
-    height, width = (size, size) if isinstance(size, int) else size
-    frames = (model.config.video_length,) if hasattr(model.config, "video_length") else ()
-    return (model.config.in_channels, *frames, height, width)
-
-
 class Case:
     """A model of random weights, none of which is what it is initialised to, and inputs of a batch."""
 
@@ -105,7 +99,7 @@ class Case:
         config = self.model.config
         self.has_labels = name.startswith("dit")
         self.context_channels = context_channels(config)
-        self.shape = sample_shape(self.model)
+        self.shape = sample_shape_of(self.model)
         self.known = [0, 3, 8, 9] if self.has_labels else [0]
         self.sample = torch.randn(batch, *self.shape)
         self.rows = torch.arange(batch) % len(self.known)

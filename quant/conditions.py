@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from numbers import Integral
+from typing import Any
 
 import diffusers
 import torch
@@ -25,7 +26,7 @@ def choose_labels(denoiser: nn.Module, labels: Sequence[int] | None) -> list[int
         if labels:
             raise ValueError("the model has no class labels; leave them out")
         return [0]
-    known, null = known_labels(denoiser.config), null_label(denoiser.config)
+    known, null = known_labels(denoiser.config), _null_label(denoiser)
     if labels is None:
         if known > MOST_UNASKED_LABELS:
             example = "207,360" if null is None else f"207,360,{null}"
@@ -46,7 +47,7 @@ def guidance_for(denoiser: nn.Module, options: Options, labels: list[int], pipel
     something to guide away from. ValueError where it was asked for and there is not."""
     if Interface.of(denoiser).context:
         return default_guidance(pipeline, TEXT_GUIDANCE) if options.guidance is None else options.guidance
-    null = null_label(denoiser.config)
+    null = _null_label(denoiser)
     possible = null in labels and len(labels) > 1
     if options.guidance is None:
         return default_guidance(pipeline, CLASS_GUIDANCE) if possible else None
@@ -89,6 +90,11 @@ def check_context(denoiser: nn.Module, context: tuple[torch.Tensor, torch.Tensor
         raise ValueError("found NaN or infinity in the context, expected finite numbers")
 
 
+def _null_label(denoiser: nn.Module) -> int | None:
+    config: Any = denoiser.config
+    return null_label(config)
+
+
 def is_guided(guidance: float | None) -> bool:
     """Whether a model computes two branches, as diffusers' pipelines decide it: scales up to 1 are no guidance."""
     return guidance is not None and guidance > 1
@@ -114,7 +120,7 @@ def conditions_of(
         weights[1::2] = prompt_weight
         none = torch.zeros(len(prompts), dtype=torch.long)
         return Conditions(none, torch.lerp(empty, prompts, weights), *((guidance, (none, empty)) if guided else ()))
-    null = null_label(denoiser.config)
+    null = _null_label(denoiser)
     drawn = [row for row, label in enumerate(labels) if label != null] or [0]
     rows = torch.tensor(drawn)[torch.arange(count) % len(drawn)]
     if not guided:

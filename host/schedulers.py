@@ -202,7 +202,7 @@ def check_response(scheduler: Scheduler, diffusers: str, response: Sequence[floa
     Each step begins with what was recorded of the one before: diffusers' float32 is rounded to a part of the sample, not of the
     difference of two that is recorded, and that adds up.
     """
-    quiet = replace(scheduler, eta=0.0)  # as it was recorded
+    quiet = replace(scheduler, eta=0.0, clip=None, threshold=None)  # as it was recorded
     sample, before = np.zeros((1, 1, 1, 1)), 1.0
     for step, expected in enumerate(response[: len(quiet)]):
         both = np.concatenate([sample, sample + AMPLITUDE * before])

@@ -103,6 +103,7 @@ BAD = {
         "scheduler": ["", "nope", "DDIM"], "steps": [*COUNTS, "1001"], "eta": [*REALS, "-1", "1.5"], "groups": [*COUNTS, "3"],
         "trajectories": COUNTS, "norm": [*REALS, "-1", "17", "inf"], "fine": [*NUMBERS, "-1"], "labels": LABELS,
         "prompts": ["missing", "folder", "", "n" * 300, "latin", "blank", "lines"], "guidance": [*REALS, "-1", "inf"],
+        "prompt_weight": [*REALS, "-1", "17"],
         "seed": SEEDS, "variant": ["fp16", "", "n" * 300], "sample_size": ["", "x", "0", "64x", "x64", "8x8x8", "-1", "nan"],
     },
     "serve": {
@@ -232,7 +233,7 @@ def test_a_full_disk_in_the_middle_is_one_line(place, monkeypatch, command):
 def test_a_disk_that_is_full_at_the_end_leaves_no_output(place, monkeypatch, command):
     """Of the file that a command is for, when its work is done."""
     monkeypatch.setattr(EmulatorDevice, "execute", EXECUTE)
-    monkeypatch.setattr(files.os, "replace", stops(OSError(errno.ENOSPC, "No space left on device")))
+    monkeypatch.setattr(os, "replace", stops(OSError(errno.ENOSPC, "No space left on device")))
     output = "out.json" if command in ("profile", "explore") else "out.png"
     given = ["-o", output, *(["-n", "1"] if command == "generate" else ["--batch", "1"])]
     result = invoke(command, {**arguments(command), "given": given})

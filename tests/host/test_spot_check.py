@@ -19,7 +19,7 @@ def check_step(seed: int, step: int = 1, spoil: str = "") -> SpotCheck:
     build, graph = random_unet(seed)
     session = session_of(build, graph, 2, device := EmulatorDevice(CONFIGS["zcu104"], counting=False))
     rows = np.arange(2) % graph.labels
-    context = build.codes(2, "context").astype(float) if graph.context else None
+    context = graph.decode_context(build.codes(2, "context"), 1.0) if graph.context else None
     check = SpotCheck(session.program, build.tables, step, rows, samples=20)
 
     def audit(index: int) -> None:

@@ -22,7 +22,11 @@ def most_tokens(pipeline: Any) -> int:
 
 
 def check_prompts(pipeline: Any, prompts: Sequence[str]) -> None:
-    """ValueError for a prompt of more tokens than the pipeline keeps."""
+    """ValueError for a prompt of more tokens than the pipeline keeps, or for one at all where it takes none."""
+    if not prompts:
+        return
+    if not hasattr(pipeline, "encode_prompt"):
+        raise ValueError(f"found prompts, but a {type(pipeline).__name__} takes none; expected a text-to-image pipeline")
     longest = most_tokens(pipeline)
     for prompt in prompts:
         count = len(pipeline.tokenizer(prompt).input_ids)

@@ -26,7 +26,9 @@ def check_prompts(pipeline: Any, prompts: Sequence[str]) -> None:
     if not prompts:
         return
     if not hasattr(pipeline, "encode_prompt"):
-        raise ValueError(f"found prompts, but a {type(pipeline).__name__} takes none; expected a text-to-image pipeline")
+        raise ValueError(
+            f"found prompts, but a {type(pipeline).__name__} takes none; expected a text-to-image pipeline"
+        )
     longest = most_tokens(pipeline)
     for prompt in prompts:
         count = len(pipeline.tokenizer(prompt).input_ids)

@@ -88,6 +88,8 @@ def generate(**given: Any) -> None:
 
     asked = _Asked(**given)
     out.check_output(asked.output)
+    if asked.summary is not None and asked.summary.resolve() == asked.output.resolve():
+        raise ValueError(f"found {asked.output} for the images and the summary, expected two files")
     check_run(asked.count, asked.batch, asked.flow, asked.seed)
     if not asked.deadline > 0:
         raise ValueError(f"found a deadline of {asked.deadline:g} s, expected more than 0")

@@ -22,6 +22,8 @@ from .cli_shared import (
     without_loading_bars,
 )
 
+STEP_GROUPS = 10
+
 
 @click.command()
 @click.argument("model")
@@ -35,7 +37,9 @@ from .cli_shared import (
 )
 @click.option("--steps", default=50, type=COUNT, show_default=True, help="Denoising steps.")
 @click.option("--eta", default=0.0, show_default=True, help="Noise of DDIM steps: 0 none, 1 as DDPM.")
-@click.option("--groups", default=10, type=COUNT, show_default=True, help="Step groups with scales of their own.")
+@click.option(
+    "--groups", type=COUNT, help="Step groups with scales of their own (default: 10, or one a step if steps are fewer)."
+)
 @click.option("--trajectories", default=16, type=COUNT, show_default=True, help="Denoising runs to calibrate on.")
 @click.option("--norm", default=2.4, show_default=True, help="Exponent of the clipping error; 0 keeps the full range.")
 @click.option(
@@ -58,7 +62,7 @@ from .cli_shared import (
 @click.option("--variant", help="Of the files with weights, such as fp16.")
 @click.option("--sample-size", help="Height and width of samples, such as 64 or 64x96, if the model does not say it.")
 @click.option("--overwrite", is_flag=True, help="Replace a quantized model that is in the output folder.")
-def quantize(model: str, output: Path, scheduler: str, steps: int, eta: float, groups: int, trajectories: int,
+def quantize(model: str, output: Path, scheduler: str, steps: int, eta: float, groups: int | None, trajectories: int,
              norm: float, fine: int, no_bias_correction: bool, labels: str | None, prompts: Path | None,
              guidance: float | None, prompt_weight: float, seed: int, variant: str | None, sample_size: str | None,
              force_scheduler: bool, overwrite: bool) -> None:  # fmt: skip
@@ -66,7 +70,7 @@ def quantize(model: str, output: Path, scheduler: str, steps: int, eta: float, g
 
     asked = import_module("..quant.options", __package__)  # by name: the runtime never depends on the quantizer
     quantizer = import_module("..quant.quantize", __package__)
-    schedule = asked.Schedule(scheduler, steps, eta, groups)
+    schedule = asked.Schedule(scheduler, steps, eta, min(steps, STEP_GROUPS) if groups is None else groups)
     options = asked.Options(trajectories, norm, not no_bias_correction, fine, seed, guidance, prompt_weight)
     reading = asked.Reading(variant, _sides(sample_size), force_scheduler)
     conditions = parse_labels(labels), _prompts(prompts)

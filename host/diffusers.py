@@ -336,8 +336,9 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
                 f"found a sample of {_by(sample.shape[1:])}, but the model is quantized for {_by(graph.sample_shape)}; ask the "
                 "pipeline for that size, or quantize a model with another sample_size"
             )
-        if not bool(torch.isfinite(sample).all()):
-            raise ValueError("found NaN or infinity in the sample, expected finite numbers")
+        if not sample.is_floating_point() or not bool(torch.isfinite(sample).all()):
+            kind = "NaN or infinity in the sample" if sample.is_floating_point() else f"a sample of {sample.dtype}"
+            raise ValueError(f"found {kind}, expected finite floating-point numbers")
         step = self._step(timestep)
         return _Call(step, self._rows(labels, len(sample)), self._context(context, len(sample)))
 

@@ -105,7 +105,8 @@ def draw_profile(profile: dict[str, Any], path: Callable[[str], Path]) -> list[P
 
 
 def _draw_layers(linear: list[dict[str, Any]], path: Path) -> None:
-    elements = np.maximum(np.array([each["elements"] for each in linear], float), 1)
+    elements = np.array([each["elements"] for each in linear], float)
+    elements[elements == 0] = np.nan  # an operator that does not run in this step
     zeros, narrow = (np.array([each[name] for each in linear]) / elements for name in ("zeros", "narrow"))
     dense = np.maximum(np.array([each["dense_products"] for each in linear], float), 1)
     products = np.array([each["products"] for each in linear]) / dense

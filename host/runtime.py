@@ -97,6 +97,8 @@ def labels_of(artefact: QuantizedModel, count: int, labels: Sequence[int] | None
     them, for another one."""
     known = [label for label in artefact.labels if label != null_label(artefact.config)] or list(artefact.labels)
     given = np.asarray(known if labels is None else labels, object)  # whatever their size
+    if given.ndim != 1 or not len(given):
+        raise ValueError(f"found labels of shape {given.shape}, expected a list of at least one")
     rows_of(artefact, given)
     return np.resize(given.astype(np.int64), count)
 
@@ -122,10 +124,11 @@ def rows_of(artefact: QuantizedModel, labels: np.ndarray) -> np.ndarray:
     """Rows int64 [B] of conditional tables, of integer ``labels`` [B]; ValueError, listing the known ones, for a label that was
     not quantized for."""
     rows = {label: row for row, label in enumerate(artefact.labels)}
-    wrong = [label for label in labels.tolist() if label not in rows]
+    wrong = [label for label in labels.tolist() if isinstance(label, bool) or label not in rows]
     if wrong:
         known = artefact.labels
-        listed = f"0 to {known[-1]}" if known == tuple(range(len(known))) else ", ".join(map(str, known))
+        in_turn = len(known) > 1 and known == tuple(range(len(known)))
+        listed = f"0 to {known[-1]}" if in_turn else ", ".join(map(str, known))
         raise ValueError(f"found label {wrong[0]}, expected {listed}")
     return np.array([rows[label] for label in labels.tolist()], np.int64)
 
@@ -183,7 +186,7 @@ class Model:
         steps, eta = self.artefact.graph.steps, quantization.get("eta", 0.0)
         scheduler = load_scheduler(self.artefact.scheduler, kind, steps, eta)
         check_timesteps(scheduler.timesteps.tolist(), self.artefact.timesteps)
-        if "rule" in quantization:  # models that were quantized before there were rules have none
+        if quantization.get("rule"):  # models that were quantized before there were rules have none
             check_response(scheduler, **quantization["rule"])
         return scheduler
 
@@ -207,6 +210,7 @@ class Model:
         progress: bool = True,
     ) -> Images:
         """Generate ``count`` images. ``labels`` are taken in turn (default: all that the model knows)."""
+        check_run(count, batch, flow, seed)
         chosen = self.labels_of(count, labels)
         return Images.of(self.batches(count, chosen, seed, batch, flow, progress), chosen)
 

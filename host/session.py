@@ -177,6 +177,7 @@ class Session:
         first, continues = self._check_history(step, flow, context, begins)
         self._check_device()
         self._take()
+        check_numbers("sample", sample)
         group = graph.group_of_step[step]
         self._put(graph.input, graph.encode(sample, self.artefact.scales[graph.input][group]))
         if graph.context is not None and not continues:
@@ -295,6 +296,7 @@ class Session:
         if context is None or context.shape != shape:
             found = None if context is None else context.shape
             raise ValueError(f"found a context of shape {found}, expected {shape}")
+        check_numbers("context", context)
         return graph.encode_context(context, self.artefact.scales[graph.context][0])
 
     def counters(self) -> np.ndarray:
@@ -365,6 +367,15 @@ def check_configuration(program: Program, device: Device) -> None:
 
 def rebuild_command(program: Program) -> str:
     return f"'ditto-zynq build --board {program.config.board} -o build --publish bitstreams'"
+
+
+def check_numbers(what: str, values: np.ndarray) -> None:
+    """ValueError for what is not real or not finite: codes would hide it."""
+    if np.iscomplexobj(values) or not np.isfinite(values).all():
+        raise ValueError(
+            f"found {'complex numbers' if np.iscomplexobj(values) else 'NaN or infinity'} in the {what}, "
+            "expected finite real ones"
+        )
 
 
 def same_arrays(one: np.ndarray | None, other: np.ndarray | None) -> bool:

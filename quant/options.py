@@ -19,6 +19,7 @@ SCHEDULERS = {
 }
 LARGEST_NORM = 16.0  # of clipping errors in float32
 LARGEST_PROMPT_WEIGHT = 16.0
+LARGEST_GUIDANCE = 1000.0
 LARGEST_SEED = 2**63 - 1
 
 
@@ -76,7 +77,7 @@ class Options:
         check_whole("fine tensors", self.fine, 0)
         check_whole("seed", self.seed, 0, LARGEST_SEED)
         if self.guidance is not None:
-            check_number("guidance", self.guidance, 0)
+            check_number("guidance", self.guidance, 0, LARGEST_GUIDANCE)
         check_number("prompt weight", self.prompt_weight, 0, LARGEST_PROMPT_WEIGHT)
 
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from ..hls.model_folder import COMPONENTS, INDEX, check_index
 from ..hls.prompts import check_prompts
+from ..hls.rule import explained
 from .supported import check_config
 from .trace import Interface
 
@@ -219,18 +220,24 @@ def encode_prompts(source: Source, prompts: Sequence[str], check: bool = True) -
     ValueError where it has none, or, with ``check``, where a prompt is too long for it (else it is cut).
     """
     _check_text_encoder(source)
-    pipeline = DiffusionPipeline.from_pretrained(
-        source.folder,
-        **{source.component: source.denoiser},
-        dtype=torch.float32,
-        use_safetensors=True,
-        variant=source.variant,
-    )
+    with explained(
+        f"{source.folder}: its {source.pipeline} encodes no prompts", "mend the folder's text encoder and tokenizer"
+    ):
+        pipeline = DiffusionPipeline.from_pretrained(
+            source.folder,
+            **{source.component: source.denoiser},
+            dtype=torch.float32,
+            use_safetensors=True,
+            variant=source.variant,
+        )
     if check:
         check_prompts(pipeline, prompts)
-    found = pipeline.encode_prompt(
-        list(prompts), do_classifier_free_guidance=True, num_images_per_prompt=1, device=torch.device("cpu")
-    )
+    with explained(
+        f"{source.folder}: its {source.pipeline} encodes no prompts", "mend the folder's text encoder and tokenizer"
+    ):
+        found = pipeline.encode_prompt(
+            list(prompts), do_classifier_free_guidance=True, num_images_per_prompt=1, device=torch.device("cpu")
+        )
     tensors = [each for each in found if isinstance(each, torch.Tensor)]
     contexts = [each.float() for each in tensors if each.ndim == 3]
     masks = [each != 0 for each in tensors if each.ndim == 2]

@@ -65,6 +65,7 @@ def quantize(
         given = list(prompts or PROMPTS)
         chosen = [given[index % len(given)] for index in range(options.trajectories)]
         context = encode_prompts(source, chosen, check=prompts is not None)
+        check_context(source.denoiser, context)
     elif prompts:
         raise ValueError(f"{model} takes no prompts; leave them out")
     quantized = _quantize(plan, context, source.component)
@@ -93,6 +94,8 @@ def quantize_denoiser(
     """
     check_config(_config_of(denoiser), type(denoiser).__name__)
     check_finite(denoiser)
+    if "_class_name" in scheduler_config:
+        check_class(scheduler_config["_class_name"], schedule)
     check_context(denoiser, context)
     return _quantize(_Plan.of(denoiser, scheduler_config, schedule, options, labels), context, component)
 

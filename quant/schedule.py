@@ -83,8 +83,8 @@ def _check_timesteps(scheduler: Any, schedule: Schedule) -> None:
         for timestep in timesteps:
             if float(scheduler.alphas_cumprod[timestep]) <= 0:
                 raise ValueError(
-                    f"found rescale_betas_zero_snr with prediction_type 'epsilon': at timestep {timestep} no signal is left to "
-                    "divide by; such a model predicts 'v_prediction' or 'sample', or begins later (timestep_spacing 'leading')"
+                    f"found betas (rescale_betas_zero_snr, or very large ones) that leave no signal at timestep {timestep}, "
+                    "which prediction_type 'epsilon' divides by; such a model predicts 'v_prediction' or 'sample'"
                 )
 
 

@@ -28,8 +28,9 @@ def check_config(config: Mapping[str, Any], where: str) -> None:
         raise UnsupportedOperator(
             f"{where}: found a model of class {kind!r}, expected one of {', '.join(UNETS + TRANSFORMERS)}"
         )
-    method = (config.get("quantization_config") or {}).get("quant_method")
-    if config.get("quantization_config"):
+    quantization = config.get("quantization_config")
+    if quantization:
+        method = quantization.get("quant_method") if isinstance(quantization, Mapping) else quantization
         raise UnsupportedOperator(
             f"{where}: found weights quantized by {method!r}, expected float ones; get the float model"
         )
@@ -56,9 +57,12 @@ def _check_size(config: Mapping[str, Any], where: str) -> None:
 
 
 def _check_channels(config: Mapping[str, Any], where: str) -> None:
-    inputs = config.get("in_channels")
-    outputs = config.get("out_channels") or inputs
-    if outputs not in (inputs, 2 * (inputs or 0)):
+    inputs: Any = config.get("in_channels")
+    outputs: Any = config.get("out_channels") or inputs
+    for name, channels in (("in_channels", inputs), ("out_channels", outputs)):
+        if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
+            raise UnsupportedOperator(f"{where}: found {name} {channels!r}, expected a number of at least 1")
+    if outputs not in (inputs, 2 * inputs):
         raise UnsupportedOperator(
             f"{where}: found {inputs} input and {outputs} output channels, expected as many, or twice as many with a learned "
             "variance; models with conditions among their channels (inpainting, upscaling, ControlNet's kind) cannot be quantized"
@@ -66,9 +70,14 @@ def _check_channels(config: Mapping[str, Any], where: str) -> None:
 
 
 def check_variance(config: Mapping[str, Any], kind: str, scheduler: Mapping[str, Any]) -> None:
-    """ValueError for a U-Net that predicts a variance and a ``scheduler``, of class ``kind``, that takes none; transformers'
-    pipelines cut it off."""
+    """ValueError for a U-Net that predicts a variance and a ``scheduler``, of class ``kind``, that takes none, or the reverse;
+    transformers' pipelines cut it off."""
     inputs, outputs = config["in_channels"], config.get("out_channels") or config["in_channels"]
+    if outputs == inputs and takes_variance(kind, scheduler):
+        raise ValueError(
+            f"found variance_type {scheduler.get('variance_type')!r}, which needs twice as many outputs as inputs, and {outputs} "
+            f"output channels for {inputs}; choose another --scheduler, or mend the scheduler's configuration"
+        )
     if outputs != inputs and config.get("_class_name") in UNETS and not takes_variance(kind, scheduler):
         raise ValueError(
             f"found {outputs} output channels for {inputs}: the model predicts a variance too, which only ddpm with "

@@ -45,6 +45,13 @@ def test_generate_writes_a_grid(tiny_folder, tmp_path, model_reads):
     assert "device: emulator" in result.stderr and len(model_reads) == 1
 
 
+def test_images_and_summary_are_two_files(tiny_folder, tmp_path):
+    output = tmp_path / "images.png"
+    result = invoke("generate", tiny_folder, "-n", 1, "-o", output, "--summary", output, "--quiet")
+    assert result.exit_code == 1 and "for the images and the summary, expected two files" in result.stderr
+    assert not output.exists()
+
+
 def test_generate_writes_arrays_and_a_summary(tiny_folder, tmp_path):
     output, summary = tmp_path / "images.npz", tmp_path / "cycles.txt"
     result = invoke("generate", tiny_folder, "-n", 3, "-o", output, "--labels", "0,2", "--summary", summary, "--quiet")

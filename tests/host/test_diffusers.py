@@ -564,6 +564,7 @@ def test_bad_input_is_refused_in_one_line(folders):
         ((sample, first, None), {}, r"found encoder_hidden_states of shape None, expected \(2, tokens, 32\)"),
         ((sample, first, context[:1]), {}, "expected .2, tokens, 32"),
         ((sample * float("nan"), first, context), {}, "found NaN or infinity in the sample"),
+        ((sample.int(), first, context.int()), {}, r"found a sample of torch.int32, expected finite floating-point"),
         ((sample, first, context + float("inf")), {}, "found NaN or infinity in encoder_hidden_states"),
         ((sample, torch.tensor([first, 1]), context), {}, "found timesteps .* in one batch, expected one"),
         (

@@ -132,9 +132,28 @@ def test_labels_may_be_of_any_integer_type(tiny_model):
     for labels in ([0, 2], range(0, 3, 2), np.array([0, 2], np.uint8), (np.int64(0), np.int32(2))):
         found = labels_of(tiny_model, 3, labels)
         assert found.dtype == np.int64 and found.tolist() == [0, 2, 0]
-    for wrong in (-1, 2**63, 10**30, 1.5):
+    for wrong in (-1, 2**63, 10**30, 1.5, True):
         with pytest.raises(ValueError, match=r"found label .*, expected 0 to 2"):
             labels_of(tiny_model, 1, [0, wrong])
+    for shape in ([], [[0, 1]]):
+        with pytest.raises(ValueError, match=r"found labels of shape \(.*\), expected a list of at least one"):
+            labels_of(tiny_model, 1, shape)
+
+
+@pytest.mark.parametrize(
+    ("factor", "message"), [(np.nan, "NaN or infinity"), (np.inf, "NaN or infinity"), (1j, "complex numbers")]
+)
+def test_numbers_that_codes_would_hide_are_refused(tiny_model, factor, message):
+    with Model(tiny_model, EmulatorDevice(default_config("zcu104"))) as model:
+        sample = factor * np.ones((1, *tiny_model.graph.sample_shape))
+        with pytest.raises(ValueError, match=f"found {message} in the sample, expected finite real ones"):
+            model.execute(sample, tiny_model.timesteps[0], [0])
+
+
+def test_counts_are_refused_before_anything_else(tiny_model):
+    model = Model(tiny_model, EmulatorDevice(default_config("zcu104")))
+    with pytest.raises(ValueError, match="found -1 images"):
+        model.generate(-1)
 
 
 def test_records_add_up(tiny_folder):

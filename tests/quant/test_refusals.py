@@ -114,6 +114,8 @@ def test_weights_that_are_not_the_models(case, pixels, tmp_path):
 
 CONFIGURATIONS = {
     "quantized": (unet(quantization_config={"quant_method": "bitsandbytes"}), "weights quantized by 'bitsandbytes'"),
+    "quantized_by_name": (unet(quantization_config="int8"), "weights quantized by 'int8'"),
+    "channels_of_text": (unet(in_channels="3"), "found in_channels '3', expected a number of at least 1"),
     "no_size": (unet(sample_size=None), "found sample_size None.* give --sample-size, such as"),
     "sdxl": (unet(addition_embed_type="text_time"), "found addition_embed_type 'text_time': added conditions"),
     "kandinsky": (unet(addition_embed_type="image"), "found addition_embed_type 'image': added conditions"),
@@ -192,7 +194,7 @@ def test_the_scheduler_asked_for_can_be_forced(kind, pixels, tmp_path):
         (
             {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"},
             SCHEDULE,
-            "at timestep 999 no signal is left",
+            "leave no signal at timestep 999",
         ),
     ],
 )
@@ -229,6 +231,11 @@ def test_a_learned_variance_needs_a_scheduler_that_takes_it(pixels, tmp_path):
         scheduler(variance_type="learned_range")(folder)
 
     refuse(pixels, tmp_path, learn_variance, "6 output channels for 3: .* only ddpm with variance_type 'learned'")
+
+
+def test_a_scheduler_that_takes_a_variance_needs_a_model_that_predicts_it(pixels, tmp_path):
+    ddpm = Schedule("ddpm", 2, 0.0, 1)
+    refuse(pixels, tmp_path, scheduler(variance_type="learned"), "'learned', which needs twice as many outputs", ddpm)
 
 
 CHANNELS = 32  # of a context of the small text-to-image pipeline
@@ -269,6 +276,24 @@ def test_contexts_without_a_text_encoder(text, tmp_path):
         ValueError, match=r"its UNet2DConditionModel attends to contexts, and its pipeline \(DDPMPipeline\)"
     ):
         encode(tmp_path / "float")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        change_json("text_encoder/config.json", hidden_size=64),
+        change_json("model_index.json", _class_name="FooPipeline"),
+        lambda folder: [path.unlink() for path in (folder / "tokenizer").iterdir()],
+    ],
+)
+def test_text_parts_that_do_not_work_are_one_line(change, text, tmp_path):
+    shutil.copytree(text, tmp_path / "float")
+    change(tmp_path / "float")
+    with pytest.raises(
+        ValueError, match=r"encodes no prompts: .*; mend the folder's text encoder and tokenizer"
+    ) as error:
+        encode(tmp_path / "float")
+    assert "\n" not in str(error.value)
 
 
 def encode(folder: Path) -> None:

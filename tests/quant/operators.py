@@ -79,7 +79,7 @@ class Operators:
     def _expected(self, node: Node) -> np.ndarray:
         """The fake-quantized operator's result, not rounded, in steps."""
         network, step = self.quantized, 0 if node.name in self.unchanging else self.step
-        network.mode, network.calibration.group = QUANTIZED, self.integer.graph.group_of_step[step]
+        network.mode, network.calibration.row = QUANTIZED, self.integer.graph.group_of_step[step]
         inputs = [torch.from_numpy(self._decoded(name)).float() for name in node.inputs]
         result = network._run(node, inputs, step, torch.from_numpy(self.labels)).double()
         if isinstance(node, Softmax):

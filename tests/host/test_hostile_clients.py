@@ -285,7 +285,7 @@ def test_unfinished_streams(served, client, late):
     assert_serves(served)
 
 
-def test_unfinished_calls_of_one_message(served, client):
+def test_unfinished_calls_of_one_message(served, client, late):
     """Headers without the one message that follows."""
     endless = threading.Event()
 
@@ -299,7 +299,9 @@ def test_unfinished_calls_of_one_message(served, client):
     other = Client(served.port)
     assert other.exists("/proc/version")
     assert_serves(served)
+    late.set()
     codes = {call.exception(timeout=600).code() for call in open_calls}
+    late.clear()
     assert codes == {Status.DEADLINE_EXCEEDED}, "nothing else ends them"
     assert_refused(Status.INVALID_ARGUMENT, "without its message", client.channel.stream_unary(method), iter(()))
     endless.set()

@@ -272,8 +272,8 @@ def check_model(model: QuantizedModel) -> None:
 def _check_examples(graph: Graph, examples: np.ndarray) -> None:
     if graph.context is None or examples.ndim != 3 or not 2 <= len(examples) <= MOST_EXAMPLES:
         raise ValueError(f"found {EXAMPLES} of {examples.shape}, expected 2 to {MOST_EXAMPLES} of the graph's context")
-    tokens, _, channels = graph.tensors[graph.context].shape
-    TableRule((np.dtype(np.int8),), (len(examples), tokens, channels), *CODE_RANGE).check(EXAMPLES, examples)
+    height, width, channels = graph.tensors[graph.context].shape
+    TableRule((np.dtype(np.int8),), (len(examples), height * width, channels), *CODE_RANGE).check(EXAMPLES, examples)
 
 
 def _digest(hashes: Mapping[str, str], files: Files) -> str:

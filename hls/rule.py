@@ -7,12 +7,12 @@ it, step by step. torch and diffusers are imported by those who call, not here.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from .explained import explained
 from .limits import MOST_STEPS
 from .scheduler_config import takes_variance
 from .schema import Length, Matches
@@ -20,7 +20,6 @@ from .schema import Length, Matches
 AMPLITUDE = 1e-3  # of the first sample, in units of the first step's noise
 OUTPUT_PART = 0.5  # of the scaled sample, that stands for the model's output
 TOLERANCE = 1e-3  # of the larger of a value and 1: float32 arithmetic over a whole schedule
-DIFFUSERS_RAISES = (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, AttributeError, ImportError)
 
 
 @dataclass(frozen=True)
@@ -29,16 +28,6 @@ class Rule:
 
     diffusers: Annotated[str, Matches(r"[\w.+-]{1,40}")]
     response: Annotated[tuple[float, ...], Length(1, MOST_STEPS)]
-
-
-@contextlib.contextmanager
-def explained(what: str, advice: str) -> Iterator[None]:
-    """Whatever diffusers raises for what it cannot run, as a ValueError in one line: ``what``, why, ``advice``."""
-    try:
-        yield
-    except DIFFUSERS_RAISES as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{what}: {text}; {advice}") from error
 
 
 def rule_of(scheduler: Any, steps: int) -> dict[str, Any]:

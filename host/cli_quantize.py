@@ -22,8 +22,6 @@ from .cli_shared import (
     without_loading_bars,
 )
 
-STEP_GROUPS = 10
-
 
 @click.command()
 @click.argument("model")
@@ -70,7 +68,7 @@ def quantize(model: str, output: Path, scheduler: str, steps: int, eta: float, g
 
     asked = import_module("..quant.options", __package__)  # by name: the runtime never depends on the quantizer
     quantizer = import_module("..quant.quantize", __package__)
-    schedule = asked.Schedule(scheduler, steps, eta, min(steps, STEP_GROUPS) if groups is None else groups)
+    schedule = asked.Schedule(scheduler, steps, eta, min(steps, asked.Schedule.groups) if groups is None else groups)
     options = asked.Options(trajectories, norm, not no_bias_correction, fine, seed, guidance, prompt_weight)
     reading = asked.Reading(variant, _sides(sample_size), force_scheduler)
     conditions = parse_labels(labels), _prompts(prompts)

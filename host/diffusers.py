@@ -25,9 +25,10 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from ..hls.artefact import INDEX, ArtefactError, QuantizedModel
 from ..hls.artefact import load as load_artefact
 from ..hls.config import default_config
+from ..hls.explained import explained
 from ..hls.graph import with_context_tokens
 from ..hls.prompts import check_prompts
-from ..hls.rule import check_rule, explained
+from ..hls.rule import check_rule
 from .device import Device
 from .emulator import EmulatorDevice
 from .masks import kept_tokens

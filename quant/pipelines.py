@@ -15,9 +15,9 @@ from diffusers import DiffusionPipeline
 from huggingface_hub import list_repo_files, snapshot_download
 from torch import nn
 
+from ..hls.explained import explained
 from ..hls.model_folder import COMPONENTS, INDEX, check_index
 from ..hls.prompts import check_prompts
-from ..hls.rule import explained
 from .supported import check_config
 from .trace import Interface
 
@@ -220,9 +220,11 @@ def encode_prompts(source: Source, prompts: Sequence[str], check: bool = True) -
     ValueError where it has none, or, with ``check``, where a prompt is too long for it (else it is cut).
     """
     _check_text_encoder(source)
-    with explained(
-        f"{source.folder}: its {source.pipeline} encodes no prompts", "mend the folder's text encoder and tokenizer"
-    ):
+    broken = (
+        f"{source.folder}: its {source.pipeline} encodes no prompts",
+        "mend the folder's text encoder and tokenizer",
+    )
+    with explained(*broken):
         pipeline = DiffusionPipeline.from_pretrained(
             source.folder,
             **{source.component: source.denoiser},
@@ -232,9 +234,7 @@ def encode_prompts(source: Source, prompts: Sequence[str], check: bool = True) -
         )
     if check:
         check_prompts(pipeline, prompts)
-    with explained(
-        f"{source.folder}: its {source.pipeline} encodes no prompts", "mend the folder's text encoder and tokenizer"
-    ):
+    with explained(*broken):
         found = pipeline.encode_prompt(
             list(prompts), do_classifier_free_guidance=True, num_images_per_prompt=1, device=torch.device("cpu")
         )
@@ -246,9 +246,7 @@ def encode_prompts(source: Source, prompts: Sequence[str], check: bool = True) -
             f"found {len(contexts)} contexts by {type(pipeline).__name__}, expected a prompt's and an empty one's"
         )
     guided, unguided = contexts[0], contexts[1].expand_as(contexts[0])
-    if (
-        len(masks) != 2
-    ):  # Latte pads several prompts with zeros; of a single one it leaves padding out, in both branches
+    if len(masks) != 2:  # Latte's: it pads several prompts with zeros, and leaves the padding of a single one out
         masks = [guided.abs().amax(dim=2) != 0] * 2
     tokens = max(int(mask.sum(dim=1).max()) for mask in masks)
     return kept_tokens(guided, masks[0], tokens), kept_tokens(unguided, masks[1], tokens)
@@ -257,7 +255,8 @@ def encode_prompts(source: Source, prompts: Sequence[str], check: bool = True) -
 def kept_tokens(context: torch.Tensor, keep: torch.Tensor, tokens: int) -> torch.Tensor:
     """A context [N, T, channels] with those that ``keep`` bool [N or 1, T] keeps alone, in turn: [N, ``tokens``, channels].
 
-    So attention sees a prompt as the drop-in shows it: without what a mask hides.
+    So attention sees nothing that a mask hides, as in the drop-in; some tokens count once more than others, which ranges do not
+    notice.
     """
     rows = zip(context, keep.expand(context.shape[:2]), strict=True)
     return torch.stack([row[mask][torch.arange(tokens) % int(mask.sum())] for row, mask in rows])

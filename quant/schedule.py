@@ -10,7 +10,8 @@ from typing import Any
 
 from diffusers.schedulers import KarrasDiffusionSchedulers
 
-from ..hls.rule import explained, rule_of
+from ..hls.explained import explained
+from ..hls.rule import rule_of
 from ..hls.scheduler_config import SchedulerConfig
 from .options import SCHEDULERS, Schedule
 

@@ -7,141 +7,31 @@ import contextlib
 import dataclasses
 import gc
 import itertools
-import logging
-import os
-import socket
 import threading
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable
 from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from ditto_zynq.hls.handoff import ACCELERATOR, cells
 from ditto_zynq.hls.isa import CONTROL, DESCRIPTOR_COUNT, ERROR, START, Region, base_registers
-from ditto_zynq.host.board import BoardDevice, answering
-from ditto_zynq.host.cli import main
+from ditto_zynq.host.board import BoardDevice
 from ditto_zynq.host.compiler import compile_program
-from ditto_zynq.host.device import DeviceError, DeviceRefused
-from ditto_zynq.host.devices import open_device
+from ditto_zynq.host.device import DeviceError
 from ditto_zynq.host.emulated_board import MOST_ABANDONED, EmulatedBoard, placeholder_bitstream
 from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.remote_access import CLIENT, Lease, Limits, Refused
-from ditto_zynq.host.remote_board import CONFIGURES, FIRMWARE, Server, _Files, serve
-from ditto_zynq.host.remote_client import connect
+from ditto_zynq.host.remote_board import CONFIGURES, FIRMWARE, _Files
 from ditto_zynq.host.runtime import Model
 from pynq.remote import (
     buffer_pb2,
-    buffer_pb2_grpc,
     gpio_pb2,
-    gpio_pb2_grpc,
-    mmio_pb2,
-    mmio_pb2_grpc,
     remote_device_pb2,
-    remote_device_pb2_grpc,
 )
 
 from tests.helpers import wait_until
 from tests.hls.configs import SHIPPED as CONFIG
-
-LIMITS = Limits(idle_s=600, file_bytes=1 << 20, buffers=32, mappings=64)
-BASE = next(cell.address for cell in cells(CONFIG) if cell.name == ACCELERATOR)
-Status = grpc.StatusCode
-
-
-class Client:
-    """What a hostile client has: the protocol, without pynq's own checks. ``named``: as one that may reconnect."""
-
-    def __init__(self, port: int, named: str | None = None, token: str | None = None):
-        # a connection of its own: clients of a process share one else
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)])
-        self.metadata = [(CLIENT, named)] if named else []
-        self.metadata += [("authorization", f"Bearer {token}")] if token else []
-        self.files = remote_device_pb2_grpc.RemoteDeviceStub(self.channel)
-        self.registers = mmio_pb2_grpc.MmioStub(self.channel)
-        self.buffers = buffer_pb2_grpc.RemoteBufferStub(self.channel)
-        self.gpio = gpio_pb2_grpc.GpioStub(self.channel)
-
-    def exists(self, path: str) -> bool:
-        return self.files.existsfile(remote_device_pb2.ExistsFileRequest(file_path=path), metadata=self.metadata).exists
-
-    def read_file(self, path: str) -> bytes:
-        request = remote_device_pb2.ReadFileRequest(file_path=path)
-        return b"".join(part.data for part in self.files.readfile(request, metadata=self.metadata))
-
-    def write_file(self, path: str, *parts: bytes) -> None:
-        requests = (remote_device_pb2.WriteFileRequest(file_path=path, data=part) for part in parts or (b"x",))
-        self.files.writefile(requests, metadata=self.metadata)
-
-    def configure(self, name: str = "design.bin") -> None:
-        self.write_file(FIRMWARE + name, b"bits")
-        self.write_file(CONFIGURES, name.encode())
-
-    def map(self, base: int = BASE, length: int = 4096) -> str:
-        request = mmio_pb2.GetMmioRequest(base_addr=base, length=length)
-        return self.registers.get_mmio(request, metadata=self.metadata).mmio_id
-
-    def read(self, mapping: str, offset: int, length: int = 4) -> int:
-        request = mmio_pb2.ReadRequest(mmio_id=mapping, offset=offset, length=length)
-        return self.registers.read(request, metadata=self.metadata).data
-
-    def write(self, mapping: str, offset: int, data: int | bytes) -> None:
-        data = data.to_bytes(4, "little") if isinstance(data, int) else data
-        request = mmio_pb2.WriteRequest(mmio_id=mapping, offset=offset, data=data)
-        self.registers.write(request, metadata=self.metadata)
-
-    def allocate(self, size: int) -> str:
-        return self.buffers.allocate(buffer_pb2.AllocateRequest(size=size), metadata=self.metadata).buffer_id
-
-    def address(self, name: str) -> int:
-        return self.buffers.physical_address(buffer_pb2.AddressRequest(buffer_id=name), metadata=self.metadata).address
-
-    def fill(self, name: str, *parts: bytes) -> None:
-        requests = (buffer_pb2.BufferWriteRequest(buffer_id=name, data=part) for part in parts)
-        self.buffers.write(requests, metadata=self.metadata)
-        self.buffers.flush(buffer_pb2.FlushRequest(buffer_id=name), metadata=self.metadata)
-
-    def content(self, name: str) -> bytes:
-        self.buffers.invalidate(buffer_pb2.InvalidateRequest(buffer_id=name), metadata=self.metadata)
-        request = buffer_pb2.BufferReadRequest(buffer_id=name)
-        return b"".join(part.data for part in self.buffers.read(request, metadata=self.metadata))
-
-    def free(self, name: str) -> None:
-        self.buffers.freebuffer(buffer_pb2.FreeBufferRequest(buffer_id=name), metadata=self.metadata)
-
-
-@pytest.fixture
-def served(request) -> Iterator[SimpleNamespace]:
-    options = getattr(request, "param", {})
-    board = EmulatedBoard(EmulatorDevice(CONFIG, counting=False), cma_bytes=64 << 20)
-    clock = SimpleNamespace(now=0.0)  # seconds that pass when a test says so
-    server, port = serve(board, 0, **{"limits": LIMITS, "clock": lambda: clock.now, **options})
-    yield SimpleNamespace(board=board, port=port, server=server, clock=clock)
-    server.stop()
-
-
-@pytest.fixture
-def client(served) -> Client:
-    return Client(served.port)
-
-
-def assert_refused(status: grpc.StatusCode, why: str, call, *arguments) -> None:
-    with pytest.raises(grpc.RpcError) as error:
-        call(*arguments)
-    assert error.value.code() == status and why in error.value.details(), error.value.details()
-
-
-def assert_serves(served: SimpleNamespace) -> None:
-    """The board still does all that a client needs."""
-    served.clock.now += 1000
-    client = Client(served.port)
-    client.configure()
-    name = client.allocate(16)
-    client.fill(name, b"0123456789abcdef")
-    assert client.content(name) == b"0123456789abcdef"
-
+from tests.host.served import BASE, LIMITS, Client, Status, assert_refused, assert_serves
 
 # ----------------------------------------------------------------------------------------------------- registers
 
@@ -506,201 +396,3 @@ def test_a_run_that_goes_on_after_a_reset_has_its_own_memory():
     leave.set()
     assert left.wait(600)
     assert (buffer.data == 1).all()
-
-
-# ----------------------------------------------------------------------------------------------------- one owner
-
-
-def test_one_owner_at_a_time(served):
-    one, other = Client(served.port), Client(served.port)
-    one.configure()
-    held = one.allocate(64)
-    one.fill(held, 64 * b"1")
-    mapping = one.map()
-    for call, *arguments in (
-        (other.configure,), (other.allocate, 64), (other.map,), (other.read, mapping, 0), (other.write, mapping, 0x40, 7),
-        (other.content, held), (other.address, held), (other.free, held), (other.exists, FIRMWARE + "design.bin"),
-    ):  # fmt: skip
-        assert_refused(Status.PERMISSION_DENIED, "the board is in use by another client", call, *arguments)
-    assert other.exists("/proc/version"), "whoever asks is told what board this is"
-    assert one.content(held) == 64 * b"1" and one.read(mapping, 0x40) == 0
-    served.clock.now += LIMITS.lease_s - 1
-    assert_refused(Status.PERMISSION_DENIED, f"idle for {LIMITS.lease_s - 1:.0f} s", other.allocate, 64)
-    served.clock.now += 1
-    other.configure()
-    assert not other.exists("/tmp/slow") and not served.board.default_memory.allocations, (
-        "nothing of the first one's is left"
-    )
-    assert_refused(Status.PERMISSION_DENIED, "in use by another client", one.content, held)
-
-
-def test_an_owner_that_reconnects(served):
-    """By the name that it gives itself, which nobody else knows."""
-    one = Client(served.port, named="a long random name")
-    held = one.allocate(64)
-    one.channel.close()
-    assert_refused(Status.PERMISSION_DENIED, "in use", Client(served.port).content, held)
-    assert Client(served.port, named="a long random name").content(held) == bytes(64)
-
-
-def test_leases():
-    clock, handed = SimpleNamespace(now=0), []
-    lease = Lease(10, lambda: handed.append(clock.now), lambda: clock.now)
-    lease.hold("one")
-    clock.now = 9
-    lease.hold("one")
-    clock.now = 18
-    with pytest.raises(Refused, match="idle for 9 s: wait until it has finished, or until it has been idle for 10 s"):
-        lease.hold("other")
-    lease.release("other")
-    with pytest.raises(Refused):
-        lease.hold("other")
-    lease.release("one")
-    lease.hold("other")
-    assert handed == [0, 18, 18]
-
-
-def test_two_of_our_clients(served, tmp_path, tiny_model):
-    """The second one is told; it has the board as soon as the first one closes it."""
-    bits = placeholder_bitstream(CONFIG, tmp_path)
-    first = open_device(f"remote:127.0.0.1:{served.port}", CONFIG, bitstreams=bits.path.parent)
-    before = Model(tiny_model, first).generate(1, seed=5, progress=False).samples
-    second = connect("127.0.0.1", served.port)
-    with pytest.raises(DeviceError, match=r"refused: the board is in use by another client, idle for 0 s"):
-        BoardDevice(bits, second, cache=tmp_path, locks=tmp_path)
-    assert np.array_equal(Model(tiny_model, first).generate(1, seed=5, progress=False).samples, before)
-    first.close()
-    last = BoardDevice(bits, second, counting=False, cache=tmp_path, locks=tmp_path)
-    assert np.array_equal(Model(tiny_model, last).generate(1, seed=5, progress=False).samples, before)
-
-
-# ----------------------------------------------------------------------------------------------------- tokens and addresses
-
-
-@pytest.mark.parametrize("served", [{"token": "open sesame"}], indirect=True)
-def test_tokens(served, tmp_path):
-    for token in (None, "open", "open sesamf"):
-        stranger = Client(served.port, token=token)
-        for call, *arguments in ((stranger.exists, "/proc/version"), (stranger.read_file, "/proc/version"), (stranger.map,),
-                                 (stranger.allocate, 64), (stranger.write_file, "/tmp/x")):  # fmt: skip
-            assert_refused(Status.UNAUTHENTICATED, "expected the board's", call, *arguments)
-    assert Client(served.port, token="open sesame").allocate(64)
-    served.clock.now += 1000
-    bits = placeholder_bitstream(CONFIG, tmp_path).path.parent
-    open_device(f"remote:open sesame@127.0.0.1:{served.port}", CONFIG, bitstreams=bits).close()
-    with pytest.raises(DeviceError, match="refused: found no token, or another one"):
-        open_device(f"remote:127.0.0.1:{served.port}", CONFIG, bitstreams=bits)
-
-
-def test_addresses_and_ports(tmp_path):
-    board = EmulatedBoard(EmulatorDevice(CONFIG))
-    for address in ("0.0.0.0", "[::]"):
-        with pytest.raises(ValueError, match=r"other machines reach .*: give a token"):
-            serve(board, 0, address)
-    with pytest.raises(ValueError, match="found a token that is empty"):
-        serve(board, 0, token="")
-    with pytest.raises(OSError, match=r"found address 'nowhere\.invalid'"):
-        serve(board, 0, "nowhere.invalid")
-    with pytest.raises(OSError, match=r"found address 'nowhere\.invalid'"):
-        serve(board, 0, "nowhere.invalid", token="x")
-    with pytest.raises(
-        OSError, match=r"cannot listen at 192\.0\.2\.1:0 \(Cannot assign .* give an --address of this machine"
-    ):
-        serve(board, 0, "192.0.2.1", token="x")
-    for port in (-1, 65536, 99999):
-        with pytest.raises(ValueError, match=f"found port {port}, expected 1 to 65535"):
-            serve(board, port)
-        result = CliRunner().invoke(main, ["serve", "--port", str(port), "--bitstreams", str(tmp_path)])
-        assert result.exit_code == 2 and "65535" in result.stderr
-    for device in ("remote:host:0", "remote:host:65536", "remote:secret@host:x", "remote:::1", "remote:[::1]x"):
-        with pytest.raises(
-            ValueError, match=r"found device 'remote:.*expected remote:HOST or remote:HOST:PORT"
-        ) as error:
-            open_device(device, CONFIG)
-        assert "secret" not in str(error.value)
-
-
-def has_ipv6() -> bool:
-    with socket.socket(socket.AF_INET6) as probe:
-        try:
-            probe.bind(("::1", 0))
-        except OSError:
-            return False
-    return True
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "[::1]"])
-def test_the_printed_line_can_be_used(tmp_path, monkeypatch, address):
-    if ":" in address and not has_ipv6():
-        pytest.skip("this machine has no IPv6")
-    opened = []
-
-    def use(server: Server) -> None:
-        assert logging.root.manager.disable == logging.WARNING, "errors of its calls would not be shown"
-        device = f"remote:{address if '.' in address else '[::1]'}:{server.port}"
-        open_device(device, CONFIG, bitstreams=tmp_path / "placeholder").close()
-        opened.append(f"--device {device} ")
-
-    monkeypatch.setattr(Server, "wait_for_termination", use)
-    result = CliRunner().invoke(main, ["serve", "--port", "0", "--address", address, "--bitstreams", str(tmp_path)])
-    assert result.exit_code == 0, result.output
-    assert (opened[0] in result.stdout and "--ip [::1] " in result.stdout) or "." in address
-
-
-def test_servers_that_ended_or_did_not_begin_leave_no_descriptors():
-    def open_descriptors() -> int:
-        gc.collect()
-        return len(os.listdir("/proc/self/fd"))
-
-    board = EmulatedBoard(EmulatorDevice(CONFIG))
-    taken, port = serve(board, 0)
-    before = None
-    for _ in range(4):
-        serve(board, 0)[0].stop()
-        with pytest.raises(OSError, match="is taken; give another --port"):
-            serve(board, port)
-        before = before or open_descriptors()
-    assert open_descriptors() == before
-    taken.stop()
-
-
-@pytest.mark.parametrize(
-    ("code", "kind"), [("UNKNOWN", DeviceRefused), ("NOT_FOUND", DeviceRefused), ("UNAVAILABLE", DeviceError)]
-)
-def test_a_handler_that_raised_is_no_silence(code, kind):
-    class Answer(grpc.RpcError):
-        def code(self):
-            return grpc.StatusCode[code]
-
-        def details(self):
-            return "Connection refused"
-
-    with (
-        pytest.raises(DeviceError, match="refused: " if kind is DeviceRefused else "does not answer") as error,
-        answering("it"),
-    ):
-        raise Answer
-    assert type(error.value) is kind
-
-
-def test_a_board_whose_port_is_closed_does_not_refuse():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        with pytest.raises(DeviceError, match="no board answers at 127"):
-            connect("127.0.0.1", probe.getsockname()[1])
-
-
-def test_serving_all_interfaces_warns_and_makes_a_token(tmp_path, monkeypatch):
-    monkeypatch.setattr(Server, "wait_for_termination", lambda self: None)
-    result = CliRunner().invoke(main, ["serve", "--port", "0", "--address", "0.0.0.0", "--bitstreams", str(tmp_path)])
-    assert result.exit_code == 0, result.output
-    assert "warning: listens on all interfaces: whoever knows the token drives the board" in result.stderr
-    assert (
-        "--device remote:" in result.stdout
-        and f"@{socket.gethostname()}:" in result.stdout
-        and "pynq.remote.selftest" not in result.stdout
-    )
-    again = CliRunner().invoke(main, ["serve", "--port", "0", "--address", "0.0.0.0", "--bitstreams", str(tmp_path)])
-    assert result.stdout.split("remote:")[1].split("@")[0] != again.stdout.split("remote:")[1].split("@")[0]
-    local = CliRunner().invoke(main, ["serve", "--port", "0", "--bitstreams", str(tmp_path)])
-    assert not local.stderr and "pynq.remote.selftest" in local.stdout

@@ -1,0 +1,31 @@
+"""A served board, and a client of it. Imported where they are used: pynq 3.1 knows no remote boards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+
+
+@pytest.fixture
+def served(request) -> Iterator[SimpleNamespace]:
+    from ditto_zynq.host.emulated_board import EmulatedBoard
+    from ditto_zynq.host.emulator import EmulatorDevice
+    from ditto_zynq.host.remote_board import serve
+
+    from tests.host.served import CONFIG, LIMITS
+
+    options = getattr(request, "param", {})
+    board = EmulatedBoard(EmulatorDevice(CONFIG, counting=False), cma_bytes=64 << 20)
+    clock = SimpleNamespace(now=0.0)  # seconds that pass when a test says so
+    server, port = serve(board, 0, **{"limits": LIMITS, "clock": lambda: clock.now, **options})
+    yield SimpleNamespace(board=board, port=port, server=server, clock=clock)
+    server.stop()
+
+
+@pytest.fixture
+def client(served):
+    from tests.host.served import Client
+
+    return Client(served.port)

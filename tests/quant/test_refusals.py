@@ -22,6 +22,7 @@ from tests.conftest import SCHEDULER_CONFIG
 from tests.pipelines import save, unet2d
 
 SCHEDULE, OPTIONS = Schedule("ddim", 2, 0.0, 1), Options(2, fine=0)
+DDPM = Schedule("ddpm", 2, 0.0, 1)
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 Change = Callable[[Path], Any]
 
@@ -186,7 +187,7 @@ def test_the_scheduler_asked_for_can_be_forced(kind, pixels, tmp_path):
             "EulerDiscreteScheduler does not take 2 such steps: laplace is not implemented",
         ),
         ({"algorithm_type": "sde"}, Schedule("dpm++", 2, 0.0, 1), "take 2 such steps: sde is not implemented"),
-        ({"prediction_type": "flow_prediction"}, SCHEDULE, "found prediction_type 'flow_prediction'"),
+        ({"prediction_type": "flow_prediction"}, SCHEDULE, "found prediction_type = 'flow_prediction'"),
         ({"use_flow_sigmas": True}, Schedule("dpm++", 2, 0.0, 1), "flow matching is not supported"),
         ({"steps_offset": 1}, Schedule("ddim", 1000), "timesteps up to 1000 for 1000 steps, expected 1000 below 1000"),
         ({}, Schedule("ddim", 1001), "1001"),
@@ -196,6 +197,15 @@ def test_the_scheduler_asked_for_can_be_forced(kind, pixels, tmp_path):
             SCHEDULE,
             "leave no signal at timestep 999",
         ),
+        (
+            {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "prediction_type": "v_prediction"},
+            Schedule("ddim", 2, 1.0, 1),
+            "found eta = 1 and betas that leave no signal at timestep 999: .* take a smaller eta",
+        ),
+        ({"variance_type": None}, DDPM, "found variance_type = None .*expected one of fixed_small,.*; mend it"),
+        ({"variance_type": "foo"}, DDPM, "found variance_type = 'foo'"),
+        ({"variance_type": "learned_foo"}, DDPM, "found variance_type = 'learned_foo'"),
+        ({"beta_schedule": "laplace"}, DDPM, "found beta_schedule = 'laplace' .*expected one of linear"),
     ],
 )
 def test_schedules_that_cannot_be(change, schedule, message, pixels, tmp_path):

@@ -122,6 +122,8 @@ CONFIGURATIONS = {
     "kandinsky": (unet(addition_embed_type="image"), "found addition_embed_type 'image': added conditions"),
     "adapter": (unet(encoder_hid_dim_type="ip_image_proj"), "found encoder_hid_dim_type 'ip_image_proj'"),
     "class_projection": (unet(class_embed_type="projection"), "found class_embed_type 'projection'"),
+    "two_contexts": (unet(dual_cross_attention=True), "found dual_cross_attention, whose layers attend to two contexts"),
+    "one_frame": (unet(video_length=1), "found video_length 1, expected 2 to 1024 frames"),
     "boxes": (unet(attention_type="gated"), "found attention_type 'gated'"),
     "inpainting": (unet(in_channels=9, out_channels=4), "found 9 input and 4 output channels, .*inpainting"),
     "upscaler": (unet(in_channels=7, out_channels=4), "found 7 input and 4 output channels"),
@@ -300,10 +302,45 @@ def test_text_parts_that_do_not_work_are_one_line(change, text, tmp_path):
     shutil.copytree(text, tmp_path / "float")
     change(tmp_path / "float")
     with pytest.raises(
-        ValueError, match=r"encodes no prompts: .*; mend the folder's text encoder and tokenizer"
+        ValueError, match=r"encodes no prompts.*; (mend the folder's text encoder|get that folder of the model again)"
     ) as error:
         encode(tmp_path / "float")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("part", ["vae", "text_encoder", "tokenizer"])
+def test_a_part_that_does_not_load_is_named(part, text, tmp_path):
+    shutil.copytree(text, tmp_path / "float")
+    for path in (tmp_path / "float" / part).iterdir():
+        path.write_bytes(b"{")
+    with pytest.raises(
+        ValueError, match=rf"float/{part} is no \w+ that can be read .* get that folder of the model again"
+    ) as error:
+        encode(tmp_path / "float")
+    assert "\n" not in str(error.value)
+
+
+INDEX_OF_SHARDS = "unet/diffusion_pytorch_model.safetensors.index.json"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", r"index\.json is not readable JSON"),
+        ("{}", r"index\.json has no weight_map of keys to files; get the model again"),
+        ('{"weight_map": {"a": "b.safetensors"}}', r"index\.json lists b\.safetensors, which is not there"),
+    ],
+)
+def test_an_index_of_shards_that_is_none_is_named(content, message, pixels, tmp_path):
+    def change(folder: Path) -> None:
+        (folder / WEIGHTS).unlink()
+        (folder / INDEX_OF_SHARDS).write_text(content)
+
+    refuse(pixels, tmp_path, change, message)
+
+
+def test_weights_that_are_no_safetensors(pixels, tmp_path):
+    refuse(pixels, tmp_path, lambda folder: (folder / WEIGHTS).write_bytes(b"x"), "unet.* get .*again")
 
 
 def encode(folder: Path) -> None:

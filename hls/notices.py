@@ -18,3 +18,7 @@ class PrecisionWarning(Notice):
 
 class SizeWarning(Notice):
     """Of what it takes in memory or on disk."""
+
+
+class SampleWarning(Notice):
+    """Of a measurement: fewer samples than its statistics need."""

@@ -16,6 +16,7 @@ import torch
 from ..hls.graph import Convolution
 from ..hls.notices import LOWEST_COSINE, PrecisionWarning
 from .calibrate import FLOAT, QUANTIZED, QuantizedNetwork, Trajectories, progress
+from .fine_parts import can_be_fine
 
 SAMPLES = 2  # of every step that are compared
 NAMED = 3  # tensors, the coarsest ones
@@ -50,10 +51,16 @@ def warn_of_coarse_codes(network: QuantizedNetwork, trajectories: Trajectories) 
     warnings.warn(
         f"step {worst.step}: the quantized output has a cosine of {worst.cosine:.3f} with the float one "
         f"({worst.decibels:.1f} dB), expected at least {LOWEST_COSINE}; the coarsest codes are those of {named}, where some "
-        "channels are far larger than the others; quantize with a larger --fine or more --groups, and look at the images",
+        f"channels are far larger than others; {_advice(network, alone[0][0])}, and look at the images",
         PrecisionWarning,
         stacklevel=2,
     )
+
+
+def _advice(network: QuantizedNetwork, coarsest: str) -> str:
+    if coarsest in network.fine or not can_be_fine(network.graph, coarsest):
+        return "--fine cannot help it: scale its large channels down where they are made and up where they are read"
+    return "quantize with a larger --fine or more --groups"
 
 
 @torch.no_grad()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 FEWEST_LEVELS = 8  # of 127 positive codes, that the largest value of a step's input should at least reach
+LOWEST_COSINE = (
+    0.98  # of an output with the float model's: random models in 8 bits are above it, 14 dB of signal to error
+)
 
 
 class Notice(UserWarning):
@@ -15,3 +18,7 @@ class PrecisionWarning(Notice):
 
 class SizeWarning(Notice):
     """Of what it takes in memory or on disk."""
+
+
+class SampleWarning(Notice):
+    """Of a measurement: fewer samples than its statistics need."""

@@ -13,6 +13,7 @@ from .limits import MOST_TRAINED_STEPS
 from .schema import Illegal, Length, Matches, Range, Text, read
 
 Beta = Annotated[float, Range(1e-7, 1 - 1e-7)]  # in float32 1 - beta is neither 0 nor 1
+LEARNED_VARIANCES = ("learned", "learned_range")  # that the model predicts, of DDPM's steps
 TrainedSteps = Annotated[int, Range(1, MOST_TRAINED_STEPS)]
 
 
@@ -21,7 +22,7 @@ def takes_variance(kind: str, config: Mapping[str, Any]) -> bool:
 
     Only DDPM's do. Others keep the ``variance_type`` of the configuration that they were made from, and read nothing of it.
     """
-    return kind.startswith("DDPM") and str(config.get("variance_type")).startswith("learned")
+    return kind.startswith("DDPM") and config.get("variance_type") in LEARNED_VARIANCES
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,6 +23,9 @@ from .cli_shared import (
     parse_labels,
     without_loading_bars,
 )
+
+if TYPE_CHECKING:
+    from ..hls.artefact import QuantizedModel
 
 
 @click.command()
@@ -75,7 +80,23 @@ def quantize(model: str, output: Path, scheduler: str, steps: int, eta: float, g
     with without_loading_bars():
         quantized = quantizer.quantize(model, output, schedule, options, *conditions, reading, overwrite)
     graph = quantized.graph
-    click.echo(f"{output}: {len(graph.linear_nodes)} linear operators of {len(graph.nodes)}, {steps} {scheduler} steps")
+    size = f"{len(graph.linear_nodes)} linear operators of {len(graph.nodes)}"
+    click.echo(f"{output}: the quantized model, for {steps} {scheduler} steps ({size})")
+    click.echo(f"next: {_next_command(output, quantized)}")
+
+
+def _next_command(output: Path, quantized: QuantizedModel) -> str:
+    """What draws with the model: a command, or, of one that only diffusers' schedulers or pipelines run, the drop-in."""
+    from ..hls.model_folder import INDEX
+    from ..hls.noise_schedule import KINDS
+    from ..hls.scheduler_config import takes_variance
+
+    prompted, config = quantized.graph.context is not None, quantized.scheduler
+    drawn = quantized.quantization["scheduler"] in KINDS and not takes_variance(str(config.get("_class_name")), config)
+    if not ((output / INDEX).is_file() if prompted else drawn):
+        return f"put ditto_zynq.host.diffusers.wrap({str(output)!r}) into a pipeline of diffusers"
+    prompt = ' --prompt "..."' if prompted else ""
+    return f"ditto-zynq generate {shlex.quote(str(output))}{prompt} -o images.png"
 
 
 def _sides(text: str | None) -> tuple[int, int] | None:

@@ -6,23 +6,18 @@ such as ``1 - alpha_t / alpha_prev`` keeps only a few of float32's digits and wo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
+from ..hls.noise_schedule import KINDS as KINDS
+from ..hls.noise_schedule import ONE, VARIANCES, ddim_deviation, noise_schedule, supported
 from ..hls.rule import AMPLITUDE, OUTPUT_PART, TOLERANCE
 from ..hls.scheduler_config import SchedulerConfig
 from .limits import SEED_BITS
 
-KINDS = ("ddpm", "ddim")
-SPACINGS = ("leading", "trailing", "linspace")
-PREDICTIONS = ("epsilon", "v_prediction", "sample")
-VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large")
-BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid")
-ONE = np.float32(1)
 RESPONSE_NOISE = (
     1.5409960746765137  # of every step of a recorded response: torch's first float32 normal number of seed 0
 )
@@ -130,8 +125,7 @@ class Scheduler:
 
     def _ddim(self, index, sample, original, epsilon, noise, alpha, alpha_previous):  # type: ignore[no-untyped-def]
         """DDIM, Song et al. 2021, formulas 12 and 16."""
-        variance = (ONE - alpha_previous) / (ONE - alpha) * (ONE - alpha / alpha_previous)
-        deviation = np.float32(self.eta) * np.sqrt(variance)
+        deviation = ddim_deviation(alpha, alpha_previous, self.eta)
         direction = float(np.sqrt(ONE - alpha_previous - deviation * deviation)) * epsilon
         result = float(np.sqrt(alpha_previous)) * original + direction
         return result + float(deviation) * noise if self.eta > 0 else result
@@ -152,39 +146,20 @@ def index_of(timesteps: Sequence[float], timestep: float, expected: int = 0) -> 
 
 def load_scheduler(config: Mapping[str, Any], kind: str, steps: int, eta: float = 0.0) -> Scheduler:
     """A scheduler from a diffusers ``scheduler_config.json``. ValueError, with what is supported, for anything else."""
-    if kind not in KINDS:
-        raise ValueError(f"found scheduler {kind!r}, expected one of {', '.join(KINDS)}")
     checked = SchedulerConfig.of(config)
-    trained = checked.num_train_timesteps
-    if not 1 <= steps <= trained:
-        raise ValueError(f"found {steps} steps, expected 1 to {trained} (the timesteps the model was trained with)")
-    if eta and kind == "ddpm":
-        raise ValueError("eta belongs to the ddim scheduler; leave it out for ddpm")
-    if not 0 <= eta <= 1:
-        raise ValueError(f"found eta = {eta}, expected 0 to 1")
-    timesteps = _timesteps(checked, steps)
-    if timesteps[0] >= trained or len(timesteps) != steps:
-        raise ValueError(
-            f"found timesteps up to {timesteps[0]} in {len(timesteps)} steps, expected {steps} below {trained}"
-        )
-    prediction = _supported("prediction_type", checked.prediction_type, PREDICTIONS)
-    if prediction == "epsilon" and checked.rescale_betas_zero_snr:
-        raise ValueError(
-            "found prediction_type epsilon with rescale_betas_zero_snr: the first step's sample is all noise and says nothing of "
-            "the image; expected v_prediction or sample"
-        )
-    alphas_cumprod = _alphas_cumprod(checked)
-    to_one = kind == "ddpm" or checked.set_alpha_to_one
+    noise = noise_schedule(checked, kind, steps, eta)
+    if kind == "ddpm":
+        supported("variance_type", checked.variance_type, VARIANCES)
     return Scheduler(
         kind=kind,
-        timesteps=timesteps,
-        previous=np.append(timesteps[1:], -1) if kind == "ddpm" else timesteps - trained // steps,
-        alphas_cumprod=alphas_cumprod,
-        final_alpha=ONE if to_one else alphas_cumprod[0],
-        prediction_type=prediction,
+        timesteps=noise.timesteps,
+        previous=noise.previous,
+        alphas_cumprod=noise.alphas_cumprod,
+        final_alpha=noise.final_alpha,
+        prediction_type=checked.prediction_type,
         clip=checked.clip_sample_range if checked.clip_sample else None,
         threshold=(checked.dynamic_thresholding_ratio, checked.sample_max_value) if checked.thresholding else None,
-        variance_type=_supported("variance_type", checked.variance_type, VARIANCES) if kind == "ddpm" else VARIANCES[0],
+        variance_type=str(checked.variance_type) if kind == "ddpm" else VARIANCES[0],
         eta=eta,
     )
 
@@ -233,81 +208,6 @@ def check_seed(seed: int, bits: int = SEED_BITS) -> None:
     """ValueError for a seed that is not from 0 to 2**bits - 1, all of which give images of their own."""
     if not 0 <= seed < 1 << bits:
         raise ValueError(f"found seed {seed}, expected one from 0 to 2**{bits} - 1")
-
-
-def _supported(name: str, found: str | None, supported: tuple[str, ...]) -> str:
-    if found is None or found not in supported:
-        raise ValueError(
-            f"found {name} = {found!r} in the scheduler configuration, expected one of {', '.join(supported)}"
-        )
-    return found
-
-
-def _alphas_cumprod(config: SchedulerConfig) -> np.ndarray:
-    """float32 [trained steps], all of them above 0 and below 1; only at zero SNR the last one is 0. ValueError for others."""
-    trained, start, end = config.num_train_timesteps, config.beta_start, config.beta_end
-    betas: np.ndarray
-    if config.trained_betas is not None:
-        betas = np.asarray(config.trained_betas, np.float32)
-    else:
-        schedule = _supported("beta_schedule", config.beta_schedule, BETA_SCHEDULES)
-        if schedule == "linear":
-            betas = _linspace(start, end, trained)
-        elif schedule == "scaled_linear":
-            betas = _linspace(start**0.5, end**0.5, trained) ** 2
-        elif schedule == "sigmoid":
-            ramp = _linspace(-6, 6, trained)
-            betas = ONE / (ONE + np.exp(-ramp)) * np.float32(end - start) + np.float32(start)
-        else:
-            betas = _cosine_betas(trained)
-    if config.rescale_betas_zero_snr:
-        betas = _rescale_to_zero_snr(betas)
-    alphas_cumprod = np.cumprod((ONE - betas).astype(np.float64)).astype(np.float32)
-    noisy = alphas_cumprod[:-1] if config.rescale_betas_zero_snr else alphas_cumprod
-    if not (np.all((noisy > 0) & (noisy < 1)) and np.all(alphas_cumprod >= 0)):
-        raise ValueError(
-            f"found cumulated alphas from {alphas_cumprod.min():g} to {alphas_cumprod.max():g} in the scheduler "
-            "configuration, expected them between 0 and 1; check its betas"
-        )
-    return alphas_cumprod
-
-
-def _linspace(start: float, end: float, count: int) -> np.ndarray:
-    """``torch.linspace`` in float32, to the last bit: steps from both ends, each rounded once."""
-    first, last = np.float32(start), np.float32(end)
-    step = np.float64((last - first) / np.float32(max(count - 1, 1)))
-    index = np.arange(count)
-    ends = np.where(index < count // 2, first + step * index, last - step * (count - 1 - index))
-    return ends.astype(np.float32)
-
-
-def _cosine_betas(trained: int, largest: float = 0.999) -> np.ndarray:
-    """Improved DDPM, Nichol & Dhariwal 2021, formula 17."""
-
-    def alpha_bar(time: float) -> float:
-        return math.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
-
-    ratios = (alpha_bar((i + 1) / trained) / alpha_bar(i / trained) for i in range(trained))
-    return np.array([min(1 - ratio, largest) for ratio in ratios], np.float32)
-
-
-def _rescale_to_zero_snr(betas: np.ndarray) -> np.ndarray:
-    """Lin et al. 2024 (arXiv 2305.08891), algorithm 1."""
-    root = np.sqrt(np.cumprod((ONE - betas).astype(np.float64)).astype(np.float32))
-    root = (root - root[-1]) * (root[0] / (root[0] - root[-1]))
-    alphas_cumprod = root**2
-    return ONE - np.concatenate([alphas_cumprod[:1], alphas_cumprod[1:] / alphas_cumprod[:-1]])
-
-
-def _timesteps(config: SchedulerConfig, steps: int) -> np.ndarray:
-    """Lin et al. 2024, table 2."""
-    spacing, trained = _supported("timestep_spacing", config.timestep_spacing, SPACINGS), config.num_train_timesteps
-    if spacing == "linspace":
-        return np.linspace(0, trained - 1, steps).round()[::-1].astype(np.int64)
-    if spacing == "trailing":
-        return np.round(np.arange(trained, 0, -trained / steps)).astype(np.int64) - 1
-    leading = (np.arange(steps) * (trained // steps))[::-1].astype(np.int64)
-    return leading + config.steps_offset
 
 
 def _dynamic_threshold(sample: np.ndarray, ratio: float, largest: float) -> np.ndarray:

@@ -12,6 +12,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from brevitas.graph.calibrate import calibration_mode
@@ -76,7 +77,7 @@ class QuantizedNetwork(nn.Module):
         self.graph, self.parameters_ = model.graph, model.parameters
         self.calibration = Calibration(model.graph.steps)  # ranges are those of every step; then steps are grouped
         self.mode = FLOAT
-        self.single: str | None = None  # a tensor that is quantized in mode FLOAT too
+        self.single: str | None = None  # a tensor, or a layer's weights, that is quantized in mode FLOAT too
         in_parts = ((model.graph.input, model.graph.input_parts), (model.graph.context, model.graph.context_parts))
         self.fine = {name for name, parts in in_parts if name is not None and parts == 2}
         self.weights, self.codes, self.values = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
@@ -240,7 +241,8 @@ class QuantizedNetwork(nn.Module):
         else:
             x = F.pad(x, (left, right, top, bottom))
         layer = self.weights[_key(node.name)]
-        weight = layer.quant_weight().value if self.mode == QUANTIZED else layer.weight  # type: ignore[operator,union-attr]
+        coarse = self.mode == QUANTIZED or self.single == f"{node.name}.weight"
+        weight = layer.quant_weight().value if coarse else layer.weight  # type: ignore[operator,union-attr]
         y = F.conv2d(x, weight, stride=node.stride, padding=padding)  # type: ignore[arg-type]
         y = y + self._row(node, "bias", step, labels, node.conditional)
         if self.mode == QUANTIZED:
@@ -329,25 +331,24 @@ def calibrate(
     if conditions is None:
         conditions = Conditions(torch.arange(options.trajectories) % model.graph.labels)
     quantized = QuantizedNetwork(model, options)
-    with torch.no_grad(), tqdm(total=_passes(options) * model.graph.steps, desc="calibrate", unit="step") as progress:
-        trajectories = _collect_ranges(quantized, scheduler, options, conditions, progress)
+    with torch.no_grad():
+        trajectories = _collect_ranges(quantized, scheduler, options, conditions)
         if options.norm:
-            _search_thresholds(quantized, trajectories, progress)
+            _search_thresholds(quantized, trajectories)
         if options.fine:
             _make_fine(quantized, trajectories, options.fine)
         quantized.mode = QUANTIZED
         if options.correct_biases:
-            _correct_biases(quantized, trajectories, progress)
+            _correct_biases(quantized, trajectories)
     return quantized, trajectories
 
 
-def _passes(options: Options) -> int:
-    return 1 + bool(options.norm) + bool(options.correct_biases)
+def progress(items: Any, what: str, unit: str) -> Any:
+    """``items``, with a bar of its own that says what calibration does with them."""
+    return tqdm(items, desc=f"calibrate: {what}", unit=unit)
 
 
-def _collect_ranges(
-    quantized: QuantizedNetwork, scheduler, options: Options, conditions: Conditions, progress: tqdm
-) -> Trajectories:
+def _collect_ranges(quantized: QuantizedNetwork, scheduler, options: Options, conditions: Conditions) -> Trajectories:
     """Denoise in float from noise, watched by all quantizers."""
     generator = torch.Generator().manual_seed(options.seed)
     sample = torch.randn((len(conditions.labels), *quantized.graph.sample_shape), generator=generator)
@@ -356,7 +357,7 @@ def _collect_ranges(
     samples: list[torch.Tensor] = []
     quantized.mode, quantized.calibration.phase = CALIBRATE, RANGE
     with calibration_mode(quantized):
-        for step, timestep in enumerate(scheduler.timesteps):
+        for step, timestep in enumerate(progress(scheduler.timesteps, "find ranges", "step")):
             asked = scheduler.scale_model_input(sample, timestep)
             samples.append(torch.cat([asked, asked]) if conditions.unguided else asked)
             output = _guided(quantized(samples[-1], step, labels, context), conditions)
@@ -365,7 +366,6 @@ def _collect_ranges(
                 output = output[:, : sample.shape[1]]  # the rest is a variance that this scheduler does not use
             randomness = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
             sample = scheduler.step(output, timestep, sample, **randomness).prev_sample
-            progress.update()
     quantized.regroup()
     return Trajectories(tuple(samples), labels, context)
 
@@ -391,12 +391,11 @@ def _guided(output: torch.Tensor, conditions: Conditions) -> torch.Tensor:
     return unguided + conditions.guidance * (guided - unguided)
 
 
-def _search_thresholds(quantized: QuantizedNetwork, trajectories: Trajectories, progress: tqdm) -> None:
+def _search_thresholds(quantized: QuantizedNetwork, trajectories: Trajectories) -> None:
     quantized.mode = CALIBRATE
     with calibration_mode(quantized):
-        for step in range(len(trajectories.samples)):
+        for step in progress(range(len(trajectories.samples)), "choose scales", "step"):
             trajectories.run(quantized, step)
-            progress.update()
     for quantizer in quantized.codes.values():
         stepwise_scaling(quantizer).choose()  # type: ignore[arg-type]
 
@@ -412,7 +411,7 @@ def _make_fine(quantized: QuantizedNetwork, trajectories: Trajectories, count: i
     exact = {step: trajectories.run(quantized, step, RANKING_SAMPLES) for step in steps}
     disturbance = {}
     names = [name for name in quantized.graph.tensors if can_be_fine(quantized.graph, name)]
-    for quantized.single in tqdm(names, desc="rank tensors", unit="tensor", leave=False):
+    for quantized.single in progress(names, "rank tensors by the error of their codes", "tensor"):
         found = {step: trajectories.run(quantized, step, RANKING_SAMPLES) for step in steps}
         errors = [(found[step] - exact[step]).abs().mean().item() for step in steps]
         disturbance[quantized.single] = sum(errors)
@@ -438,20 +437,17 @@ class _BiasCorrection:
         return y + error[:, None, None]
 
 
-def _correct_biases(quantized: QuantizedNetwork, trajectories: Trajectories, progress: tqdm) -> None:
+def _correct_biases(quantized: QuantizedNetwork, trajectories: Trajectories) -> None:
     """Shift every convolution so that its mean per channel and step group is the float one (Nagel et al. 2019, sec. 4.2).
 
     Convolutions are corrected in the order of execution, each with all earlier ones corrected already.
     """
-    for group in range(quantized.graph.groups):
-        correction = _BiasCorrection()
-        for step in (step for step, of in enumerate(quantized.graph.group_of_step) if of == group):
-            for quantized.mode, quantized.on_convolution in (
-                (FLOAT, correction.remember),
-                (QUANTIZED, correction.correct),
-            ):
-                trajectories.run(quantized, step)
-            progress.update()
+    corrections = [_BiasCorrection() for _ in range(quantized.graph.groups)]
+    for step in progress(range(quantized.graph.steps), "correct biases", "step"):
+        correction = corrections[quantized.graph.group_of_step[step]]
+        for quantized.mode, quantized.on_convolution in ((FLOAT, correction.remember), (QUANTIZED, correction.correct)):
+            trajectories.run(quantized, step)
+    for group, correction in enumerate(corrections):
         for name, errors in correction.errors.items():
             quantized.correction[name][group] = torch.stack(errors).mean(dim=0)
     quantized.on_convolution = None

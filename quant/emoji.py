@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -139,6 +140,7 @@ def _package(package: str, folder: Path) -> Path:
     path = folder / f"{name.lstrip('@').replace('/', '-')}-{version}.tgz"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
+        tqdm.write(f"fetching {package} with npm into {folder}: tens of megabytes, once", file=sys.stderr)
         try:
             subprocess.run(["npm", "pack", "--silent", package], cwd=folder, check=True, capture_output=True, text=True)
         except (OSError, subprocess.CalledProcessError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..hls.files import replacing_file, write_atomically
+from ..hls.notices import SampleWarning
 from .emoji import CATEGORIES, load_clips, load_pictures
 from .emoji_models import CLIP_FRAMES
 from .mobilenet import FEATURES, features_of, load_mobilenet
@@ -81,10 +83,14 @@ class Judge:
         self.head = nn.Linear(FEATURES, len(CATEGORIES))
         self.head.load_state_dict(load_file(classifier))
         self.statistics = gaussian(features_of(self.network, reference))
+        self.warned = False
 
     def quality(self, images: np.ndarray, categories: Sequence[int]) -> dict[str, float]:
         """FID-MobileNetV2 of images uint8 [N, H, k * H, 3], k frames each, and the share whose category is recognised."""
         frames = _frames(images)
+        if not self.warned:
+            warn_of_few_images(len(frames))
+            self.warned = True  # of float images first, then of as many quantized ones
         features = features_of(self.network, frames)
         with torch.no_grad():
             found = self.head(torch.from_numpy(features).float()).argmax(dim=1).numpy()
@@ -92,6 +98,18 @@ class Judge:
         known = wanted >= 0
         result = {"FID-MobileNetV2": frechet_distance(gaussian(features), self.statistics)}
         return result | ({"category accuracy": float((found == wanted)[known].mean())} if known.any() else {})
+
+
+def warn_of_few_images(count: int) -> None:
+    """A SampleWarning where a Fréchet distance of ``count`` images is mostly one of their number: it needs a covariance of all
+    features, and what fewer images leave out of it counts as distance."""
+    if count < FEATURES:
+        warnings.warn(
+            f"FID-MobileNetV2 of {count} images is larger than that of many: it needs more than its {FEATURES} features; compare "
+            f"only distances of as many images, or take -n {2 * FEATURES}",
+            SampleWarning,
+            stacklevel=3,
+        )
 
 
 def _frames(images: np.ndarray) -> np.ndarray:

@@ -34,6 +34,7 @@ from ..hls.reference import ROW_BITS, ROW_RECIPROCAL_BITS, SLOPE_BITS
 from ..hls.table_rules import check_accumulators, check_norm
 from ..hls.tables import EXP_FRACTION_BITS, SILU_FRACTION_BITS
 from .calibrate import MOVES, QuantizedNetwork
+from .least_scales import least_scales, with_room_for_biases
 from .traced import UnsupportedOperator
 
 HEADROOM = 2  # of int16 ranges over the largest magnitude seen in calibration, which other noise exceeds
@@ -90,6 +91,8 @@ def _assign_scales(model: QuantizedNetwork) -> tuple[Graph, dict[str, np.ndarray
             levels = model.scales(name).numpy() * 2**15
             root = tied[name]
             largest[root] = np.maximum(largest.get(root, 0.0), levels)
+    for name, least in least_scales(graph, model.parameters_):
+        largest[tied[name]] = np.maximum(largest[tied[name]], least * (2**15 - 1) / HEADROOM)
     scales = {
         name: HEADROOM * largest[tied[name]] / (2**15 - 1) if tensor.kind == VALUE else model.scales(name).numpy()
         for name, tensor in graph.tensors.items()
@@ -201,13 +204,15 @@ class _Lowering:
         layer = self.model.weights[node.name.replace(".", "/")]
         quantized = layer.quant_weight()  # type: ignore[operator,union-attr]
         weight = quantized.int(float_datatype=False).numpy()
-        self._set(node, "weight", weight.transpose(0, 2, 3, 1), np.int8)
         input_scale, output_scale = self.scales[node.inputs[0]], self.scales[node.name]
         accumulator_scale = input_scale[:, None] * quantized.scale.detach().double().numpy().reshape(-1)
         correction = self.model.correction[node.name].double().numpy()
         if node.name in self.unchanging:
             correction = np.broadcast_to(correction[:1], correction.shape)
         bias = self._parameter(node, "bias") + self._per_row(node, correction)
+        weight, growth = with_room_for_biases(weight, bias / self._per_row(node, accumulator_scale))
+        accumulator_scale = accumulator_scale * growth
+        self._set(node, "weight", weight.transpose(0, 2, 3, 1), np.int8)
         self._set(node, "bias", np.rint(bias / self._per_row(node, accumulator_scale)), np.int32)
         factors = accumulator_scale / output_scale[:, None]
         if node.gated:

@@ -8,6 +8,8 @@ from typing import Any
 
 import diffusers
 
+from ..hls.limits import LARGEST_DIMENSION
+
 SCHEDULERS = {
     "ddpm": diffusers.DDPMScheduler,
     "ddim": diffusers.DDIMScheduler,
@@ -34,7 +36,7 @@ class Schedule:
     groups: int = 10
 
     def __post_init__(self) -> None:
-        if self.scheduler not in SCHEDULERS:
+        if not isinstance(self.scheduler, str) or self.scheduler not in SCHEDULERS:
             raise ValueError(f"found scheduler {self.scheduler!r}, expected one of {', '.join(SCHEDULERS)}")
         check_whole("steps", self.steps, 1)
         check_number("eta", self.eta, 0, 1)
@@ -74,6 +76,7 @@ class Options:
     def __post_init__(self) -> None:
         check_whole("trajectories", self.trajectories, 1)
         check_number("norm", self.norm, 0, LARGEST_NORM)
+        check_yes_or_no("correct_biases", self.correct_biases)
         check_whole("fine tensors", self.fine, 0)
         check_whole("seed", self.seed, 0, LARGEST_SEED)
         if self.guidance is not None:
@@ -92,7 +95,14 @@ class Reading:
 
     def __post_init__(self) -> None:
         for side in self.sample_size or ():
-            check_whole("sample size", side, 1)
+            check_whole("sample size", side, 1, LARGEST_DIMENSION)
+        check_yes_or_no("force_scheduler", self.force_scheduler)
+
+
+def check_yes_or_no(name: str, value: Any) -> None:
+    """ValueError for what is no bool, such as "no", which counts as true."""
+    if not isinstance(value, bool):
+        raise ValueError(f"found {name} {value!r}, expected True or False")
 
 
 def check_whole(name: str, value: Any, least: int, most: int | None = None) -> None:

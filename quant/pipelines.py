@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import diffusers
 import torch
 from diffusers import DiffusionPipeline
 from huggingface_hub import list_repo_files, snapshot_download
+from safetensors import SafetensorError
 from torch import nn
 
 from ..hls.explained import explained
@@ -24,6 +27,7 @@ from .trace import Interface
 CONFIG, SCHEDULER_CONFIG = "config.json", "scheduler_config.json"
 SCHEDULERS = (f"scheduler/{SCHEDULER_CONFIG}", SCHEDULER_CONFIG)
 WEIGHTS = "diffusion_pytorch_model"
+LONGEST_CLAUSE = 200
 SHOWN = 3  # of the keys that do not fit
 
 
@@ -82,11 +86,17 @@ def _folder(model: str | Path, variant: str | None) -> Path:
     """A local folder, or the one to which a model of the hub is downloaded; FileNotFoundError, with what to do, for neither."""
     if Path(model).exists():
         return Path(model)
+    if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", str(model)):
+        raise FileNotFoundError(
+            f"{model} is no folder here, and no name of the hub, which are OWNER/NAME; give the path of a diffusers folder, or "
+            "such a name"
+        )
     try:
         return Path(DiffusionPipeline.download(str(model), use_safetensors=True, variant=variant))
     except (OSError, ValueError) as error:
         refused = FileNotFoundError(
-            f"{model} is no folder, and no pipeline of the hub that can be downloaded here: {error}"
+            f"{model} is no folder, and no pipeline of the hub that can be downloaded here ({clause_of(error)}); check its name "
+            "and the network, or download it elsewhere and give its folder"
         )
         try:
             names = list_repo_files(str(model))
@@ -96,6 +106,12 @@ def _folder(model: str | Path, variant: str | None) -> Path:
         if INDEX in names or not patterns:
             raise refused from error
     return Path(snapshot_download(str(model), allow_patterns=[*patterns, *SCHEDULERS]))
+
+
+def clause_of(error: BaseException) -> str:
+    """The first sentence of what a library says at length, in one line, without its address lists."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return re.split(r"(?<=[.!?]) |: https?:| \(Request ID", text)[0].rstrip(".")[:LONGEST_CLAUSE]
 
 
 def _denoiser_on_hub(model: str, names: Sequence[str], variant: str | None) -> list[str]:
@@ -135,6 +151,7 @@ def _scheduler_config(folder: Path) -> dict[str, Any]:
 
 def _load_denoiser(where: Path, config: dict[str, Any], variant: str | None) -> nn.Module:
     _check_weights(where, [path.name for path in where.iterdir() if path.is_file()], variant)
+    _check_shards(where, variant)
     known = getattr(diffusers, config["_class_name"])
     changed = {"sample_size": config["sample_size"]} if "sample_size" in config else {}
     try:
@@ -143,7 +160,13 @@ def _load_denoiser(where: Path, config: dict[str, Any], variant: str | None) -> 
             output_loading_info=True, ignore_mismatched_sizes=True, **changed,
         )  # fmt: skip
     except OSError as error:
-        raise FileNotFoundError(f"{where} is no model that can be read here: {error}") from error
+        raise FileNotFoundError(
+            f"{where} is no model that can be read here: {clause_of(error)}; get it again"
+        ) from error
+    except SafetensorError as error:
+        raise ValueError(
+            f"{where}: its weights are no safetensors ({clause_of(error)}); get the model again"
+        ) from error
     except Exception as error:  # whatever a configuration that makes no model raises in its layers
         raise ValueError(f"{where / CONFIG} makes no {known.__name__} ({type(error).__name__}: {error})") from error
     _check_keys(where, loaded)
@@ -169,6 +192,22 @@ def _check_weights(where: Path | str, names: Sequence[str], variant: str | None)
     else:
         advice = "none; get the model again"
     raise FileNotFoundError(f"{where} has no {WEIGHTS}{part}.safetensors; found {advice}")
+
+
+def _check_shards(where: Path, variant: str | None) -> None:
+    """ValueError that names the index of weights in several files, where it is none or lists files that are not there."""
+    part = f".{variant}" if variant else ""
+    for path in (where / f"{WEIGHTS}.safetensors.index{part}.json", where / f"{WEIGHTS}{part}.safetensors.index.json"):
+        if not path.is_file():
+            continue
+        shards = read_json(path).get("weight_map")
+        if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
+            raise ValueError(f"{path} has no weight_map of keys to files; get the model again")
+        missing = sorted({name for name in shards.values() if not (where / name).is_file()})
+        if missing:
+            raise FileNotFoundError(
+                f"{path} lists {missing[0]}, which is not there; get the model again, all of its files"
+            )
 
 
 def _check_keys(where: Path, loaded: dict[str, Any]) -> None:
@@ -224,7 +263,7 @@ def encode_prompts(source: Source, prompts: Sequence[str], check: bool = True) -
         f"{source.folder}: its {source.pipeline} encodes no prompts",
         "mend the folder's text encoder and tokenizer",
     )
-    with explained(*broken):
+    with _naming_a_broken_part(source), explained(*broken):
         pipeline = DiffusionPipeline.from_pretrained(
             source.folder,
             **{source.component: source.denoiser},
@@ -250,6 +289,34 @@ def encode_prompts(source: Source, prompts: Sequence[str], check: bool = True) -
         masks = [guided.abs().amax(dim=2) != 0] * 2
     tokens = max(int(mask.sum(dim=1).max()) for mask in masks)
     return kept_tokens(guided, masks[0], tokens), kept_tokens(unguided, masks[1], tokens)
+
+
+@contextlib.contextmanager
+def _naming_a_broken_part(source: Source) -> Iterator[None]:
+    """A pipeline that does not load is refused with the part that does not: diffusers names none."""
+    try:
+        yield
+    except (ValueError, OSError, SafetensorError) as error:
+        for name, (library, kind) in _parts(source).items():
+            try:
+                getattr(importlib.import_module(library), kind).from_pretrained(source.folder / name)
+            except Exception as found:  # there is no end to what a broken file raises
+                raise ValueError(
+                    f"{source.folder / name} is no {kind} that can be read ({clause_of(found)}), so that its {source.pipeline} "
+                    "encodes no prompts; get that folder of the model again"
+                ) from found
+        raise error
+
+
+def _parts(source: Source) -> dict[str, list[str]]:
+    """Of the pipeline's other parts, those with files, by which class of which of the two libraries they are."""
+    index = _read_index(source.folder)
+    others = [name for name in source.components if name not in (source.component, "scheduler")]
+    return {
+        name: index[name]
+        for name in others
+        if index[name][0] in ("diffusers", "transformers") and (source.folder / name).is_dir()
+    }
 
 
 def kept_tokens(context: torch.Tensor, keep: torch.Tensor, tokens: int) -> torch.Tensor:

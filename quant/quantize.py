@@ -10,13 +10,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import ModelMixin
 from torch import nn
 
 from ..hls.artefact import Companions, QuantizedModel, save
+from ..hls.model_folder import COMPONENTS
 from .calibrate import calibrate
 from .conditions import check_context, choose_labels, conditions_of, guidance_for
+from .fidelity import warn_of_coarse_codes
 from .fine_parts import add_fine_ends
 from .guidance_embedding import GUIDANCE, embedded_size, with_guidance
+from .in_memory import contexts_in_float32, in_float32
 from .lower import IntegerModel, check_lowering, lower
 from .options import Options, Reading, Schedule
 from .output import check_place
@@ -85,19 +89,29 @@ def quantize_denoiser(
     schedule: Schedule,
     options: Options,
     labels: Sequence[int] | None = None,
-    context: tuple[torch.Tensor, torch.Tensor] | None = None,
+    context: tuple[torch.Tensor | np.ndarray, torch.Tensor | np.ndarray] | None = None,
     component: str = "unet",
 ) -> QuantizedModel:
     """Quantize a model in memory; see :func:`quantize`.
 
-    ``context``: of a model that attends to one, [N, tokens, channels] of N trajectories, and those of the unguided branch.
+    ``context``: of a model that attends to one, [N, tokens, channels] of N trajectories, and those of the unguided branch, as
+    tensors or arrays. A model of other floats than float32 is quantized as a copy in float32; the one given stays as it is.
     """
+    if component not in COMPONENTS:
+        raise ValueError(
+            f"found component {component!r}, expected {' or '.join(COMPONENTS)}: the denoiser's name in a pipeline"
+        )
+    if not isinstance(denoiser, ModelMixin):
+        raise ValueError(
+            f"found a {type(denoiser).__name__}, expected a denoiser of diffusers, such as the unet or transformer of a pipeline"
+        )
     check_config(_config_of(denoiser), type(denoiser).__name__)
     check_finite(denoiser)
+    denoiser, tensors = in_float32(denoiser), contexts_in_float32(context)
     if "_class_name" in scheduler_config:
         check_class(scheduler_config["_class_name"], schedule)
-    check_context(denoiser, context)
-    return _quantize(_Plan.of(denoiser, scheduler_config, schedule, options, labels), context, component)
+    check_context(denoiser, tensors)
+    return _quantize(_Plan.of(denoiser, scheduler_config, schedule, options, labels), tensors, component)
 
 
 def _config_of(denoiser: nn.Module) -> dict[str, Any]:
@@ -179,7 +193,9 @@ def _quantize(plan: _Plan, context: tuple[torch.Tensor, torch.Tensor] | None, co
     guidance = None if "timestep_cond" in plan.swallowed else plan.guidance
     options = plan.options
     conditions = conditions_of(options.trajectories, denoiser, plan.labels, context, guidance, options.prompt_weight)
-    calibrated, _ = calibrate(add_fine_ends(traced), with_eta(plan.scheduler, plan.schedule), options, conditions)
+    scheduler = with_eta(plan.scheduler, plan.schedule)
+    calibrated, trajectories = calibrate(add_fine_ends(traced), scheduler, options, conditions)
+    warn_of_coarse_codes(calibrated, trajectories)
     integer = lower(calibrated)
     described = json.loads(denoiser.to_json_string())  # type: ignore[operator]
     config = {key: value for key, value in described.items() if key != "_name_or_path"}

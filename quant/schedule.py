@@ -11,6 +11,7 @@ from typing import Any
 from diffusers.schedulers import KarrasDiffusionSchedulers
 
 from ..hls.explained import explained
+from ..hls.noise_schedule import KINDS, PREDICTIONS, noise_schedule, supported
 from ..hls.rule import rule_of
 from ..hls.scheduler_config import SchedulerConfig
 from .options import SCHEDULERS, Schedule
@@ -18,7 +19,6 @@ from .options import SCHEDULERS, Schedule
 # Trained on the same discrete betas, so that one's configuration is any other's; diffusers counts EDM's among them, which is not.
 EXCHANGEABLE = {each.name for each in KarrasDiffusionSchedulers} - {"EDMEulerScheduler"}
 EXCHANGEABLE |= {"DDIMParallelScheduler", "DDPMParallelScheduler"}
-PREDICTIONS = ("epsilon", "sample", "v_prediction")
 
 
 def check_class(found: str | None, schedule: Schedule) -> None:
@@ -43,16 +43,11 @@ def check_class(found: str | None, schedule: Schedule) -> None:
 def scheduler_for(config: Mapping[str, Any], schedule: Schedule) -> tuple[Any, dict[str, Any]]:
     """diffusers' scheduler, set to the schedule, and its rule (:mod:`ditto_zynq.hls.rule`).
 
-    ValueError for betas or predictions that it does not know, for timesteps it was not trained with, and for zero
-    signal-to-noise ratios that the prediction of noise divides by.
+    ValueError for betas or predictions that it does not know, for timesteps it was not trained with, and for all else that the
+    sampler which will draw does not take (:mod:`ditto_zynq.hls.noise_schedule`).
     """
     kind = SCHEDULERS[schedule.scheduler]
-    SchedulerConfig.of(config)
-    found = config.get("prediction_type", "epsilon")
-    if found not in PREDICTIONS:
-        raise ValueError(
-            f"found prediction_type {found!r} in the scheduler's configuration, expected {_any(PREDICTIONS)}"
-        )
+    supported("prediction_type", SchedulerConfig.of(config).prediction_type, PREDICTIONS)
     if config.get("use_flow_sigmas"):
         raise ValueError("found use_flow_sigmas in the scheduler's configuration: flow matching is not supported")
     what = f"diffusers' {kind.__name__} does not take {schedule.steps} such steps"
@@ -74,19 +69,14 @@ def scheduler_for(config: Mapping[str, Any], schedule: Schedule) -> tuple[Any, d
 
 def _check_timesteps(scheduler: Any, schedule: Schedule) -> None:
     trained, timesteps = scheduler.config.num_train_timesteps, scheduler.timesteps.tolist()
-    exact = schedule.scheduler in ("ddpm", "ddim")
+    exact = schedule.scheduler in KINDS
     if (exact and len(timesteps) != schedule.steps) or not 0 <= min(timesteps) <= max(timesteps) < trained:
         raise ValueError(
             f"found {len(timesteps)} timesteps up to {max(timesteps):g} for {schedule.steps} steps, expected {schedule.steps} "
             f"below {trained}, which the model was trained with; choose fewer --steps"
         )
-    if scheduler.config.prediction_type == "epsilon" and exact:
-        for timestep in timesteps:
-            if float(scheduler.alphas_cumprod[timestep]) <= 0:
-                raise ValueError(
-                    f"found betas (rescale_betas_zero_snr, or very large ones) that leave no signal at timestep {timestep}, "
-                    "which prediction_type 'epsilon' divides by; such a model predicts 'v_prediction' or 'sample'"
-                )
+    if exact:
+        noise_schedule(SchedulerConfig.of(scheduler.config), schedule.scheduler, schedule.steps, schedule.eta)
 
 
 def with_eta(scheduler: Any, schedule: Schedule) -> Any:
@@ -97,7 +87,3 @@ def with_eta(scheduler: Any, schedule: Schedule) -> Any:
         bound.__signature__ = inspect.signature(scheduler.step)  # type: ignore[attr-defined]
         scheduler.step = bound
     return scheduler
-
-
-def _any(names: tuple[str, ...]) -> str:
-    return f"{', '.join(names[:-1])} or {names[-1]}"

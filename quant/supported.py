@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..hls.limits import LARGEST_DIMENSION, MOST_PIXELS
 from ..hls.scheduler_config import takes_variance
 from .traced import UnsupportedOperator
 
@@ -15,6 +16,7 @@ CONDITIONS = {  # of the denoiser's configuration: what it makes the model take 
     "class_embed_type": "class embeddings of another kind than a table",
     "encoder_hid_dim_type": "a projected context",
 }
+MOST_FRAMES = 1 << 10
 PROJECTED_TEXT = "text_proj"  # the encoder_hid_dim_type that is a linear layer on the context
 
 
@@ -33,6 +35,11 @@ def check_config(config: Mapping[str, Any], where: str) -> None:
         method = quantization.get("quant_method") if isinstance(quantization, Mapping) else quantization
         raise UnsupportedOperator(
             f"{where}: found weights quantized by {method!r}, expected float ones; get the float model"
+        )
+    if config.get("dual_cross_attention"):
+        raise UnsupportedOperator(
+            f"{where}: found dual_cross_attention, whose layers attend to two contexts, as Versatile Diffusion's: they cannot be "
+            "quantized; get a model that attends to one"
         )
     for name, meaning in CONDITIONS.items():
         value = config.get(name)
@@ -53,6 +60,18 @@ def _check_size(config: Mapping[str, Any], where: str) -> None:
         raise UnsupportedOperator(
             f"{where}: found sample_size {size!r}, expected the height and width of samples; give --sample-size, such as "
             "--sample-size 64 for latents of 64 x 64"
+        )
+    if max(sides) > LARGEST_DIMENSION or sides[0] * sides[1] > MOST_PIXELS:
+        raise UnsupportedOperator(
+            f"{where}: found sample_size {size!r}, expected sides of at most {LARGEST_DIMENSION} and at most "
+            f"{MOST_PIXELS} pixels; give a smaller --sample-size"
+        )
+    frames = config.get("video_length")
+    if frames is not None and (
+        isinstance(frames, bool) or not isinstance(frames, int) or not 2 <= frames <= MOST_FRAMES
+    ):
+        raise UnsupportedOperator(
+            f"{where}: found video_length {frames!r}, expected 2 to {MOST_FRAMES} frames: attention between the frames of a video"
         )
 
 

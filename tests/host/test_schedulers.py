@@ -28,6 +28,8 @@ CONFIGS = [
 ]
 
 
+SILENT = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}  # its first step begins with noise alone
+LARGEST_ETA = {4: 0.9}  # by configuration, of those that begin so; of the others 1
 SHAPE = (2, 3, 4, 5)
 # torch's float32 square roots and powers are off by one ulp for some arguments: rescaling to zero SNR amplifies that, and
 # so do few, long steps from a nearly pure noise
@@ -60,7 +62,7 @@ def run_both(config, kind, steps, eta=0.0):
 @pytest.mark.parametrize(("kind", "eta"), [("ddim", 0.0), ("ddim", 0.7), ("ddim", 1.0), ("ddpm", 0.0)])
 @pytest.mark.parametrize("steps", [1, 7, 50, 200])
 def test_steps_and_trajectories_equal_diffusers(config, kind, eta, steps):
-    tolerance = TOLERANCE.get(config, 1e-6)
+    tolerance, eta = TOLERANCE.get(config, 1e-6), min(eta, LARGEST_ETA.get(config, 1.0))
     for single, ours, theirs in run_both(CONFIGS[config], kind, steps, eta):
         magnitude = max(1.0, np.abs(theirs).max())
         assert np.abs(single - theirs).max() <= tolerance * magnitude
@@ -74,6 +76,7 @@ def test_steps_and_trajectories_equal_diffusers(config, kind, eta, steps):
 def test_the_response_is_the_one_that_diffusers_recorded(config, kind, eta, steps):
     """And a coefficient that is off by 1% is noticed, as of a release of diffusers with another rule: in any step, but where
     samples are large in the first one."""
+    eta = min(eta, LARGEST_ETA.get(config, 1.0))
     theirs = (DDIMScheduler if kind == "ddim" else DDPMScheduler).from_config(CONFIGS[config])
     recorded, ours = response(theirs, steps), load_scheduler(CONFIGS[config], kind, steps, eta)
     check_response(ours, "0.1.0", recorded)
@@ -111,7 +114,9 @@ def test_ddpm_variances_equal_diffusers(variance, schedule):
         ({"num_train_timesteps": 10.0}, "ddim", 10, 0, "num_train_timesteps: found 10.0, expected an integer"),
         ({"clip_sample": "no"}, "ddim", 10, 0, "clip_sample: found 'no', expected true or false"),
         ({"beta_start": 0.9, "beta_end": 0.999}, "ddim", 10, 0, "cumulated alphas from 0 to .*check its betas"),
-        ({"rescale_betas_zero_snr": True}, "ddim", 10, 0, "epsilon with rescale_betas_zero_snr.*expected v_prediction"),
+        (SILENT, "ddim", 10, 0, "no signal at timestep 999, which prediction_type 'epsilon' divides by"),
+        (SILENT | {"prediction_type": "sample"}, "ddim", 10, 1.0, "eta = 1 .* at timestep 999: .* take a smaller eta"),
+        ({"variance_type": None}, "ddpm", 10, 0, "found variance_type = None .*expected one of fixed_small"),
         ({}, "ddim", 10, float("nan"), "found eta = nan, expected 0 to 1"),
         ({}, "ddim", 10, 31, "found eta = 31, expected 0 to 1"),
     ],

@@ -87,12 +87,13 @@ def test_clips(data):
         assert np.array_equal(clips.frames[0, :, 0, 0, 0], 8 * np.arange(24))
 
 
-def test_a_package_that_cannot_be_fetched(tmp_path, monkeypatch):
+def test_a_package_that_cannot_be_fetched(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
         FileNotFoundError, match=r"emoji-datasource-google-16.0.0.tgz is missing and 'npm pack .* put the file"
     ):
         emoji.load_pictures(tmp_path / "data")
+    assert f"fetching {emoji.PICTURES} with npm into {tmp_path / 'data'}" in capsys.readouterr().err
 
 
 def test_words_are_tokens():

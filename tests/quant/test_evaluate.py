@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tomllib
 from click.testing import CliRunner
+from ditto_zynq.hls.notices import SampleWarning
 from ditto_zynq.host.cli import main
 from ditto_zynq.quant.calibrate import Options
-from ditto_zynq.quant.evaluate import CLASSIFIER, Judge, Requests, choose, load_reference, sample
+from ditto_zynq.quant.evaluate import CLASSIFIER, Judge, Requests, choose, load_reference, sample, warn_of_few_images
 from ditto_zynq.quant.mobilenet import features_of, load_mobilenet
 from ditto_zynq.quant.quantize import Schedule, quantize
 from PIL import Image
@@ -39,6 +41,17 @@ def test_the_judge():
     assert judge.quality(255 - IMAGES // 4, [0] * len(IMAGES))["FID-MobileNetV2"] > 1
     clips = IMAGES.reshape(10, 3, 64, 64, 3).swapaxes(1, 2).reshape(10, 64, 192, 3)
     assert abs(judge.quality(clips, [-1] * 10)["FID-MobileNetV2"]) < 1e-3, "frames of clips are images"
+
+
+def test_too_few_images_for_a_stable_distance_are_said():
+    """1,280 features have a covariance that fewer images do not fill."""
+    with pytest.warns(
+        SampleWarning, match=r"FID-MobileNetV2 of 30 images .* more than its 1280 features; .* or take -n 2560"
+    ):
+        warn_of_few_images(30)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_few_images(1280)
 
 
 def test_a_missing_classifier_is_no_random_one(tmp_path):
@@ -124,6 +137,7 @@ def test_evaluating_a_pipeline(tmp_path, model_reads):
     model_reads.clear()
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 0 and len(model_reads) == 1, result.output
+    assert result.output.count("warning: FID-MobileNetV2 of 3 images") == 1
     quality = json.loads((tmp_path / "out" / "quality.json").read_text())
     assert quality["quantized"]["PSNR mean"] > 25 and set(quality["float"]) == {"FID-MobileNetV2"}
     with Image.open(tmp_path / "out" / "samples.png") as picture:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from diffusers.pipelines import pipeline_utils
 from ditto_zynq.quant import pipelines
-from ditto_zynq.quant.pipelines import load_source
+from ditto_zynq.quant.pipelines import LONGEST_CLAUSE, clause_of, load_source
 from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 
@@ -127,3 +127,21 @@ def test_no_model_of_that_name(hub):
         path.unlink()
     with pytest.raises(FileNotFoundError, match="is no folder, and no pipeline of the hub"):
         load_source(NAME)
+
+
+@pytest.mark.parametrize("name", ["model", "a/b/c", "./nothing"])
+def test_what_is_no_name_of_the_hub_is_refused_at_once(name, hub, monkeypatch):
+    monkeypatch.delattr(pipelines.DiffusionPipeline, "download")
+    with pytest.raises(
+        FileNotFoundError, match=rf"{name} is no folder here, and no name of the hub, .* OWNER/NAME; give"
+    ):
+        load_source(name)
+
+
+def test_an_error_is_one_clause():
+    long = OSError(
+        "404 Client Error. (Request ID: Root=1)\n\nRepository Not Found for url: https://hub/x.\nPlease log in."
+    )
+    assert clause_of(long) == "404 Client Error"
+    assert clause_of(OSError()) == "OSError"
+    assert len(clause_of(OSError("x" * 1000))) == LONGEST_CLAUSE

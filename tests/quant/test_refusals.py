@@ -22,6 +22,7 @@ from tests.conftest import SCHEDULER_CONFIG
 from tests.pipelines import save, unet2d
 
 SCHEDULE, OPTIONS = Schedule("ddim", 2, 0.0, 1), Options(2, fine=0)
+DDPM = Schedule("ddpm", 2, 0.0, 1)
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 Change = Callable[[Path], Any]
 
@@ -121,6 +122,8 @@ CONFIGURATIONS = {
     "kandinsky": (unet(addition_embed_type="image"), "found addition_embed_type 'image': added conditions"),
     "adapter": (unet(encoder_hid_dim_type="ip_image_proj"), "found encoder_hid_dim_type 'ip_image_proj'"),
     "class_projection": (unet(class_embed_type="projection"), "found class_embed_type 'projection'"),
+    "two_contexts": (unet(dual_cross_attention=True), "found dual_cross_attention, whose layers attend to two contexts"),
+    "one_frame": (unet(video_length=1), "found video_length 1, expected 2 to 1024 frames"),
     "boxes": (unet(attention_type="gated"), "found attention_type 'gated'"),
     "inpainting": (unet(in_channels=9, out_channels=4), "found 9 input and 4 output channels, .*inpainting"),
     "upscaler": (unet(in_channels=7, out_channels=4), "found 7 input and 4 output channels"),
@@ -186,7 +189,7 @@ def test_the_scheduler_asked_for_can_be_forced(kind, pixels, tmp_path):
             "EulerDiscreteScheduler does not take 2 such steps: laplace is not implemented",
         ),
         ({"algorithm_type": "sde"}, Schedule("dpm++", 2, 0.0, 1), "take 2 such steps: sde is not implemented"),
-        ({"prediction_type": "flow_prediction"}, SCHEDULE, "found prediction_type 'flow_prediction'"),
+        ({"prediction_type": "flow_prediction"}, SCHEDULE, "found prediction_type = 'flow_prediction'"),
         ({"use_flow_sigmas": True}, Schedule("dpm++", 2, 0.0, 1), "flow matching is not supported"),
         ({"steps_offset": 1}, Schedule("ddim", 1000), "timesteps up to 1000 for 1000 steps, expected 1000 below 1000"),
         ({}, Schedule("ddim", 1001), "1001"),
@@ -196,6 +199,15 @@ def test_the_scheduler_asked_for_can_be_forced(kind, pixels, tmp_path):
             SCHEDULE,
             "leave no signal at timestep 999",
         ),
+        (
+            {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "prediction_type": "v_prediction"},
+            Schedule("ddim", 2, 1.0, 1),
+            "found eta = 1 and betas that leave no signal at timestep 999: .* take a smaller eta",
+        ),
+        ({"variance_type": None}, DDPM, "found variance_type = None .*expected one of fixed_small,.*; mend it"),
+        ({"variance_type": "foo"}, DDPM, "found variance_type = 'foo'"),
+        ({"variance_type": "learned_foo"}, DDPM, "found variance_type = 'learned_foo'"),
+        ({"beta_schedule": "laplace"}, DDPM, "found beta_schedule = 'laplace' .*expected one of linear"),
     ],
 )
 def test_schedules_that_cannot_be(change, schedule, message, pixels, tmp_path):
@@ -290,10 +302,45 @@ def test_text_parts_that_do_not_work_are_one_line(change, text, tmp_path):
     shutil.copytree(text, tmp_path / "float")
     change(tmp_path / "float")
     with pytest.raises(
-        ValueError, match=r"encodes no prompts: .*; mend the folder's text encoder and tokenizer"
+        ValueError, match=r"encodes no prompts.*; (mend the folder's text encoder|get that folder of the model again)"
     ) as error:
         encode(tmp_path / "float")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("part", ["vae", "text_encoder", "tokenizer"])
+def test_a_part_that_does_not_load_is_named(part, text, tmp_path):
+    shutil.copytree(text, tmp_path / "float")
+    for path in (tmp_path / "float" / part).iterdir():
+        path.write_bytes(b"{")
+    with pytest.raises(
+        ValueError, match=rf"float/{part} is no \w+ that can be read .* get that folder of the model again"
+    ) as error:
+        encode(tmp_path / "float")
+    assert "\n" not in str(error.value)
+
+
+INDEX_OF_SHARDS = "unet/diffusion_pytorch_model.safetensors.index.json"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", r"index\.json is not readable JSON"),
+        ("{}", r"index\.json has no weight_map of keys to files; get the model again"),
+        ('{"weight_map": {"a": "b.safetensors"}}', r"index\.json lists b\.safetensors, which is not there"),
+    ],
+)
+def test_an_index_of_shards_that_is_none_is_named(content, message, pixels, tmp_path):
+    def change(folder: Path) -> None:
+        (folder / WEIGHTS).unlink()
+        (folder / INDEX_OF_SHARDS).write_text(content)
+
+    refuse(pixels, tmp_path, change, message)
+
+
+def test_weights_that_are_no_safetensors(pixels, tmp_path):
+    refuse(pixels, tmp_path, lambda folder: (folder / WEIGHTS).write_bytes(b"x"), "unet.* get .*again")
 
 
 def encode(folder: Path) -> None:

@@ -29,7 +29,8 @@ def values_of(what: str, given: Any) -> np.ndarray:
         raise ValueError(f"found {what} of {tensor.dtype}, expected finite floating-point numbers")
     values = tensor.double().numpy()
     if not np.isfinite(values).all():
-        raise ValueError(f"found NaN or infinity in {what.removeprefix('a ')}, expected finite floating-point numbers")
+        where = what.replace("a ", "the ", 1) if what.startswith("a ") else what
+        raise ValueError(f"found NaN or infinity in {where}, expected finite floating-point numbers")
     return values
 
 

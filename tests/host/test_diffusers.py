@@ -409,7 +409,7 @@ def test_fields_of_a_configuration_that_python_has_names_for(folders, name):
     assert denoiser.config == wrap(artefact).config and name not in denoiser.config
     refused = dataclasses.replace(artefact, scheduler={**artefact.scheduler, name: 7})
     if name in ("self", "get", "items", "__class__"):  # diffusers itself cannot read it
-        with pytest.raises(ValueError, match="DDIMScheduler of diffusers .* does not (take|run) the model's") as error:
+        with pytest.raises(ValueError, match=r"DDIMScheduler of diffusers .* does not (take|run) the model's") as error:
             wrap(refused)
         assert "\n" not in str(error.value)
     else:

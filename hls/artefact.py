@@ -50,13 +50,15 @@ from .model_folder import (
 from .replace import replacing
 from .rule import Rule
 from .scheduler_config import SchedulerConfig
-from .schema import Length, Name, Range, Text, read
+from .schema import Length, Name, Range, Text, read, show
 from .table_rules import TableRule, check_scales, check_tables
 from .tensor_file import read_tensors
 
 SCALE_PREFIX = "scale:"
 EXAMPLES = "example_contexts"
 QUANTIZATION = "quantization_config"
+ONE_EACH = ("ddpm", "ddim")  # schedulers whose steps are one evaluation each
+MOST_OF_RUNGE_KUTTA = 9  # evaluations beyond a schedule's steps
 Timestep = Annotated[float, Range(0, MOST_TRAINED_STEPS)]
 Condition = Annotated[tuple[float, ...], Length(1, MOST_CONDITIONS)]
 
@@ -261,12 +263,25 @@ def check_model(model: QuantizedModel) -> None:
     found: Quantization = read(Quantization, model.quantization, QUANTIZATION, others=True)
     if len(found.timesteps) != graph.steps:
         raise ValueError(f"the schedule has {len(found.timesteps)} timesteps and the integer graph {graph.steps} steps")
+    _check_steps(found)
     if found.labels is not None and (len(found.labels) != graph.labels or len(set(found.labels)) != graph.labels):
         raise ValueError(f"found {len(set(found.labels))} different labels, expected {graph.labels}, as in the graph")
     check_tables(graph, model.tables)
     check_scales(graph, model.scales)
     if model.examples is not None:
         _check_examples(graph, model.examples)
+
+
+def _check_steps(found: Quantization) -> None:
+    """ValueError where no scheduler has these timesteps in as many steps: ddpm and ddim one each, others one or two, and PNDM
+    with Runge-Kutta nine more."""
+    most = found.steps if found.scheduler in ONE_EACH else 2 * found.steps + MOST_OF_RUNGE_KUTTA
+    if not found.steps <= len(found.timesteps) <= most:
+        expected = found.steps if most == found.steps else f"{found.steps} to {most}"
+        raise ValueError(
+            f"{QUANTIZATION}: found {len(found.timesteps)} timesteps in {found.steps} steps of {show(found.scheduler)}, "
+            f"expected {expected}"
+        )
 
 
 def _check_examples(graph: Graph, examples: np.ndarray) -> None:

@@ -12,6 +12,7 @@ from ..hls.config import HardwareConfig, find_board
 from ..hls.graph import Convolution, Graph, Tables
 from ..hls.isa import COUNTER_NAMES, COUNTERS, DESCRIPTOR, Region
 from ..hls.packing import pack_weights
+from .arguments import check_memory, integer
 from .descriptors import DescriptorEncoder
 from .flow import StaticFlow, analyse
 from .memory_map import ALIGNMENT, Placement, find_homes, place_state, place_tensors, place_weights
@@ -87,8 +88,9 @@ def compile_program(
     Raises DoesNotFit where the board's contiguous memory is too small: ``memory_mib``, by default what PYNQ reserves (its boot
     parameter ``cma=`` can be raised to nearly all that there is). Or where a region is larger than descriptors can address.
     """
+    available = (check_memory(memory_mib) or find_board(config.board).cma_mib) << 20
     program = lay_out(graph, tables, config, batch, history)
-    needed, available = program.memory_bytes, (memory_mib or find_board(config.board).cma_mib) << 20
+    needed = program.memory_bytes
     if needed > available:
         fitting = bisect.bisect_right(
             range(1, batch),
@@ -112,6 +114,7 @@ def compile_program(
 
 def lay_out(graph: Graph, tables: Tables, config: HardwareConfig, batch: int, history: bool = True) -> Program:
     """The program without its packed weights, for the cost models: of the weights only the shapes are looked at."""
+    batch = integer("a batch of", batch)
     if not 1 <= batch <= MOST_SAMPLES:
         raise ValueError(f"found a batch of {batch}, expected at least 1 and at most {MOST_SAMPLES}")
     layers, flow = fuse(graph), analyse(graph, tables)

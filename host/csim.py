@@ -13,6 +13,7 @@ import numpy as np
 from ..hls.config import HardwareConfig
 from ..hls.csim import CSimulation, check_compiler, check_types
 from ..hls.isa import ERROR, PROGRESS, Region
+from .arguments import integer
 from .device import DeviceError
 from .runtime import check_run
 from .schedulers import standard_normal
@@ -68,20 +69,20 @@ def compare(simulated: Model, emulated: Model, steps: int, batch: int, seed: int
 
     Raises DeviceError at the first byte of ACTIVATIONS, where all tensors lie, that differs.
     """
-    check_run(batch, batch, DIFFERENCE, seed)
+    batch, _, seed = check_run(batch, batch, DIFFERENCE, seed)
     artefact, graph = emulated.artefact, emulated.artefact.graph
-    if not 1 <= steps <= graph.steps:
+    if not 1 <= integer("steps", steps) <= graph.steps:
         raise ValueError(f"found {steps} steps, expected 1 to {graph.steps}")
+    sessions = simulated.session(batch), emulated.session(batch)  # before there is noise of a batch that does not fit
     labels = np.arange(batch) % graph.labels
     context = None
     if graph.context is not None and graph.context_shape is not None:
         shape = (batch, *graph.context_shape)
         context = artefact.scales[graph.context][0] * 32 * np.random.default_rng(seed).standard_normal(shape)
-    scheduler = emulated.calibration_scheduler
+    scheduler = emulated.sampler
     sample = scheduler.initial(
         np.stack([standard_normal(seed, index, 0, graph.sample_shape) for index in range(batch)])
     )
-    sessions = simulated.session(batch), emulated.session(batch)
     for step in range(steps):
         asked = scheduler.scaled(sample, step)
         outputs = [session.run_step(asked, step, labels, DIFFERENCE, context) for session in sessions]

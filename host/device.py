@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..hls.config import HardwareConfig
+from ..hls.schema import show
 
 
 class DeviceError(RuntimeError):
@@ -49,6 +50,13 @@ class Ownership:
         self.owner: object | None = None
         self.written: dict[int, int] = {}
         self.runs = False
+
+    def __reduce__(self) -> str:
+        """Of all that holds a device (models, sessions): copies would drive one accelerator without knowing of each other."""
+        raise TypeError(
+            "a device, and what runs on it, belongs to one process and is not copied or pickled; load the model's folder again, "
+            "on the same device or where it is needed"
+        )
 
     def lose(self) -> None:
         """The device was configured anew."""
@@ -105,3 +113,15 @@ class Device(Protocol):
 
     def close(self) -> None:
         """Leave the device to others."""
+
+
+_NEEDED = ("name", "config", "counting", "ownership", "allocate", "write_register", "read_register", "wait", "stop")
+
+
+def check_device(device: Any) -> None:
+    """TypeError for what has not the interface of a :class:`Device`, as its name."""
+    if isinstance(device, type) or not all(hasattr(device, name) for name in _NEEDED):
+        raise TypeError(
+            f"found device {show(device)} ({type(device).__name__}), expected an opened one: "
+            "ditto_zynq.host.devices.open_device('emulator', config) returns one"
+        )

@@ -18,6 +18,7 @@ import diffusers
 import numpy as np
 import torch
 from diffusers import ConfigMixin, DiffusionPipeline, ModelMixin, SchedulerMixin
+from diffusers.configuration_utils import FrozenDict
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.unets.unet_2d import UNet2DOutput
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
@@ -29,14 +30,17 @@ from ..hls.explained import explained
 from ..hls.graph import with_context_tokens
 from ..hls.prompts import check_prompts
 from ..hls.rule import check_rule
+from ..hls.schema import show
+from .arguments import integer, number
 from .device import Device
 from .emulator import EmulatorDevice
 from .masks import kept_tokens
 from .operations import fitting
 from .pipeline_hooks import teach_pipelines
-from .runtime import Batch, Model, rows_of
+from .runtime import Batch, Model, labels_of, rows_of
 from .schedulers import check_seed, check_timesteps, index_of
-from .session import KEEPS_NOTHING, default_flow, same_arrays
+from .session import KEEPS_NOTHING, check_flow, default_flow, same_arrays
+from .tensors import NO_NUMBERS, list_of, tensor_of, values_of
 from .watch import Watch
 
 OUTPUTS = {"UNet2DModel": UNet2DOutput, "UNet2DConditionModel": UNet2DConditionOutput}
@@ -139,6 +143,18 @@ class Request:
     seed: int = 0
     guidance: float | None = None
 
+    def __post_init__(self) -> None:
+        """TypeError for prompts, labels, seeds and scales that are none."""
+        for name, given in (("prompts", self.prompts), ("labels", self.labels)):
+            if isinstance(given, str) or not isinstance(given, Sequence):
+                raise TypeError(f"found {name} {show(given)}, expected a tuple of them")
+        for prompt in self.prompts:
+            if not isinstance(prompt, str):
+                raise TypeError(f"found prompt {show(prompt)} ({type(prompt).__name__}), expected text")
+        check_seed(integer("seed", self.seed), TORCH_SEED_BITS)
+        if self.guidance is not None:
+            number("guidance", self.guidance)
+
 
 def batches(
     pipeline: DiffusionPipeline, request: Request, batch: int, starts: Sequence[int], progress: bool = True
@@ -148,21 +164,21 @@ def batches(
     ValueError for prompts that are too long, and for what the pipeline does not take.
     """
     artefact = pipeline_model(pipeline).artefact
-    check_seed(request.seed, TORCH_SEED_BITS)
+    batch, seed = integer("a batch of", batch), integer("seed", request.seed)
     _check_request(pipeline, artefact, request)
     count, steps = len(request.prompts) or len(request.labels), artefact.quantization["steps"]
     guidance, eta = guidance_of(artefact, request.guidance), artefact.quantization["eta"]
     pipeline.set_progress_bar_config(disable=not progress, leave=False)
     for start in starts:
         indices = range(start, min(start + batch, count))
-        images = draw(pipeline, steps, guidance, request.seed, request.prompts, request.labels, indices, eta)
+        images = draw(pipeline, steps, guidance, seed, request.prompts, request.labels, indices, eta)
         yield Batch(start, np.asarray(images, np.float64) * 2 - 1, None)
 
 
 def guidance_of(artefact: QuantizedModel, asked: float | None) -> float:
     """What was asked for, else what the model was calibrated with, else 1: none. ValueError for one that is not finite."""
-    if asked is not None and not np.isfinite(asked):
-        raise ValueError(f"found guidance {asked}, expected a finite number")
+    if asked is not None:
+        asked = number("guidance", asked)
     calibrated = artefact.quantization.get("guidance")
     return next((scale for scale in (asked, calibrated) if scale is not None), NO_GUIDANCE)
 
@@ -179,7 +195,8 @@ def _check_request(pipeline: DiffusionPipeline, artefact: QuantizedModel, reques
             "the model takes prompts; give at least one" if takes_prompts else "the model takes no prompts"
         )
     check_prompts(pipeline, request.prompts)
-    rows_of(artefact, np.array(request.labels, np.int64))
+    if request.labels:
+        labels_of(artefact, len(request.labels), request.labels)
 
 
 def draw(
@@ -256,9 +273,10 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
         memory_mib: int | None = None,
     ):
         super().__init__()
-        self.artefact, self.flow = artefact, flow or default_flow(device)
+        check_flow(flow)
         self.model = Model(artefact, device, deadline_s, memory_mib)
-        self.register_to_config(**{key: value for key, value in artefact.config.items() if not key.startswith("_")})
+        self.artefact, self.flow = artefact, flow or default_flow(device)
+        self.register_to_config(**{key: value for key, value in artefact.config.items() if _is_field(key)})
         self._last: _Call | None = None
         self._watch = Watch(artefact)
 
@@ -269,6 +287,21 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
     @property
     def device(self) -> torch.device:
         return torch.device("cpu")
+
+    def __copy__(self) -> QuantizedDenoiser:
+        """Another one on the same device, with a history of its own: their sessions take turns."""
+        model = self.model
+        return QuantizedDenoiser(self.artefact, model.device, self.flow, model.deadline_s, model.memory_mib)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> QuantizedDenoiser:
+        """As :meth:`__copy__`: artefacts never change, and there is one device."""
+        return self.__copy__()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(
+            "a quantized denoiser runs on a device of this process and is not pickled; wrap the folder that it was quantized to "
+            "again where it is needed"
+        )
 
     def __getattr__(self, name: str) -> Any:
         """AttributeError, which says what to do where the float model has what is asked for."""
@@ -297,85 +330,79 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
         """As the model's own ``forward``. ValueError for what it was not quantized for: another latent size, timestep or label,
         NaN, and arguments that change what it computes."""
         given = hidden_states if sample is None else sample
-        context = _without_hidden_tokens(encoder_hidden_states, others.pop("encoder_attention_mask", None))
+        mask = others.pop("encoder_attention_mask", None)
         _refuse_others(others, {name: self.artefact.quantization.get(name) for name in SWALLOWED})
         if given is None or timestep is None:
             raise ValueError("found no sample or no timestep, expected both")
-        if encoder_hidden_states is not None and encoder_hidden_states.dtype != given.dtype:
-            expected = encoder_hidden_states.dtype
-            raise ValueError(
-                f"found a sample of {given.dtype} with encoder_hidden_states of {expected}, expected one type: give the "
-                f"pipeline latents.to({expected})"
-            )
-        call = self._call(given, timestep, context, class_labels)
+        values = self._values(given)
+        context = self._context(encoder_hidden_states, mask, given)
+        call = _Call(self._step(timestep), self._rows(class_labels, len(values)), context)
         begins = self._last is None or not call.continues(self._last)
         self._last = None  # a call that fails leaves no history
         session = self._model_for(call.context).session(len(call.rows), self.flow not in KEEPS_NOTHING)
-        values = given.detach().double().numpy()
         self._watch.sample(values, call.step)
         if begins:
             self._watch.context(call.context)
         found = session.run_step(values, call.step, call.rows, self.flow, call.context, begins)
         self._last = call
-        output = torch.from_numpy(found).to(given.dtype)
+        output = torch.from_numpy(found).to(given)
         return (
             OUTPUTS.get(str(self.artefact.config.get("_class_name")), Transformer2DModelOutput)(sample=output)
             if return_dict
             else (output,)
         )
 
-    def _call(
-        self,
-        sample: torch.Tensor,
-        timestep: torch.Tensor | float,
-        context: torch.Tensor | None,
-        labels: torch.Tensor | Sequence[int] | int | None,
-    ) -> _Call:
-        graph = self.artefact.graph
-        if tuple(sample.shape[1:]) != graph.sample_shape:
+    def _values(self, sample: Any) -> np.ndarray:
+        """float64 [B, *sample_shape]."""
+        expected = self.artefact.graph.sample_shape
+        tensor = tensor_of("a sample", sample)
+        if tuple(tensor.shape[1:]) != expected:
             raise ValueError(
-                f"found a sample of {_by(sample.shape[1:])}, but the model is quantized for {_by(graph.sample_shape)}; ask the "
-                "pipeline for that size, or quantize a model with another sample_size"
+                f"found a sample of {_by(tensor.shape[1:])}, but the model is quantized for {_by(expected)}; ask the pipeline "
+                "for that size, or quantize a model with another sample_size"
             )
-        if not sample.is_floating_point() or not bool(torch.isfinite(sample).all()):
-            kind = "NaN or infinity in the sample" if sample.is_floating_point() else f"a sample of {sample.dtype}"
-            raise ValueError(f"found {kind}, expected finite floating-point numbers")
-        step = self._step(timestep)
-        return _Call(step, self._rows(labels, len(sample)), self._context(context, len(sample)))
+        return values_of("a sample", tensor)
 
     def _step(self, timestep: torch.Tensor | float) -> int:
-        times = torch.as_tensor(timestep).reshape(-1).unique()
-        if len(times) != 1:
-            raise ValueError(f"found timesteps {times.tolist()} in one batch, expected one")
+        expected = f"one of the schedule: {', '.join(map(str, self.artefact.timesteps))}"
+        times = list_of("timestep", timestep, expected).tolist()
+        unlike = [time for time in times if time != times[0]] if np.isfinite(times).all() else []
+        if unlike or not times:
+            raise ValueError(f"found timesteps {show(times)} in one batch, expected one")
         following = 0 if self._last is None else self._last.step + 1
-        return index_of(list(self.artefact.timesteps), times.item(), following)
+        return index_of(list(self.artefact.timesteps), times[0], following)
 
     def _rows(self, labels: torch.Tensor | Sequence[int] | int | None, batch: int) -> np.ndarray:
         if labels is None:
             if self.artefact.graph.labels > 1:
                 raise ValueError(f"found no class_labels, expected one per sample, some of {self.artefact.labels}")
             return np.zeros(batch, np.int64)
-        given = torch.as_tensor(labels).reshape(-1)
-        if given.dtype == torch.bool or len(given) not in (1, batch):
+        expected = f"as many as samples ({batch}), or one, of integers"
+        given = list_of("class_labels", labels, expected)
+        if given.is_floating_point() or len(given) not in (1, batch):
             kind = str(given.dtype).removeprefix("torch.")
-            raise ValueError(
-                f"found {len(given)} class_labels ({kind}) for {batch} samples, expected as many, or one, of integers"
-            )
-        return rows_of(self.artefact, given.expand(batch).cpu().numpy())
+            raise ValueError(f"found {len(given)} class_labels ({kind}), expected {expected}")
+        return rows_of(self.artefact, given.expand(batch).numpy())
 
-    def _context(self, context: torch.Tensor | None, batch: int) -> np.ndarray | None:
+    def _context(self, context: Any, mask: Any, sample: torch.Tensor) -> np.ndarray | None:
+        """float64 [B, tokens, channels], without what ``mask`` hides; None for a model without one."""
         graph = self.artefact.graph
         if graph.context_shape is None:
             if context is not None and self.artefact.config.get("_class_name") != "UNet2DConditionModel":
                 raise ValueError("found encoder_hidden_states, but the model attends to none")
             return None
-        _, channels = graph.context_shape
-        if context is None or context.ndim != 3 or context.shape[0] != batch or context.shape[2] != channels:
-            found = None if context is None else tuple(context.shape)
+        (_, channels), batch = graph.context_shape, len(sample)
+        given = None if context is None else tensor_of("encoder_hidden_states", context)
+        if given is None or given.ndim != 3 or given.shape[0] != batch or given.shape[2] != channels:
+            found = None if given is None else tuple(given.shape)
             raise ValueError(f"found encoder_hidden_states of shape {found}, expected ({batch}, tokens, {channels})")
-        if not bool(torch.isfinite(context).all()):
-            raise ValueError("found NaN or infinity in encoder_hidden_states, expected finite numbers")
-        return context.detach().double().numpy()
+        values = values_of("encoder_hidden_states", given)
+        if given.dtype != sample.dtype:
+            raise ValueError(
+                f"found a sample of {sample.dtype} with encoder_hidden_states of {given.dtype}, expected one type: give the "
+                f"pipeline latents.to({given.dtype})"
+            )
+        return values if mask is None else _seen(values, tensor_of("an encoder_attention_mask", mask))
 
     def _model_for(self, context: np.ndarray | None) -> Model:
         """The model, for as many tokens as there are: some pipelines leave padding out."""
@@ -404,17 +431,19 @@ class _Call:
         return self.step == last.step + 1 and same
 
 
-def _without_hidden_tokens(context: torch.Tensor | None, mask: torch.Tensor | None) -> torch.Tensor | None:
+def _is_field(name: str) -> bool:
+    """Whether a configuration may have it: what no method of it is named, nor an argument of what registers it. diffusers ignores
+    fields that its models do not have."""
+    return not (name.startswith("_") or name in ("self", "kwargs") or hasattr(FrozenDict, name))
+
+
+def _seen(context: np.ndarray, mask: torch.Tensor) -> np.ndarray:
     """The tokens that a mask [B, tokens] of ones and zeros keeps."""
-    if context is None or mask is None:
-        return context
     if mask.ndim != 2 or not bool(((mask == 0) | (mask == 1)).all()):
         raise ValueError(
             "found an encoder_attention_mask that is no [batch, tokens] of ones and zeros; give such a one"
         )
-    if bool(mask.all()):
-        return context
-    return torch.from_numpy(kept_tokens(context.detach().double().cpu().numpy(), mask.cpu().numpy() != 0))
+    return kept_tokens(context, mask.numpy() != 0)
 
 
 def _refuse_others(others: dict[str, Any], swallowed: dict[str, Any]) -> None:
@@ -434,19 +463,25 @@ def _is_harmless(name: str, value: Any) -> bool:
     """Whether an argument is empty, keeps everything (a mask of ones, or zeros to add), or is known to change nothing."""
     if value is None or (isinstance(value, Mapping) and not value):
         return True
-    if name.endswith("mask") and isinstance(value, torch.Tensor):
+    if name.endswith("mask") and isinstance(value, torch.Tensor) and value.device.type != "meta":
         return bool((value == (1 if value.ndim == 2 else 0)).all())
-    return name in HARMLESS and bool(value == HARMLESS[name])
+    return isinstance(value, bool) and value == HARMLESS.get(name)
 
 
 def _agrees(value: Any, expected: Any) -> bool:
     """Whether all samples are given what the model has swallowed, which is numbers by name, numbers, or None."""
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and (expected is None or isinstance(expected, Mapping)):
         wanted = expected or dict.fromkeys(value)
         return wanted.keys() == value.keys() and all(_agrees(value[name], wanted[name]) for name in value)
     if value is None or expected is None or isinstance(expected, Mapping):
         return value is expected
-    rows = torch.as_tensor(value).double().cpu()
+    try:
+        rows = torch.as_tensor(value).cpu()
+    except NO_NUMBERS:
+        return False
+    if rows.is_complex():
+        return False
+    rows = rows.double()
     numbers = torch.tensor(expected, dtype=torch.float64)
     return rows.shape[-1:] == numbers.shape and bool(torch.isclose(rows, numbers, rtol=1e-3, atol=1e-3).all())
 

@@ -20,10 +20,13 @@ from distributed.comm import parse_address, parse_host_port
 
 from ..hls.artefact import load as load_artefact
 from ..hls.config import HardwareConfig
+from .arguments import check_deadline, check_memory, integer
 from .compare import compare
 from .device import DeviceError
-from .devices import open_device
+from .devices import KINDS, open_device
 from .runtime import BUNDLED_MODEL, Batch, Images, Model, check_run, labels_of
+from .schedulers import check_seed
+from .session import check_flow
 
 BOARD = "board"  # the worker resource: one batch at a time on each
 CONNECT_S = 60.0  # for a scheduler that is there, on a machine that is busy
@@ -44,6 +47,15 @@ class Job:
     bitstreams: Path | None = None
     deadline_s: float = 600.0
     memory_mib: int | None = None  # of contiguous memory (default: PYNQ's)
+
+    def __post_init__(self) -> None:
+        """TypeError or ValueError for what no worker could run."""
+        if not isinstance(self.device, str):
+            raise TypeError(f"found device {self.device!r}, expected a name for the workers to open: {KINDS}")
+        check_seed(integer("seed", self.seed))
+        check_flow(self.flow)
+        check_deadline(self.deadline_s)
+        check_memory(self.memory_mib)
 
 
 @contextlib.contextmanager

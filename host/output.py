@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -96,12 +97,17 @@ class Run:
         return Images.of(kept.values(), self.labels)
 
     def _keep(self, batch: Batch) -> None:
-        self.folder.mkdir(exist_ok=True)
         arrays = {"samples": batch.samples}
         if batch.record is not None:
             names, modules = np.array(batch.record.names), np.array(batch.record.modules)
             arrays |= {"counters": batch.record.counters, "names": names, "modules": modules}
-        write_atomically(self._path(batch.first), lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+        self.folder.mkdir(exist_ok=True)
+        try:
+            write_atomically(self._path(batch.first), lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+        except BaseException:
+            with contextlib.suppress(OSError):  # it has other batches
+                self.folder.rmdir()
+            raise
 
     def _kept(self) -> dict[int, Batch]:
         """By their first samples; what is damaged is said and left out, so that it is made again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import numbers
 import operator
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,8 +19,10 @@ from ..hls.artefact import load as load_artefact
 from ..hls.config import HardwareConfig, default_config
 from ..hls.isa import COUNTER_NAMES
 from ..hls.scheduler_config import takes_variance
-from .compiler import Program, compile_program
-from .device import Device, DeviceLost
+from ..hls.schema import show
+from .arguments import check_deadline, check_memory, integer, real_array
+from .compiler import MOST_SAMPLES, Program, compile_program
+from .device import Device, DeviceLost, check_device
 from .emulator import EmulatorDevice
 from .limits import MOST_IMAGES
 from .schedulers import (
@@ -33,7 +36,7 @@ from .schedulers import (
     load_scheduler,
     standard_normal,
 )
-from .session import FLOWS, KEEPS_NOTHING, ORIGINAL, Session, default_flow
+from .session import KEEPS_NOTHING, ORIGINAL, Session, check_flow, default_flow
 from .traffic import dram_beats
 from .watch import Watch
 
@@ -81,15 +84,19 @@ class Record:
         return Record(names, modules, program.by_layer(np.stack(counted)), images)
 
 
-def check_run(count: int, batch: int, flow: str | None, seed: int = 0) -> None:
-    """ValueError where there is nothing to generate or too much, for an unknown flow, and for a seed out of [0, 2**64)."""
+def check_run(count: int, batch: int, flow: str | None, seed: int = 0) -> tuple[int, int, int]:
+    """Count, batch and seed as Python's integers; TypeError for what is none. ValueError where there is nothing to generate or
+    too much, for an unknown flow, and for a seed out of [0, 2**64)."""
+    count, batch, seed = integer("a count of", count), integer("a batch of", batch), integer("seed", seed)
     check_seed(seed)
-    if flow is not None and flow not in FLOWS:
-        raise ValueError(f"found execution flow {flow!r}, expected one of {', '.join(FLOWS)}")
+    check_flow(flow)
     if count < 1 or batch < 1:
         raise ValueError(f"found {count} images in batches of {batch}, expected at least 1 of each")
     if count > MOST_IMAGES:
         raise ValueError(f"found {count} images, expected at most {MOST_IMAGES:,} in a run; use several seeds")
+    if min(count, batch) > MOST_SAMPLES:
+        raise ValueError(f"found a batch of {batch}, expected at most {MOST_SAMPLES:,}: descriptors count no further")
+    return count, batch, seed
 
 
 def labels_of(artefact: QuantizedModel, count: int, labels: Sequence[int] | None) -> np.ndarray:
@@ -124,13 +131,17 @@ def rows_of(artefact: QuantizedModel, labels: np.ndarray) -> np.ndarray:
     """Rows int64 [B] of conditional tables, of integer ``labels`` [B]; ValueError, listing the known ones, for a label that was
     not quantized for."""
     rows = {label: row for row, label in enumerate(artefact.labels)}
-    wrong = [label for label in labels.tolist() if isinstance(label, bool) or label not in rows]
+    wrong = [label for label in labels.tolist() if not _is_integer(label) or label not in rows]
     if wrong:
         known = artefact.labels
         in_turn = len(known) > 1 and known == tuple(range(len(known)))
         listed = f"0 to {known[-1]}" if in_turn else ", ".join(map(str, known))
-        raise ValueError(f"found label {wrong[0]}, expected {listed}")
+        raise ValueError(f"found label {show(wrong[0]) if isinstance(wrong[0], str) else wrong[0]}, expected {listed}")
     return np.array([rows[label] for label in labels.tolist()], np.int64)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -167,8 +178,13 @@ class Model:
     def __init__(
         self, artefact: QuantizedModel, device: Device, deadline_s: float = 600.0, memory_mib: int | None = None
     ):
+        if not isinstance(artefact, QuantizedModel):
+            raise TypeError(
+                f"found a model of type {type(artefact).__name__}, expected what ditto_zynq.hls.artefact.load returns"
+            )
+        check_device(device)
         self.artefact, self.device = artefact, device
-        self.deadline_s, self.memory_mib = deadline_s, memory_mib
+        self.deadline_s, self.memory_mib = check_deadline(deadline_s), check_memory(memory_mib)
         self.watch = Watch(artefact)
         self._session: Session | None = None
         self._has_history = False
@@ -178,11 +194,6 @@ class Model:
         """The sampler of the model's schedule; ValueError for one that only diffusers has, or that steps in another way than the
         one that the model is quantized for."""
         quantization, kind = self.artefact.quantization, self.artefact.quantization["scheduler"]
-        if kind not in KINDS:
-            raise ValueError(
-                f"the model is quantized for the {kind} scheduler, which runs in diffusers: put the model into a pipeline with "
-                f"ditto_zynq.host.diffusers.wrap, or quantize for one of {', '.join(KINDS)}"
-            )
         steps, eta = self.artefact.graph.steps, quantization.get("eta", 0.0)
         scheduler = load_scheduler(self.artefact.scheduler, kind, steps, eta)
         check_timesteps(scheduler.timesteps.tolist(), self.artefact.timesteps)
@@ -191,13 +202,19 @@ class Model:
         return scheduler
 
     @functools.cached_property
-    def calibration_scheduler(self) -> Sampler:
-        """What the model's samples follow under the conditions of calibration: its own sampler, or that of diffusers."""
+    def sampler(self) -> Sampler:
+        """What the model's samples follow: :attr:`scheduler`, or diffusers' where only that has the schedule. ValueError where
+        diffusers is not installed or cannot run it."""
         quantization, config = self.artefact.quantization, self.artefact.scheduler
         if quantization["scheduler"] in KINDS and not takes_variance(str(config.get("_class_name")), config):
             return self.scheduler
-        from .diffusers_scheduler import DiffusersScheduler
-
+        try:
+            from .diffusers_scheduler import DiffusersScheduler
+        except ImportError as error:
+            raise ValueError(
+                f"the model is quantized for the {quantization['scheduler']} scheduler, which runs in diffusers ({error}): run "
+                f"pip install 'ditto-zynq[quant]', or quantize for one of {', '.join(KINDS)}"
+            ) from error
         return DiffusersScheduler(self.artefact)
 
     def generate(
@@ -210,7 +227,7 @@ class Model:
         progress: bool = True,
     ) -> Images:
         """Generate ``count`` images. ``labels`` are taken in turn (default: all that the model knows)."""
-        check_run(count, batch, flow, seed)
+        count, batch, seed = check_run(count, batch, flow, seed)
         chosen = self.labels_of(count, labels)
         return Images.of(self.batches(count, chosen, seed, batch, flow, progress), chosen)
 
@@ -226,8 +243,11 @@ class Model:
         ``context`` [B, tokens, channels] for a model that attends to one. Raises ValueError, listing the schedule's timesteps,
         for any other one.
         """
-        rows = rows_of(self.artefact, self.labels_of(len(sample), labels))
+        sample = real_array("sample", sample, (None, *self.artefact.graph.sample_shape))
+        if np.ndim(timestep):
+            raise ValueError(f"found timesteps of shape {np.shape(timestep)}, expected one number")
         step = index_of(self.artefact.timesteps, timestep)
+        rows = rows_of(self.artefact, self.labels_of(len(sample), labels))
         session = self.session(len(sample), history=False)
         return session.run_step(sample, step, rows, ORIGINAL, context)
 
@@ -238,9 +258,10 @@ class Model:
         accelerator's own time and traffic follow, by its counters (``kind`` says of what they are).
         """
         # compiled, loaded and scheduled before the clock starts
+        batch, *_ = check_run(batch, batch, flow)
         flow = flow or default_flow(self.device)
         program = self.session(batch * self.artefact.branches, flow not in KEEPS_NOTHING).program
-        scheduler = self.calibration_scheduler
+        scheduler = self.sampler
         start = time.perf_counter()
         record = self.denoise_as_calibrated(batch, flow=flow).record
         seconds = time.perf_counter() - start
@@ -277,11 +298,12 @@ class Model:
         This is what costs are counted on. With guidance the model's batch is twice ``count``. ``labels`` are taken in turn
         (default: all that the model knows). ValueError for a model that attends to a context and has no examples of one.
         """
-        check_run(count, count, flow, seed)
+        count, _, seed = check_run(count, count, flow, seed)
         artefact, contexts = self.artefact, self.artefact.example_contexts
-        context = None if contexts is None else contexts[np.arange(count) % (len(contexts) - 1)]
-        if artefact.graph.context is not None and context is None:
+        if artefact.graph.context is not None and contexts is None:
             raise ValueError("the model attends to a context and has no examples of one; quantize it again")
+        self.session(count * artefact.branches, (flow or default_flow(self.device)) not in KEEPS_NOTHING)  # it fits
+        context = None if contexts is None else contexts[np.arange(count) % (len(contexts) - 1)]
         guidance = None
         if artefact.branches == 2:
             guidance = Guidance(
@@ -290,8 +312,7 @@ class Model:
                 None if contexts is None else contexts[-1],
             )
         chosen = self.labels_of(count, labels)
-        scheduler = self.calibration_scheduler
-        return self.denoise(np.arange(count), chosen, seed, flow, advance, context, guidance, scheduler)
+        return self.denoise(np.arange(count), chosen, seed, flow, advance, context, guidance)
 
     def labels_of(self, count: int, labels: Sequence[int] | None) -> np.ndarray:
         """int64 [count]; see :func:`labels_of`."""
@@ -308,9 +329,9 @@ class Model:
         starts: Sequence[int] | None = None,
     ) -> Iterator[Batch]:
         """Batches of at most ``batch`` samples; ``starts``: only those that begin with these samples (default: all)."""
-        check_run(count, batch, flow, seed)
+        count, batch, seed = check_run(count, batch, flow, seed)
         chosen = range(0, count, batch) if starts is None else starts
-        with _progress(progress, len(chosen) * len(self.scheduler)) as advance:
+        with _progress(progress, len(chosen) * len(self.sampler)) as advance:
             for start in chosen:
                 indices = np.arange(start, min(start + batch, count))
                 yield self.denoise(indices, labels[indices], seed, flow, advance)
@@ -324,24 +345,23 @@ class Model:
         advance: Callable[[], object] = lambda: None,
         context: np.ndarray | None = None,
         guidance: Guidance | None = None,
-        scheduler: Sampler | None = None,
     ) -> Batch:
         """Denoise the samples with these indices, all in one batch; ``context`` float64 [B, tokens, channels] for a model that
-        attends to one. With ``guidance`` the model's batch is 2 B. ``scheduler``: default :attr:`scheduler`.
+        attends to one. With ``guidance`` the model's batch is 2 B.
 
         A board that loses its configuration on the way (it was switched off and on) is configured again, once, and the batch
         starts anew: its images are the same.
         """
+        check_flow(flow)
         flow = flow or default_flow(self.device)
         each_step, branches = _OnceEach(advance), _Branches.of(self.artefact, labels, context, guidance)
-        sampler = self.scheduler if scheduler is None else scheduler
         try:
             try:
-                return self._denoise(indices, branches, seed, flow, each_step, sampler)
+                return self._denoise(indices, branches, seed, flow, each_step)
             except DeviceLost:
                 self._recover()
                 each_step.restart()
-                return self._denoise(indices, branches, seed, flow, each_step, sampler)
+                return self._denoise(indices, branches, seed, flow, each_step)
         except BaseException:
             self.release()
             raise
@@ -355,8 +375,9 @@ class Model:
                 self.device.reload()
 
     def _denoise(
-        self, indices: np.ndarray, branches: _Branches, seed: int, flow: str, advance: Callable[[], object], scheduler: Sampler
-    ) -> Batch:  # fmt: skip
+        self, indices: np.ndarray, branches: _Branches, seed: int, flow: str, advance: Callable[[], object]
+    ) -> Batch:
+        scheduler = self.sampler
         session = self.session(len(branches.rows), flow not in KEEPS_NOTHING)
         shape = self.artefact.graph.sample_shape
 

@@ -26,9 +26,11 @@ from ..hls.isa import (
     Region,
     base_registers,
 )
+from ..hls.schema import show
+from .arguments import check_deadline, integer, real_array
 from .compiler import Program
 from .defo import CANDIDATES
-from .device import Buffer, Device, DeviceError, DeviceLost, DeviceTimeout
+from .device import Buffer, Device, DeviceError, DeviceLost, DeviceTimeout, check_device
 
 ORIGINAL, DIFFERENCE, SPATIAL, DEFO, DEFO_PLUS = "original", "difference", "spatial", "defo", "defo+"
 FLOWS = (ORIGINAL, DIFFERENCE, SPATIAL, DEFO, DEFO_PLUS)
@@ -46,6 +48,12 @@ def default_flow(device: Device) -> str:
     """DIFFERENCE, what the accelerator is for; ORIGINAL on an emulator that counts nothing: it takes no differences then, and
     keeping operands for them would only cost time and most of the memory. Values never depend on it."""
     return DIFFERENCE if device.counting else ORIGINAL
+
+
+def check_flow(flow: str | None) -> None:
+    """ValueError for an unknown one; None stands for the default."""
+    if flow is not None and flow not in FLOWS:
+        raise ValueError(f"found execution flow {flow!r}, expected one of {', '.join(FLOWS)}")
 
 
 def reference_of(flow: str, position: int) -> Reference:
@@ -103,7 +111,9 @@ class Session:
     """A program, loaded on a device. ``close`` gives its memory back; a step that fails does not."""
 
     def __init__(self, program: Program, artefact: QuantizedModel, device: Device, deadline_s: float = 600.0):
-        self.program, self.artefact, self.device, self.deadline_s = program, artefact, device, deadline_s
+        check_device(device)
+        self.program, self.artefact, self.device = program, artefact, device
+        self.deadline_s = check_deadline(deadline_s)
         check_configuration(program, device)
         self.configuration = device.ownership.configurations  # of the device, that its memory is of
         self._last: _LastStep | None = None
@@ -173,22 +183,23 @@ class Session:
     def _run_step(
         self, sample: np.ndarray, step: int, labels: np.ndarray, flow: str, context: np.ndarray | None, begins: bool
     ) -> np.ndarray:
-        graph = self.program.graph
+        graph, batch = self.program.graph, self.program.batch
+        sample = real_array("sample", sample, (batch, *graph.sample_shape))
+        labels, context = self._check_asked(step, labels, flow), self._check_context(context)
         first, continues = self._check_history(step, flow, context, begins)
         self._check_device()
         self._take()
-        check_numbers("sample", sample)
         group = graph.group_of_step[step]
         self._put(graph.input, graph.encode(sample, self.artefact.scales[graph.input][group]))
-        if graph.context is not None and not continues:
-            self._put(graph.context, self._context_codes(context))
-        block = self._block_for(_Request(first, step, flow, np.asarray(labels).tobytes(), continues), labels)
+        if graph.context is not None and context is not None and not continues:
+            self._put(graph.context, graph.encode_context(context, self.artefact.scales[graph.context][0]))
+        block = self._block_for(_Request(first, step, flow, labels.tobytes(), continues), labels)
         self._point(Region.PARAMETERS, block.buffer)
         self.device.ownership.runs = True
         self.device.write_register(CONTROL, START)
         if step + 1 < graph.steps:
             other = self._blocks[block is self._blocks[0]]
-            self._fill(other, _Request(first, step + 1, flow, np.asarray(labels).tobytes(), True), labels)
+            self._fill(other, _Request(first, step + 1, flow, labels.tobytes(), True), labels)
         self._wait(step)
         self._last = _LastStep(first, step, flow, None if context is None else context.copy())
         output = self._get(graph.output)
@@ -218,6 +229,26 @@ class Session:
         block.fill(request, self.program.parameters.block(request.step, labels, reference, keeps, request.continues))
 
     # ------------------------------------------------------------------------------------------------- checks
+
+    def _check_asked(self, step: int, labels: np.ndarray, flow: str) -> np.ndarray:
+        """The rows int64 [B]; ValueError for those, a step or a flow that the program does not have."""
+        graph, batch = self.program.graph, self.program.batch
+        check_flow(str(flow))  # None is a caller's default, not a step's
+        if not 0 <= integer("step", step) < graph.steps:
+            raise ValueError(f"found step {step}, expected 0 to {graph.steps - 1}")
+        rows = np.asarray(labels)
+        if rows.dtype.kind not in "iu" or rows.shape != (batch,) or rows.min() < 0 or rows.max() >= graph.labels:
+            raise ValueError(f"found rows {show(labels)}, expected {batch} integers from 0 to {graph.labels - 1}")
+        return rows.astype(np.int64, copy=False)
+
+    def _check_context(self, context: np.ndarray | None) -> np.ndarray | None:
+        """As float64; ValueError where the model needs one, has none, or has one of another shape."""
+        expected = self.program.graph.context_shape
+        if expected is None and context is not None:
+            raise ValueError("found a context, but the model attends to none; leave it out")
+        if expected is not None and context is None:
+            raise ValueError(f"found no context, expected one of shape {(self.program.batch, *expected)}")
+        return None if expected is None else real_array("context", context, (self.program.batch, *expected))
 
     def _check_history(self, step: int, flow: str, context: np.ndarray | None, begins: bool) -> tuple[int, bool]:
         """First step of the run, and whether this one continues that of the last one."""
@@ -289,16 +320,6 @@ class Session:
 
     # ------------------------------------------------------------------------------------------------- memory
 
-    def _context_codes(self, context: np.ndarray | None) -> np.ndarray:
-        graph = self.program.graph
-        assert graph.context is not None and graph.context_shape is not None
-        shape = (self.program.batch, *graph.context_shape)
-        if context is None or context.shape != shape:
-            found = None if context is None else context.shape
-            raise ValueError(f"found a context of shape {found}, expected {shape}")
-        check_numbers("context", context)
-        return graph.encode_context(context, self.artefact.scales[graph.context][0])
-
     def counters(self) -> np.ndarray:
         """Counter records of the last step, one per descriptor (a copy). Followers show their leader's entry of Defo's table."""
         self.buffers[Region.COUNTERS].invalidate()
@@ -367,15 +388,6 @@ def check_configuration(program: Program, device: Device) -> None:
 
 def rebuild_command(program: Program) -> str:
     return f"'ditto-zynq build --board {program.config.board} -o build --publish bitstreams'"
-
-
-def check_numbers(what: str, values: np.ndarray) -> None:
-    """ValueError for what is not real or not finite: codes would hide it."""
-    if np.iscomplexobj(values) or not np.isfinite(values).all():
-        raise ValueError(
-            f"found {'complex numbers' if np.iscomplexobj(values) else 'NaN or infinity'} in the {what}, "
-            "expected finite real ones"
-        )
 
 
 def same_arrays(one: np.ndarray | None, other: np.ndarray | None) -> bool:

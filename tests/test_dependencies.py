@@ -48,7 +48,7 @@ def run_without(packages: tuple[str, ...], code: str) -> str:
 NEEDED_BY = {  # modules of the runtime that are only imported where their package is used
     "numba": ("kernels", "product_kernels"),
     "pynq": ("board", "emulated_board", "remote_board", "remote_client"),
-    "diffusers": ("diffusers", "diffusers_scheduler", "pipeline_hooks"),
+    "diffusers": ("diffusers", "diffusers_scheduler", "pipeline_hooks", "tensors"),
     "hls4ml": ("hls4ml_backend",),
     "matplotlib": ("plots",),
 }

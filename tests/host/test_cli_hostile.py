@@ -239,6 +239,7 @@ def test_a_disk_that_is_full_at_the_end_leaves_no_output(place, monkeypatch, com
     result = invoke(command, {**arguments(command), "given": given})
     assert result.exit_code == 1 and "No space left on device" in result.stderr.splitlines()[-1], result.stderr
     assert "Traceback" not in result.stderr and not (place / output).exists()
+    assert not list(place.glob("*.partial-*")), "a folder without batches is none to go on from"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

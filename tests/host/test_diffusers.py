@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
+import pickle
 import re
 import shutil
 import subprocess
@@ -22,7 +24,7 @@ from ditto_zynq.host import devices, paper_setting
 from ditto_zynq.host.cli import main
 from ditto_zynq.host.compare import compare
 from ditto_zynq.host.csim import CSimDevice
-from ditto_zynq.host.diffusers import Request, batches, load_pipeline, pipeline_model, wrap
+from ditto_zynq.host.diffusers import Request, _agrees, batches, load_pipeline, pipeline_model, wrap
 from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.operations import fitting
 from ditto_zynq.host.runtime import Guidance, Model, pipeline_class
@@ -116,9 +118,7 @@ def test_other_schedulers(folders, scheduler):
     assert type(pipeline.scheduler) is SCHEDULERS[scheduler]
     exact = type(pipeline).from_pretrained(folder, scheduler=pipeline.scheduler)
     assert psnr(run(pipeline, "stable_diffusion"), run(exact, "stable_diffusion")) > 27
-    with pytest.raises(
-        ValueError, match=re.escape(f"quantized for the {scheduler} scheduler, which runs in diffusers")
-    ):
+    with pytest.raises(ValueError, match=r"found no context, expected one of shape \(1, 24, 32\)"):
         load_model(quantized).generate(1)
 
 
@@ -142,7 +142,13 @@ def test_costs_of_a_schedule_that_only_diffusers_has(scheduler, tmp_path):
             output = model.session(1).run_step(asked, step, np.zeros(1, np.int64), ORIGINAL)
             sample = theirs.step(torch.from_numpy(output), timestep, sample).prev_sample
         assert np.array_equal(alone, sample.numpy())
+    drawn = model.generate(2, seed=3, batch=1, progress=False)
+    assert np.array_equal(drawn.samples, counted.samples), "whatever the batch"
     save_artefact(artefact, tmp_path / "model")
+    command = ("generate", tmp_path / "model", "-n", 2, "--seed", 3, "-o", tmp_path / "x.npz", "--quiet")
+    assert (made := invoke(*command)).exit_code == 0, made.output
+    with np.load(tmp_path / "x.npz") as arrays:
+        assert np.array_equal(arrays["samples"], drawn.samples)
     for command in ("profile", "compare"):
         counted = invoke(command, tmp_path / "model", "--batch", 1, "--json")
         assert counted.exit_code == 0, counted.output
@@ -253,8 +259,7 @@ def test_learned_variance_runs_in_the_drop_in(tmp_path):
     alone = model.denoise_as_calibrated(1, 3).samples
     assert np.array_equal(model.denoise_as_calibrated(2, 3).samples[:1], alone)
     assert model.throughput_test(1)["steps"] == 3
-    with pytest.raises(ValueError, match="found variance_type = 'learned_range'"):
-        model.generate(1)
+    assert np.array_equal(model.generate(1, seed=3, progress=False).samples, alone)
 
 
 @pytest.mark.parametrize("kind", ["ddim", "euler", "pndm", "lcm"])
@@ -341,7 +346,7 @@ def test_setting_the_attribute_of_a_loaded_pipeline(folders):
     assert images[0].size == (64, 64)
 
 
-def test_what_users_do_with_pipelines(folders, tmp_path):
+def test_what_users_do_with_pipelines(folders, tmp_path, monkeypatch):
     """Compiled, handed to another pipeline, or to be saved or changed: right, or one line before anything is written."""
     _, quantized = folders("stable_diffusion")
     pipeline = load_pipeline(quantized)
@@ -360,10 +365,144 @@ def test_what_users_do_with_pipelines(folders, tmp_path):
     ):
         with pytest.raises(AttributeError, match="this one is quantized: change the float model"):
             change()
+    monkeypatch.setattr("diffusers.utils.USE_PEFT_BACKEND", True)  # without it diffusers asks for PEFT first
+    lora = {"unet.down_blocks.0.attentions.0.proj_in.lora_A.weight": torch.zeros(1, 32)}
+    for change in (
+        lambda: pipeline.load_lora_into_unet(lora, {}, pipeline.unet),
+        lambda: pipeline.load_lora_weights(lora),
+    ):
+        with pytest.raises(AttributeError, match=r"load_lora_adapter .* fuse LoRA into it with .* and quantize that"):
+            change()
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = pipeline.unet.nonsense
     pipeline.unet = torch.compile(pipeline.unet)
     assert np.array_equal(run(pipeline, "stable_diffusion"), expected)
+
+
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy])
+def test_a_copy_is_another_denoiser_on_the_same_device(folders, way):
+    """With a history of its own: their runs may be one beside the other. It cannot be pickled, nor its pipeline be saved so."""
+    original = wrap(folders("stable_diffusion")[1], EmulatorDevice(default_config("zcu104"), differences=True))
+    other = way(original)
+    assert other is not original and other.model.device is original.model.device and other.flow == original.flow
+    random = torch.Generator().manual_seed(0)
+    samples, context = torch.randn(4, 1, 4, 32, 32, generator=random), torch.randn(1, 24, 32, generator=random)
+    times = original.artefact.timesteps[:2]
+    alone = [original(samples[step], times[step], context).sample for step in range(2)]
+    for step in range(2):
+        assert torch.equal(original(samples[step], times[step], context).sample, alone[step])
+        assert not torch.equal(other(samples[2 + step], times[step], context).sample, alone[step])
+    with pytest.raises(TypeError, match=r"is not pickled; wrap the folder that it was quantized to again"):
+        pickle.dumps(original)
+
+
+@pytest.mark.parametrize(
+    "name", ["self", "kwargs", "keys", "get", "items", "update", "__class__", "_FrozenDict__frozen"]
+)
+def test_fields_of_a_configuration_that_python_has_names_for(folders, name):
+    """They are no model's: left out, as diffusers does with fields that it does not know; of a scheduler too."""
+    artefact = load(folders("dit")[1])
+    other = dataclasses.replace(
+        artefact, config={**artefact.config, name: 7}, scheduler={**artefact.scheduler, "unknown_field": 7}
+    )
+    denoiser = wrap(other)
+    assert denoiser.config == wrap(artefact).config and name not in denoiser.config
+    refused = dataclasses.replace(artefact, scheduler={**artefact.scheduler, name: 7})
+    if name in ("self", "get", "items", "__class__"):  # diffusers itself cannot read it
+        with pytest.raises(ValueError, match=r"DDIMScheduler of diffusers .* does not (take|run) the model's") as error:
+            wrap(refused)
+        assert "\n" not in str(error.value)
+    else:
+        wrap(refused)
+
+
+META = torch.zeros(2, 4, 32, 32, device="meta")
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"sample": [[1.0]]}, TypeError, "found a sample of type list, expected a torch.Tensor"),
+        ({"sample": np.zeros((2, 4, 32, 32))}, TypeError, "found a sample of type ndarray, expected a torch.Tensor"),
+        ({"sample": "x"}, TypeError, "found a sample of type str"),
+        ({"sample": META}, ValueError, "found a sample on the meta device, expected a dense tensor"),
+        ({"sample": torch.zeros(2, 4, 32, 32).to_sparse()}, ValueError, "found a sample of layout torch.sparse_coo"),
+        ({"sample": torch.zeros(2, 4, 32, 32, dtype=torch.complex64)}, ValueError, "found a sample of torch.complex64, expected"),
+        ({"sample": torch.zeros(2, 4, 32, 32, dtype=torch.bool)}, ValueError, "found a sample of torch.bool, expected finite"),
+        ({"sample": torch.tensor(1.0)}, ValueError, "found a sample of , but|found a sample of .*quantized for 4x32x32"),
+        ({"context": [[1.0]]}, TypeError, "found encoder_hidden_states of type list, expected a torch.Tensor"),
+        ({"context": np.zeros((2, 24, 32))}, TypeError, "found encoder_hidden_states of type ndarray"),
+        ({"context": META[:, 0, :24]}, ValueError, "found encoder_hidden_states on the meta device"),
+        ({"context": torch.zeros(2, 24, 32).to(torch.complex64)}, ValueError, "found encoder_hidden_states of torch.complex64"),
+        ({"context": torch.zeros(2, 24, 32) > 0}, ValueError, "found encoder_hidden_states of torch.bool, expected finite"),
+        ({"context": torch.zeros(24, 32)}, ValueError, r"found encoder_hidden_states of shape \(24, 32\), expected \(2, tokens"),
+        ({"timestep": "x"}, ValueError, "found timestep 'x', expected one of the schedule: 751, 501, 251, 1"),
+        ({"timestep": [[751], [751, 1]]}, ValueError, "found timestep .* expected one of the schedule"),
+        ({"timestep": 10**400}, ValueError, "found timestep 1000.*, expected one of the schedule"),
+        ({"timestep": float("nan")}, ValueError, "found timestep nan, expected one of the schedule"),
+        ({"timestep": torch.full((2,), torch.nan)}, ValueError, "found timestep nan, expected one of the schedule"),
+        ({"timestep": float("inf")}, ValueError, "found timestep inf, expected one of the schedule"),
+        ({"timestep": torch.tensor(1j)}, ValueError, "found timestep of torch.complex64, expected one of the schedule"),
+        ({"timestep": True}, ValueError, "found timestep of torch.bool, expected one of the schedule"),
+        ({"timestep": torch.zeros(2, device="meta")}, ValueError, "found timestep a tensor on the meta device, expected one"),
+        ({"timestep": []}, ValueError, r"found timesteps \[\] in one batch, expected one"),
+        ({"timestep": {}}, ValueError, r"found timestep \{\}, expected one of the schedule"),
+        ({"encoder_attention_mask": [[1] * 24] * 2}, TypeError, "found an encoder_attention_mask of type list, expected"),
+        ({"encoder_attention_mask": META[:, 0, 0]}, ValueError, "found an encoder_attention_mask on the meta device"),
+        ({"encoder_attention_mask": torch.ones(2, 7)}, ValueError, r"found a mask of shape \(2, 7\), expected \(2, 24\)"),
+        ({"attention_mask": META[:, 0, 0]}, ValueError, "found attention_mask, which a quantized model does not support"),
+        ({"attention_mask": "x"}, ValueError, "found attention_mask, which a quantized model does not support"),
+        ({"enable_temporal_attentions": torch.ones(2)}, ValueError, "found enable_temporal_attentions, which a quantized"),
+        ({"timestep_cond": "x"}, ValueError, "found timestep_cond that the model was not quantized for; leave it out"),
+        ({"added_cond_kwargs": 7}, ValueError, "found added_cond_kwargs that the model was not quantized for; leave it out"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_inputs_that_are_no_tensors_of_numbers(folders, inputs_of, given, error, message):
+    denoiser, right = inputs_of
+    given = {"encoder_hidden_states" if name == "context" else name: value for name, value in given.items()}
+    with pytest.raises(error, match=message) as refused:
+        denoiser(**(right | given))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.fixture(scope="module")
+def inputs_of(folders):
+    """A denoiser, and what it takes."""
+    denoiser = wrap(folders("stable_diffusion")[1])
+    context = torch.zeros(2, 24, 32)
+    sample, timestep = torch.zeros(2, 4, 32, 32), denoiser.artefact.timesteps[0]
+    return denoiser, {"sample": sample, "timestep": timestep, "encoder_hidden_states": context}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [({"a": 1}, (1.0,)), ("x", (1.0,)), (torch.tensor([1j]), (1.0,)), (META, (1.0,)), ([1.0], {"a": 1})],
+)
+def test_conditions_of_other_kinds_are_not_those_of_the_model(value, expected):
+    assert not _agrees(value, expected)
+
+
+def test_inputs_of_any_form_that_means_the_same(inputs_of):
+    denoiser, right = inputs_of
+    time, expected = right["timestep"], denoiser(**right).sample
+    for same in (torch.tensor([time, time]), np.array(time), [time], np.float32(time), torch.tensor(float(time))):
+        assert torch.equal(denoiser(**(right | {"timestep": same})).sample, expected)
+    gradients = right["sample"].clone().requires_grad_()
+    assert torch.equal(denoiser(**(right | {"sample": gradients})).sample, expected)
+
+
+def test_a_model_that_attends_needs_its_context(folders):
+    model = load_model(folders("stable_diffusion")[1])
+    sample, time = np.zeros((1, 4, 32, 32)), model.artefact.timesteps[0]
+    for context, message in (
+        (None, "found no context, expected one of shape"),
+        (np.zeros((1, 24, 31)), r"found a context of shape \(1, 24, 31\), expected \(1, 24, 32\)"),
+        ([["x"]], "found <U1 values in the context, expected finite real ones"),
+        (np.full((1, 24, 32), np.nan), "found NaN or infinity in the context"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.execute(sample, time, context=context)
 
 
 def test_latents_of_another_type(folders):
@@ -388,11 +527,16 @@ def test_labels_of_any_shape(folders, labels, same):
     sample, time = torch.ones(2, 4, 16, 16), denoiser.artefact.timesteps[0]
     expected = denoiser(sample, time, class_labels=torch.tensor(same)).sample
     assert torch.equal(denoiser(sample, time, class_labels=labels).sample, expected)
-    for wrong in ([1, 2, 1], torch.tensor([True, False]), []):
+    foreign = (
+        "1", ["1", "2"], [10**30, 1], [1.0, 2.0], np.array([1.0, 2.0]), torch.tensor([1j, 2]), {1: 2}, [[1], [1, 2]],
+        torch.ones(2, dtype=torch.int64, device="meta"), object(),
+    )  # fmt: skip
+    for wrong in ([1, 2, 1], torch.tensor([True, False]), [True, False], [], *foreign):
         with pytest.raises(
-            ValueError, match=r"found \d class_labels .* for 2 samples, expected as many, or one, of integers"
+            ValueError, match=r"found .*class_labels .*expected as many as samples \(2\), or one, of integers"
         ):
             denoiser(sample, time, class_labels=wrong)
+    assert torch.equal(denoiser(sample, time, class_labels=np.array(same)).sample, expected)
 
 
 def test_large_seeds_of_pipelines_are_refused(folders, tmp_path):

@@ -2,3 +2,4 @@
 
 MOST_IMAGES = 1_000_000  # of a run, whose samples are in memory at its end
 SEED_BITS = 64  # half of Philox' key
+MOST_SAMPLES = (1 << 16) - 1  # that advance together: descriptors count them in 16 bits

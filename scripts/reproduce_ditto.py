@@ -6,7 +6,7 @@ Writes one page, its figures and the numbers behind them.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import click
 import numpy as np
 from ditto_zynq.hls.artefact import QuantizedModel, load
 from ditto_zynq.hls.config import HardwareConfig, default_config
-from ditto_zynq.host import paper_setting
+from ditto_zynq.host import paper_setting, published
 from ditto_zynq.host.compare import compare, compare_architecture
 from ditto_zynq.host.plots import draw_classes, draw_designs, draw_similarity
 from ditto_zynq.host.runtime import BUNDLED_MODEL
@@ -23,10 +23,10 @@ from ditto_zynq.host.similarity import Similarity, measure
 
 @dataclass(frozen=True)
 class Row:
-    """One of the paper's numbers and ours; ``kind``: how ours came about; ``why``: what makes them differ."""
+    """One of the paper's numbers, where it has one, and ours; ``kind``: how ours came about; ``why``: what makes them differ."""
 
     what: str
-    paper: str
+    paper: published.Published | None
     ours: str
     kind: str
     why: str = ""
@@ -78,7 +78,7 @@ def main(model: Path | None, output: Path, boards: str, batch: int, dense: Path 
     draw_similarity(found.similarity, output / "similarity.png")
     draw_classes(found.similarity, output / "bit-widths.png")
     draw_designs(found.comparisons, output / "designs.png")
-    numbers = {"rows": [vars(row) for row in rows(found)], **{name: getattr(found, name) for name in NUMBERS}}
+    numbers = {"rows": [asdict(row) for row in rows(found)], **{name: getattr(found, name) for name in NUMBERS}}
     (output / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n")
     (output / "README.md").write_text(page(found))
     click.echo(f"{output}/README.md: {len(rows(found))} numbers beside the paper's, 3 figures")
@@ -127,7 +127,7 @@ def measure_all(
 
 
 def rows(found: Found) -> list[Row]:
-    """The paper's numbers are those of PAPERS' sources: averages over its seven models on its own accelerator."""
+    """The paper's numbers (:mod:`ditto_zynq.host.published`), and what was found here for each."""
     similarity, comparisons = found.similarity, found.comparisons
     temporal, spatial, original = (similarity.fractions(source) for source in ("temporal", "spatial", "original"))
     cosine = similarity.cosine["temporal"].mean(axis=0)
@@ -148,78 +148,88 @@ def rows(found: Found) -> list[Row]:
         "operand, read and written; the paper has 192 MB on chip"
     )
     return [
-        Row("temporal cosine similarity, mean (least layer)", "0.983 (0.947)", cosines, "measured"),
+        Row("temporal cosine similarity, mean (least layer)", published.COSINE, cosines, "measured"),
         Row(
             "spatial cosine similarity",
-            "0.31",
+            published.SPATIAL_COSINE,
             f"{similarity.cosine['spatial'].mean():.2f}",
             "measured",
             "28 x 28 images of clothes on a flat background; the first operand of attention too",
         ),
         Row(
             "range of temporal differences, narrower by",
-            "8.96 (DDPM 25.0)",
+            published.RANGE,
             f"{narrower:.1f}",
             "measured",
             "in codes, mean over layers and steps",
         ),
-        Row("temporal differences: zero", "44.5 %", f"{temporal[0]:.1%}", "measured"),
-        Row("temporal differences: 4 bits or zero", "96.0 %", f"{temporal[:2].sum():.1%}", "measured"),
-        Row("spatial differences: zero / 4 bits / more", "~26 / 48 / 26 %", _three(spatial), "measured"),
-        Row("codes themselves: zero / 4 bits / more", "~18 / 40 / 42 %", _three(original), "measured"),
-        Row("bit operations saved against 8 x 8 bits", "DDPM 68.8 %", f"{dense:.1%}", "measured"),
-        Row("the same against codes with zeros and 4 bits skipped", "53.3 %", f"{skipping:.1%}", "measured"),
-        Row("the same against spatial differences", "23.1 %", f"{against_spatial:.1%}", "measured"),
+        Row("temporal differences: zero", published.ZERO, f"{temporal[0]:.1%}", "measured"),
+        Row("temporal differences: 4 bits or zero", published.FITS_4_BITS, f"{temporal[:2].sum():.1%}", "measured"),
+        Row("spatial differences: zero / 4 bits / more", published.CLASSES_OF_SPATIAL, _three(spatial), "measured"),
+        Row("codes themselves: zero / 4 bits / more", published.CLASSES_OF_CODES, _three(original), "measured"),
+        Row("bit operations saved against 8 x 8 bits", published.BIT_OPERATIONS_OF_DDPM, f"{dense:.1%}", "measured"),
+        Row(
+            "the same against codes with zeros and 4 bits skipped",
+            published.BIT_OPERATIONS_AGAINST_CODES,
+            f"{skipping:.1%}",
+            "measured",
+        ),
+        Row(
+            "the same against spatial differences",
+            published.BIT_OPERATIONS_AGAINST_SPATIAL,
+            f"{against_spatial:.1%}",
+            "measured",
+        ),
         Row(
             "memory accesses of bare differences",
-            "2.75 x",
+            published.ACCESSES_OF_DIFFERENCES,
             f"{bytes_of['difference'] / bytes_of['itc']:.2f} x",
             f"counted, {board}",
             history,
         ),
         Row(
             "memory accesses of Ditto",
-            "1.56 x",
+            published.ACCESSES_OF_DITTO,
             f"{bytes_of['ditto'] / bytes_of['itc']:.2f} x",
             f"counted, {board}",
             history,
         ),
         Row(
             "memory accesses of Ditto+",
-            "1.36 x",
+            published.ACCESSES_OF_DITTO_PLUS,
             f"{bytes_of['ditto+'] / bytes_of['itc']:.2f} x",
             f"counted, {board}",
             history,
         ),
         Row(
             "layers sent back to reference zero",
-            "14.4 %",
+            published.DEFO_ORIGINAL,
             f"{statistics['defo_layers_original']:.1%}",
             f"emulated, {board}",
             memory_bound,
         ),
         Row(
             "decisions of Defo that an oracle shares",
-            "92 %",
+            published.DEFO_AGREEMENT,
             f"{statistics['defo_oracle_agreement']:.1%}",
             f"emulated, {board}",
         ),
         Row(
             "speedup over the dense array",
-            "up to 1.5",
+            published.SPEEDUP,
             f"{designs['ditto']['speedup']:.2f}",
             f"emulated, {board}",
             dram_bound,
         ),
         Row(
             "the same on the board where it is largest",
-            "",
+            None,
             f"{_speedup(best):.2f}",
             f"emulated, {best['configuration']['board']}",
         ),
         Row(
             "energy against the dense array",
-            "-17.7 %",
+            published.ENERGY,
             f"{designs['ditto']['energy_uj_per_image']['total'] / designs['itc']['energy_uj_per_image']['total'] - 1:+.1%}",
             f"estimated, {board}",
             "DRAM traffic of the history; the paper has 192 MB on chip",
@@ -244,9 +254,9 @@ def page(found: Found) -> str:
         "averages over its seven models on its own 45 nm accelerator; ours are of one model on FPGA configurations that have not "
         "been built.",
         "",
-        "| | paper | ours | ours is | why they differ |",
-        "|---|---|---|---|---|",
-        *(f"| {row.what} | {row.paper} | {row.ours} | {row.kind} | {row.why} |" for row in rows(found)),
+        "| | paper | ours | ours is | why they differ | the paper's number stands in |",
+        "|---|---|---|---|---|---|",
+        *(_row_line(row) for row in rows(found)),
         "",
         "![similarity](similarity.png)",
         "![bit widths](bit-widths.png)",
@@ -274,6 +284,11 @@ def page(found: Found) -> str:
         "Not here: accuracy, which is in the repository's README.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _row_line(row: Row) -> str:
+    paper, where = ("", "") if row.paper is None else (row.paper.text, row.paper.where)
+    return f"| {row.what} | {paper} | {row.ours} | {row.kind} | {row.why} | {where} |"
 
 
 def _dense_lines(found: Found) -> list[str]:

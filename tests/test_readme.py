@@ -30,10 +30,10 @@ QUICK = {  # what makes a command take seconds
     "build": ("--project-only",),
     "boards": (),
     "selftest": ("--batch", "1"),
-    "explore": ("model/", "--batch", "1"),
+    "explore": ("runs/model", "--batch", "1"),
 }
 NOT_RUN = {  # commands, as they stand there, that are parsed only
-    "generate model/ --prompt": "model/ is of classes here; the same stands below, of runs/text",
+    "generate runs/model --prompt": "runs/model is of classes here; the same stands below, of runs/text",
     "evaluate": "its reference is downloaded: quant/test_evaluate.py",
     "compare --architecture": "too slow: host/test_compare.py",
     "compare --setting": "too slow: host/test_paper_setting.py",
@@ -84,6 +84,9 @@ def test_what_can_be_pasted_runs():
         result = CliRunner().invoke(main, [name, *arguments, *QUICK[name]])
         assert result.exit_code == 0, f"{name} {arguments}: {result.output}\n{result.exception!r}"
     for made in ("model/manifest.json", "images.png", "profile.json", "figures", "project", "hearts.png"):
-        assert Path(made).exists(), made
+        assert Path("runs", made).exists(), made
     for text in PYTHON:
         exec(compile(text, "README.md", "exec"), {"__name__": "README"})
+    assert {path.name for path in Path().iterdir()} == {"MODEL", "quant", "runs"}, (
+        "git does not ignore what was written"
+    )

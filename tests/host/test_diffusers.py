@@ -210,7 +210,7 @@ def test_an_image_is_what_the_pipeline_makes_of_latents(folders, tmp_path, model
         assert refused.exit_code == 1 and ("no prompts" in refused.output or "no guidance_scale" in refused.output)
 
 
-BARS = re.compile(r"(calibrate: )? *\d+%\|.*")  # of calibration and of a pipeline's steps
+BARS = re.compile(r"((calibrate|denoise 1 of 1): )? *\d+%\|.*|device: emulator .*|compiling the emulator.*")
 
 
 @pytest.mark.slow

@@ -238,7 +238,7 @@ def explore(model: Path | None, vary: tuple[str, ...], output: Path | None, batc
     from .runtime import BUNDLED_MODEL
 
     path = (model or BUNDLED_MODEL).resolve()
-    choices = dict(_choices(text) for text in vary or ("cores=2,4,6,8",))
+    choices = _all_choices(vary or ("cores=2,4,6,8",))
     artefact = load_artefact(path)
     configs, refused = exploration.candidates(config_of(board, hardware, artefact), choices)
     announce_compiling()
@@ -266,6 +266,18 @@ def _compare_all(
 
     with fleet_of(workers, cluster) as address, Client(address) as client:
         return fleet.explore(client, configs, batch, model)
+
+
+def _all_choices(texts: tuple[str, ...]) -> dict[str, list[Any]]:
+    """By field. ValueError for a field that is given twice: only the last values of it would count."""
+    pairs = [_choices(text) for text in texts]
+    names = [name for name, _ in pairs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(
+            f"found --vary {twice} more than once, expected all of its values in one, such as {twice}=4,6,8"
+        )
+    return {name: list(dict.fromkeys(values)) for name, values in pairs}
 
 
 def _choices(text: str) -> tuple[str, list[Any]]:

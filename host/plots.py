@@ -141,7 +141,7 @@ def _draw_layers(linear: list[dict[str, Any]], path: Path) -> None:
         ("digit products per dense product", products, "viridis_r", None),
     )
     for axis, (title, values, colours, most) in zip(axes, panels, strict=True):
-        image = _draw_steps(axis, values, cmap=colours, vmin=0, vmax=most)
+        image = draw_steps(axis, values, cmap=colours, vmin=0, vmax=most)
         axis.set_title(title, fontsize=9)
         figure.colorbar(image, ax=axis, fraction=0.08)
     _name_rows(axes[0], [each["name"] for each in linear])
@@ -154,7 +154,7 @@ def _draw_decisions(linear: list[dict[str, Any]], path: Path) -> None:
     axis = figure.subplots()
     colours = ListedColormap(list(REFERENCES.values()))
     boundaries = BoundaryNorm(np.arange(len(REFERENCES) + 1) - 0.5, colours.N)
-    image = _draw_steps(axis, taken, cmap=colours, norm=boundaries)
+    image = draw_steps(axis, taken, cmap=colours, norm=boundaries)
     bar = figure.colorbar(image, ax=axis, ticks=range(len(REFERENCES)), fraction=0.05)
     bar.ax.set_yticklabels([each.name.lower().replace("_", " ") for each in REFERENCES], fontsize=8)
     axis.set_title(
@@ -172,7 +172,7 @@ def chosen_references(linear: list[dict[str, Any]]) -> np.ma.MaskedArray:
     return np.ma.masked_array([each["reference"] for each in linear], mask=~(runs & chooses))
 
 
-def _draw_steps(axis: Any, values: np.ndarray, **colours: Any) -> Any:
+def draw_steps(axis: Any, values: np.ndarray, **colours: Any) -> Any:
     """A row per layer and a column per step, the first of which is 1; what is not there is white."""
     rows, steps = values.shape
     axis.set_facecolor(NOT_RUN)

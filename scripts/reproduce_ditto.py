@@ -13,12 +13,14 @@ from typing import Any
 import click
 import numpy as np
 from ditto_zynq.hls.artefact import QuantizedModel, load
-from ditto_zynq.hls.config import HardwareConfig, default_config
+from ditto_zynq.hls.config import HardwareConfig
 from ditto_zynq.host import paper_setting, published
+from ditto_zynq.host.cli_shared import BATCH, OUTPUT_FOLDER, Polite, announce, announce_compiling, config_of
 from ditto_zynq.host.compare import compare, compare_architecture
 from ditto_zynq.host.plots import draw_classes, draw_designs, draw_similarity
 from ditto_zynq.host.runtime import BUNDLED_MODEL
-from ditto_zynq.host.similarity import Similarity, measure
+from ditto_zynq.host.similarity import Similarity, check_differences, measure
+from ditto_zynq.host.words import number_of
 
 
 @dataclass(frozen=True)
@@ -59,22 +61,34 @@ class Found:
     products_per_result: float
 
 
-@click.command(help=__doc__)
+@click.command(cls=Polite, help=__doc__)
 @click.argument("model", type=click.Path(path_type=Path), required=False)
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), default=Path("runs/reproduce-ditto"), show_default=True
+    "-o",
+    "--output",
+    type=OUTPUT_FOLDER,
+    default=Path("runs/reproduce-ditto"),
+    show_default=True,
+    help="Folder of the page.",
 )
 @click.option("--boards", default="zcu104,zcu102,ultra96v2", show_default=True, help="Boards to compare designs on.")
-@click.option("--batch", default=16, show_default=True, help="Samples of the comparison; similarity takes a quarter.")
+@click.option(
+    "--batch", default=16, type=BATCH, show_default=True, help="Samples of the comparison; similarity takes a quarter."
+)
 @click.option(
     "--dense", type=click.Path(path_type=Path), help="A model quantized for a dense schedule, for its statistics."
 )
 @click.option("--sd15", is_flag=True, help="Also Stable Diffusion 1.5's shapes on zcu102 (four minutes more).")
 def main(model: Path | None, output: Path, boards: str, batch: int, dense: Path | None, sd15: bool) -> None:
     artefact = load(BUNDLED_MODEL if model is None else model)
-    configs = [default_config(board) for board in boards.split(",")]
+    denser = None if dense is None else load(dense)
+    for each in (artefact, denser):
+        if each is not None:
+            check_differences(each.graph)
+    configs = [config_of(board, None, artefact) for board in boards.split(",")]
     output.mkdir(parents=True, exist_ok=True)
-    found = measure_all(artefact, configs, batch, dense, sd15)
+    announce_compiling()
+    found = measure_all(artefact, configs, batch, denser, sd15)
     draw_similarity(found.similarity, output / "similarity.png")
     draw_classes(found.similarity, output / "bit-widths.png")
     draw_designs(found.comparisons, output / "designs.png")
@@ -88,20 +102,17 @@ NUMBERS = ("comparisons", "single", "architectures", "gains", "setting", "dense"
 
 
 def measure_all(
-    artefact: QuantizedModel, configs: list[HardwareConfig], batch: int, dense: Path | None, sd15: bool
+    artefact: QuantizedModel, configs: list[HardwareConfig], batch: int, dense: QuantizedModel | None, sd15: bool
 ) -> Found:
-    def progress(text: str) -> None:
-        click.echo(text, err=True)
-
-    progress(f"similarity of operands over {artefact.graph.steps} steps")
+    announce(f"similarity of operands over {number_of(artefact.graph.steps, 'step')}")
     similarity = measure(artefact, configs[0], max(batch // 4, 1))
     comparisons, single, architectures, gains = [], [], [], {}
     for config in configs:
-        progress(f"designs on {config.board}")
+        announce(f"designs on {config.board}")
         comparisons.append(compare(artefact, config, batch))
         single.append(compare(artefact, config, 1))
         if config.board in GAINS:
-            progress(f"gains on {config.board}")
+            announce(f"gains on {config.board}")
             variants = [(what, replace(config, **fields)) for what, fields in GAINS[config.board]]
             gains[config.board] = [
                 *((what, compare(artefact, each, batch)) for what, each in variants),
@@ -109,7 +120,9 @@ def measure_all(
             ]
             architectures.append(compare_architecture("cifar10", artefact, config, batch))
     if sd15:
-        architectures.append(compare_architecture("sd15", artefact, default_config("zcu102"), 1, progress=progress))
+        architectures.append(
+            compare_architecture("sd15", artefact, config_of("zcu102", None, artefact), 1, progress=announce)
+        )
     setting = [
         paper_setting.compare(artefact, similarity, gb, on_chip, batch)
         for on_chip in (True, False)
@@ -117,8 +130,8 @@ def measure_all(
     ]
     statistics = None
     if dense is not None:
-        progress(f"statistics of {dense}")
-        other = compare(load(dense), configs[0], max(batch // 4, 1))
+        announce(f"statistics of {number_of(dense.graph.steps, 'step')}, a dense schedule")
+        other = compare(dense, configs[0], max(batch // 4, 1))
         statistics = {"steps": other["steps"], **other["statistics"]}
     graph = artefact.graph
     results = sum(graph.tensors[node.name].size for node in graph.linear_nodes)
@@ -246,11 +259,11 @@ def _three(fractions: np.ndarray) -> str:
 
 
 def page(found: Found) -> str:
-    similarity = found.similarity
+    similarity, steps = found.similarity, found.comparisons[0]["steps"]
     lines = [
         "# Ditto's numbers and ours",
         "",
-        f"{len(similarity.names)} linear operators, {len(similarity.cosine['temporal']) + 1} steps. The paper's numbers are "
+        f"{number_of(len(similarity.names), 'linear operator')}, {number_of(steps, 'step')}. The paper's numbers are "
         "averages over its seven models on its own 45 nm accelerator; ours are of one model on FPGA configurations that have not "
         "been built.",
         "",
@@ -314,9 +327,10 @@ def _design_lines(found: Found) -> list[str]:
     for data in subjects:
         subject = data["architecture"]["name"] if "architecture" in data else "model"
         cells = [_cell(design) for design in data["designs"]]
-        images = "image" if data["images"] == 1 else "images"
         lines.append(
-            f"| {subject}, {data['configuration']['board']}, {data['images']} {images} | " + " | ".join(cells) + " |"
+            f"| {subject}, {data['configuration']['board']}, {number_of(data['images'], 'image')} | "
+            + " | ".join(cells)
+            + " |"
         )
     return lines
 

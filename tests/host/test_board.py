@@ -14,6 +14,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pynq
@@ -387,6 +388,7 @@ def test_failed_runs_are_resumed(tmp_path, tiny_model):
 DRIVE = """
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from ditto_zynq.hls.config import default_config
 from ditto_zynq.host.board import BoardDevice
 from ditto_zynq.host.emulated_board import EmulatedBoard, placeholder_bitstream

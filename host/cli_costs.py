@@ -11,8 +11,8 @@ import click
 
 from .cli_shared import (
     BACKEND,
+    BATCH,
     BOARD,
-    COUNT,
     HARDWARE,
     MEMORY,
     MODEL,
@@ -21,12 +21,14 @@ from .cli_shared import (
     SEED,
     WORKERS,
     announce,
+    announce_compiling,
     check_plots,
     config_of,
     device_of,
     fleet_of,
-    parse_labels,
+    labels_for,
 )
+from .words import number_of
 
 if TYPE_CHECKING:
     from ..hls.artefact import QuantizedModel
@@ -39,7 +41,7 @@ SIMILARITY_SAMPLES = 4  # of which operands are looked at in full
 @click.command()
 @MODEL
 @click.option("-o", "--output", type=OUTPUT_FILE, help="Write the full profile as JSON.")
-@click.option("--batch", default=4, type=COUNT, show_default=True, help="Samples that advance together.")
+@click.option("--batch", default=4, type=BATCH, show_default=True, help="Samples that advance together.")
 @click.option("--labels", help="Class labels to take in turn.")
 @click.option("--seed", default=0, type=SEED, show_default=True)
 @click.option("--flow", default="difference", show_default=True, help="original, difference, spatial, defo or defo+.")
@@ -63,7 +65,7 @@ def profile(model: Path | None, output: Path | None, batch: int, labels: str | N
     from .runtime import BUNDLED_MODEL, Model, check_run
     from .similarity import check_differences
 
-    check_plots(plots)
+    check_plots(plots, output)
     path = BUNDLED_MODEL if model is None else model
     artefact = load_artefact(path)
     device = device_of("emulator", config_of(board, hardware, artefact), True, backend, None)
@@ -71,7 +73,7 @@ def profile(model: Path | None, output: Path | None, batch: int, labels: str | N
     check_run(batch, batch, flow, seed)
     if plots is not None:
         check_differences(artefact.graph)
-    chosen = loaded.labels_of(batch, parse_labels(labels))
+    chosen = loaded.labels_of(batch, labels_for(artefact, labels))
     with tqdm(total=artefact.graph.steps, desc="denoise", unit="step", disable=as_json) as bar:
         record = loaded.denoise_as_calibrated(batch, seed, flow, chosen.tolist(), bar.update).record
     assert record is not None
@@ -89,13 +91,13 @@ def profile(model: Path | None, output: Path | None, batch: int, labels: str | N
         announce(f"figures: {', '.join(map(str, paths))}")
     if output is not None:
         write_text(output, json.dumps(data, indent=1) + "\n")
-    click.echo(json.dumps(data) if as_json else summary_text(record, device.config), nl=as_json)
+    click.echo(json.dumps(data) if as_json else summary_text(record, device.config, flow, batch), nl=as_json)
 
 
 @click.command()
 @click.argument("models", type=click.Path(path_type=Path), nargs=-1)
 @click.option("-o", "--output", type=OUTPUT_FILE, help="Also write the comparison as JSON.")
-@click.option("--batch", default=16, type=COUNT, show_default=True, help="Images that advance together.")
+@click.option("--batch", default=16, type=BATCH, show_default=True, help="Images that advance together.")
 @click.option("--seed", default=0, type=SEED, show_default=True)
 @click.option("--bandwidths", help="DRAM bandwidths in GB/s to compare at, such as 2,5,10 (default: the board's peak).")
 @click.option("--architecture", help="cifar10 or sd15: that U-Net's shapes, with the MODEL's digits (modelled).")
@@ -116,7 +118,7 @@ def compare(models: tuple[Path, ...], output: Path | None, batch: int, seed: int
     from .files import write_text
     from .runtime import BUNDLED_MODEL
 
-    check_plots(plots)
+    check_plots(plots, output)
     artefacts = {str(path): load_artefact(path) for path in models or (BUNDLED_MODEL,)}
     comparison.check_schedules(artefacts)
     chosen = None if bandwidths is None else _bandwidths(bandwidths)
@@ -125,6 +127,7 @@ def compare(models: tuple[Path, ...], output: Path | None, batch: int, seed: int
         raise ValueError(f"found setting {setting!r}, expected board or paper")
     if setting == "paper" and (architecture is not None or plots is not None):
         raise ValueError("found --setting paper with --architecture or --plots, expected them with --setting board")
+    announce_compiling()
     if setting == "paper":
         results, text = _compare_as_paper(artefacts, configs, chosen, batch, seed, memory)
     else:
@@ -172,7 +175,7 @@ def _compare_as_paper(
 
     results, texts = [], []
     for name, artefact in artefacts.items():
-        announce(f"similarity of operands over {artefact.graph.steps} steps")
+        announce(f"similarity of operands over {number_of(artefact.graph.steps, 'step')}")
         similarity = measure(artefact, configs[name], min(batch, SIMILARITY_SAMPLES), seed, memory_mib)
         found = [
             {"model": _short(name, artefacts), **paper_setting.compare(artefact, similarity, gb, on_chip, batch)}
@@ -221,7 +224,7 @@ def _bandwidths(text: str) -> list[float]:
     help="A field and its values, such as cores=4,6,8; also lanes, oc_tile, channel_groups, dram_gb_per_s. May be repeated.",
 )
 @click.option("-o", "--output", type=OUTPUT_FILE, help="Also write all comparisons as JSON.")
-@click.option("--batch", default=16, type=COUNT, show_default=True, help="Images that advance together.")
+@click.option("--batch", default=16, type=BATCH, show_default=True, help="Images that advance together.")
 @click.option("--workers", type=WORKERS, help="Compare on that many local processes (Dask).")
 @click.option("--cluster", help="Compare on the workers of this Dask scheduler.")
 @BOARD
@@ -235,9 +238,10 @@ def explore(model: Path | None, vary: tuple[str, ...], output: Path | None, batc
     from .runtime import BUNDLED_MODEL
 
     path = (model or BUNDLED_MODEL).resolve()
-    choices = dict(_choices(text) for text in vary or ("cores=2,4,6,8",))
+    choices = _all_choices(vary or ("cores=2,4,6,8",))
     artefact = load_artefact(path)
     configs, refused = exploration.candidates(config_of(board, hardware, artefact), choices)
+    announce_compiling()
     found = _compare_all(configs, batch, path, artefact, workers, cluster)
     rows = exploration.summary(found)
     if output is not None:
@@ -262,6 +266,18 @@ def _compare_all(
 
     with fleet_of(workers, cluster) as address, Client(address) as client:
         return fleet.explore(client, configs, batch, model)
+
+
+def _all_choices(texts: tuple[str, ...]) -> dict[str, list[Any]]:
+    """By field. ValueError for a field that is given twice: only the last values of it would count."""
+    pairs = [_choices(text) for text in texts]
+    names = [name for name, _ in pairs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(
+            f"found --vary {twice} more than once, expected all of its values in one, such as {twice}=4,6,8"
+        )
+    return {name: list(dict.fromkeys(values)) for name, values in pairs}
 
 
 def _choices(text: str) -> tuple[str, list[Any]]:

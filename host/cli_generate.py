@@ -13,6 +13,7 @@ import click
 
 from .cli_shared import (
     BACKEND,
+    BATCH,
     BITSTREAMS,
     BOARD,
     COUNT,
@@ -27,9 +28,10 @@ from .cli_shared import (
     config_of,
     device_of,
     fleet_of,
-    parse_labels,
+    labels_for,
     without_loading_bars,
 )
+from .words import number_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +60,7 @@ if TYPE_CHECKING:
 )
 @click.option("--guidance", type=float, help="Scale of classifier-free guidance (default: that of the calibration).")
 @click.option("--seed", default=0, type=SEED, show_default=True, help="Equal seeds give equal images on every device.")
-@click.option("--batch", default=16, type=COUNT, show_default=True, help="Samples that advance together.")
+@click.option("--batch", default=16, type=BATCH, show_default=True, help="Samples that advance together.")
 @DEVICE
 @BITSTREAMS
 @MEMORY
@@ -83,8 +85,9 @@ def generate(**given: Any) -> None:
     from ..hls.artefact import load as load_artefact
     from . import output as out
     from .files import write_text
-    from .report import summary_text
+    from .report import summary_text, time_text
     from .runtime import PIXEL_PIPELINES, check_run, labels_of, pipeline_class
+    from .session import DIFFERENCE
 
     asked = _Asked(**given)
     out.check_output(asked.output)
@@ -95,16 +98,18 @@ def generate(**given: Any) -> None:
         raise ValueError(f"found a deadline of {asked.deadline:g} s, expected more than 0")
     artefact = load_artefact(asked.folder)
     config = config_of(asked.board, asked.hardware, artefact)
-    labels = labels_of(artefact, asked.count, parse_labels(asked.labels))
+    labels = labels_of(artefact, asked.count, labels_for(artefact, asked.labels))
     kind = None if asked.model is None else pipeline_class(asked.model)
     make = _with_runtime if kind in PIXEL_PIPELINES else _with_pipeline
     run, images = make(asked, artefact, config, labels)
     out.write_images(asked.output, images.samples, labels)
     run.discard()
-    click.echo(f"{asked.count} images: {asked.output}")
+    click.echo(f"{number_of(asked.count, 'image')}: {asked.output}")
     if asked.summary is not None and images.record is not None:
-        write_text(asked.summary, summary_text(images.record, config))
-        click.echo(f"cycles of each layer (emulated): {asked.summary}")
+        flow = asked.flow or DIFFERENCE  # as default_flow has it of what counts
+        write_text(asked.summary, summary_text(images.record, config, flow, asked.batch))
+        took = time_text(images.record, config, flow, asked.batch)
+        click.echo(f"{took}; cycles of each layer: {asked.summary}")
 
 
 @dataclass(frozen=True)
@@ -172,7 +177,7 @@ def _with_runtime(
         if asked.is_shared:
             return run, _collect_from_fleet(run, asked, config)
         with Model(artefact, asked.open_device(config), asked.deadline, asked.memory) as model:
-            announce(f"device: {model.device.name} ({config.board} configuration)")
+            _announce_device(model.device, config)
             options = (asked.count, labels, asked.seed, asked.batch, asked.flow, not asked.quiet)
             return run, run.collect(lambda starts: model.batches(*options, starts))
 
@@ -185,9 +190,15 @@ def _with_pipeline(
     from .runtime import pipeline_class
 
     takes_prompts, prompts = artefact.graph.context is not None, asked.prompt
-    if asked.is_shared or asked.is_counting:
+    if asked.is_shared:
         kind = pipeline_class(asked.folder)
-        raise ValueError(f"--workers, --cluster and --summary are for models of pixels; this one is of a {kind}")
+        raise ValueError(f"found --workers or --cluster for a {kind}, expected a model of pixels; leave them out")
+    if asked.is_counting:
+        kind = pipeline_class(asked.folder)
+        raise ValueError(
+            f"found --summary for a {kind}, expected a model of pixels; count what its denoiser costs with: ditto-zynq profile "
+            f"{asked.folder}"
+        )
     if takes_prompts and not prompts:
         raise ValueError("the model takes prompts; give at least one, such as --prompt 'a red heart'")
     if prompts and not takes_prompts:
@@ -200,6 +211,7 @@ def _with_pipeline(
     conditions = json.dumps([texts, asked.guidance])
     run = Run(asked.output, artefact.digest, asked.seed, labels, batch, asked=conditions, say=announce)
     with _saying_what_is_kept(run), contextlib.closing(asked.open_device(config)) as device:
+        _announce_device(device, config)
         with without_loading_bars():
             pipeline = load_pipeline(asked.folder, device, asked.flow, asked.deadline, asked.memory, artefact)
         try:
@@ -208,13 +220,19 @@ def _with_pipeline(
             pipeline_model(pipeline).model.release()
 
 
+def _announce_device(device: Device, config: HardwareConfig) -> None:
+    announce(f"device: {device.name} ({config.board} configuration)")
+
+
 @contextlib.contextmanager
 def _saying_what_is_kept(run: Run) -> Iterator[None]:
     """Of a run that ends early: in the one line of an interrupt, or before that of an error."""
     try:
         yield
     except BaseException as error:
-        kept = f"interrupted: {run.done} of {len(run.labels)} images are kept; run the same command to go on"
+        kept = (
+            f"interrupted: {run.done} of {number_of(len(run.labels), 'image')} are kept; run the same command to go on"
+        )
         if isinstance(error, KeyboardInterrupt):
             raise KeyboardInterrupt(kept) from None
         if run.done:

@@ -9,6 +9,7 @@ import click
 
 from .cli_shared import (
     BACKEND,
+    BATCH,
     BITSTREAMS,
     BOARD,
     COUNT,
@@ -22,6 +23,7 @@ from .cli_shared import (
     config_of,
     device_of,
 )
+from .words import number_of
 
 NOT_BUILT = 3
 
@@ -29,7 +31,7 @@ NOT_BUILT = 3
 @click.command()
 @MODEL
 @click.option("--steps", default=3, type=COUNT, show_default=True, help="Denoising steps to compare.")
-@click.option("--batch", default=2, type=COUNT, show_default=True, help="Samples that advance together.")
+@click.option("--batch", default=2, type=BATCH, show_default=True, help="Samples that advance together.")
 @click.option("--types", default="native", show_default=True, help="native, or bits: the exact widths of the hardware.")
 @click.option("--seed", default=0, type=SEED, show_default=True)
 @BOARD
@@ -49,7 +51,8 @@ def csim(model: Path | None, steps: int, batch: int, types: str, seed: int, boar
     emulated = Model(artefact, EmulatorDevice(config, counting=False, backend=backend))
     for line in compare(simulated, emulated, steps, batch, seed):
         click.echo(line)
-    click.echo(f"{steps} steps, {batch} samples, {config.board} configuration, {types} types: every bit equal")
+    ran = f"{number_of(steps, 'step')}, {number_of(batch, 'sample')}"
+    click.echo(f"{ran}, {config.board} configuration, {types} types: every bit equal")
 
 
 @click.command()
@@ -91,12 +94,14 @@ def build(output: Path, publish: Path | None, project_only: bool, rtl_multiplier
 @click.command()
 @DEVICE
 @BITSTREAMS
-@click.option("--batch", default=16, type=COUNT, show_default=True, help="Samples of the throughput test.")
+@click.option(
+    "--batch", type=BATCH, help="Samples of the throughput test (default: 16 on a board, 1 where a board is simulated)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
 @BOARD
 @HARDWARE
 @BACKEND
-def selftest(device: str, bitstreams: Path | None, batch: int, as_json: bool, board: str, hardware: Path | None,
+def selftest(device: str, bitstreams: Path | None, batch: int | None, as_json: bool, board: str, hardware: Path | None,
              backend: str | None) -> None:  # fmt: skip
     """Check a device: registers, memory, every kind of layer, a denoising step, throughput. Exit code 1 where one fails."""
     from dataclasses import asdict

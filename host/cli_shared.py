@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .files import check_file, check_folder
-from .limits import MOST_IMAGES, SEED_BITS
+from .limits import MOST_IMAGES, MOST_SAMPLES, SEED_BITS
 
 if TYPE_CHECKING:
     from ..hls.artefact import QuantizedModel
@@ -62,7 +62,8 @@ MEMORY = click.option(
     help="MiB of contiguous memory, if the board's boot parameter cma= reserves other than PYNQ's default.",
 )
 PLOTS = click.option("--plots", type=OUTPUT_FOLDER, help="Draw figures (PNG) into this folder.")
-COUNT, SEED, WORKERS = click.IntRange(1, MOST_IMAGES), click.IntRange(0, (1 << SEED_BITS) - 1), click.IntRange(1, 256)
+COUNT, BATCH = click.IntRange(1, MOST_IMAGES), click.IntRange(1, MOST_SAMPLES)
+SEED, WORKERS = click.IntRange(0, (1 << SEED_BITS) - 1), click.IntRange(1, 256)
 INTERRUPTED = 130
 LONGEST_RANGE = 100_000  # of labels that are asked for as 0-99999
 EXTRAS = {
@@ -94,13 +95,14 @@ class WrongCall(InLine):
     exit_code = 2
 
 
-class Commands(click.Group):
-    """Commands that answer bad input, and what the machine refuses, with one line on stderr and a non-zero exit code, an
-    interrupt with one line and 130; only a bug has a traceback. What other packages warn of, or log, is not shown (but for
-    errors while ``serve`` runs)."""
+class Polite(click.Command):
+    """Answers bad input, and what the machine refuses, with one line on stderr and a non-zero exit code, an interrupt with one
+    line and 130; only a bug has a traceback. What other packages warn of, or log, is not shown (but for errors while ``serve``
+    runs)."""
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **more: Any) -> click.Context:
-        with _one_line() if args else contextlib.nullcontext():  # without any, click shows the help
+        shows_help = self.no_args_is_help and not args
+        with contextlib.nullcontext() if shows_help else _one_line():
             return super().make_context(info_name, args, *rest, **more)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -109,6 +111,10 @@ class Commands(click.Group):
                 stream.reconfigure(errors="backslashreplace")  # a file's name need not be text
         with _one_line(), _only_our_warnings():
             return super().invoke(ctx)
+
+
+class Commands(Polite, click.Group):
+    """Commands that all do."""
 
 
 @contextlib.contextmanager
@@ -185,7 +191,18 @@ def device_of(
 ) -> Device:
     from .devices import open_device
 
-    return open_device(device, config, counting, backend, bitstreams, announce)
+    opened = open_device(device, config, counting, backend, bitstreams, announce)
+    if opened.name == "emulator" or device == "pynq-emulator":
+        announce_compiling()
+    return opened
+
+
+def announce_compiling() -> None:
+    """Where the emulator's first step takes minutes, for once."""
+    from .kernel_cache import is_cold
+
+    if is_cold():
+        announce("compiling the emulator's loops: this takes one to three minutes, at the first run only")
 
 
 def announce(text: str) -> None:
@@ -214,12 +231,27 @@ def fleet_of(workers: int | None, cluster: str | None) -> contextlib.AbstractCon
     return fleet.connection(cluster) if cluster is not None else fleet.cluster_of(workers or 1)
 
 
-def check_plots(folder: Path | None) -> None:
-    """ModuleNotFoundError before anything long runs; makes the folder."""
+def check_plots(folder: Path | None, output: Path | None) -> None:
+    """ModuleNotFoundError, or ValueError where the output has the folder's name, before anything long runs; makes the folder."""
     if folder is not None:
         import matplotlib  # noqa: F401
 
+        if output is not None and output.resolve() == folder.resolve():
+            raise ValueError(
+                f"found {output} for the output and the figures, expected a file and a folder of other names"
+            )
+
         folder.mkdir(parents=True, exist_ok=True)
+
+
+def labels_for(artefact: QuantizedModel, text: str | None) -> list[int] | None:
+    """The labels that were asked for, of a model that takes some; ValueError of one that takes none."""
+    from ..hls.artefact import null_label
+
+    takes_some = artefact.config.get("num_class_embeds") or null_label(artefact.config) is not None
+    if text is not None and artefact.labels == (0,) and not takes_some:
+        raise ValueError(f"found --labels {text}, but the model has no classes; leave --labels out")
+    return parse_labels(text)
 
 
 def parse_labels(text: str | None) -> list[int] | None:

@@ -15,12 +15,12 @@ from ..hls.packing import pack_weights
 from .arguments import check_memory, integer
 from .descriptors import DescriptorEncoder
 from .flow import StaticFlow, analyse
+from .limits import MOST_SAMPLES
 from .memory_map import ALIGNMENT, Placement, find_homes, place_state, place_tensors, place_weights
 from .operations import Operation, arrange, check_rows, fuse, overlapping
 from .parameters import ParameterLayout
 
 ADDRESSABLE = 1 << 32  # bytes of a region: offsets have 32 bits
-MOST_SAMPLES = (1 << 16) - 1
 
 
 class DoesNotFit(ValueError):

@@ -168,9 +168,11 @@ def batches(
     _check_request(pipeline, artefact, request)
     count, steps = len(request.prompts) or len(request.labels), artefact.quantization["steps"]
     guidance, eta = guidance_of(artefact, request.guidance), artefact.quantization["eta"]
-    pipeline.set_progress_bar_config(disable=not progress, leave=False)
     for start in starts:
         indices = range(start, min(start + batch, count))
+        shown = f"{start + 1}" if len(indices) == 1 else f"{start + 1}-{indices[-1] + 1}"
+        bar = {"desc": f"denoise {shown} of {count}", "unit": "step", "leave": False}
+        pipeline.set_progress_bar_config(disable=not progress, **bar)
         images = draw(pipeline, steps, guidance, seed, request.prompts, request.labels, indices, eta)
         yield Batch(start, np.asarray(images, np.float64) * 2 - 1, None)
 

@@ -16,6 +16,7 @@ import numpy as np
 from ..hls.artefact import QuantizedModel
 from ..hls.graph import Convolution
 from .similarity import Similarity
+from .words import number_of
 
 CLOCK_GHZ = 1.0
 SRAM_BYTES = 192 << 20
@@ -95,7 +96,8 @@ def compare(
     history = int((layers.operand_bytes + KEPT_RESULT_BYTES * layers.result_elements).sum()) * batch
     if history_on_chip and history > SRAM_BYTES:
         raise ValueError(
-            f"the history of {batch} samples has {history:,} bytes, expected at most {SRAM_BYTES:,} on chip"
+            f"the history of {number_of(batch, 'sample')} has {history:,} bytes, expected at most {SRAM_BYTES:,} on chip; "
+            "take a smaller batch"
         )
     per_cycle = gb_per_s / CLOCK_GHZ
     plain = layers.weight_bytes / batch + layers.operand_bytes + layers.result_elements

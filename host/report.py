@@ -13,6 +13,7 @@ from ..hls.isa import COUNTER_NAMES, COUNTERS
 from ..hls.resources import available, estimate, parts
 from .runtime import Record
 from .traffic import dram_beats
+from .words import LONGEST_NAME, number_of, shortened
 
 
 def profile_json(record: Record, config: HardwareConfig) -> dict[str, Any]:
@@ -68,22 +69,42 @@ def _stalls(counters: np.ndarray, config: HardwareConfig) -> np.ndarray:
     return np.where(counters["elements"] > 0, np.maximum(counters["cycles"].astype(np.int64) - busy, 0), 0)
 
 
-def summary_text(record: Record, config: HardwareConfig) -> str:
-    """Cycles, digits and traffic per operation, summed over steps, and the totals per image."""
+def summary_text(record: Record, config: HardwareConfig, flow: str, batch: int) -> str:
+    """Cycles, digits and traffic per operation, summed over steps, and the totals per image; ``batch`` images were together."""
     total = _total(record)
     cycles = int(total["cycles"].sum())
     lines = [
-        f"{record.samples} samples, {len(record.counters)} steps, {config.board}: {config.cores} cores x {config.lanes} lanes x "
-        f"{config.oc_tile} outputs at {config.clock_mhz} MHz. Cycles are emulated, not measured on a board.",
+        f"{_run_text(record, flow, batch)}, {config.board}: {_array_text(config)} at {config.clock_mhz} MHz. "
+        "Cycles are emulated, not measured on a board.",
         "",
-        f"{'layer':44} {'cycles':>12} {'share':>6} {'bound by':>8} {'zero':>6} {'<=4 bit':>8} {'digits/8x8':>10} {'MB':>8}",
+        f"{'layer':{LONGEST_NAME}} {'cycles':>12} {'share':>6} {'bound by':>8} {'zero':>6} {'<=4 bit':>8} {'digits/8x8':>10} "
+        f"{'MB':>8}",
     ]
     for name, row in zip(record.names, total, strict=True):
         lines.append(_row(name, row, cycles, config))
-    lines += ["-" * 109, _row("total", _sum(total), cycles, config), ""]
-    seconds = cycles / (config.clock_mhz * 1e6)
-    lines.append(f"{seconds / max(record.samples, 1) * 1e3:.1f} ms per image at {config.clock_mhz} MHz (emulated)")
+    lines += ["-" * len(lines[-1]), _row("total", _sum(total), cycles, config), ""]
+    lines.append(time_text(record, config, flow, batch))
     return "\n".join(lines) + "\n"
+
+
+def time_text(record: Record, config: HardwareConfig, flow: str, batch: int) -> str:
+    """The time of an image, and all that it depends on: other flows and batches take others."""
+    seconds = int(record.counters["cycles"].sum()) / (config.clock_mhz * 1e6)
+    return (
+        f"{seconds / max(record.samples, 1) * 1e3:.1f} ms per image on {config.board} at {config.clock_mhz} MHz (emulated): "
+        f"{_run_text(record, flow, batch)}"
+    )
+
+
+def _run_text(record: Record, flow: str, batch: int) -> str:
+    count, steps = number_of(record.samples, "image"), number_of(len(record.counters), "step")
+    together = f"{count} in batches of {batch:,}" if batch < record.samples else f"{count} in a batch"
+    return f"{together}, {steps}, flow {flow}"
+
+
+def _array_text(config: HardwareConfig) -> str:
+    parts = ((config.cores, "core"), (config.lanes, "lane"), (config.oc_tile, "output"))
+    return " x ".join(number_of(count, noun) for count, noun in parts)
 
 
 def _row(name: str, row: np.void, cycles: int, config: HardwareConfig) -> str:
@@ -96,7 +117,11 @@ def _row(name: str, row: np.void, cycles: int, config: HardwareConfig) -> str:
     megabytes = int(dram_beats(row)) * config.bus_bytes / 1e6
     share = row["cycles"] / max(cycles, 1)
     bound = busiest_unit(row, config)
-    return f"{name[-44:]:44} {int(row['cycles']):>12,} {share:>6.1%} {bound:>8} {zero:>6} {low:>8} {dense:>10} {megabytes:>8.1f}"
+    of_digits = f"{zero:>6} {low:>8} {dense:>10}"
+    return (
+        f"{shortened(name):{LONGEST_NAME}} {int(row['cycles']):>12,} {share:>6.1%} {bound:>8} {of_digits} "
+        f"{megabytes:>8.1f}"
+    )
 
 
 def busiest_unit(row: np.void, config: HardwareConfig) -> str:
@@ -155,7 +180,7 @@ def boards_text(boards: Mapping[str, Board]) -> str:
         )
         lines.append(
             f"{name:10} {board.part:24} {lut:>14} {dsp:>12} {bram:>12} {uram:>10} {board.dram_gb_per_s:>5}  "
-            f"{config.cores} cores x {config.lanes} lanes x {config.oc_tile} outputs, {config.bus_bits}-bit ports, "
+            f"{_array_text(config)}, {config.bus_bits}-bit ports, "
             f"{config.clock_mhz} MHz{'; ' + board.note if board.note else ''}"
         )
     lines.append(

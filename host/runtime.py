@@ -21,10 +21,10 @@ from ..hls.isa import COUNTER_NAMES
 from ..hls.scheduler_config import takes_variance
 from ..hls.schema import show
 from .arguments import check_deadline, check_memory, integer, real_array
-from .compiler import MOST_SAMPLES, Program, compile_program
+from .compiler import Program, compile_program
 from .device import Device, DeviceLost, check_device
 from .emulator import EmulatorDevice
-from .limits import MOST_IMAGES
+from .limits import MOST_IMAGES, MOST_SAMPLES
 from .schedulers import (
     KINDS,
     Sampler,

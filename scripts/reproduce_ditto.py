@@ -6,27 +6,29 @@ Writes one page, its figures and the numbers behind them.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 from ditto_zynq.hls.artefact import QuantizedModel, load
-from ditto_zynq.hls.config import HardwareConfig, default_config
-from ditto_zynq.host import paper_setting
+from ditto_zynq.hls.config import HardwareConfig
+from ditto_zynq.host import paper_setting, published
+from ditto_zynq.host.cli_shared import BATCH, OUTPUT_FOLDER, Polite, announce, announce_compiling, config_of
 from ditto_zynq.host.compare import compare, compare_architecture
 from ditto_zynq.host.plots import draw_classes, draw_designs, draw_similarity
 from ditto_zynq.host.runtime import BUNDLED_MODEL
-from ditto_zynq.host.similarity import Similarity, measure
+from ditto_zynq.host.similarity import Similarity, check_differences, measure
+from ditto_zynq.host.words import number_of
 
 
 @dataclass(frozen=True)
 class Row:
-    """One of the paper's numbers and ours; ``kind``: how ours came about; ``why``: what makes them differ."""
+    """One of the paper's numbers, where it has one, and ours; ``kind``: how ours came about; ``why``: what makes them differ."""
 
     what: str
-    paper: str
+    paper: published.Published | None
     ours: str
     kind: str
     why: str = ""
@@ -59,26 +61,38 @@ class Found:
     products_per_result: float
 
 
-@click.command(help=__doc__)
+@click.command(cls=Polite, help=__doc__)
 @click.argument("model", type=click.Path(path_type=Path), required=False)
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), default=Path("runs/reproduce-ditto"), show_default=True
+    "-o",
+    "--output",
+    type=OUTPUT_FOLDER,
+    default=Path("runs/reproduce-ditto"),
+    show_default=True,
+    help="Folder of the page.",
 )
 @click.option("--boards", default="zcu104,zcu102,ultra96v2", show_default=True, help="Boards to compare designs on.")
-@click.option("--batch", default=16, show_default=True, help="Samples of the comparison; similarity takes a quarter.")
+@click.option(
+    "--batch", default=16, type=BATCH, show_default=True, help="Samples of the comparison; similarity takes a quarter."
+)
 @click.option(
     "--dense", type=click.Path(path_type=Path), help="A model quantized for a dense schedule, for its statistics."
 )
 @click.option("--sd15", is_flag=True, help="Also Stable Diffusion 1.5's shapes on zcu102 (four minutes more).")
 def main(model: Path | None, output: Path, boards: str, batch: int, dense: Path | None, sd15: bool) -> None:
     artefact = load(BUNDLED_MODEL if model is None else model)
-    configs = [default_config(board) for board in boards.split(",")]
+    denser = None if dense is None else load(dense)
+    for each in (artefact, denser):
+        if each is not None:
+            check_differences(each.graph)
+    configs = [config_of(board, None, artefact) for board in boards.split(",")]
     output.mkdir(parents=True, exist_ok=True)
-    found = measure_all(artefact, configs, batch, dense, sd15)
+    announce_compiling()
+    found = measure_all(artefact, configs, batch, denser, sd15)
     draw_similarity(found.similarity, output / "similarity.png")
     draw_classes(found.similarity, output / "bit-widths.png")
     draw_designs(found.comparisons, output / "designs.png")
-    numbers = {"rows": [vars(row) for row in rows(found)], **{name: getattr(found, name) for name in NUMBERS}}
+    numbers = {"rows": [asdict(row) for row in rows(found)], **{name: getattr(found, name) for name in NUMBERS}}
     (output / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n")
     (output / "README.md").write_text(page(found))
     click.echo(f"{output}/README.md: {len(rows(found))} numbers beside the paper's, 3 figures")
@@ -88,20 +102,17 @@ NUMBERS = ("comparisons", "single", "architectures", "gains", "setting", "dense"
 
 
 def measure_all(
-    artefact: QuantizedModel, configs: list[HardwareConfig], batch: int, dense: Path | None, sd15: bool
+    artefact: QuantizedModel, configs: list[HardwareConfig], batch: int, dense: QuantizedModel | None, sd15: bool
 ) -> Found:
-    def progress(text: str) -> None:
-        click.echo(text, err=True)
-
-    progress(f"similarity of operands over {artefact.graph.steps} steps")
+    announce(f"similarity of operands over {number_of(artefact.graph.steps, 'step')}")
     similarity = measure(artefact, configs[0], max(batch // 4, 1))
     comparisons, single, architectures, gains = [], [], [], {}
     for config in configs:
-        progress(f"designs on {config.board}")
+        announce(f"designs on {config.board}")
         comparisons.append(compare(artefact, config, batch))
         single.append(compare(artefact, config, 1))
         if config.board in GAINS:
-            progress(f"gains on {config.board}")
+            announce(f"gains on {config.board}")
             variants = [(what, replace(config, **fields)) for what, fields in GAINS[config.board]]
             gains[config.board] = [
                 *((what, compare(artefact, each, batch)) for what, each in variants),
@@ -109,7 +120,9 @@ def measure_all(
             ]
             architectures.append(compare_architecture("cifar10", artefact, config, batch))
     if sd15:
-        architectures.append(compare_architecture("sd15", artefact, default_config("zcu102"), 1, progress=progress))
+        architectures.append(
+            compare_architecture("sd15", artefact, config_of("zcu102", None, artefact), 1, progress=announce)
+        )
     setting = [
         paper_setting.compare(artefact, similarity, gb, on_chip, batch)
         for on_chip in (True, False)
@@ -117,8 +130,8 @@ def measure_all(
     ]
     statistics = None
     if dense is not None:
-        progress(f"statistics of {dense}")
-        other = compare(load(dense), configs[0], max(batch // 4, 1))
+        announce(f"statistics of {number_of(dense.graph.steps, 'step')}, a dense schedule")
+        other = compare(dense, configs[0], max(batch // 4, 1))
         statistics = {"steps": other["steps"], **other["statistics"]}
     graph = artefact.graph
     results = sum(graph.tensors[node.name].size for node in graph.linear_nodes)
@@ -127,7 +140,7 @@ def measure_all(
 
 
 def rows(found: Found) -> list[Row]:
-    """The paper's numbers are those of PAPERS' sources: averages over its seven models on its own accelerator."""
+    """The paper's numbers (:mod:`ditto_zynq.host.published`), and what was found here for each."""
     similarity, comparisons = found.similarity, found.comparisons
     temporal, spatial, original = (similarity.fractions(source) for source in ("temporal", "spatial", "original"))
     cosine = similarity.cosine["temporal"].mean(axis=0)
@@ -148,78 +161,88 @@ def rows(found: Found) -> list[Row]:
         "operand, read and written; the paper has 192 MB on chip"
     )
     return [
-        Row("temporal cosine similarity, mean (least layer)", "0.983 (0.947)", cosines, "measured"),
+        Row("temporal cosine similarity, mean (least layer)", published.COSINE, cosines, "measured"),
         Row(
             "spatial cosine similarity",
-            "0.31",
+            published.SPATIAL_COSINE,
             f"{similarity.cosine['spatial'].mean():.2f}",
             "measured",
             "28 x 28 images of clothes on a flat background; the first operand of attention too",
         ),
         Row(
             "range of temporal differences, narrower by",
-            "8.96 (DDPM 25.0)",
+            published.RANGE,
             f"{narrower:.1f}",
             "measured",
             "in codes, mean over layers and steps",
         ),
-        Row("temporal differences: zero", "44.5 %", f"{temporal[0]:.1%}", "measured"),
-        Row("temporal differences: 4 bits or zero", "96.0 %", f"{temporal[:2].sum():.1%}", "measured"),
-        Row("spatial differences: zero / 4 bits / more", "~26 / 48 / 26 %", _three(spatial), "measured"),
-        Row("codes themselves: zero / 4 bits / more", "~18 / 40 / 42 %", _three(original), "measured"),
-        Row("bit operations saved against 8 x 8 bits", "DDPM 68.8 %", f"{dense:.1%}", "measured"),
-        Row("the same against codes with zeros and 4 bits skipped", "53.3 %", f"{skipping:.1%}", "measured"),
-        Row("the same against spatial differences", "23.1 %", f"{against_spatial:.1%}", "measured"),
+        Row("temporal differences: zero", published.ZERO, f"{temporal[0]:.1%}", "measured"),
+        Row("temporal differences: 4 bits or zero", published.FITS_4_BITS, f"{temporal[:2].sum():.1%}", "measured"),
+        Row("spatial differences: zero / 4 bits / more", published.CLASSES_OF_SPATIAL, _three(spatial), "measured"),
+        Row("codes themselves: zero / 4 bits / more", published.CLASSES_OF_CODES, _three(original), "measured"),
+        Row("bit operations saved against 8 x 8 bits", published.BIT_OPERATIONS_OF_DDPM, f"{dense:.1%}", "measured"),
+        Row(
+            "the same against codes with zeros and 4 bits skipped",
+            published.BIT_OPERATIONS_AGAINST_CODES,
+            f"{skipping:.1%}",
+            "measured",
+        ),
+        Row(
+            "the same against spatial differences",
+            published.BIT_OPERATIONS_AGAINST_SPATIAL,
+            f"{against_spatial:.1%}",
+            "measured",
+        ),
         Row(
             "memory accesses of bare differences",
-            "2.75 x",
+            published.ACCESSES_OF_DIFFERENCES,
             f"{bytes_of['difference'] / bytes_of['itc']:.2f} x",
             f"counted, {board}",
             history,
         ),
         Row(
             "memory accesses of Ditto",
-            "1.56 x",
+            published.ACCESSES_OF_DITTO,
             f"{bytes_of['ditto'] / bytes_of['itc']:.2f} x",
             f"counted, {board}",
             history,
         ),
         Row(
             "memory accesses of Ditto+",
-            "1.36 x",
+            published.ACCESSES_OF_DITTO_PLUS,
             f"{bytes_of['ditto+'] / bytes_of['itc']:.2f} x",
             f"counted, {board}",
             history,
         ),
         Row(
             "layers sent back to reference zero",
-            "14.4 %",
+            published.DEFO_ORIGINAL,
             f"{statistics['defo_layers_original']:.1%}",
             f"emulated, {board}",
             memory_bound,
         ),
         Row(
             "decisions of Defo that an oracle shares",
-            "92 %",
+            published.DEFO_AGREEMENT,
             f"{statistics['defo_oracle_agreement']:.1%}",
             f"emulated, {board}",
         ),
         Row(
             "speedup over the dense array",
-            "up to 1.5",
+            published.SPEEDUP,
             f"{designs['ditto']['speedup']:.2f}",
             f"emulated, {board}",
             dram_bound,
         ),
         Row(
             "the same on the board where it is largest",
-            "",
+            None,
             f"{_speedup(best):.2f}",
             f"emulated, {best['configuration']['board']}",
         ),
         Row(
             "energy against the dense array",
-            "-17.7 %",
+            published.ENERGY,
             f"{designs['ditto']['energy_uj_per_image']['total'] / designs['itc']['energy_uj_per_image']['total'] - 1:+.1%}",
             f"estimated, {board}",
             "DRAM traffic of the history; the paper has 192 MB on chip",
@@ -236,17 +259,17 @@ def _three(fractions: np.ndarray) -> str:
 
 
 def page(found: Found) -> str:
-    similarity = found.similarity
+    similarity, steps = found.similarity, found.comparisons[0]["steps"]
     lines = [
         "# Ditto's numbers and ours",
         "",
-        f"{len(similarity.names)} linear operators, {len(similarity.cosine['temporal']) + 1} steps. The paper's numbers are "
+        f"{number_of(len(similarity.names), 'linear operator')}, {number_of(steps, 'step')}. The paper's numbers are "
         "averages over its seven models on its own 45 nm accelerator; ours are of one model on FPGA configurations that have not "
         "been built.",
         "",
-        "| | paper | ours | ours is | why they differ |",
-        "|---|---|---|---|---|",
-        *(f"| {row.what} | {row.paper} | {row.ours} | {row.kind} | {row.why} |" for row in rows(found)),
+        "| | paper | ours | ours is | why they differ | the paper's number stands in |",
+        "|---|---|---|---|---|---|",
+        *(_row_line(row) for row in rows(found)),
         "",
         "![similarity](similarity.png)",
         "![bit widths](bit-widths.png)",
@@ -276,6 +299,11 @@ def page(found: Found) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _row_line(row: Row) -> str:
+    paper, where = ("", "") if row.paper is None else (row.paper.text, row.paper.where)
+    return f"| {row.what} | {paper} | {row.ours} | {row.kind} | {row.why} | {where} |"
+
+
 def _dense_lines(found: Found) -> list[str]:
     if found.dense is None:
         return []
@@ -299,9 +327,10 @@ def _design_lines(found: Found) -> list[str]:
     for data in subjects:
         subject = data["architecture"]["name"] if "architecture" in data else "model"
         cells = [_cell(design) for design in data["designs"]]
-        images = "image" if data["images"] == 1 else "images"
         lines.append(
-            f"| {subject}, {data['configuration']['board']}, {data['images']} {images} | " + " | ".join(cells) + " |"
+            f"| {subject}, {data['configuration']['board']}, {number_of(data['images'], 'image')} | "
+            + " | ".join(cells)
+            + " |"
         )
     return lines
 

@@ -14,6 +14,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pynq
@@ -32,7 +33,7 @@ from ditto_zynq.host.lock import BoardLock
 from ditto_zynq.host.output import Run
 from ditto_zynq.host.remote_board import serve
 from ditto_zynq.host.runtime import Model
-from ditto_zynq.host.selftest import FIRST_STEP, selftest
+from ditto_zynq.host.selftest import FIRST_STEP, default_batch, selftest
 from ditto_zynq.host.session import FLOWS, Session
 
 CONFIG = default_config("zcu104")
@@ -86,6 +87,11 @@ def test_every_device_equals_the_integer_reference(device):
     checks = [check for check, _ in zip(selftest(device), range(4), strict=False)]
     assert [check.name for check in checks] == ["registers", "memory", "layers, network 0", "layers, network 1"]
     assert all(check.passed for check in checks), checks
+
+
+def test_the_throughput_of_a_simulated_board_is_that_of_one_image(device):
+    assert default_batch(device) == 1
+    assert default_batch(SimpleNamespace(name="Pynq-ZU")) == default_batch(SimpleNamespace(name="zcu104")) == 16
 
 
 def test_the_stored_hash_is_the_references():
@@ -382,6 +388,7 @@ def test_failed_runs_are_resumed(tmp_path, tiny_model):
 DRIVE = """
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from ditto_zynq.hls.config import default_config
 from ditto_zynq.host.board import BoardDevice
 from ditto_zynq.host.emulated_board import EmulatedBoard, placeholder_bitstream

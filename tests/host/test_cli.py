@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,12 +14,17 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from ditto_zynq.hls.artefact import save
 from ditto_zynq.hls.config import default_config
 from ditto_zynq.hls.resources import estimate
 from ditto_zynq.host.cli import main
 from ditto_zynq.host.output import Run
 from ditto_zynq.host.runtime import Model
+from ditto_zynq.quant.options import Options, Schedule
+from ditto_zynq.quant.quantize import quantize_denoiser
 from PIL import Image
+
+from tests.pipelines import unet2d
 
 RUN = [sys.executable, "-m", "ditto_zynq.host.cli"]
 
@@ -59,7 +65,28 @@ def test_generate_writes_arrays_and_a_summary(tiny_folder, tmp_path):
     arrays = np.load(output)
     assert arrays["images"].shape == (3, 8, 8, 3) and arrays["labels"].tolist() == [0, 2, 0]
     text = summary.read_text()
-    assert "emulated, not measured on a board" in text and "conv_out" in text and "ms per image" in text
+    assert "emulated, not measured on a board" in text and "conv_out" in text
+    took = re.search(r"[\d.]+ ms per image on zcu104 at 250 MHz .*", text).group()
+    assert took.endswith("(emulated): 3 images in a batch, 6 steps, flow difference") and took in result.stdout
+
+
+def test_the_time_names_what_it_is_of(tiny_folder, tmp_path):
+    """Times of other flows and batches are others; one image is no images."""
+    options = ["--flow", "defo", "--batch", 2, "--summary", tmp_path / "x.txt", "--quiet"]
+    several = invoke("generate", tiny_folder, "-n", 3, "-o", tmp_path / "x.png", *options)
+    assert "3 images in batches of 2, 6 steps, flow defo; cycles of each layer: " in several.stdout, several.output
+    one = invoke("generate", tiny_folder, "-n", 1, "-o", tmp_path / "x.png", *options)
+    assert one.stdout.startswith("1 image: ") and "1 image in a batch, 6 steps, flow defo" in one.stdout
+
+
+@pytest.mark.parametrize("command", ["generate", "profile"])
+def test_labels_of_a_model_without_classes_are_refused(tmp_path, command):
+    model = quantize_denoiser(
+        unet2d(), {}, Schedule("ddim", 2, 0.0, 1), Options(1, norm=0.0, correct_biases=False, fine=0)
+    )
+    save(model, tmp_path / "model")
+    refusal = refused(invoke(command, tmp_path / "model", "--labels", "0-9", "-o", tmp_path / "x.png"))
+    assert refusal == "Error: found --labels 0-9, but the model has no classes; leave --labels out"
 
 
 def test_equal_seeds_give_equal_images_in_any_batch_and_flow(tiny_folder, tmp_path):
@@ -125,6 +152,7 @@ def test_quantize_then_generate(tiny_unet, tmp_path):
         (["--workers", "1", "--cluster", "tcp://x:1"], "found --workers and --cluster, expected one of them"),
         (["--cluster", "tcp://127.0.0.1:1"], "no Dask scheduler answers at tcp://127.0.0.1:1"),
         (["--batch", "60000", "-n", "60000"], "use a batch of at most"),
+        (["--batch", "65536"], "65536 is not in the range 1<=x<=65535"),
         (["-o", "images.gif"], "expected a file that ends in .png or .npz"),
         (["-o", "/nowhere/images.png"], "expected a file in a folder that exists"),
         (["--hardware", "/nowhere.json"], "no readable hardware configuration"),

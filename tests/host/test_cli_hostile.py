@@ -180,7 +180,7 @@ def the_line(result) -> str:
     """Of an error; fails where there is a traceback, or anything else on stderr that speaks of an error."""
     assert isinstance(result.exception, SystemExit), repr(result.exception)
     assert result.exit_code not in (0, None)
-    lines = [line for line in result.stderr.splitlines() if not line.startswith("device: ")]
+    lines = [line for line in result.stderr.splitlines() if not line.startswith(("device: ", "compiling "))]
     assert len(lines) == 1 and lines[0].startswith("Error: ") and len(lines[0]) > 15, result.stderr
     return lines[0]
 

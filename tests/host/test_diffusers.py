@@ -216,7 +216,7 @@ def test_an_image_is_what_the_pipeline_makes_of_latents(folders, tmp_path, model
         assert refused.exit_code == 1 and ("no prompts" in refused.output or "no guidance_scale" in refused.output)
 
 
-BARS = re.compile(r"(calibrate: [a-z ]+: )? *\d+%\|.*")  # of calibration and of a pipeline's steps
+BARS = re.compile(r"((calibrate: [a-z ]+|denoise 1 of 1): )? *\d+%\|.*|device: emulator .*|compiling the emulator.*")
 
 
 @pytest.mark.slow
@@ -242,6 +242,13 @@ def test_commands_say_nothing_of_other_packages(folders, tmp_path):
         assert run_.returncode == 0, run_.stderr
         lines = [line for line in re.split(r"[\r\n]+", run_.stderr) if line.strip()]
         assert lines and not [line for line in lines if not BARS.fullmatch(line)]
+    assert "device: emulator (zcu104 configuration)" in lines, "the last command's"
+    assert [line for line in lines if line.startswith("denoise 1 of 1: ")]
+    summary = subprocess.run([*RUN, *command, "--summary", "x.txt"], capture_output=True, text=True, cwd=tmp_path)
+    assert summary.returncode == 1 and "count what its denoiser costs with: ditto-zynq profile out" in summary.stderr
+    labels = subprocess.run([*RUN, *command, "--labels", "3"], capture_output=True, text=True, cwd=tmp_path)
+    assert labels.returncode == 1
+    assert labels.stderr == "Error: found --labels 3, but the model has no classes; leave --labels out\n"
 
 
 def test_learned_variance_runs_in_the_drop_in(tmp_path):

@@ -60,3 +60,12 @@ def test_the_command(tiny_folder, tmp_path, model_reads):
     for vary, message in (("cores=many", "found 'cores=many' to vary"), ("colour=1", "found field 'colour'")):
         result = CliRunner().invoke(main, ["explore", "--vary", vary])
         assert result.exit_code == 1 and message in result.stderr
+
+
+def test_a_field_is_varied_once(tiny_folder):
+    """The last one would count alone; a value that is given twice is one configuration."""
+    both = ["explore", str(tiny_folder), "--vary", "cores=2", "--vary", "cores=4"]
+    result = CliRunner().invoke(main, both)
+    assert result.exit_code == 1 and "found --vary cores more than once, expected all of its values" in result.stderr
+    twice = CliRunner().invoke(main, ["explore", str(tiny_folder), "--batch", "1", "--vary", "cores=2,2"])
+    assert twice.exit_code == 0 and len(twice.stdout.splitlines()) == 3, twice.output

@@ -52,7 +52,7 @@ def test_bad_requests(tiny_model, paper_classes, tiny_folder):
     with pytest.raises(ValueError, match="found a bandwidth of 0 GB/s, expected more than 0"):
         compare(tiny_model, paper_classes, 0, False)
     with pytest.raises(
-        ValueError, match=r"the history of 1000000 samples has [\d,]+ bytes, expected at most 201,326,592"
+        ValueError, match=r"the history of 1,000,000 samples has [\d,]+ bytes, expected at most 201,326,592"
     ):
         compare(tiny_model, paper_classes, 1, True, batch=1_000_000)
     result = CliRunner().invoke(main, ["compare", str(tiny_folder), "--setting", "papers"])

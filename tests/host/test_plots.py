@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from ditto_zynq.hls.artefact import load, save
 from ditto_zynq.host.cli import main
 from ditto_zynq.host.cli_costs import _draw_comparison, _short
-from ditto_zynq.host.plots import stem, subject
+from ditto_zynq.host.plots import chosen_references, draw_steps, stem, subject
+from matplotlib.figure import Figure
 from PIL import Image
 
 
@@ -90,3 +91,31 @@ def test_a_file_in_the_place_of_the_folder(tiny_folder, tmp_path):
     (tmp_path / "file").touch()
     result = CliRunner().invoke(main, ["profile", str(tiny_folder), "--plots", str(tmp_path / "file")])
     assert result.exit_code == 1 and "is a file, expected a folder" in result.stderr
+
+
+def test_an_output_and_figures_of_one_name(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for command in ("profile", "compare"):
+        result = CliRunner().invoke(main, [command, str(tiny_folder), "-o", "x", "--plots", "./x"])
+        assert (
+            result.exit_code == 1
+            and "found x for the output and the figures, expected a file and a folder" in result.stderr
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_what_does_not_run_or_choose_is_masked():
+    """A layer of every step, one that rests in the second, and one that is the same in all steps and runs once."""
+    layers = [
+        {"elements": [5, 5, 5], "reference": [0, 1, 2]},
+        {"elements": [5, 0, 5], "reference": [0, 0, 1]},
+        {"elements": [5, 0, 0], "reference": [0, 0, 0]},
+    ]
+    assert chosen_references(layers).tolist() == [[0, 1, 2], [0, None, 1], [None, None, None]]
+
+
+def test_steps_are_whole_and_the_first_is_1():
+    axis = Figure().subplots()
+    draw_steps(axis, np.zeros((2, 3)))
+    assert axis.get_xlim() == (0.5, 3.5) and axis.get_xlabel() == "denoising step (the first is 1)"
+    assert {1, 2, 3} <= set(axis.get_xticks()) <= set(range(5))

@@ -54,7 +54,7 @@ def check_config(config: Mapping[str, Any], where: str) -> None:
 
 
 def _check_size(config: Mapping[str, Any], where: str) -> None:
-    size = config.get("sample_size")
+    size: Any = config.get("sample_size")
     sides = size if isinstance(size, (list, tuple)) else [size, size]
     if len(sides) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides):
         raise UnsupportedOperator(

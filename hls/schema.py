@@ -131,7 +131,8 @@ def show(value: Any) -> str:
     """A value in a message: on one line, and short."""
     shortened = reprlib.Repr()
     shortened.maxstring = shortened.maxother = 60
-    return shortened.repr(value)
+    text = shortened.repr(value)
+    return text if text.isprintable() else " ".join(text.split())  # arrays have rows
 
 
 def _illegal(where: str, value: Any, expected: str) -> Illegal:

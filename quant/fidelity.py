@@ -70,7 +70,8 @@ def coarsest(network: QuantizedNetwork, trajectories: Trajectories, step: int) -
     names = [name for name in network.graph.tensors if name.replace(".", "/") in network.codes]
     names += [f"{node.name}.weight" for node in nodes if isinstance(node, Convolution)]
     network.mode = FLOAT
-    exact, found = trajectories.run(network, step, SAMPLES), []
+    exact = trajectories.run(network, step, SAMPLES)
+    found: list[tuple[str, float]] = []
     for network.single in progress(names, "look for coarse codes", "tensor"):
         found.append((network.single, _compare(step, exact, trajectories.run(network, step, SAMPLES)).cosine))
     network.single, network.mode = None, QUANTIZED

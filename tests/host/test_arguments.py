@@ -212,5 +212,10 @@ def test_the_checks_themselves():
     assert integer("n", np.int8(3)) == 3 and type(integer("n", np.int8(3))) is int and integer("n", 10**30) == 10**30
     assert number("x", 2) == 2.0 and number("x", np.float16(0.5)) == 0.5
     assert real_array("x", [[1, 2]], (None, 2)).dtype == np.float64
+    for rows in (np.zeros((9, 9)), torch.zeros(9, 9), [np.zeros((9, 9))]):
+        for way in (integer, number):
+            with pytest.raises(TypeError) as error:
+                way("x", rows)
+            in_one_line(error)
     with pytest.raises(ValueError, match=r"found a x of shape \(1, 2\), expected \(any, 3\)"):
         real_array("x", [[1, 2]], (None, 3))

@@ -16,7 +16,7 @@ from ditto_zynq.quant.quantize import quantize_denoiser
 from tests.conftest import SCHEDULER_CONFIG
 from tests.pipelines import unet2d
 
-SCHEDULE, LARGE, TOO_LARGE = Schedule("ddim", 2, 0.0, 1), 150.0, 3000.0
+SCHEDULE, LARGE, TOO_LARGE = Schedule("ddim", 2, 0.0, 1), 150.0, 1000.0
 
 
 def unet_with_an_outlier(factor: float) -> torch.nn.Module:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .cli_shared import (
+    BATCH,
     BOARD,
     COUNT,
     HARDWARE,
@@ -23,6 +24,7 @@ from .cli_shared import (
     parse_labels,
     without_loading_bars,
 )
+from .words import number_of
 
 if TYPE_CHECKING:
     from ..hls.artefact import QuantizedModel
@@ -80,8 +82,8 @@ def quantize(model: str, output: Path, scheduler: str, steps: int, eta: float, g
     with without_loading_bars():
         quantized = quantizer.quantize(model, output, schedule, options, *conditions, reading, overwrite)
     graph = quantized.graph
-    size = f"{len(graph.linear_nodes)} linear operators of {len(graph.nodes)}"
-    click.echo(f"{output}: the quantized model, for {steps} {scheduler} steps ({size})")
+    size = f"{number_of(len(graph.linear_nodes), 'linear operator')} of {number_of(len(graph.nodes), 'operator')}"
+    click.echo(f"{output}: the quantized model, for {number_of(steps, f'{scheduler} step')} ({size})")
     click.echo(f"next: {_next_command(output, quantized)}")
 
 
@@ -133,7 +135,7 @@ def _prompts(path: Path | None) -> list[str] | None:
 @click.option("--guidance", type=float, help="Scale of classifier-free guidance (default: that of the calibration).")
 @click.option("--seed", default=0, type=SEED, show_default=True)
 @click.option(
-    "--batch", default=25, type=COUNT, show_default=True, help="Images that advance together; clips advance one by one."
+    "--batch", default=25, type=BATCH, show_default=True, help="Images that advance together; clips advance one by one."
 )
 @click.option("-o", "--output", type=OUTPUT_FOLDER, default=Path("runs/quality"), show_default=True,
               help="Folder of the images, with quality.json; an interrupted evaluation goes on there.")  # fmt: skip

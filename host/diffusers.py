@@ -151,7 +151,7 @@ class Request:
         for prompt in self.prompts:
             if not isinstance(prompt, str):
                 raise TypeError(f"found prompt {show(prompt)} ({type(prompt).__name__}), expected text")
-        check_seed(integer("seed", self.seed), TORCH_SEED_BITS)
+        check_seed(self.seed, TORCH_SEED_BITS)
         if self.guidance is not None:
             number("guidance", self.guidance)
 

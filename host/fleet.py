@@ -20,7 +20,7 @@ from distributed.comm import parse_address, parse_host_port
 
 from ..hls.artefact import load as load_artefact
 from ..hls.config import HardwareConfig
-from .arguments import check_deadline, check_memory, integer
+from .arguments import check_deadline, check_memory
 from .compare import compare
 from .device import DeviceError
 from .devices import KINDS, open_device
@@ -52,7 +52,7 @@ class Job:
         """TypeError or ValueError for what no worker could run."""
         if not isinstance(self.device, str):
             raise TypeError(f"found device {self.device!r}, expected a name for the workers to open: {KINDS}")
-        check_seed(integer("seed", self.seed))
+        check_seed(self.seed)
         check_flow(self.flow)
         check_deadline(self.deadline_s)
         check_memory(self.memory_mib)

@@ -83,6 +83,22 @@ def layers_of(artefact: QuantizedModel, similarity: Similarity) -> Layers:
     )  # fmt: skip
 
 
+def check_on_chip(artefact: QuantizedModel, batch: int) -> None:
+    """ValueError where the history of ``batch`` samples, operands and kept results of all linear operators, does not fit the
+    SRAM."""
+    tensors = artefact.graph.tensors
+    one = sum(
+        sum(tensors[name].size for name in node.inputs) + KEPT_RESULT_BYTES * tensors[node.name].size
+        for node in artefact.graph.linear_nodes
+    )
+    history = one * artefact.branches * batch
+    if history > SRAM_BYTES:
+        raise ValueError(
+            f"the history of {number_of(batch, 'sample')} has {history:,} bytes, expected at most {SRAM_BYTES:,} on chip; "
+            "take a smaller --batch"
+        )
+
+
 def compare(
     artefact: QuantizedModel, similarity: Similarity, gb_per_s: float, history_on_chip: bool, batch: int = 1
 ) -> dict[str, Any]:
@@ -92,13 +108,9 @@ def compare(
     """
     if gb_per_s <= 0:
         raise ValueError(f"found a bandwidth of {gb_per_s} GB/s, expected more than 0")
+    if history_on_chip:
+        check_on_chip(artefact, batch)
     layers = layers_of(artefact, similarity)
-    history = int((layers.operand_bytes + KEPT_RESULT_BYTES * layers.result_elements).sum()) * batch
-    if history_on_chip and history > SRAM_BYTES:
-        raise ValueError(
-            f"the history of {number_of(batch, 'sample')} has {history:,} bytes, expected at most {SRAM_BYTES:,} on chip; "
-            "take a smaller batch"
-        )
     per_cycle = gb_per_s / CLOCK_GHZ
     plain = layers.weight_bytes / batch + layers.operand_bytes + layers.result_elements
     kept = 0 if history_on_chip else layers.operand_bytes + 2 * KEPT_RESULT_BYTES * layers.result_elements

@@ -16,6 +16,7 @@ from ..hls.noise_schedule import KINDS as KINDS
 from ..hls.noise_schedule import ONE, VARIANCES, ddim_deviation, noise_schedule, supported
 from ..hls.rule import AMPLITUDE, OUTPUT_PART, TOLERANCE
 from ..hls.scheduler_config import SchedulerConfig
+from .arguments import integer
 from .limits import SEED_BITS
 
 RESPONSE_NOISE = (
@@ -204,9 +205,10 @@ def standard_normal(seed: int, sample: int, draw: int, shape: tuple[int, ...]) -
     return generator.standard_normal(shape)
 
 
-def check_seed(seed: int, bits: int = SEED_BITS) -> None:
-    """ValueError for a seed that is not from 0 to 2**bits - 1, all of which give images of their own."""
-    if not 0 <= seed < 1 << bits:
+def check_seed(seed: Any, bits: int = SEED_BITS) -> None:
+    """TypeError for a seed that is no integer, ValueError for one that is not from 0 to 2**bits - 1, all of which give images of
+    their own."""
+    if not 0 <= integer("seed", seed) < 1 << bits:
         raise ValueError(f"found seed {seed}, expected one from 0 to 2**{bits} - 1")
 
 

@@ -190,3 +190,8 @@ def test_a_model_of_one_step_has_costs_and_no_differences(tmp_path):
     for options in (["--architecture", "cifar10"], ["--setting", "paper"]):
         refused = CliRunner().invoke(main, ["compare", str(tmp_path / "model"), *options])
         assert refused.exit_code == 1 and "found a schedule of 1 step, expected at least 2" in refused.stderr
+
+
+def test_too_many_samples_of_an_architecture_are_refused(tiny_folder):
+    found = CliRunner().invoke(main, ["compare", str(tiny_folder), "--architecture", "cifar10", "--batch", "300"])
+    assert found.exit_code == 1 and "found a batch of 300 with --architecture, expected at most 256" in found.stderr

@@ -60,5 +60,7 @@ def test_bad_requests(tiny_model, paper_classes, tiny_folder):
     for ignored in (["--architecture", "sd15"], ["--plots", str(tiny_folder.parent / "figures")]):
         result = CliRunner().invoke(main, ["compare", str(tiny_folder), "--setting", "paper", *ignored])
         assert result.exit_code == 1 and "expected them with --setting board" in result.stderr
+    result = CliRunner().invoke(main, ["compare", str(tiny_folder), "--setting", "paper", "--batch", "60000"])
+    assert result.exit_code == 1 and "take a smaller --batch" in result.stderr and "similarity" not in result.stderr
     result = CliRunner().invoke(main, ["compare", str(tiny_folder), "--setting", "paper", "--batch", "2"])
     assert result.exit_code == 0 and "Ditto's setting (table III)" in result.stdout

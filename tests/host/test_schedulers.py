@@ -163,3 +163,5 @@ def test_every_seed_has_noise_of_its_own():
     for seed in (-1, 2**64):
         with pytest.raises(ValueError, match=rf"found seed {seed}, expected one from 0 to 2\*\*64 - 1"):
             standard_normal(seed, 0, 0, (4,))
+    with pytest.raises(TypeError, match=r"found seed 1.5 \(float\), expected an integer"):
+        standard_normal(1.5, 0, 0, (4,))

@@ -24,7 +24,7 @@ REFUSED = (TypeError, ValueError)
 DEADLINES = [-1, 0, float("nan"), float("inf"), 1e300, 10**400, "x", "5", None, True, [1], 1j]
 MEMORIES = [0, -1, "x", 1.5, True, 10**30, float("nan"), [1]]
 FLOWS = ["nonsense", "", 3, ["original"]]
-DEVICES = ["emulator", "cpu", torch.device("cpu"), EmulatorDevice, object(), 7]
+DEVICES = ["emulator", "cpu", torch.device("cpu"), EmulatorDevice, {}, 7]
 ARGUMENTS = [
     *(("deadline_s", value) for value in DEADLINES),
     *(("memory_mib", value) for value in MEMORIES),

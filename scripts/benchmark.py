@@ -26,6 +26,7 @@ from ditto_zynq.host.devices import put_behind_pynq
 from ditto_zynq.host.emulator import EmulatorDevice
 from ditto_zynq.host.runtime import BUNDLED_MODEL, Model
 from ditto_zynq.host.session import DIFFERENCE, ORIGINAL
+from ditto_zynq.host.simulated import Run
 from ditto_zynq.quant.calibrate import Options
 from ditto_zynq.quant.quantize import Schedule, quantize, quantize_denoiser
 
@@ -134,10 +135,10 @@ def driver_overhead(artefact: QuantizedModel, batch: int, runs: int, behind_pynq
     fabric = EmulatorDevice(HardwareConfig(), counting=False)
     execute, computing = fabric.execute, 0.0
 
-    def timed() -> None:
+    def timed(run: Run) -> None:
         nonlocal computing
         start = time.perf_counter()
-        execute()
+        execute(run)
         computing += time.perf_counter() - start
 
     fabric.execute = timed  # type: ignore[method-assign]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from scripts.benchmark import driver_overhead, help_seconds, import_seconds
 
 

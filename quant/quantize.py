@@ -13,22 +13,22 @@ import torch
 from diffusers import ModelMixin
 from torch import nn
 
-from ..hls.artefact import Companions, QuantizedModel, save
-from ..hls.model_folder import COMPONENTS
-from .calibrate import calibrate
-from .conditions import check_context, choose_labels, conditions_of, guidance_for
-from .fidelity import warn_of_coarse_codes
-from .fine_parts import add_fine_ends
-from .guidance_embedding import GUIDANCE, embedded_size, with_guidance
-from .in_memory import contexts_in_float32, in_float32
-from .lower import IntegerModel, check_lowering, lower
-from .options import Options, Reading, Schedule
-from .output import check_place
-from .pipelines import Source, check_finite, encode_prompts, load_source
-from .schedule import check_class, scheduler_for, with_eta
-from .size_embedding import PIXELS, pixels_per_latent, takes_sizes, with_sizes
-from .supported import check_config, check_variance
-from .trace import Interface, trace
+from ..hls.artefact.folder import COMPONENTS
+from ..hls.artefact.model import Companions, QuantizedModel, save
+from .calibrate.calibration import calibrate
+from .calibrate.fidelity import warn_of_coarse_codes
+from .calibrate.fine_parts import add_fine_ends
+from .calibrate.lower import IntegerModel, check_lowering, lower
+from .common.options import Options, Reading, Schedule
+from .pipeline.conditions import check_context, choose_labels, conditions_of, guidance_for
+from .pipeline.guidance_embedding import GUIDANCE, embedded_size, with_guidance
+from .pipeline.in_memory import contexts_in_float32, in_float32
+from .pipeline.output import check_place
+from .pipeline.pipelines import Source, check_finite, encode_prompts, load_source
+from .pipeline.schedule import check_class, scheduler_for, with_eta
+from .pipeline.size_embedding import PIXELS, pixels_per_latent, takes_sizes, with_sizes
+from .pipeline.supported import check_config, check_variance
+from .trace.tracing import Interface, trace
 
 EXAMPLES = 16  # prompts whose contexts are kept
 PROMPTS = (  # to calibrate with where none are given

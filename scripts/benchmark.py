@@ -20,14 +20,14 @@ import click
 import numpy as np
 import torch
 from diffusers import UNet2DModel
-from ditto_zynq.hls.artefact import QuantizedModel, load
-from ditto_zynq.hls.config import HardwareConfig
-from ditto_zynq.host.devices import put_behind_pynq
-from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.runtime import BUNDLED_MODEL, Model
-from ditto_zynq.host.session import DIFFERENCE, ORIGINAL
-from ditto_zynq.host.simulated import Run
-from ditto_zynq.quant.calibrate import Options
+from ditto_zynq.hls.artefact.model import QuantizedModel, load
+from ditto_zynq.hls.machine.config import HardwareConfig
+from ditto_zynq.host.devices.emulator import EmulatorDevice
+from ditto_zynq.host.devices.opening import put_behind_pynq
+from ditto_zynq.host.devices.simulated import Run
+from ditto_zynq.host.runtime.model import BUNDLED_MODEL, Model
+from ditto_zynq.host.runtime.session import DIFFERENCE, ORIGINAL
+from ditto_zynq.quant.calibrate.calibration import Options
 from ditto_zynq.quant.quantize import Schedule, quantize, quantize_denoiser
 
 FLOAT = Path("quant/models/fashion-mnist")
@@ -153,9 +153,7 @@ def driver_overhead(artefact: QuantizedModel, batch: int, runs: int, behind_pynq
 
 
 def import_seconds() -> float:
-    program = (
-        "import time; start = time.perf_counter(); import ditto_zynq.host.runtime; print(time.perf_counter() - start)"
-    )
+    program = "import time; start = time.perf_counter(); import ditto_zynq.host.runtime.model; print(time.perf_counter() - start)"
     return min(
         float(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout)
         for _ in range(5)

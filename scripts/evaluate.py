@@ -11,16 +11,16 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from ditto_zynq.hls.config import HardwareConfig
-from ditto_zynq.host.files import write_atomically, write_text
-from ditto_zynq.host.runtime import load, to_images
-from ditto_zynq.host.schedulers import Scheduler, load_scheduler, standard_normal
-from ditto_zynq.host.session import ORIGINAL
-from ditto_zynq.quant.calibrate import Options
-from ditto_zynq.quant.fashion_mnist import CLASSES, load_split
-from ditto_zynq.quant.pipelines import load_source
-from ditto_zynq.quant.quality import Judge, psnr
+from ditto_zynq.hls.machine.config import HardwareConfig
+from ditto_zynq.host.common.files import write_atomically, write_text
+from ditto_zynq.host.runtime.model import load, to_images
+from ditto_zynq.host.runtime.schedulers import Scheduler, load_scheduler, standard_normal
+from ditto_zynq.host.runtime.session import ORIGINAL
+from ditto_zynq.quant.calibrate.calibration import Options
+from ditto_zynq.quant.judge.quality import Judge, psnr
+from ditto_zynq.quant.pipeline.pipelines import load_source
 from ditto_zynq.quant.quantize import Schedule, quantize
+from ditto_zynq.quant.zoo.fashion_mnist import CLASSES, load_split
 from tqdm import tqdm
 
 FLOAT = Path("quant/models/fashion-mnist")
@@ -59,7 +59,7 @@ def in_batches(folder: Path, count: int, batch: int, make: Callable[[range], np.
 def fill_from_fleet(cluster: str, model: Path, folder: Path, labels: np.ndarray, seed: int, batch: int) -> None:
     """The files of :func:`in_batches` that are not there yet, by the workers of a Dask scheduler."""
     from distributed import Client
-    from ditto_zynq.host import fleet
+    from ditto_zynq.host.runtime import fleet
 
     folder.mkdir(parents=True, exist_ok=True)
     job = fleet.Job(HardwareConfig(), model.resolve(), seed=seed, flow=ORIGINAL)

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import click
-from ditto_zynq.hls import synthesis
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.hls.synthesis import FAMILIES
-from ditto_zynq.hls.verilog import core_parameters
+from ditto_zynq.hls.build.verilog import core_parameters
+from ditto_zynq.hls.machine import synthesis
+from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.hls.machine.synthesis import FAMILIES
 from ditto_zynq.host import load
-from ditto_zynq.host.compare import compare
-from ditto_zynq.host.files import write_text
-from ditto_zynq.host.session import DIFFERENCE, ORIGINAL
+from ditto_zynq.host.common.files import write_text
+from ditto_zynq.host.runtime.session import DIFFERENCE, ORIGINAL
+from ditto_zynq.host.studies.compare import compare
 
 from tests.hls.rtl import proof, timeline
 from tests.hls.rtl.cases import Case, cases_of, record_cases
@@ -117,7 +117,7 @@ def random_block_cycles(folder: Path, depths: dict[str, int]) -> list[int]:
 
 
 def synthesize_all(folder: Path, held_out: bool) -> list[dict[str, Any]]:
-    """Rows of hls/synthesis.json, all or those that its fits have not seen; both families at the same time."""
+    """Rows of hls/machine/synthesis.json, all or those that its fits have not seen; both families at the same time."""
 
     def of_family(family: str) -> list[dict[str, Any]]:
         chosen = [job for job in jobs(family) if job.held_out or not held_out]
@@ -134,7 +134,7 @@ def compare_boards() -> dict[str, list[dict[str, Any]]]:
 
 
 def check_table(found: list[dict[str, Any]]) -> None:
-    """Ends the program where a row is not in hls/synthesis.json."""
+    """Ends the program where a row is not in hls/machine/synthesis.json."""
     for row in found:
         if row not in synthesis.table()["rows"]:
             raise click.ClickException(
@@ -155,7 +155,7 @@ def check_table(found: list[dict[str, Any]]) -> None:
     "--update",
     is_flag=True,
     help="Synthesize all configurations (10 minutes more), not only those that no fit has seen, and write "
-    "hls/synthesis.json, which the resource model reads, and the page and picture of hls/rtl.",
+    "hls/machine/synthesis.json, which the resource model reads, and the page and picture of hls/rtl.",
 )
 def main(output: Path, update: bool) -> None:
     absent = missing()

@@ -65,9 +65,9 @@ def peak_gib() -> float:
 def quantize_stage(name: str, model: str | None, folder: Path) -> dict[str, float]:
     """Quantize for two steps, on one trajectory, and time the float forward."""
     import torch
-    from ditto_zynq.hls.artefact import save
-    from ditto_zynq.quant.calibrate import Options
-    from ditto_zynq.quant.pipelines import load_source
+    from ditto_zynq.hls.artefact.model import save
+    from ditto_zynq.quant.calibrate.calibration import Options
+    from ditto_zynq.quant.pipeline.pipelines import load_source
     from ditto_zynq.quant.quantize import Schedule, quantize_denoiser
 
     source = load_source(model) if model else None
@@ -98,15 +98,15 @@ def quantize_stage(name: str, model: str | None, folder: Path) -> dict[str, floa
 
 def run_stage(name: str, folder: Path, board: str) -> dict[str, float]:
     """Load, compile, run the first step; then again with every operation's samples checked, and counted."""
-    from ditto_zynq.hls.artefact import load
-    from ditto_zynq.hls.config import default_config
-    from ditto_zynq.hls.isa import Region
-    from ditto_zynq.host.compiler import lay_out
-    from ditto_zynq.host.emulator import EmulatorDevice
-    from ditto_zynq.host.operations import fitting
-    from ditto_zynq.host.runtime import Model
-    from ditto_zynq.host.session import ORIGINAL
-    from ditto_zynq.host.spot_check import SpotCheck
+    from ditto_zynq.hls.artefact.model import load
+    from ditto_zynq.hls.machine.config import default_config
+    from ditto_zynq.hls.machine.isa import Region
+    from ditto_zynq.host.devices.emulator import EmulatorDevice
+    from ditto_zynq.host.program.compiler import lay_out
+    from ditto_zynq.host.program.operations import fitting
+    from ditto_zynq.host.runtime.model import Model
+    from ditto_zynq.host.runtime.session import ORIGINAL
+    from ditto_zynq.host.studies.spot_check import SpotCheck
 
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**30
     before, start = peak_gib(), time.perf_counter()

@@ -12,15 +12,15 @@ from typing import Any
 
 import click
 import numpy as np
-from ditto_zynq.hls.artefact import QuantizedModel, load
-from ditto_zynq.hls.config import HardwareConfig
-from ditto_zynq.host import paper_setting, published
-from ditto_zynq.host.cli_shared import BATCH, OUTPUT_FOLDER, Polite, announce, announce_compiling, config_of
-from ditto_zynq.host.compare import compare, compare_architecture
-from ditto_zynq.host.plots import draw_classes, draw_designs, draw_similarity
-from ditto_zynq.host.runtime import BUNDLED_MODEL
-from ditto_zynq.host.similarity import Similarity, check_differences, measure
-from ditto_zynq.host.words import number_of
+from ditto_zynq.hls.artefact.model import QuantizedModel, load
+from ditto_zynq.hls.machine.config import HardwareConfig
+from ditto_zynq.host.cli.shared import BATCH, OUTPUT_FOLDER, Polite, announce, announce_compiling, config_of
+from ditto_zynq.host.common.words import number_of
+from ditto_zynq.host.runtime.model import BUNDLED_MODEL
+from ditto_zynq.host.studies import paper_setting, published
+from ditto_zynq.host.studies.compare import compare, compare_architecture
+from ditto_zynq.host.studies.plots import draw_classes, draw_designs, draw_similarity
+from ditto_zynq.host.studies.similarity import Similarity, check_differences, measure
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def measure_all(
 
 
 def rows(found: Found) -> list[Row]:
-    """The paper's numbers (:mod:`ditto_zynq.host.published`), and what was found here for each."""
+    """The paper's numbers (:mod:`ditto_zynq.host.studies.published`), and what was found here for each."""
     similarity, comparisons = found.similarity, found.comparisons
     temporal, spatial, original = (similarity.fractions(source) for source in ("temporal", "spatial", "original"))
     cosine = similarity.cosine["temporal"].mean(axis=0)
@@ -294,7 +294,7 @@ def page(found: Found) -> str:
         paper_setting.table(found.setting).rstrip(),
         "```",
         "",
-        "Not here: accuracy, which is in the repository's README.",
+        "Not here: accuracy, which is in host/studies/results.md.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ditto_zynq.hls import artefact
-from ditto_zynq.hls.artefact import QuantizedModel, save
+from ditto_zynq.hls.artefact import model as artefact
+from ditto_zynq.hls.artefact.model import QuantizedModel, save
 from hypothesis import HealthCheck, settings
 
 # how fast examples are drawn and run depends on the machine and its load; the same ones in every run, whatever failed before
@@ -72,7 +72,7 @@ def cifar10_unet():
 @pytest.fixture(scope="session")
 def tiny_model(tiny_unet) -> QuantizedModel:
     """``tiny_unet`` quantized for 6 DDIM steps in 3 groups."""
-    from ditto_zynq.quant.calibrate import Options
+    from ditto_zynq.quant.calibrate.calibration import Options
     from ditto_zynq.quant.quantize import Schedule, quantize_denoiser
 
     return quantize_denoiser(tiny_unet, SCHEDULER_CONFIG, Schedule("ddim", 6, 0.0, 3), Options(trajectories=3))

@@ -52,5 +52,5 @@ def compute_as_vnni(monkeypatch: pytest.MonkeyPatch) -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(torch, name)
 
-    monkeypatch.setattr("ditto_zynq.host.onednn_products._torch", Torch)
-    monkeypatch.setattr("ditto_zynq.host.products.vnni_is_exact", lambda: True)
+    monkeypatch.setattr("ditto_zynq.host.compute.onednn_products._torch", Torch)
+    monkeypatch.setattr("ditto_zynq.host.compute.products.vnni_is_exact", lambda: True)

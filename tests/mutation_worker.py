@@ -16,17 +16,17 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from ditto_zynq.hls.artefact import ArtefactError, QuantizedModel, load
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.hls.model_folder import INDEX
-from ditto_zynq.hls.reference import Reference
-from ditto_zynq.host.csim import CSimDevice
-from ditto_zynq.host.device import Device
-from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.operations import fitting
-from ditto_zynq.host.runtime import Model
-from ditto_zynq.host.schedulers import KINDS, Scheduler, standard_normal
-from ditto_zynq.host.session import DIFFERENCE, Session, reference_of
+from ditto_zynq.hls.artefact.folder import INDEX
+from ditto_zynq.hls.artefact.model import ArtefactError, QuantizedModel, load
+from ditto_zynq.hls.contract.reference import Interpreter
+from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.host.devices.csim import CSimDevice
+from ditto_zynq.host.devices.device import Device
+from ditto_zynq.host.devices.emulator import EmulatorDevice
+from ditto_zynq.host.program.operations import fitting
+from ditto_zynq.host.runtime.model import Model
+from ditto_zynq.host.runtime.schedulers import KINDS, Scheduler, standard_normal
+from ditto_zynq.host.runtime.session import DIFFERENCE, Session, reference_of
 
 from tests.mutations import mutate
 
@@ -100,7 +100,7 @@ def _device(artefact: QuantizedModel, name: str, cache: Path) -> Device:
 
 def _drop_in(folder: Path, artefact: QuantizedModel, device: Device):
     """The denoiser of a diffusers pipeline, in its pipeline where the folder is one."""
-    from ditto_zynq.host.diffusers import load_pipeline, wrap
+    from ditto_zynq.host.diffusers.drop_in import load_pipeline, wrap
 
     if not (folder / INDEX).is_file():
         return wrap(artefact, device)
@@ -124,7 +124,7 @@ def run_in_diffusers(denoiser, artefact: QuantizedModel) -> None:
 def run(session: Session, scheduler: Scheduler | None) -> None:
     """The first steps of a run; Different where an output is not the reference's or a sample is not finite."""
     artefact = session.artefact
-    graph, reference = artefact.graph, Reference(artefact.graph, artefact.tables)
+    graph, reference = artefact.graph, Interpreter(artefact.graph, artefact.tables)
     rows = np.arange(BATCH) % graph.labels
     codes = context = None
     if graph.context is not None:

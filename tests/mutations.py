@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ditto_zynq.hls.graph import Graph
-from ditto_zynq.hls.graph_json import graph_from_json
-from ditto_zynq.hls.model_folder import COMPONENTS, INDEX, MANIFEST, SCHEDULER, Files
-from ditto_zynq.hls.table_rules import table_rules
+from ditto_zynq.hls.artefact.folder import COMPONENTS, INDEX, MANIFEST, SCHEDULER, Files
+from ditto_zynq.hls.contract.graph import Graph
+from ditto_zynq.hls.contract.graph_json import graph_from_json
+from ditto_zynq.hls.contract.table_rules import table_rules
 from safetensors.numpy import load_file, save_file
 
 from tests.helpers import change_json

@@ -24,7 +24,7 @@ from diffusers import (
     UNet2DModel,
     VQModel,
 )
-from ditto_zynq.quant.emoji_models import build_clip, build_t5
+from ditto_zynq.quant.zoo.emoji_models import build_clip, build_t5
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
 CAPTIONS = ["a painting of a squirrel eating a burger", "low quality", "french fries", "0123456789"]

@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from ditto_zynq.hls.artefact import QuantizedModel, save
-from ditto_zynq.hls.random_graphs import random_unet
-from ditto_zynq.host.schedulers import load_scheduler
-from ditto_zynq.quant.calibrate import Options
+from ditto_zynq.hls.artefact.model import QuantizedModel, save
+from ditto_zynq.hls.contract.random_graphs import random_unet
+from ditto_zynq.host.runtime.schedulers import load_scheduler
+from ditto_zynq.quant.calibrate.calibration import Options
 from ditto_zynq.quant.quantize import Schedule, quantize
 
 from tests import pipelines

@@ -1,8 +1,9 @@
-"""The dependency rule: quant -> hls, host -> hls, nothing else; and the runtime needs neither torch nor numba."""
+"""The dependency rule: floors, each of which imports only what is below it; and the runtime needs neither torch nor numba."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -10,31 +11,104 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ALLOWED = {"hls": set(), "host": {"hls"}, "quant": {"hls"}}
+FLOORS = {  # of each folder, from the ground; a module outside of them stands on top of all
+    "hls": ("common", "contract", "artefact", "machine", "build"),
+    "host": (
+        "common", "program", "compute", "costs", "emulator", "devices", "runtime", "diffusers", "hls4ml", "studies", "cli",
+    ),
+    "quant": ("common", "trace", "calibrate", "pipeline", "qonnx", "zoo", "judge"),
+}  # fmt: skip
+BELOW = {"hls": set(), "host": {"hls"}, "quant": {"hls"}}
+BY_NAME = {  # modules of the runtime that find the quantizer by its name, where it is installed
+    "host.cli.quantize": {"quant.common.options", "quant.quantize"},
+    "host.studies.evaluation": {"quant.judge.evaluate"},
+}
 HEAVY = ("torch", "diffusers", "transformers", "brevitas", "scipy", "pynq", "hls4ml", "numba", "matplotlib")
-MODULES = [path for folder in ALLOWED for path in sorted((ROOT / folder).glob("**/*.py"))]
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for folder in FLOORS
+    for path in sorted((ROOT / folder).rglob("*.py"))
+}
 
 
-def imported_folders(path: Path) -> set[str]:
-    """Folders of the project that a module imports, relatively or by the package's name."""
+def absolute(module: str, dots: int, name: str) -> str:
+    """What ``name`` after ``dots`` means in ``module``."""
+    package = module.split(".") if MODULES[module].name == "__init__.py" else module.split(".")[:-1]
+    assert dots <= len(package) + 1, f"{module} imports from beyond the package"
+    return ".".join([*package[: len(package) - dots + 1], *([name] if name else [])])
+
+
+def imported(module: str) -> set[str]:
+    """Modules of the project that a module's import statements name, those of types and inside functions too."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level == 2:
-            found.add((node.module or "").split(".")[0])
-        names = [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
-        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        found.update(name.split(".")[1] for name in names if name.startswith("ditto_zynq."))
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            base = absolute(module, node.level, node.module or "") if node.level else f"{node.module}"
+            names = [f"{base}.{alias.name}" for alias in node.names] + [base]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        found.update(name.removeprefix("ditto_zynq.") for name in names)
+    return {name for name in found & MODULES.keys() if not _is_package_of(name, found)}
+
+
+def _is_package_of(name: str, others: set[str]) -> bool:
+    return MODULES[name].name == "__init__.py" and any(other.startswith(f"{name}.") for other in others)
+
+
+def imported_by_name(module: str) -> set[str]:
+    """Those that ``import_module`` is given as text."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module") and node.args:
+            name = node.args[0].value if isinstance(node.args[0], ast.Constant) else ""
+            dots = len(name) - len(name.lstrip("."))
+            if dots:
+                found.add(absolute(module, dots, name.lstrip(".")))
     return found
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_folders_import_only_what_the_rule_allows(path):
-    assert imported_folders(path) <= ALLOWED[path.relative_to(ROOT).parts[0]] | {path.relative_to(ROOT).parts[0]}
+def height(module: str) -> int:
+    """Of a module's floor in its folder."""
+    folder, *rooms = module.split(".")
+    known = FLOORS[folder]
+    return known.index(rooms[0]) if rooms and rooms[0] in known else len(known)
+
+
+def is_allowed(module: str, other: str) -> bool:
+    folder, target = module.split(".")[0], other.split(".")[0]
+    return target in BELOW[folder] or (target == folder and height(other) <= height(module))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_what_is_below_it(module):
+    assert not [other for other in imported(module) if not is_allowed(module, other)]
+    by_name = imported_by_name(module)
+    assert by_name <= MODULES.keys(), "imported by name, but not there"
+    above = {other for other in by_name if not is_allowed(module, other)}
+    assert above == BY_NAME.get(module, set())
+
+
+def test_nothing_imports_itself_in_a_circle():
+    graphlib.TopologicalSorter({module: imported(module) for module in MODULES}).prepare()
+
+
+def test_every_floor_is_there_and_says_what_it_is_for():
+    for folder, floors in FLOORS.items():
+        rooms = {path.parent.name for path in (ROOT / folder).glob("*/*.py")}
+        assert rooms - {"notebooks"} == set(floors), "a floor without a place in the order, or a place without a floor"
+        page = (ROOT / folder / "README.md").read_text()
+        for floor in floors:
+            assert ast.get_docstring(ast.parse((ROOT / folder / floor / "__init__.py").read_text())), floor
+            assert f"`{floor}/`" in page, f"{folder}/README.md does not name {floor}/"
 
 
 def test_the_rule_would_notice():
-    tree = ROOT / "host" / "compiler.py"
-    assert "hls" in imported_folders(tree)
+    assert "hls.contract.graph" in imported("host.program.compiler")
+    assert "host.common.limits" in imported("host.program.compiler")
+    assert not is_allowed("hls.contract.graph", "hls.machine.config")
+    assert not is_allowed("hls.contract.graph", "host.program.compiler")
+    assert is_allowed("host.program.compiler", "host.common.limits")
 
 
 def run_without(packages: tuple[str, ...], code: str) -> str:
@@ -45,28 +119,27 @@ def run_without(packages: tuple[str, ...], code: str) -> str:
     return result.stdout
 
 
-NEEDED_BY = {  # modules of the runtime that are only imported where their package is used
-    "numba": ("kernels", "product_kernels"),
-    "pynq": ("board", "emulated_board", "remote_board", "remote_client"),
-    "diffusers": ("diffusers", "diffusers_scheduler", "pipeline_hooks", "tensors"),
-    "hls4ml": ("hls4ml_backend",),
-    "matplotlib": ("plots",),
+NEEDED_BY = {  # rooms of the runtime that are only entered where their package is used
+    "numba": ("host.compute.kernels", "host.compute.product_kernels"),
+    "pynq": tuple(f"host.devices.{name}" for name in ("board", "emulated_board", "remote_board", "remote_client")),
+    "diffusers": ("host.diffusers", "host.runtime.diffusers_scheduler"),
+    "hls4ml": ("host.hls4ml.backend",),
+    "matplotlib": ("host.studies.plots",),
 }
 
 
 def test_the_runtime_imports_without_heavy_packages():
-    excepted = {"__init__", *(module for modules in NEEDED_BY.values() for module in modules)}
-    runtime = [path for path in MODULES if path.parent.name in ("hls", "host") and path.stem not in excepted]
-    wanted = [f"ditto_zynq.{path.parent.name}.{path.stem}" for path in runtime]
-    run_without(HEAVY, "\n".join(f"import {name}" for name in wanted))
+    excepted = tuple(module for modules in NEEDED_BY.values() for module in modules)
+    runtime = [name for name in MODULES if not name.startswith(("quant", *excepted)) and not name.endswith("__main__")]
+    run_without(HEAVY, "\n".join(f"import ditto_zynq.{name}" for name in runtime))
 
 
 def test_help_imports_nothing_heavy():
-    code = "import sys; import ditto_zynq.host.cli; print(','.join(sys.modules))"
+    code = "import sys; import ditto_zynq.host.cli.app; print(','.join(sys.modules))"
     loaded = run_without((), code).split(",")
     assert not {"numpy", "PIL", *HEAVY} & set(loaded)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", MODULES.values(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_syntax_is_that_of_python_3_10(path):
     ast.parse(path.read_text(), feature_version=(3, 10))

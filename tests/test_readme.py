@@ -1,4 +1,5 @@
-"""README's code blocks: every command can be called as it stands there, and what a newcomer would paste runs, in order."""
+"""Code blocks of the pages a newcomer reads: every command can be called as it stands there, and what would be pasted runs, in
+order."""
 
 from __future__ import annotations
 
@@ -11,12 +12,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
-from ditto_zynq.host.cli import main
+from ditto_zynq.host.cli.app import main
 
 from tests.pipelines import unet2d
 
 ROOT = Path(__file__).parents[1]
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+PAGES = ("README.md", "host/devices/README.md", "host/hls4ml/README.md")
+TEXT = "\n".join((ROOT / page).read_text() for page in PAGES)
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+FOLDERS = ("bitstreams", "hls", "host", "quant", "tests")
+LINKING = [ROOT / "README.md", *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.md")))]
 COMMANDS = [
     words for kind, text in BLOCKS if kind == "sh" for line in text.splitlines() if (words := shlex.split(line, True))
 ]
@@ -91,3 +96,14 @@ def test_what_can_be_pasted_runs():
     assert {path.name for path in Path().iterdir()} == {"MODEL", "quant", "runs"}, (
         "git does not ignore what was written"
     )
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    targets = re.findall(r"\]\(([^)#]+)\)", page.read_text())
+    missing = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+    assert not missing
+
+
+def test_the_front_page_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) < 150

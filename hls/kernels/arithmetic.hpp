@@ -1,4 +1,4 @@
-// The integer arithmetic of DESIGN section 3, as in hls/arithmetic.py: rounding, saturation, digits, chains of packed products.
+// The integer arithmetic of DESIGN section 3, as in hls/contract/arithmetic.py: rounding, saturation, digits, chains of packed products.
 #pragma once
 
 #include "types.hpp"

@@ -5,7 +5,7 @@
 #pragma once
 
 #include "encoder.hpp"
-#ifdef DITTO_BLACKBOX  // the multipliers are RTL: hls/verilog.py
+#ifdef DITTO_BLACKBOX  // the multipliers are RTL: hls/build/verilog.py
 #include "multiplier_columns.hpp"
 #endif
 

@@ -2,7 +2,7 @@
 //
 // Lane j takes channels c with c % lanes == j. An input pixel has one slot of `words` entries in each lane's list of low and
 // of high digits; the compute unit walks the slots of the pixels under its kernel window. With spatial differences x_ref is the
-// code of the pixel before it (see hls/spatial.py).
+// code of the pixel before it (see hls/contract/spatial.py).
 #pragma once
 
 #include "arithmetic.hpp"

@@ -1,5 +1,5 @@
 // Which descriptors the accelerator refuses by itself: no operation, an empty one, or one whose blocks and rows leave its buffers.
-// Addresses are the host's to check (hls/descriptor_rules.py): the accelerator does not know how large its regions are.
+// Addresses are the host's to check (hls/machine/descriptor_rules.py): the accelerator does not know how large its regions are.
 #pragma once
 
 #include "isa.hpp"

@@ -26,7 +26,7 @@ struct Product {
     address_t input, previous, kept;  // ACTIVATIONS; STATE, read and written
     int input_pitch, kept_pitch;      // codes from pixel to pixel
     bool difference, keep_input;
-    bool spatial;                                   // codes refer to their neighbours: see hls/spatial.py
+    bool spatial;                                   // codes refer to their neighbours: see hls/contract/spatial.py
     dimension_t lead_columns, extra_columns;        // windows left of the first one, columns right of the image; only if spatial
     bool gathered;                    // (row, channel) at channel * pitch + row: an attention product's values
 

@@ -1,5 +1,5 @@
 // The compute unit with its encoders and memories: for every core an encoding unit, two banks of digit lists and a core, for every
-// two cores a copy of the weights. Its numbers come from the hardware configuration (ditto_config.svh, which hls/verilog.py writes).
+// two cores a copy of the weights. Its numbers come from the hardware configuration (ditto_config.svh, which hls/build/verilog.py writes).
 // Signals of core c lie at c times their width.
 `include "ditto_config.svh"
 

@@ -1,6 +1,6 @@
 // The baseline at equal resources: one core of a dense array, LANES x OC_TILE multipliers of two 8-bit codes, two weights to a DSP
 // slice, the same adder tree and sums, and no queues: every lane takes a code in every cycle, zeros and padding too. What
-// `dense_parts` of hls/resources.py counts.
+// `dense_parts` of hls/machine/resources.py counts.
 module dense_core #(
     parameter LANES = 8,
     parameter OC_TILE = 32,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ditto_zynq.hls.config import HardwareConfig, default_config
+from ditto_zynq.hls.machine.config import HardwareConfig, default_config
 
 SHIPPED = default_config("zcu104")
 TINY = HardwareConfig(  # chunks, passes that are not resident, blocks of one row

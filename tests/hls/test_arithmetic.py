@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ditto_zynq.hls import arithmetic as ar
+from ditto_zynq.hls.contract import arithmetic as ar
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -6,12 +6,12 @@ import json
 from dataclasses import replace
 
 import pytest
-from ditto_zynq.hls.bitstreams import BitstreamError, find_bitstream, publish
-from ditto_zynq.hls.boards import BOARDS
-from ditto_zynq.hls.build import write_project
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.hls.handoff import ACCELERATOR, INTERRUPTS, RESET, VLNV, bitstream_name, cells, handoff
-from ditto_zynq.hls.isa import registers
+from ditto_zynq.hls.build.bitstreams import BitstreamError, find_bitstream, publish
+from ditto_zynq.hls.build.handoff import ACCELERATOR, INTERRUPTS, RESET, VLNV, bitstream_name, cells, handoff
+from ditto_zynq.hls.build.project import write_project
+from ditto_zynq.hls.machine.boards import BOARDS
+from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.hls.machine.isa import registers
 
 CONFIG = default_config("zcu104")
 NAME = bitstream_name(CONFIG)
@@ -88,7 +88,9 @@ def test_pynqs_parser_reads_the_handoff(board, tmp_path):
     if BOARDS[board].zynq_ultrascale:
         assert parsed.clock_dict[0]["frequency"] == config.clock_mhz
     else:
-        assert parsed.clock_dict[0]["frequency"] is None, "pynqmetadata 0.2: host/board.py may stop to work around it"
+        assert parsed.clock_dict[0]["frequency"] is None, (
+            "pynqmetadata 0.2: host/devices/board.py may stop to work around it"
+        )
 
 
 @pytest.mark.parametrize("board", ["zcu104", "pynq-z2"])

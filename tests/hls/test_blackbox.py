@@ -8,13 +8,13 @@ import subprocess
 
 import pytest
 from click.testing import CliRunner
-from ditto_zynq.hls.config import HardwareConfig, default_config
-from ditto_zynq.hls.csim import FLAGS, vendor_headers
-from ditto_zynq.hls.generate import KERNELS, generate
-from ditto_zynq.hls.random_graphs import random_unet
-from ditto_zynq.hls.verilog import BLACKBOX, DEFINES, latency, write_blackbox
-from ditto_zynq.host.cli import main
-from ditto_zynq.host.csim import CSimDevice
+from ditto_zynq.hls.build.csim import FLAGS, vendor_headers
+from ditto_zynq.hls.build.generate import KERNELS, generate
+from ditto_zynq.hls.build.verilog import BLACKBOX, DEFINES, latency, write_blackbox
+from ditto_zynq.hls.contract.random_graphs import random_unet
+from ditto_zynq.hls.machine.config import HardwareConfig, default_config
+from ditto_zynq.host.cli.app import main
+from ditto_zynq.host.devices.csim import CSimDevice
 
 from tests.hls.configs import SHIPPED, TINY
 from tests.hls.rtl.simulators import Simulation
@@ -42,7 +42,7 @@ def test_the_c_model_gives_the_bits_of_the_kernels(no_reuse, config, tmp_path, m
     includes = [f"-I{path}" for path in (source, KERNELS, vendor_headers())]
     sources = [str(source / name) for name in ("csim.cpp", "multiplier_columns.cpp")]
     subprocess.run(["g++", *FLAGS, *DEFINES, *includes, *sources, "-o", str(library)], check=True)
-    monkeypatch.setattr("ditto_zynq.hls.csim.build_library", lambda *args, **kwargs: library)
+    monkeypatch.setattr("ditto_zynq.hls.build.csim.build_library", lambda *args, **kwargs: library)
     device = CSimDevice(config, "bits")
     for seed in range(2):
         build, graph = random_unet(seed)

@@ -9,12 +9,19 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from ditto_zynq.hls import build
-from ditto_zynq.hls.boards import BOARDS
-from ditto_zynq.hls.build import BuildFailed, ToolsMissing, bitstream_name, parse_report, run_tools, write_project
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.hls.csim import vendor_headers
-from ditto_zynq.host.cli import main
+from ditto_zynq.hls.build import project as build
+from ditto_zynq.hls.build.csim import vendor_headers
+from ditto_zynq.hls.build.project import (
+    BuildFailed,
+    ToolsMissing,
+    bitstream_name,
+    parse_report,
+    run_tools,
+    write_project,
+)
+from ditto_zynq.hls.machine.boards import BOARDS
+from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.host.cli.app import main
 
 REPORT = """<?xml version="1.0"?>
 <profile>

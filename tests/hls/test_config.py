@@ -5,9 +5,9 @@ import json
 import re
 
 import pytest
-from ditto_zynq.hls.boards import BOARDS
-from ditto_zynq.hls.config import HardwareConfig, default_config
-from ditto_zynq.hls.isa import COUNTERS, DESCRIPTOR, POINTERS, PORTS, SCALARS, Region, registers
+from ditto_zynq.hls.machine.boards import BOARDS
+from ditto_zynq.hls.machine.config import HardwareConfig, default_config
+from ditto_zynq.hls.machine.isa import COUNTERS, DESCRIPTOR, POINTERS, PORTS, SCALARS, Region, registers
 
 
 @pytest.mark.parametrize("board", BOARDS)

@@ -6,11 +6,11 @@ import importlib.util
 import subprocess
 
 import pytest
-from ditto_zynq.hls import csim
-from ditto_zynq.hls.config import HardwareConfig, default_config
-from ditto_zynq.hls.csim import CannotCompile, CSimulation, build_library, vendor_headers
-from ditto_zynq.hls.generate import KERNELS, generate
-from ditto_zynq.host.csim import CSimDevice
+from ditto_zynq.hls.build import csim
+from ditto_zynq.hls.build.csim import CannotCompile, CSimulation, build_library, vendor_headers
+from ditto_zynq.hls.build.generate import KERNELS, generate
+from ditto_zynq.hls.machine.config import HardwareConfig, default_config
+from ditto_zynq.host.devices.csim import CSimDevice
 
 from tests.hls.configs import CONFIGS
 

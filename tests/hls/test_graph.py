@@ -3,9 +3,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from ditto_zynq.hls.graph import with_context_tokens
-from ditto_zynq.hls.graph_json import graph_from_json, graph_to_json
-from ditto_zynq.hls.random_graphs import GraphBuilder, random_unet
+from ditto_zynq.hls.contract.graph import with_context_tokens
+from ditto_zynq.hls.contract.graph_json import graph_from_json, graph_to_json
+from ditto_zynq.hls.contract.random_graphs import GraphBuilder, random_unet
 
 
 @pytest.mark.parametrize("seed", range(5))

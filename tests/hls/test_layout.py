@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ditto_zynq.hls.layout import Part, axis_size, image_layout, permute, reshape, shape_of
+from ditto_zynq.hls.contract.layout import Part, axis_size, image_layout, permute, reshape, shape_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -6,7 +6,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from ditto_zynq.hls.generate import FOLDER
+from ditto_zynq.hls.build.generate import FOLDER
 
 from tests.hls.rtl.synthesis import Job, synthesize
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ditto_zynq.hls.config import HardwareConfig
-from ditto_zynq.hls.packing import pack_weights, packed_size, unpack_weights
-from ditto_zynq.hls.plan import CannotPlan, ProductShape, ceil_divide, plan_product
+from ditto_zynq.hls.machine.config import HardwareConfig
+from ditto_zynq.hls.machine.packing import pack_weights, packed_size, unpack_weights
+from ditto_zynq.hls.machine.plan import CannotPlan, ProductShape, ceil_divide, plan_product
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from ditto_zynq.hls import isa, reference
-from ditto_zynq.hls.graph import Convolution
-from ditto_zynq.hls.random_graphs import GraphBuilder, random_unet
-from ditto_zynq.hls.reference import Reference
+from ditto_zynq.hls.contract import reference
+from ditto_zynq.hls.contract.graph import Convolution
+from ditto_zynq.hls.contract.random_graphs import GraphBuilder, random_unet
+from ditto_zynq.hls.contract.reference import Interpreter
+from ditto_zynq.hls.contract.references import Reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -43,7 +44,7 @@ def test_upsampling_to_an_odd_size_is_that_of_pytorch(size):
     larger = build.upsample(source, crop=(1, 0))
     graph = build.graph(build.convolution(larger, 2))
     codes = build.codes(2)
-    found = Reference(graph, build.tables).step(codes, 0)[larger]
+    found = Interpreter(graph, build.tables).step(codes, 0)[larger]
     image = torch.from_numpy(codes.transpose(0, 3, 1, 2)).float()
     expected = torch.nn.functional.interpolate(image, size=(2 * size[0] - 1, 2 * size[1]), mode="nearest")
     assert np.array_equal(found, expected.permute(0, 2, 3, 1).numpy())
@@ -66,14 +67,14 @@ def test_attention_products_are_those_of_einsum(heads):
 def test_differences_never_change_a_value(seed):
     """acc_prev + W . (q - q_prev) = W . q, for every operator, across step-group changes, whatever the mix of references."""
     build, graph = random_unet(seed)
-    direct, *others = (Reference(graph, build.tables) for _ in range(4))
+    direct, *others = (Interpreter(graph, build.tables) for _ in range(4))
     codes, labels = build.codes(2), build.random.integers(0, graph.labels, 2)
     context = build.codes(2, graph.context) if graph.context else None
     for step in range(graph.steps):
         expected = direct.step(codes, step, labels, context=context)
-        allowed = [isa.Reference.ZERO, isa.Reference.NEIGHBOUR, isa.Reference.PREVIOUS_STEP][: 3 if step else 2]
+        allowed = [Reference.ZERO, Reference.NEIGHBOUR, Reference.PREVIOUS_STEP][: 3 if step else 2]
         mixed = {node.name: allowed[build.random.integers(len(allowed))] for node in graph.linear_nodes}
-        for runner, choice in zip(others, (allowed[-1], isa.Reference.NEIGHBOUR, mixed), strict=True):
+        for runner, choice in zip(others, (allowed[-1], Reference.NEIGHBOUR, mixed), strict=True):
             found = runner.step(codes, step, labels, choice, context)
             assert all(np.array_equal(found[name], expected[name]) for name in expected)
         codes = build.next_codes(codes)
@@ -95,29 +96,29 @@ def test_spatial_differences_of_every_shape(seed, size, kernel, stride, padding)
     graph = build.graph(build.convolution(build.input(size), 3, kernel, stride, padding))
     codes = build.codes(2)
     expected, found = (
-        Reference(graph, build.tables).step(codes, 0, references=each)[graph.output]
-        for each in (isa.Reference.ZERO, isa.Reference.NEIGHBOUR)
+        Interpreter(graph, build.tables).step(codes, 0, references=each)[graph.output]
+        for each in (Reference.ZERO, Reference.NEIGHBOUR)
     )
     assert np.array_equal(found, expected)
 
 
 def test_a_previous_step_that_never_ran_is_an_error():
     build, graph = random_unet(5)
-    runner = Reference(graph, build.tables)
+    runner = Interpreter(graph, build.tables)
     with pytest.raises(ValueError, match="n0: there is no previous step to refer to"):
-        runner.step(build.codes(1), 0, references=isa.Reference.PREVIOUS_STEP)
+        runner.step(build.codes(1), 0, references=Reference.PREVIOUS_STEP)
     runner.step(build.codes(1), 0)
     assert set(runner.history.operands) == {node.name for node in graph.linear_nodes}
-    runner.step(build.codes(1), 1, references=isa.Reference.PREVIOUS_STEP)
+    runner.step(build.codes(1), 1, references=Reference.PREVIOUS_STEP)
     runner.reset()
     with pytest.raises(ValueError, match="no previous step"):
-        runner.step(build.codes(1), 2, references=isa.Reference.PREVIOUS_STEP)
+        runner.step(build.codes(1), 2, references=Reference.PREVIOUS_STEP)
 
 
 def test_the_reference_does_not_decide():
     build, graph = random_unet(5)
     with pytest.raises(ValueError, match="expected what Defo has decided for"):
-        Reference(graph, build.tables).step(build.codes(1), 0, references=isa.Reference.DEFO)
+        Interpreter(graph, build.tables).step(build.codes(1), 0, references=Reference.DEFO)
 
 
 def test_an_accumulator_beyond_int32_is_an_error():
@@ -127,4 +128,4 @@ def test_an_accumulator_beyond_int32_is_an_error():
     tables = {**build.tables, f"{output}.weight": np.full((1, 1, 1, 2), 2**24, np.int64)}
     assert isinstance(graph.nodes[0], Convolution)
     with pytest.raises(OverflowError, match="left int32"):
-        Reference(graph, tables).step(np.full((1, 1, 1, 2), 127), 0)
+        Interpreter(graph, tables).step(np.full((1, 1, 1, 2), 127), 0)

@@ -11,13 +11,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from ditto_zynq.hls import replace
-from ditto_zynq.hls.replace import replacing
+from ditto_zynq.hls.artefact import replace
+from ditto_zynq.hls.artefact.replace import replacing
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from ditto_zynq.hls import replace
+from ditto_zynq.hls.artefact import replace
 def die(*_): os.kill(os.getpid(), signal.SIGKILL)
 {before}
 with replace.replacing(Path(sys.argv[1])) as folder:

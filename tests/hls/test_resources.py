@@ -6,20 +6,11 @@ import re
 from collections import Counter
 
 import pytest
-from ditto_zynq.hls.boards import BOARDS
-from ditto_zynq.hls.config import HardwareConfig, default_config
-from ditto_zynq.hls.generate import KERNELS
-from ditto_zynq.hls.resources import (
-    MULTIPLIERS,
-    USABLE,
-    available,
-    block_ram,
-    estimate,
-    lut_ram,
-    multiplier_dsps,
-    parts,
-    ultra_ram,
-)
+from ditto_zynq.hls.build.generate import KERNELS
+from ditto_zynq.hls.machine.boards import BOARDS
+from ditto_zynq.hls.machine.config import HardwareConfig, default_config
+from ditto_zynq.hls.machine.primitives import block_ram, lut_ram, multiplier_dsps, ultra_ram
+from ditto_zynq.hls.machine.resources import MULTIPLIERS, USABLE, available, estimate, parts
 
 
 @pytest.mark.parametrize("board", BOARDS)

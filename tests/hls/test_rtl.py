@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from ditto_zynq.hls.config import HardwareConfig, default_config
-from ditto_zynq.hls.verilog import write_header
+from ditto_zynq.hls.build.verilog import write_header
+from ditto_zynq.hls.machine.config import HardwareConfig, default_config
 from ditto_zynq.host import load
 
 from tests.hls.rtl.cases import cases_of, record_cases

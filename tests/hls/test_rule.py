@@ -6,7 +6,7 @@ import itertools
 
 import diffusers
 import pytest
-from ditto_zynq.hls.rule import check_rule, response, rule_of
+from ditto_zynq.hls.artefact.rule import check_rule, response, rule_of
 
 KINDS = ("DDPM", "DDIM", "PNDM", "EulerDiscrete", "DPMSolverMultistep", "HeunDiscrete")
 

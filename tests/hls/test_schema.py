@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import pytest
-from ditto_zynq.hls.schema import Illegal, Length, Matches, Name, OneOf, Range, check, first_repeated, read
+from ditto_zynq.hls.common.schema import Illegal, Length, Matches, Name, OneOf, Range, check, first_repeated, read
 
 
 @dataclass(frozen=True)

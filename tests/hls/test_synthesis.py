@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from ditto_zynq.hls.boards import BOARDS
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.hls.resources import LIST_LOGIC, block_ram, lut_ram, multiplier_size, ultra_ram
-from ditto_zynq.hls.synthesis import TERMS, element_luts, errors, luts, outside, table
+from ditto_zynq.hls.machine.boards import BOARDS
+from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.hls.machine.primitives import block_ram, lut_ram, ultra_ram
+from ditto_zynq.hls.machine.resources import LIST_LOGIC, multiplier_size
+from ditto_zynq.hls.machine.synthesis import TERMS, element_luts, errors, luts, outside, table
 
 FAMILIES = {"xcup": BOARDS["zcu104"], "xc7": BOARDS["pynq-z2"]}
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ditto_zynq.hls import reference
-from ditto_zynq.hls import tables as lut
-from ditto_zynq.hls.arithmetic import VALUE_RANGE, requantize, to_multiplier
-from ditto_zynq.quant.lower import gain_fraction_bits
+from ditto_zynq.hls.contract import reference
+from ditto_zynq.hls.contract import tables as lut
+from ditto_zynq.hls.contract.arithmetic import VALUE_RANGE, requantize, to_multiplier
+from ditto_zynq.quant.calibrate.lower import gain_fraction_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import erf

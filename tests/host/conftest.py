@@ -10,9 +10,9 @@ import pytest
 
 @pytest.fixture
 def served(request) -> Iterator[SimpleNamespace]:
-    from ditto_zynq.host.emulated_board import EmulatedBoard
-    from ditto_zynq.host.emulator import EmulatorDevice
-    from ditto_zynq.host.remote_board import serve
+    from ditto_zynq.host.devices.emulated_board import EmulatedBoard
+    from ditto_zynq.host.devices.emulator import EmulatorDevice
+    from ditto_zynq.host.devices.remote_board import serve
 
     from tests.host.served import CONFIG, LIMITS
 

@@ -12,15 +12,24 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from ditto_zynq.hls.artefact import QuantizedModel
-from ditto_zynq.hls.graph import Graph
-from ditto_zynq.hls.isa import CONTROL, DESCRIPTOR, DESCRIPTOR_COUNT, DONE, ERROR, SCALARS, Region, base_registers
-from ditto_zynq.hls.random_graphs import GraphBuilder, random_unet
-from ditto_zynq.host.compiler import compile_program
-from ditto_zynq.host.csim import CSimDevice
-from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.session import FLOWS, Session, reference_of
-from ditto_zynq.host.simulated import SLACK, SimulatedDevice
+from ditto_zynq.hls.artefact.model import QuantizedModel
+from ditto_zynq.hls.contract.graph import Graph
+from ditto_zynq.hls.contract.random_graphs import GraphBuilder, random_unet
+from ditto_zynq.hls.machine.isa import (
+    CONTROL,
+    DESCRIPTOR,
+    DESCRIPTOR_COUNT,
+    DONE,
+    ERROR,
+    SCALARS,
+    Region,
+    base_registers,
+)
+from ditto_zynq.host.devices.csim import CSimDevice
+from ditto_zynq.host.devices.emulator import EmulatorDevice
+from ditto_zynq.host.devices.simulated import SLACK, SimulatedDevice
+from ditto_zynq.host.program.compiler import compile_program
+from ditto_zynq.host.runtime.session import FLOWS, Session, reference_of
 
 from tests.hls.configs import TINY
 

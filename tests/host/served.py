@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import grpc
 import pytest
-from ditto_zynq.hls.handoff import ACCELERATOR, cells
-from ditto_zynq.host.remote_access import CLIENT, Limits
-from ditto_zynq.host.remote_board import CONFIGURES, FIRMWARE
+from ditto_zynq.hls.build.handoff import ACCELERATOR, cells
+from ditto_zynq.host.devices.remote_access import CLIENT, Limits
+from ditto_zynq.host.devices.remote_board import CONFIGURES, FIRMWARE
 from pynq.remote import (
     buffer_pb2,
     buffer_pb2_grpc,

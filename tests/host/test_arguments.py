@@ -8,16 +8,16 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.host import csim
-from ditto_zynq.host.arguments import integer, number, real_array
-from ditto_zynq.host.compiler import DoesNotFit, compile_program
-from ditto_zynq.host.csim import compare
-from ditto_zynq.host.diffusers import Request, wrap
-from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.fleet import Job
-from ditto_zynq.host.runtime import Model, check_run
-from ditto_zynq.host.session import ORIGINAL, Session
+from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.host.common.arguments import integer, number, real_array
+from ditto_zynq.host.devices.emulator import EmulatorDevice
+from ditto_zynq.host.diffusers.drop_in import Request, wrap
+from ditto_zynq.host.program.compiler import DoesNotFit, compile_program
+from ditto_zynq.host.runtime import agreement
+from ditto_zynq.host.runtime.agreement import compare
+from ditto_zynq.host.runtime.fleet import Job
+from ditto_zynq.host.runtime.model import Model, check_run
+from ditto_zynq.host.runtime.session import ORIGINAL, Session
 
 CONFIG = default_config("zcu104")
 REFUSED = (TypeError, ValueError)
@@ -174,8 +174,8 @@ def test_a_context_that_the_model_does_not_attend_to(tiny_model):
 def test_batches_that_nothing_holds_are_refused_before_their_noise(tiny_model, monkeypatch):
     """And those that no memory holds."""
     drawn = []
-    monkeypatch.setattr(csim, "standard_normal", lambda *given: drawn.append(given))
-    monkeypatch.setattr("ditto_zynq.host.runtime.standard_normal", lambda *given: drawn.append(given))
+    monkeypatch.setattr(agreement, "standard_normal", lambda *given: drawn.append(given))
+    monkeypatch.setattr("ditto_zynq.host.runtime.model.standard_normal", lambda *given: drawn.append(given))
     model = Model(tiny_model, emulator())
     for batch, kind, message in (
         (1_000_000, ValueError, "found a batch of 1000000, expected at most 65,535"),

@@ -19,22 +19,22 @@ from types import SimpleNamespace
 import numpy as np
 import pynq
 import pytest
-from ditto_zynq.hls.bitstreams import BitstreamError, find_bitstream
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.hls.handoff import ACCELERATOR, handoff
-from ditto_zynq.hls.isa import CONTROL, DESCRIPTOR_COUNT, IDLE, Region
-from ditto_zynq.host.board import BoardDevice, Clock
-from ditto_zynq.host.compiler import compile_program
-from ditto_zynq.host.csim import CSimDevice
-from ditto_zynq.host.device import DeviceError, DeviceTimeout
-from ditto_zynq.host.emulated_board import EmulatedBoard, placeholder_bitstream
-from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.lock import BoardLock
-from ditto_zynq.host.output import Run
-from ditto_zynq.host.remote_board import serve
-from ditto_zynq.host.runtime import Model
-from ditto_zynq.host.selftest import FIRST_STEP, default_batch, selftest
-from ditto_zynq.host.session import FLOWS, Session
+from ditto_zynq.hls.build.bitstreams import BitstreamError, find_bitstream
+from ditto_zynq.hls.build.handoff import ACCELERATOR, handoff
+from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.hls.machine.isa import CONTROL, DESCRIPTOR_COUNT, IDLE, Region
+from ditto_zynq.host.common.errors import DeviceError, DeviceTimeout
+from ditto_zynq.host.devices.board import BoardDevice, Clock
+from ditto_zynq.host.devices.csim import CSimDevice
+from ditto_zynq.host.devices.emulated_board import EmulatedBoard, placeholder_bitstream
+from ditto_zynq.host.devices.emulator import EmulatorDevice
+from ditto_zynq.host.devices.lock import BoardLock
+from ditto_zynq.host.devices.remote_board import serve
+from ditto_zynq.host.program.compiler import compile_program
+from ditto_zynq.host.runtime.model import Model
+from ditto_zynq.host.runtime.output import Run
+from ditto_zynq.host.runtime.selftest import FIRST_STEP, default_batch, selftest
+from ditto_zynq.host.runtime.session import FLOWS, Session
 
 CONFIG = default_config("zcu104")
 KINDS = ["emulator", "csim", "pynq-emulator", "pynq-csim", "remote", pytest.param("board", marks=pytest.mark.board)]
@@ -98,15 +98,15 @@ def test_the_stored_hash_is_the_references():
     """Of the bundled model's first step, which the selftest compares with, by plain NumPy in int64."""
     import hashlib
 
-    from ditto_zynq.hls.artefact import load
-    from ditto_zynq.hls.reference import Reference
-    from ditto_zynq.host.runtime import BUNDLED_MODEL
-    from ditto_zynq.host.schedulers import standard_normal
+    from ditto_zynq.hls.artefact.model import load
+    from ditto_zynq.hls.contract.reference import Interpreter
+    from ditto_zynq.host.runtime.model import BUNDLED_MODEL
+    from ditto_zynq.host.runtime.schedulers import standard_normal
 
     model = load(BUNDLED_MODEL)
     sample = standard_normal(0, 0, 0, model.graph.sample_shape)[None]
     codes = model.graph.encode(sample, model.scales[model.graph.input][0])
-    result = Reference(model.graph, model.tables).step(codes.astype(np.int8), 0, np.zeros(1, np.int64))
+    result = Interpreter(model.graph, model.tables).step(codes.astype(np.int8), 0, np.zeros(1, np.int64))
     output = result[model.graph.output].astype(model.graph.tensors[model.graph.output].dtype)
     assert hashlib.sha256(output.tobytes()).hexdigest().startswith(FIRST_STEP)
 
@@ -389,10 +389,10 @@ DRIVE = """
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.host.board import BoardDevice
-from ditto_zynq.host.emulated_board import EmulatedBoard, placeholder_bitstream
-from ditto_zynq.host.emulator import EmulatorDevice
+from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.host.devices.board import BoardDevice
+from ditto_zynq.host.devices.emulated_board import EmulatedBoard, placeholder_bitstream
+from ditto_zynq.host.devices.emulator import EmulatorDevice
 folder = Path(sys.argv[1])
 config = default_config("zcu104")
 board = EmulatedBoard(EmulatorDevice(config), name="the-board")

@@ -14,13 +14,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from ditto_zynq.hls.artefact import save
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.hls.resources import estimate
-from ditto_zynq.host.cli import main
-from ditto_zynq.host.output import Run
-from ditto_zynq.host.runtime import Model
-from ditto_zynq.quant.options import Options, Schedule
+from ditto_zynq.hls.artefact.model import save
+from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.hls.machine.resources import estimate
+from ditto_zynq.host.cli.app import main
+from ditto_zynq.host.runtime.model import Model
+from ditto_zynq.host.runtime.output import Run
+from ditto_zynq.quant.common.options import Options, Schedule
 from ditto_zynq.quant.quantize import quantize_denoiser
 from PIL import Image
 
@@ -182,7 +182,7 @@ def test_what_is_no_model_is_refused(tmp_path, monkeypatch, command):
 
 
 def test_a_missing_package_says_what_to_install(tiny_folder):
-    code = "import sys; sys.modules['brevitas'] = None; from ditto_zynq.host.cli import main; main()"
+    code = "import sys; sys.modules['brevitas'] = None; from ditto_zynq.host.cli.app import main; main()"
     result = subprocess.run(
         [sys.executable, "-c", code, "quantize", "somewhere", "-o", "out"], capture_output=True, text=True
     )

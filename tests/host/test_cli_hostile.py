@@ -15,15 +15,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from diffusers import DDPMScheduler, DiffusionPipeline
-from ditto_zynq.hls import build as builder
-from ditto_zynq.hls.notices import PrecisionWarning
-from ditto_zynq.host import files, report
-from ditto_zynq.host.cli import main
-from ditto_zynq.host.csim import CSimDevice
-from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.remote_board import Server
-from ditto_zynq.quant import evaluate as judges
+from ditto_zynq.hls.build import project as builder
+from ditto_zynq.hls.common.notices import PrecisionWarning
+from ditto_zynq.host.cli.app import main
+from ditto_zynq.host.common import files
+from ditto_zynq.host.devices.csim import CSimDevice
+from ditto_zynq.host.devices.emulator import EmulatorDevice
+from ditto_zynq.host.devices.remote_board import Server
+from ditto_zynq.host.studies import report
 from ditto_zynq.quant import quantize as quantizer
+from ditto_zynq.quant.judge import evaluate as judges
 from PIL import Image
 from safetensors import SafetensorError
 

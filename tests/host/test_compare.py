@@ -8,22 +8,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from ditto_zynq.hls.arithmetic import count_digits
-from ditto_zynq.hls.artefact import save
-from ditto_zynq.hls.boards import BOARDS
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.hls.isa import Opcode
-from ditto_zynq.hls.random_graphs import GraphBuilder, random_unet
-from ditto_zynq.hls.reference import Reference
-from ditto_zynq.hls.resources import USABLE, Resources, available, dense_parts, largest_dense
-from ditto_zynq.host.cli import main
-from ditto_zynq.host.compare import WARM_UP, check_schedules, compare
-from ditto_zynq.host.compiler import compile_program
-from ditto_zynq.host.cycles import CycleModel
-from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.energy import energy
-from ditto_zynq.host.runtime import BUNDLED_MODEL, Model
-from ditto_zynq.quant.options import Options, Schedule
+from ditto_zynq.hls.artefact.model import save
+from ditto_zynq.hls.contract.arithmetic import count_digits
+from ditto_zynq.hls.contract.random_graphs import GraphBuilder, random_unet
+from ditto_zynq.hls.contract.reference import Interpreter
+from ditto_zynq.hls.machine.boards import BOARDS
+from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.hls.machine.isa import Opcode
+from ditto_zynq.hls.machine.primitives import Resources
+from ditto_zynq.hls.machine.resources import USABLE, available, dense_parts, largest_dense
+from ditto_zynq.host.cli.app import main
+from ditto_zynq.host.costs.cycles import CycleModel
+from ditto_zynq.host.costs.energy import energy
+from ditto_zynq.host.devices.emulator import EmulatorDevice
+from ditto_zynq.host.program.compiler import compile_program
+from ditto_zynq.host.runtime.model import BUNDLED_MODEL, Model
+from ditto_zynq.host.studies.compare import WARM_UP, check_schedules, compare
+from ditto_zynq.quant.common.options import Options, Schedule
 from ditto_zynq.quant.quantize import quantize_denoiser
 
 from tests.host.test_emulator import session_of
@@ -114,7 +115,7 @@ def test_spatial_differences_by_hand():
         difference = wide.astype(np.int64) - before
         assert session.counters()[0]["zeros"] == np.sum(difference == 0)
         assert session.counters()[0]["digits"] == count_digits(difference).sum()
-        expected = Reference(graph, build.tables).step(codes, 0)[graph.output]
+        expected = Interpreter(graph, build.tables).step(codes, 0)[graph.output]
         assert np.array_equal(session.codes(graph.output), expected)
 
 

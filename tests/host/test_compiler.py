@@ -2,16 +2,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ditto_zynq.hls.artefact import QuantizedModel
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.hls.graph import Concat, Quantize, SiLU
-from ditto_zynq.hls.isa import Flag, Opcode, Reference, Region
-from ditto_zynq.hls.random_graphs import GraphBuilder, random_unet
-from ditto_zynq.host import compiler
-from ditto_zynq.host.compiler import DoesNotFit, compile_program
-from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.memory_map import ALIGNMENT, allocate
-from ditto_zynq.host.session import Session
+from ditto_zynq.hls.artefact.model import QuantizedModel
+from ditto_zynq.hls.contract.graph import Concat, Quantize, SiLU
+from ditto_zynq.hls.contract.random_graphs import GraphBuilder, random_unet
+from ditto_zynq.hls.contract.references import Reference
+from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.hls.machine.isa import Flag, Opcode, Region
+from ditto_zynq.host.devices.emulator import EmulatorDevice
+from ditto_zynq.host.program import compiler
+from ditto_zynq.host.program.compiler import DoesNotFit, compile_program
+from ditto_zynq.host.program.memory_map import ALIGNMENT, allocate
+from ditto_zynq.host.runtime.session import Session
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

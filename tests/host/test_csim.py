@@ -7,19 +7,20 @@ import hashlib
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from ditto_zynq.hls.config import HardwareConfig
-from ditto_zynq.hls.isa import DESCRIPTOR_COUNT, ERROR, PROGRESS, Flag, Region
-from ditto_zynq.hls.plan import CannotPlan
-from ditto_zynq.hls.random_graphs import GraphBuilder, random_unet
-from ditto_zynq.host import operations
-from ditto_zynq.host.cli import main
-from ditto_zynq.host.compiler import compile_program
-from ditto_zynq.host.csim import CSimDevice, compare
-from ditto_zynq.host.device import DeviceError
-from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.runtime import Model, load
-from ditto_zynq.host.session import FLOWS
-from ditto_zynq.host.turns import take_turns
+from ditto_zynq.hls.contract.random_graphs import GraphBuilder, random_unet
+from ditto_zynq.hls.machine.config import HardwareConfig
+from ditto_zynq.hls.machine.isa import DESCRIPTOR_COUNT, ERROR, PROGRESS, Flag, Region
+from ditto_zynq.hls.machine.plan import CannotPlan
+from ditto_zynq.host.cli.app import main
+from ditto_zynq.host.common.errors import DeviceError
+from ditto_zynq.host.devices.csim import CSimDevice
+from ditto_zynq.host.devices.emulator import EmulatorDevice
+from ditto_zynq.host.program import operations
+from ditto_zynq.host.program.compiler import compile_program
+from ditto_zynq.host.program.turns import take_turns
+from ditto_zynq.host.runtime.agreement import compare
+from ditto_zynq.host.runtime.model import Model, load
+from ditto_zynq.host.runtime.session import FLOWS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -256,7 +257,7 @@ def test_what_the_device_refuses(csim_cache):
 
 
 def test_the_command(tiny_folder, monkeypatch, csim_cache):
-    monkeypatch.setattr("ditto_zynq.hls.csim.default_cache", lambda: csim_cache)
+    monkeypatch.setattr("ditto_zynq.hls.build.csim.default_cache", lambda: csim_cache)
     result = CliRunner().invoke(main, ["csim", str(tiny_folder), "--steps", "2"])
     assert result.exit_code == 0, result.output
     assert "2 steps, 2 samples, zcu104 configuration, native types: every bit equal" in result.stdout

@@ -6,12 +6,12 @@ import hashlib
 
 import numpy as np
 import pytest
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.hls.isa import COUNTERS, SCALARS, Reference
-from ditto_zynq.host import defo
-from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.runtime import Model
-from ditto_zynq.host.session import FLOWS
+from ditto_zynq.hls.contract.references import Reference
+from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.hls.machine.isa import COUNTERS, SCALARS
+from ditto_zynq.host.devices.emulator import EmulatorDevice, defo
+from ditto_zynq.host.runtime.model import Model
+from ditto_zynq.host.runtime.session import FLOWS
 
 LINEAR = np.array([True, True, True, True, False])
 EACH = np.arange(5)  # everyone leads itself

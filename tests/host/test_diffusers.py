@@ -17,24 +17,25 @@ import pytest
 import torch
 from click.testing import CliRunner
 from diffusers import DDPMPipeline, DDPMScheduler, DiffusionPipeline, StableDiffusionImg2ImgPipeline, UNet2DModel
-from ditto_zynq.hls.artefact import ArtefactError, load
-from ditto_zynq.hls.artefact import save as save_artefact
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.host import devices, paper_setting
-from ditto_zynq.host.cli import main
-from ditto_zynq.host.compare import compare
-from ditto_zynq.host.csim import CSimDevice
-from ditto_zynq.host.diffusers import Request, _agrees, batches, load_pipeline, pipeline_model, wrap
-from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.operations import fitting
-from ditto_zynq.host.runtime import Guidance, Model, pipeline_class
-from ditto_zynq.host.runtime import load as load_model
-from ditto_zynq.host.schedulers import standard_normal
-from ditto_zynq.host.session import DEFO, DIFFERENCE, ORIGINAL
-from ditto_zynq.host.similarity import measure
-from ditto_zynq.host.workload import Lender
-from ditto_zynq.quant.calibrate import Options
-from ditto_zynq.quant.options import SCHEDULERS
+from ditto_zynq.hls.artefact.model import ArtefactError, load
+from ditto_zynq.hls.artefact.model import save as save_artefact
+from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.host.cli.app import main
+from ditto_zynq.host.devices import opening as devices
+from ditto_zynq.host.devices.csim import CSimDevice
+from ditto_zynq.host.devices.emulator import EmulatorDevice
+from ditto_zynq.host.diffusers.drop_in import Request, _agrees, batches, load_pipeline, pipeline_model, wrap
+from ditto_zynq.host.program.operations import fitting
+from ditto_zynq.host.runtime.model import Guidance, Model, pipeline_class
+from ditto_zynq.host.runtime.model import load as load_model
+from ditto_zynq.host.runtime.schedulers import standard_normal
+from ditto_zynq.host.runtime.session import DEFO, DIFFERENCE, ORIGINAL
+from ditto_zynq.host.studies import paper_setting
+from ditto_zynq.host.studies.compare import compare
+from ditto_zynq.host.studies.similarity import measure
+from ditto_zynq.host.studies.workload import Lender
+from ditto_zynq.quant.calibrate.calibration import Options
+from ditto_zynq.quant.common.options import SCHEDULERS
 from ditto_zynq.quant.quantize import Schedule, quantize, quantize_denoiser
 
 from tests.pipelines import FAMILIES, dit, save, unet2d

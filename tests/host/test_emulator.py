@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ditto_zynq.hls.artefact import QuantizedModel
-from ditto_zynq.hls.config import HardwareConfig, default_config
-from ditto_zynq.hls.graph import CODE, VALUE
-from ditto_zynq.hls.isa import CONFIG_HASH, CONTROL, DESCRIPTOR, DESCRIPTOR_COUNT, DONE, ERROR, Region
-from ditto_zynq.hls.random_graphs import GraphBuilder, random_unet
-from ditto_zynq.hls.reference import Reference
-from ditto_zynq.host import memory_map
-from ditto_zynq.host.compiler import compile_program
-from ditto_zynq.host.device import DeviceError
-from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.products import vnni_is_exact
-from ditto_zynq.host.session import DEFO, DEFO_PLUS, DIFFERENCE, FLOWS, Session, reference_of
+from ditto_zynq.hls.artefact.model import QuantizedModel
+from ditto_zynq.hls.contract.graph import CODE, VALUE
+from ditto_zynq.hls.contract.random_graphs import GraphBuilder, random_unet
+from ditto_zynq.hls.contract.reference import Interpreter
+from ditto_zynq.hls.machine.config import HardwareConfig, default_config
+from ditto_zynq.hls.machine.isa import CONFIG_HASH, CONTROL, DESCRIPTOR, DESCRIPTOR_COUNT, DONE, ERROR, Region
+from ditto_zynq.host.common.errors import DeviceError
+from ditto_zynq.host.compute.products import vnni_is_exact
+from ditto_zynq.host.devices.emulator import EmulatorDevice
+from ditto_zynq.host.program import memory_map
+from ditto_zynq.host.program.compiler import compile_program
+from ditto_zynq.host.runtime.session import DEFO, DEFO_PLUS, DIFFERENCE, FLOWS, Session, reference_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,7 +38,7 @@ def session_of(build: GraphBuilder, graph, batch: int, device: EmulatorDevice) -
 def run_both(build: GraphBuilder, graph, device: EmulatorDevice, flow: str, batch: int = 2):
     """Steps of the same run on both; yields (session, reference tensors) after each."""
     session = session_of(build, graph, batch, device)
-    reference = Reference(graph, build.tables)
+    reference = Interpreter(graph, build.tables)
     codes = build.codes(batch)
     labels = build.random.integers(0, graph.labels, batch)
     context = build.codes(batch, graph.context) if graph.context else None
@@ -118,7 +118,7 @@ def test_large_accumulators_stay_exact(no_reuse, backend, channels):
     output = build.convolution(source, 5, (3, 3), padding=(1, 1, 1, 1), extreme=True)
     graph = build.graph(output)
     device = EmulatorDevice(CONFIG, counting=False, differences=True, backend=backend)
-    session, reference = session_of(build, graph, 1, device), Reference(graph, build.tables)
+    session, reference = session_of(build, graph, 1, device), Interpreter(graph, build.tables)
     for step, code in enumerate((127, -128, 127)):
         codes = np.full((1, 3, 4, channels), code, np.int8)
         session.run_step(codes.transpose(0, 3, 1, 2).astype(np.float64), step, np.zeros(1, np.int64), "difference")

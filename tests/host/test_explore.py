@@ -6,11 +6,11 @@ import json
 
 import pytest
 from click.testing import CliRunner
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.hls.resources import estimate
-from ditto_zynq.host.cli import main
-from ditto_zynq.host.compare import compare
-from ditto_zynq.host.explore import candidates, summary, table
+from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.hls.machine.resources import estimate
+from ditto_zynq.host.cli.app import main
+from ditto_zynq.host.studies.compare import compare
+from ditto_zynq.host.studies.explore import candidates, summary, table
 
 CONFIG = default_config("zcu104")
 

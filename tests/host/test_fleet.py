@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from ditto_zynq.hls.artefact import load
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.host.cli import main
-from ditto_zynq.host.compare import compare
-from ditto_zynq.host.device import DeviceError
-from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.fleet import BOARD, Job, cluster_of, connection, explore, generate
-from ditto_zynq.host.output import Run
-from ditto_zynq.host.runtime import Images, Model
+from ditto_zynq.hls.artefact.model import load
+from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.host.cli.app import main
+from ditto_zynq.host.common.errors import DeviceError
+from ditto_zynq.host.devices.emulator import EmulatorDevice
+from ditto_zynq.host.runtime.fleet import BOARD, Job, cluster_of, connection, generate
+from ditto_zynq.host.runtime.model import Images, Model
+from ditto_zynq.host.runtime.output import Run
+from ditto_zynq.host.studies.compare import compare
+from ditto_zynq.host.studies.explore import explore
 
 distributed = pytest.importorskip("distributed")
 CONFIG = default_config("zcu104")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.hls.isa import Flag, Opcode
-from ditto_zynq.hls.random_graphs import GraphBuilder
-from ditto_zynq.host.compiler import compile_program
-from ditto_zynq.host.descriptors import DescriptorEncoder
-from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.flow import analyse
+from ditto_zynq.hls.contract.random_graphs import GraphBuilder
+from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.hls.machine.isa import Flag, Opcode
+from ditto_zynq.host.devices.emulator import EmulatorDevice
+from ditto_zynq.host.program.compiler import compile_program
+from ditto_zynq.host.program.descriptors import DescriptorEncoder
+from ditto_zynq.host.program.flow import analyse
 
 from tests.host.test_emulator import run_both, session_of
 

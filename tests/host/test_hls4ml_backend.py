@@ -13,10 +13,10 @@ pytest.importorskip("torch")
 hls4ml = pytest.importorskip("hls4ml")
 
 import torch  # noqa: E402
-from ditto_zynq.hls.config import HardwareConfig  # noqa: E402
-from ditto_zynq.host import hls4ml_backend  # noqa: E402
-from ditto_zynq.host.emulator import EmulatorDevice  # noqa: E402
-from ditto_zynq.host.hls4ml_types import FixedPoint, Unsupported  # noqa: E402
+from ditto_zynq.hls.machine.config import HardwareConfig  # noqa: E402
+from ditto_zynq.host.devices.emulator import EmulatorDevice  # noqa: E402
+from ditto_zynq.host.hls4ml import backend as hls4ml_backend  # noqa: E402
+from ditto_zynq.host.hls4ml.types import FixedPoint, Unsupported  # noqa: E402
 from torch import nn  # noqa: E402
 
 pytestmark = pytest.mark.hls

@@ -23,7 +23,7 @@ from brevitas.quant import (  # noqa: E402
     Int8WeightPerTensorFixedPoint,
     Uint8ActPerTensorFixedPoint,
 )
-from ditto_zynq.host.hls4ml_types import Unsupported  # noqa: E402
+from ditto_zynq.host.hls4ml.types import Unsupported  # noqa: E402
 from hls4ml.converters.keras_v2_to_hls import keras_v2_to_hls  # noqa: E402
 from hls4ml.model import ModelGraph  # noqa: E402
 from hls4ml.utils.config import create_config  # noqa: E402

@@ -15,14 +15,14 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from ditto_zynq.hls.isa import CONTROL, DESCRIPTOR_COUNT, ERROR, START, Region, base_registers
-from ditto_zynq.host.board import BoardDevice
-from ditto_zynq.host.compiler import compile_program
-from ditto_zynq.host.device import DeviceError
-from ditto_zynq.host.emulated_board import MOST_ABANDONED, EmulatedBoard, placeholder_bitstream
-from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.remote_board import CONFIGURES, FIRMWARE, _Files
-from ditto_zynq.host.runtime import Model
+from ditto_zynq.hls.machine.isa import CONTROL, DESCRIPTOR_COUNT, ERROR, START, Region, base_registers
+from ditto_zynq.host.common.errors import DeviceError
+from ditto_zynq.host.devices.board import BoardDevice
+from ditto_zynq.host.devices.emulated_board import MOST_ABANDONED, EmulatedBoard, placeholder_bitstream
+from ditto_zynq.host.devices.emulator import EmulatorDevice
+from ditto_zynq.host.devices.remote_board import CONFIGURES, FIRMWARE, _Files
+from ditto_zynq.host.program.compiler import compile_program
+from ditto_zynq.host.runtime.model import Model
 from pynq.remote import (
     buffer_pb2,
     gpio_pb2,
@@ -150,7 +150,8 @@ def late(monkeypatch) -> threading.Event:
         return message.result()
 
     monkeypatch.setattr(
-        "ditto_zynq.host.remote_access.asyncio", SimpleNamespace(wait_for=wait_for, TimeoutError=asyncio.TimeoutError)
+        "ditto_zynq.host.devices.remote_access.asyncio",
+        SimpleNamespace(wait_for=wait_for, TimeoutError=asyncio.TimeoutError),
     )
     return late
 

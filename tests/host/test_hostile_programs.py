@@ -13,23 +13,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ditto_zynq.hls import descriptor_rules, isa
-from ditto_zynq.hls.accesses import HUGE, times
-from ditto_zynq.hls.boards import BOARDS
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.hls.descriptor_rules import check_descriptors
-from ditto_zynq.hls.graph import Convolution, Graph
-from ditto_zynq.hls.isa import DESCRIPTOR_COUNT, ERROR, PROGRESS, Flag, Opcode, Reference, Region, base_registers
-from ditto_zynq.hls.limits import MOST_DESCRIPTORS, MOST_PRODUCTS, MOST_PRODUCTS_OF_ALL
-from ditto_zynq.hls.random_graphs import random_unet
-from ditto_zynq.hls.scalar_rules import ScalarRules
-from ditto_zynq.host import simulated
-from ditto_zynq.host.architectures import build as build_architecture
-from ditto_zynq.host.compiler import Program, compile_program
-from ditto_zynq.host.csim import CSimDevice
-from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.session import FLOWS, KEEPS_NOTHING, reference_of
-from ditto_zynq.host.simulated import SimulatedDevice
+from ditto_zynq.hls.common.limits import MOST_DESCRIPTORS, MOST_PRODUCTS, MOST_PRODUCTS_OF_ALL
+from ditto_zynq.hls.contract.graph import Convolution, Graph
+from ditto_zynq.hls.contract.random_graphs import random_unet
+from ditto_zynq.hls.contract.references import Reference
+from ditto_zynq.hls.machine import descriptor_rules, isa
+from ditto_zynq.hls.machine.accesses import HUGE, times
+from ditto_zynq.hls.machine.boards import BOARDS
+from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.hls.machine.descriptor_rules import check_descriptors
+from ditto_zynq.hls.machine.isa import DESCRIPTOR_COUNT, ERROR, PROGRESS, Flag, Opcode, Region, base_registers
+from ditto_zynq.hls.machine.scalar_rules import ScalarRules
+from ditto_zynq.host.devices import simulated
+from ditto_zynq.host.devices.csim import CSimDevice
+from ditto_zynq.host.devices.emulator import EmulatorDevice
+from ditto_zynq.host.devices.simulated import SimulatedDevice
+from ditto_zynq.host.program.compiler import Program, compile_program
+from ditto_zynq.host.runtime.session import FLOWS, KEEPS_NOTHING, reference_of
+from ditto_zynq.host.studies.architectures import build as build_architecture
 
 from tests.host.hostile import CONFIG, Victim, device_of
 

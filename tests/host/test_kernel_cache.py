@@ -7,13 +7,13 @@ import subprocess
 import sys
 
 from click.testing import CliRunner
-from ditto_zynq.host import kernel_cache
-from ditto_zynq.host.cli import main
+from ditto_zynq.host.cli.app import main
+from ditto_zynq.host.compute import kernel_cache
 
 CODE = """
 import numpy as np
-from ditto_zynq.host import kernels
-from ditto_zynq.host.kernel_cache import is_cold
+from ditto_zynq.host.compute import kernels
+from ditto_zynq.host.compute.kernel_cache import is_cold
 print(is_cold())
 kernels.rescale(np.zeros((1, 1, 1), np.int16), 1, 1, 1, -1, 1, False, np.zeros((1, 1, 1), np.int8))
 print(is_cold())

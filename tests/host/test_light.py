@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.runtime import Model
+from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.host.devices.emulator import EmulatorDevice
+from ditto_zynq.host.runtime.model import Model
 
 ROOT = Path(__file__).parents[2]
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")

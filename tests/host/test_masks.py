@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from ditto_zynq.host.masks import kept_tokens
+from ditto_zynq.host.diffusers.masks import kept_tokens
 from torch.nn.functional import scaled_dot_product_attention
 
 

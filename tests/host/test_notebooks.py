@@ -42,6 +42,6 @@ def test_pynq_delivers_them(tmp_path):
 
 def test_pynq_finds_bitstreams():
     (found,) = entry_points(group="pynq.overlays", name="ditto-zynq")
-    from ditto_zynq.hls.bitstreams import SHIPPED
+    from ditto_zynq.hls.build.bitstreams import SHIPPED
 
     assert Path(found.load().__file__).parent == SHIPPED

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from ditto_zynq.host.cli import main
-from ditto_zynq.host.paper_setting import compare
-from ditto_zynq.host.similarity import Similarity
+from ditto_zynq.host.cli.app import main
+from ditto_zynq.host.studies.paper_setting import compare
+from ditto_zynq.host.studies.similarity import Similarity
 
 
 @pytest.fixture

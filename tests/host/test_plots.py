@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 from click.testing import CliRunner
-from ditto_zynq.hls.artefact import load, save
-from ditto_zynq.host.cli import main
-from ditto_zynq.host.cli_costs import _draw_comparison, _short
-from ditto_zynq.host.plots import chosen_references, draw_steps, stem, subject
+from ditto_zynq.hls.artefact.model import load, save
+from ditto_zynq.host.cli.app import main
+from ditto_zynq.host.cli.costs import _draw_comparison, _short
+from ditto_zynq.host.studies.plots import chosen_references, draw_steps, stem, subject
 from matplotlib.figure import Figure
 from PIL import Image
 

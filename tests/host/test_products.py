@@ -9,13 +9,13 @@ import sys
 
 import numpy as np
 import pytest
-from ditto_zynq.hls.isa import DESCRIPTOR, Opcode
-from ditto_zynq.hls.reference import convolve
-from ditto_zynq.host import kernels, product_kernels, products
-from ditto_zynq.host.emulator import backend_for
-from ditto_zynq.host.float_products import channel_chunks
-from ditto_zynq.host.products import attention_product, choose_backend, convolution_product, vnni_is_exact
-from ditto_zynq.host.team import Team
+from ditto_zynq.hls.contract.reference import convolve
+from ditto_zynq.hls.machine.isa import DESCRIPTOR, Opcode
+from ditto_zynq.host.compute import kernels, product_kernels, products
+from ditto_zynq.host.compute.float_products import channel_chunks
+from ditto_zynq.host.compute.products import attention_product, choose_backend, convolution_product, vnni_is_exact
+from ditto_zynq.host.compute.team import Team
+from ditto_zynq.host.devices.emulator import backend_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba.core.dispatcher import Dispatcher
@@ -148,7 +148,7 @@ def test_the_self_test_catches_saturating_sums():
     """Without VNNI instructions oneDNN's int8 sums saturate at 16 bits: made so here, the self-test must notice."""
     code = (
         "import torch; torch.cpu._is_vnni_supported = lambda: True\n"
-        "from ditto_zynq.host import products\n"
+        "from ditto_zynq.host.compute import products\n"
         "test, ran = products._passes_self_test, []\n"
         "products._passes_self_test = lambda backend: (ran.append(backend), test(backend))[1]\n"
         "print(products.vnni_is_exact(), products.choose_backend(), *ran)"
@@ -189,7 +189,7 @@ def test_no_compiled_loop_calls_one_of_another_file(module):
 
 
 ASSEMBLY = """
-from ditto_zynq.host.product_kernels import _multiply
+from ditto_zynq.host.compute.product_kernels import _multiply
 _multiply.compile("void(int64, int64[::1], int64[::1], int64, int16[:, :, :, :, ::1], int64, int32[:, ::1])")
 print(*_multiply.inspect_asm().values())
 """

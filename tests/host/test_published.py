@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ditto_zynq.host import published
+from ditto_zynq.host.studies import published
 
 ROOT = Path(__file__).parents[2]
 NUMBERS = {name: value for name, value in vars(published).items() if isinstance(value, published.Published)}

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.host.board import BoardDevice
-from ditto_zynq.host.cli import main
-from ditto_zynq.host.device import DeviceError
-from ditto_zynq.host.emulated_board import EmulatedBoard, placeholder_bitstream
-from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.remote_board import serve
-from ditto_zynq.host.runtime import Model
-from ditto_zynq.host.selftest import FIRST_STEP
+from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.host.cli.app import main
+from ditto_zynq.host.common.errors import DeviceError
+from ditto_zynq.host.devices.board import BoardDevice
+from ditto_zynq.host.devices.emulated_board import EmulatedBoard, placeholder_bitstream
+from ditto_zynq.host.devices.emulator import EmulatorDevice
+from ditto_zynq.host.devices.remote_board import serve
+from ditto_zynq.host.runtime.model import Model
+from ditto_zynq.host.runtime.selftest import FIRST_STEP
 from PIL import Image
 from pynq.pl_server.remote_device import RemoteDevice
 
@@ -59,7 +59,7 @@ def test_an_unmodified_client_moves_memory(served):
     buffer[512:520] = 255
     buffer[512:520].flush()
     assert (simulated.data[:8] == 255).all() and simulated.data[512] == 0, (
-        "pynq may have been mended: see host/board.py"
+        "pynq may have been mended: see host/devices/board.py"
     )
     buffer.freebuffer()
     assert not board.default_memory.allocations
@@ -73,7 +73,7 @@ def test_a_second_bitstream_of_the_same_name_arrives(served, tmp_path):
     device.close()
     bitstream = placeholder_bitstream(CONFIG, tmp_path / "two")
     bitstream.path.write_bytes(bitstream.path.read_bytes().replace(b"emulated only", b"emulated ONLY"))
-    from ditto_zynq.hls.bitstreams import Bitstream, sha256_of
+    from ditto_zynq.hls.build.bitstreams import Bitstream, sha256_of
 
     changed = Bitstream(CONFIG, bitstream.path, sha256_of(bitstream.path))
     remote = RemoteDevice(0, "127.0.0.1", port)
@@ -209,7 +209,7 @@ def test_bad_devices(device, message):
 def test_selftest_reports_and_fails(tmp_path, monkeypatch):
     result = CliRunner().invoke(main, ["selftest", "--batch", "1", "--device", "pynq-emulator"])
     assert result.exit_code == 0 and result.stdout.count("pass  ") == 8, result.output
-    monkeypatch.setattr("ditto_zynq.host.selftest.FIRST_STEP", "00000000")
+    monkeypatch.setattr("ditto_zynq.host.runtime.selftest.FIRST_STEP", "00000000")
     result = CliRunner().invoke(main, ["selftest", "--batch", "1", "--device", "emulator", "--json"])
     assert result.exit_code == 1 and "1 of 8 checks failed: denoising step" in result.stderr
     assert f'"passed": false, "detail": "found hash {FIRST_STEP}, expected 00000000' in result.stdout

@@ -11,18 +11,18 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from ditto_zynq.hls.arithmetic import CODE_RANGE
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.hls.isa import Region
-from ditto_zynq.hls.notices import FEWEST_LEVELS, PrecisionWarning
-from ditto_zynq.hls.reference import Reference
+from ditto_zynq.hls.common.notices import FEWEST_LEVELS, PrecisionWarning
+from ditto_zynq.hls.contract.arithmetic import CODE_RANGE
+from ditto_zynq.hls.contract.reference import Interpreter
+from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.hls.machine.isa import Region
 from ditto_zynq.host import load
-from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.products import vnni_is_exact
-from ditto_zynq.host.runtime import Model, labels_of
-from ditto_zynq.host.schedulers import standard_normal
-from ditto_zynq.host.session import DIFFERENCE, FLOWS, ORIGINAL, default_flow, reference_of
-from ditto_zynq.host.watch import Watch
+from ditto_zynq.host.compute.products import vnni_is_exact
+from ditto_zynq.host.devices.emulator import EmulatorDevice
+from ditto_zynq.host.runtime.model import Model, labels_of
+from ditto_zynq.host.runtime.schedulers import standard_normal
+from ditto_zynq.host.runtime.session import DIFFERENCE, FLOWS, ORIGINAL, default_flow, reference_of
+from ditto_zynq.host.runtime.watch import Watch
 
 BACKENDS = ["int16", "numpy"] + (["vnni"] if vnni_is_exact() else [])
 
@@ -39,7 +39,7 @@ def codes_of(model: Model, sample: np.ndarray, step: int) -> np.ndarray:
 def run_reference(model: Model, count: int, labels: np.ndarray, seed: int, flow: str) -> np.ndarray:
     """The denoising loop around the int64 reference, written out."""
     graph, scales = model.artefact.graph, model.artefact.scales
-    reference = Reference(graph, model.artefact.tables)
+    reference = Interpreter(graph, model.artefact.tables)
     sample = np.stack([standard_normal(seed, index, 0, (3, 8, 8)) for index in range(count)])
     for step in range(graph.steps):
         group = graph.group_of_step[step]
@@ -103,7 +103,7 @@ def test_the_bundled_model_equals_the_reference_until_its_scales_change():
     graph = model.artefact.graph
     changes = [i for i in range(1, graph.steps) if graph.group_of_step[i] != graph.group_of_step[i - 1]]
     session = model.session(2)
-    reference = Reference(graph, model.artefact.tables)
+    reference = Interpreter(graph, model.artefact.tables)
     sample = np.stack([standard_normal(3, index, 0, (1, 28, 28)) for index in range(2)])
     labels = np.array([3, 8])
     for step in range(changes[0] + 1):

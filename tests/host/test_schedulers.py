@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
-from ditto_zynq.hls.rule import response
-from ditto_zynq.host.schedulers import check_response, index_of, load_scheduler, standard_normal
+from ditto_zynq.hls.artefact.rule import response
+from ditto_zynq.host.runtime.schedulers import check_response, index_of, load_scheduler, standard_normal
 
 CONFIGS = [
     {},

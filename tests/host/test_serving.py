@@ -13,16 +13,16 @@ import grpc
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from ditto_zynq.host.board import BoardDevice, answering
-from ditto_zynq.host.cli import main
-from ditto_zynq.host.device import DeviceError, DeviceRefused
-from ditto_zynq.host.devices import open_device
-from ditto_zynq.host.emulated_board import EmulatedBoard, placeholder_bitstream
-from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.remote_access import Lease, Refused
-from ditto_zynq.host.remote_board import FIRMWARE, Server, serve
-from ditto_zynq.host.remote_client import connect
-from ditto_zynq.host.runtime import Model
+from ditto_zynq.host.cli.app import main
+from ditto_zynq.host.common.errors import DeviceError, DeviceRefused
+from ditto_zynq.host.devices.board import BoardDevice, answering
+from ditto_zynq.host.devices.emulated_board import EmulatedBoard, placeholder_bitstream
+from ditto_zynq.host.devices.emulator import EmulatorDevice
+from ditto_zynq.host.devices.opening import open_device
+from ditto_zynq.host.devices.remote_access import Lease, Refused
+from ditto_zynq.host.devices.remote_board import FIRMWARE, Server, serve
+from ditto_zynq.host.devices.remote_client import connect
+from ditto_zynq.host.runtime.model import Model
 
 from tests.hls.configs import SHIPPED as CONFIG
 from tests.host.served import LIMITS, Client, Status, assert_refused
@@ -173,8 +173,8 @@ def test_the_printed_line_of_ipv6(tmp_path, monkeypatch, address):
         connected.append(place)
         raise DeviceError("nobody")
 
-    monkeypatch.setattr("ditto_zynq.host.remote_board.serve", lambda *_: (server, 1234))
-    monkeypatch.setattr("ditto_zynq.host.remote_client.connect", record)
+    monkeypatch.setattr("ditto_zynq.host.devices.remote_board.serve", lambda *_: (server, 1234))
+    monkeypatch.setattr("ditto_zynq.host.devices.remote_client.connect", record)
     result = CliRunner().invoke(main, ["serve", "--address", address, "--bitstreams", str(tmp_path)])
     assert result.exit_code == 0 and "--ip [::1] --port 1234 " in result.stdout, result.output
     [device] = re.findall(r"--device (\S+)", result.stdout)

@@ -9,17 +9,18 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from ditto_zynq.hls.artefact import QuantizedModel
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.hls.isa import COUNTER_NAMES, DESCRIPTOR_COUNT, Region, base_registers
-from ditto_zynq.hls.random_graphs import random_unet
-from ditto_zynq.host.compiler import compile_program
-from ditto_zynq.host.csim import CSimDevice
-from ditto_zynq.host.device import Device, DeviceLost
-from ditto_zynq.host.devices import put_behind_pynq
-from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.runtime import Model
-from ditto_zynq.host.session import DEFO, DIFFERENCE, Session
+from ditto_zynq.hls.artefact.model import QuantizedModel
+from ditto_zynq.hls.contract.random_graphs import random_unet
+from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.hls.machine.isa import COUNTER_NAMES, DESCRIPTOR_COUNT, Region, base_registers
+from ditto_zynq.host.common.errors import DeviceLost
+from ditto_zynq.host.devices.csim import CSimDevice
+from ditto_zynq.host.devices.device import Device
+from ditto_zynq.host.devices.emulator import EmulatorDevice
+from ditto_zynq.host.devices.opening import put_behind_pynq
+from ditto_zynq.host.program.compiler import compile_program
+from ditto_zynq.host.runtime.model import Model
+from ditto_zynq.host.runtime.session import DEFO, DIFFERENCE, Session
 
 CONFIG = default_config("zcu104")
 KINDS = ["emulator", "csim", "pynq-emulator", "pynq-csim"]
@@ -141,7 +142,7 @@ def test_whole_runs_in_turn_and_in_threads(device, tiny_model):
 def test_wrapped_pipelines_on_one_device(tiny_unet, tiny_model):
     import torch
     from diffusers import DDIMPipeline, DDIMScheduler
-    from ditto_zynq.host.diffusers import wrap
+    from ditto_zynq.host.diffusers.drop_in import wrap
 
     scheduler = DDIMScheduler.from_config(tiny_model.scheduler)
 

@@ -6,11 +6,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.hls.random_graphs import GraphBuilder
-from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.runtime import Model
-from ditto_zynq.host.similarity import SOURCES, _Collector, measure, multiplications
+from ditto_zynq.hls.contract.random_graphs import GraphBuilder
+from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.host.devices.emulator import EmulatorDevice
+from ditto_zynq.host.runtime.model import Model
+from ditto_zynq.host.studies.similarity import SOURCES, _Collector, measure, multiplications
 
 CONFIG = default_config("zcu104")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ditto_zynq.hls.random_graphs import random_unet
-from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.spot_check import SpotCheck, Wrong
+from ditto_zynq.hls.contract.random_graphs import random_unet
+from ditto_zynq.host.devices.emulator import EmulatorDevice
+from ditto_zynq.host.studies.spot_check import SpotCheck, Wrong
 
 from tests.hls.configs import CONFIGS
 from tests.host.test_emulator import session_of

@@ -6,9 +6,9 @@ import threading
 
 import numpy as np
 import pytest
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.team import SMALLEST_ELEMENTS, Team
+from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.host.compute.team import SMALLEST_ELEMENTS, Team
+from ditto_zynq.host.devices.emulator import EmulatorDevice
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])

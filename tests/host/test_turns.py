@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 import pytest
-from ditto_zynq.host.turns import WINDOW, take_turns
+from ditto_zynq.host.program.turns import WINDOW, take_turns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ditto_zynq.hls import reference
-from ditto_zynq.hls.arithmetic import CODE_RANGE, VALUE_RANGE, requantize, round_shift, saturate
-from ditto_zynq.host import vector
+from ditto_zynq.hls.contract import reference
+from ditto_zynq.hls.contract.arithmetic import CODE_RANGE, VALUE_RANGE, requantize, round_shift, saturate
+from ditto_zynq.host.compute import vector
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -15,9 +15,9 @@ from tests.test_dependencies import ROOT, run_without
 PROGRAM = """
 import hashlib, numpy as np
 from tests.host.test_emulator import CONFIG, run_both
-from ditto_zynq.hls.random_graphs import random_unet
-from ditto_zynq.host import vector
-from ditto_zynq.host.emulator import EmulatorDevice
+from ditto_zynq.hls.contract.random_graphs import random_unet
+from ditto_zynq.host.compute import vector
+from ditto_zynq.host.devices.emulator import EmulatorDevice
 digest = hashlib.sha256()
 for seed in range(4):
     build, graph = random_unet(seed)

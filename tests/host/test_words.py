@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ditto_zynq.host.words import LONGEST_NAME, number_of, shortened
+from ditto_zynq.host.common.words import LONGEST_NAME, number_of, shortened
 
 
 def test_a_count_has_its_noun():

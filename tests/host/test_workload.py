@@ -7,18 +7,18 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.hls.graph import Convolution
-from ditto_zynq.hls.isa import COUNTER_NAMES
-from ditto_zynq.host import workload
-from ditto_zynq.host.architectures import ARCHITECTURES, build
-from ditto_zynq.host.compare import compare_architecture, table
-from ditto_zynq.host.compiler import lay_out
-from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.runtime import Model
-from ditto_zynq.host.session import DIFFERENCE, ORIGINAL, SPATIAL
-from ditto_zynq.host.similarity import multiplications
-from ditto_zynq.host.workload import Lender, counters_of_flows
+from ditto_zynq.hls.contract.graph import Convolution
+from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.hls.machine.isa import COUNTER_NAMES
+from ditto_zynq.host.devices.emulator import EmulatorDevice
+from ditto_zynq.host.program.compiler import lay_out
+from ditto_zynq.host.runtime.model import Model
+from ditto_zynq.host.runtime.session import DIFFERENCE, ORIGINAL, SPATIAL
+from ditto_zynq.host.studies import workload
+from ditto_zynq.host.studies.architectures import ARCHITECTURES, build
+from ditto_zynq.host.studies.compare import compare_architecture, table
+from ditto_zynq.host.studies.similarity import multiplications
+from ditto_zynq.host.studies.workload import Lender, counters_of_flows
 
 from tests.conftest import SCHEDULER_CONFIG
 
@@ -28,7 +28,7 @@ CONFIG = default_config("zcu104")
 @pytest.fixture(scope="module")
 def cifar10_graph(cifar10_unet):
     """Traced by the quantizer from diffusers' model (its weights do not matter)."""
-    from ditto_zynq.quant.calibrate import Options
+    from ditto_zynq.quant.calibrate.calibration import Options
     from ditto_zynq.quant.quantize import Schedule, quantize_denoiser
 
     options = Options(1, 0.0, False, 0)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from ditto_zynq.hls import isa
-from ditto_zynq.hls.arithmetic import CODE_RANGE, FINE_STEPS
-from ditto_zynq.hls.graph import (
+from ditto_zynq.hls.contract.arithmetic import CODE_RANGE, FINE_STEPS
+from ditto_zynq.hls.contract.graph import (
     GELU,
     Concat,
     Convolution,
@@ -23,11 +22,12 @@ from ditto_zynq.hls.graph import (
     Upsample,
     constant_tensors,
 )
-from ditto_zynq.hls.reference import LIMITS, Reference
-from ditto_zynq.quant.calibrate import QUANTIZED, QuantizedNetwork
-from ditto_zynq.quant.lower import IntegerModel
+from ditto_zynq.hls.contract.reference import LIMITS, Interpreter
+from ditto_zynq.hls.contract.references import Reference
+from ditto_zynq.quant.calibrate.calibration import QUANTIZED, QuantizedNetwork
+from ditto_zynq.quant.calibrate.lower import IntegerModel
 
-# steps of its result that an operator may be off, as README and hls/reference.py promise; others are rounded once
+# steps of its result that an operator may be off, as README and hls/contract/reference.py promise; others are rounded once
 ALLOWED: dict[type[Node], float] = {
     SiLU: 1,
     GELU: 1,
@@ -60,8 +60,8 @@ class Operators:
         found = np.asarray(self.tensors[node.name], np.float64)
         if tables is not None:
             operands = tuple(self.tensors[name] for name in node.inputs)
-            reference = Reference(self.integer.graph, tables)
-            found = reference._run(node, operands, self.step, self.labels, isa.Reference.ZERO).astype(np.float64)
+            reference = Interpreter(self.integer.graph, tables)
+            found = reference._run(node, operands, self.step, self.labels, Reference.ZERO).astype(np.float64)
         expected, allowed = self._expected(node), ALLOWED.get(type(node), 0.5) + FLOAT32
         if isinstance(node, Convolution):  # whose bias is rounded in steps of the accumulators
             allowed += 0.5 * self._accumulator_steps(node)

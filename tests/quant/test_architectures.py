@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.hls.reference import Reference
-from ditto_zynq.host.diffusers import QuantizedDenoiser
-from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.host.operations import fitting
-from ditto_zynq.host.session import DIFFERENCE
-from ditto_zynq.quant.calibrate import Options, QuantizedNetwork
-from ditto_zynq.quant.lower import IntegerModel, lower
+from ditto_zynq.hls.contract.reference import Interpreter
+from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.host.devices.emulator import EmulatorDevice
+from ditto_zynq.host.diffusers.drop_in import QuantizedDenoiser
+from ditto_zynq.host.program.operations import fitting
+from ditto_zynq.host.runtime.session import DIFFERENCE
+from ditto_zynq.quant.calibrate.calibration import Options, QuantizedNetwork
+from ditto_zynq.quant.calibrate.lower import IntegerModel, lower
 from ditto_zynq.quant.quantize import Schedule, quantize_denoiser, sample_shape_of
-from ditto_zynq.quant.traced import UnsupportedOperator
+from ditto_zynq.quant.trace.traced import UnsupportedOperator
 
 from tests.conftest import SCHEDULER_CONFIG
 from tests.quant.architectures import BATCH, random_architecture
@@ -74,7 +74,7 @@ def test_a_random_architecture(seed, networks):
     assert not architecture.refused, architecture.options
     graph = quantized.graph
     denoiser = QuantizedDenoiser(quantized, EmulatorDevice(fitting(default_config("zcu104"), graph)), DIFFERENCE, 60.0)
-    reference, scheduler = Reference(graph, quantized.tables), DDIMScheduler.from_config(SCHEDULER)
+    reference, scheduler = Interpreter(graph, quantized.tables), DDIMScheduler.from_config(SCHEDULER)
     scheduler.set_timesteps(STEPS)
     sample = torch.randn(BATCH, *sample_shape_of(model), generator=torch.Generator().manual_seed(seed))
     stored = None

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from ditto_zynq.hls.arithmetic import decode_codes, encode_input
-from ditto_zynq.host.diffusers import wrap
-from ditto_zynq.quant.options import Options, Schedule
+from ditto_zynq.hls.contract.arithmetic import decode_codes, encode_input
+from ditto_zynq.host.diffusers.drop_in import wrap
+from ditto_zynq.quant.common.options import Options, Schedule
 from ditto_zynq.quant.quantize import quantize_denoiser
 
 from tests.conftest import SCHEDULER_CONFIG

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from diffusers import LatentConsistencyModelPipeline, LCMScheduler, UNet2DConditionModel
-from ditto_zynq.hls.artefact import load
-from ditto_zynq.host.diffusers import load_pipeline
-from ditto_zynq.quant.conditions import conditions_of, guidance_for
-from ditto_zynq.quant.guidance_embedding import with_guidance
-from ditto_zynq.quant.options import Options, Schedule
+from ditto_zynq.hls.artefact.model import load
+from ditto_zynq.host.diffusers.drop_in import load_pipeline
+from ditto_zynq.quant.common.options import Options, Schedule
+from ditto_zynq.quant.pipeline.conditions import conditions_of, guidance_for
+from ditto_zynq.quant.pipeline.guidance_embedding import with_guidance
 from ditto_zynq.quant.quantize import quantize
 
 from tests.pipelines import dit, stable_diffusion, unet2d

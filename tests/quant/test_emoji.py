@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, DiTPipeline, LattePipeline, StableDiffusionPipeline
-from ditto_zynq.quant import emoji, emoji_models
-from ditto_zynq.quant.trainer import Recipe
+from ditto_zynq.quant.zoo import emoji, emoji_models
+from ditto_zynq.quant.zoo.trainer import Recipe
 from PIL import Image
 
 RECIPE = Recipe(steps=2, decay_steps=1, warmup_steps=1, batch=2)

@@ -10,12 +10,20 @@ import numpy as np
 import pytest
 import tomllib
 from click.testing import CliRunner
-from ditto_zynq.hls.notices import SampleWarning
-from ditto_zynq.host.cli import main
-from ditto_zynq.quant.calibrate import Options
-from ditto_zynq.quant.evaluate import CLASSIFIER, Judge, Requests, choose, load_reference, sample, warn_of_few_images
-from ditto_zynq.quant.mobilenet import features_of, load_mobilenet
+from ditto_zynq.hls.common.notices import SampleWarning
+from ditto_zynq.host.cli.app import main
+from ditto_zynq.quant.calibrate.calibration import Options
+from ditto_zynq.quant.judge.evaluate import (
+    CLASSIFIER,
+    Judge,
+    Requests,
+    choose,
+    load_reference,
+    sample,
+    warn_of_few_images,
+)
 from ditto_zynq.quant.quantize import Schedule, quantize
+from ditto_zynq.quant.zoo.mobilenet import features_of, load_mobilenet
 from PIL import Image
 
 from tests.pipelines import save

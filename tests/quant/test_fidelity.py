@@ -8,9 +8,9 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from ditto_zynq.hls.notices import LOWEST_COSINE, PrecisionWarning
-from ditto_zynq.hls.reference import Reference
-from ditto_zynq.quant.options import Options, Schedule
+from ditto_zynq.hls.common.notices import LOWEST_COSINE, PrecisionWarning
+from ditto_zynq.hls.contract.reference import Interpreter
+from ditto_zynq.quant.common.options import Options, Schedule
 from ditto_zynq.quant.quantize import quantize_denoiser
 
 from tests.conftest import SCHEDULER_CONFIG
@@ -34,7 +34,7 @@ def cosine_of(model, unet) -> float:
     """Of the integers' output with the float one, in the first step."""
     sample = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     codes = model.graph.encode(sample.double().numpy(), model.scales[model.graph.input][0])
-    values = Reference(model.graph, model.tables).step(codes, 0, np.zeros(2, int))[model.graph.output]
+    values = Interpreter(model.graph, model.tables).step(codes, 0, np.zeros(2, int))[model.graph.output]
     found = torch.from_numpy(model.graph.decode(values, model.scales[model.graph.output][0])).float()
     return float(torch.cosine_similarity(found.flatten(1), unet(sample, model.timesteps[0]).sample.flatten(1)).min())
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler
-from ditto_zynq.hls.arithmetic import decode_output, encode_input
-from ditto_zynq.hls.graph import CODE, check_graph
-from ditto_zynq.hls.random_graphs import GraphBuilder
-from ditto_zynq.quant.calibrate import FLOAT, QUANTIZED, Options, QuantizedNetwork, calibrate
-from ditto_zynq.quant.fine_parts import add_fine_ends
-from ditto_zynq.quant.trace import FloatModel, trace
+from ditto_zynq.hls.contract.arithmetic import decode_output, encode_input
+from ditto_zynq.hls.contract.graph import CODE, check_graph
+from ditto_zynq.hls.contract.random_graphs import GraphBuilder
+from ditto_zynq.quant.calibrate.calibration import FLOAT, QUANTIZED, Options, QuantizedNetwork, calibrate
+from ditto_zynq.quant.calibrate.fine_parts import add_fine_ends
+from ditto_zynq.quant.trace.tracing import FloatModel, trace
 from hypothesis import given
 from hypothesis import strategies as st
 

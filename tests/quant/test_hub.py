@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 from diffusers.pipelines import pipeline_utils
-from ditto_zynq.quant import pipelines
-from ditto_zynq.quant.pipelines import LONGEST_CLAUSE, clause_of, load_source
+from ditto_zynq.quant.pipeline import pipelines
+from ditto_zynq.quant.pipeline.pipelines import LONGEST_CLAUSE, clause_of, load_source
 from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 

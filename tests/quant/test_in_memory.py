@@ -7,8 +7,8 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 from ditto_zynq.quant import quantize as quantizing
-from ditto_zynq.quant.in_memory import contexts_in_float32, in_float32
-from ditto_zynq.quant.options import Options, Reading, Schedule
+from ditto_zynq.quant.common.options import Options, Reading, Schedule
+from ditto_zynq.quant.pipeline.in_memory import contexts_in_float32, in_float32
 from ditto_zynq.quant.quantize import quantize_denoiser
 from torch import nn
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from ditto_zynq.hls.artefact import load, save
-from ditto_zynq.hls.reference import Reference
-from ditto_zynq.quant.least_scales import LARGEST_BIAS, with_room_for_biases
-from ditto_zynq.quant.options import Options, Schedule
+from ditto_zynq.hls.artefact.model import load, save
+from ditto_zynq.hls.contract.reference import Interpreter
+from ditto_zynq.quant.calibrate.least_scales import LARGEST_BIAS, with_room_for_biases
+from ditto_zynq.quant.common.options import Options, Schedule
 from ditto_zynq.quant.quantize import quantize_denoiser
 
 from tests.conftest import SCHEDULER_CONFIG
@@ -49,7 +49,7 @@ def compare(model: torch.nn.Module, folder, labels=None, component="unet") -> No
     graph, scales = artefact.graph, artefact.scales
     sample = torch.randn(2, *graph.sample_shape, generator=torch.Generator().manual_seed(1))
     codes = graph.encode(sample.double().numpy(), scales[graph.input][0])
-    values = Reference(graph, artefact.tables).step(codes, 0, np.zeros(2, int))[graph.output]
+    values = Interpreter(graph, artefact.tables).step(codes, 0, np.zeros(2, int))[graph.output]
     found = graph.decode(values, scales[graph.output][0])
     known = {} if labels is None else {"class_labels": torch.tensor(labels[:1] * 2)}
     expected = model(sample, timestep=torch.tensor([artefact.timesteps[0]] * 2), **known).sample.numpy()

@@ -7,12 +7,12 @@ import json
 import pytest
 import torch
 from diffusers import PixArtTransformer2DModel
-from ditto_zynq.hls.artefact import save
-from ditto_zynq.host.diffusers import load_pipeline, wrap
+from ditto_zynq.hls.artefact.model import save
+from ditto_zynq.host.diffusers.drop_in import load_pipeline, wrap
 from ditto_zynq.quant import quantize as quantizing
-from ditto_zynq.quant.calibrate import Options
+from ditto_zynq.quant.calibrate.calibration import Options
+from ditto_zynq.quant.pipeline.size_embedding import pixels_per_latent, takes_sizes, with_sizes
 from ditto_zynq.quant.quantize import Schedule, quantize, quantize_denoiser
-from ditto_zynq.quant.size_embedding import pixels_per_latent, takes_sizes, with_sizes
 
 from tests.conftest import SCHEDULER_CONFIG
 from tests.pipelines import CAPTIONS, pixart

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DModel
-from ditto_zynq.hls.reference import Reference
-from ditto_zynq.quant.calibrate import calibrate
-from ditto_zynq.quant.fine_parts import add_fine_ends
-from ditto_zynq.quant.lower import lower
-from ditto_zynq.quant.options import Options
-from ditto_zynq.quant.trace import trace
+from ditto_zynq.hls.contract.reference import Interpreter
+from ditto_zynq.quant.calibrate.calibration import calibrate
+from ditto_zynq.quant.calibrate.fine_parts import add_fine_ends
+from ditto_zynq.quant.calibrate.lower import lower
+from ditto_zynq.quant.common.options import Options
+from ditto_zynq.quant.trace.tracing import trace
 
 from tests.conftest import SCHEDULER_CONFIG
 
@@ -80,7 +80,7 @@ def test_the_integers_stay_within_a_cosine_of_0_99(name):
     traced = trace(unet, SHAPE, timesteps, [step * GROUPS // STEPS for step in range(STEPS)])
     network, trajectories = calibrate(add_fine_ends(traced), scheduler, Options())
     integer = lower(network)
-    graph, reference = integer.graph, Reference(integer.graph, integer.tables)
+    graph, reference = integer.graph, Interpreter(integer.graph, integer.tables)
     for step, samples in enumerate(zip(trajectories.samples, held_out(unet, scheduler), strict=True)):
         group, both = graph.group_of_step[step], torch.cat([samples[0][:4], samples[1]])
         codes = graph.encode(both.double().numpy(), integer.scales[graph.input][group])

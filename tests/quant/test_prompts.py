@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers import PixArtSigmaPipeline
-from ditto_zynq.hls.prompts import check_prompts, most_tokens
-from ditto_zynq.quant.pipelines import encode_prompts, load_source
+from ditto_zynq.hls.artefact.prompts import check_prompts, most_tokens
+from ditto_zynq.quant.pipeline.pipelines import encode_prompts, load_source
 
 from tests.pipelines import CAPTIONS, latte, pixart, save, stable_diffusion
 

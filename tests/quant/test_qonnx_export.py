@@ -9,13 +9,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from ditto_zynq.hls.artefact import QuantizedModel, load
-from ditto_zynq.hls.random_graphs import GraphBuilder, random_unet
-from ditto_zynq.hls.reference import Reference
-from ditto_zynq.quant.calibrate import Options
-from ditto_zynq.quant.qonnx_export import export, without_annotations
+from ditto_zynq.hls.artefact.model import QuantizedModel, load
+from ditto_zynq.hls.contract.random_graphs import GraphBuilder, random_unet
+from ditto_zynq.hls.contract.reference import Interpreter
+from ditto_zynq.quant.calibrate.calibration import Options
+from ditto_zynq.quant.qonnx.export import export, without_annotations
 from ditto_zynq.quant.quantize import Schedule, quantize
-from ditto_zynq.quant.traced import UnsupportedOperator
+from ditto_zynq.quant.trace.traced import UnsupportedOperator
 from onnx import TensorProto, helper
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
@@ -86,7 +86,7 @@ def test_random_graphs(tmp_path, seed):
     context = build.codes(2, "context") if graph.context else None
     step, row = seed % graph.steps, seed % graph.labels
     export(model_of(build, graph), step, row, 2, tmp_path / "model.onnx")
-    expected = Reference(graph, build.tables).step(codes, step, np.full(2, row), context=context)[graph.output]
+    expected = Interpreter(graph, build.tables).step(codes, step, np.full(2, row), context=context)[graph.output]
     assert np.array_equal(run(checked(tmp_path / "model.onnx"), codes, context), expected)
 
 
@@ -102,7 +102,7 @@ def test_quantized_pipelines(tmp_path, family):
     if model.graph.context:
         context = random.integers(-128, 128, (1, *model.graph.tensors["context"].shape))
     export(model, 1, 0, 1, tmp_path / "model.onnx")
-    reference = Reference(model.graph, model.tables).step(codes, 1, np.zeros(1, np.int64), context=context)
+    reference = Interpreter(model.graph, model.tables).step(codes, 1, np.zeros(1, np.int64), context=context)
     assert np.array_equal(run(checked(tmp_path / "model.onnx"), codes, context), reference[model.graph.output])
 
 
@@ -117,7 +117,7 @@ class Small:
         mixed = build.mix(build.softmax(build.scores(q, k, 2)), v, 2)
         graph = build.graph(build.add(build.convolution(mixed, 8, gated=True), first))
         self.codes = build.codes(2)
-        self.expected = Reference(graph, build.tables).step(self.codes, 2, np.full(2, 1))[graph.output]
+        self.expected = Interpreter(graph, build.tables).step(self.codes, 2, np.full(2, 1))[graph.output]
         export(model_of(build, graph), 2, 1, 2, folder / "model.onnx")
         self.exported = onnx.load(folder / "model.onnx")
 
@@ -167,7 +167,9 @@ def codes(tiny_model) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def expected(tiny_model, codes) -> np.ndarray:
-    return Reference(tiny_model.graph, tiny_model.tables).step(codes, 0, np.zeros(1, np.int64))[tiny_model.graph.output]
+    return Interpreter(tiny_model.graph, tiny_model.tables).step(codes, 0, np.zeros(1, np.int64))[
+        tiny_model.graph.output
+    ]
 
 
 def product_of_bytes(kind: str, left: int, right: int, in_a_body: bool = False) -> onnx.ModelProto:

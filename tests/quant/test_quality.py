@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ditto_zynq.quant.fashion_mnist import FOLDER, load_split
-from ditto_zynq.quant.quality import Judge, frechet_distance, gaussian, psnr
+from ditto_zynq.quant.judge.quality import Judge, frechet_distance, gaussian, psnr
+from ditto_zynq.quant.zoo.fashion_mnist import FOLDER, load_split
 
 needs_data = pytest.mark.skipif(not FOLDER.exists(), reason="needs Debian's dataset-fashion-mnist")
 

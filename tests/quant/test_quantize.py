@@ -8,16 +8,16 @@ import pytest
 import torch
 from brevitas.graph.calibrate import calibration_mode
 from diffusers import DDIMScheduler
-from ditto_zynq.hls.graph import CODE, VALUE, Convolution, GroupNorm, Quantize, SiLU
-from ditto_zynq.hls.reference import Reference
-from ditto_zynq.hls.rule import check_rule
-from ditto_zynq.quant import calibrate as calibration
-from ditto_zynq.quant.calibrate import QUANTIZED, Options, calibrate
-from ditto_zynq.quant.fine_parts import add_fine_ends, can_be_fine
-from ditto_zynq.quant.lower import lower
+from ditto_zynq.hls.artefact.rule import check_rule
+from ditto_zynq.hls.contract.graph import CODE, VALUE, Convolution, GroupNorm, Quantize, SiLU
+from ditto_zynq.hls.contract.reference import Interpreter
+from ditto_zynq.quant.calibrate import calibration
+from ditto_zynq.quant.calibrate.calibration import QUANTIZED, Options, calibrate
+from ditto_zynq.quant.calibrate.fine_parts import add_fine_ends, can_be_fine
+from ditto_zynq.quant.calibrate.lower import lower
+from ditto_zynq.quant.calibrate.quantizers import SEARCH, Calibration, activation_quantizer, scales, stepwise_scaling
 from ditto_zynq.quant.quantize import Schedule, quantize, quantize_denoiser
-from ditto_zynq.quant.quantizers import SEARCH, Calibration, activation_quantizer, scales, stepwise_scaling
-from ditto_zynq.quant.trace import trace
+from ditto_zynq.quant.trace.tracing import trace
 
 from tests.conftest import SCHEDULER_CONFIG
 
@@ -98,7 +98,7 @@ def test_the_integer_graph_follows_the_fake_quantized_model(calibrated):
     """Codes agree up to the rounding of 16-bit values; the model's output up to a small part of its spread."""
     model, trajectories = calibrated
     integer = lower(model)
-    reference = Reference(integer.graph, integer.tables)
+    reference = Interpreter(integer.graph, integer.tables)
     model.mode = QUANTIZED
     labels = trajectories.labels
     for step, sample in enumerate(trajectories.samples):
@@ -114,7 +114,7 @@ def test_the_integer_graph_follows_the_fake_quantized_model(calibrated):
 def test_the_integer_model_follows_the_float_one(tiny_unet, calibrated):
     model, trajectories = calibrated
     integer = lower(model)
-    reference = Reference(integer.graph, integer.tables)
+    reference = Interpreter(integer.graph, integer.tables)
     scheduler = DDIMScheduler.from_config(SCHEDULER_CONFIG)
     scheduler.set_timesteps(STEPS)
     for step, sample in enumerate(trajectories.samples):

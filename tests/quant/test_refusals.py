@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 from diffusers import UNet2DModel
-from ditto_zynq.hls.artefact import Companions
+from ditto_zynq.hls.artefact.model import Companions
 from ditto_zynq.quant import quantize as quantizing
-from ditto_zynq.quant.options import Options, Reading, Schedule
-from ditto_zynq.quant.pipelines import load_source
+from ditto_zynq.quant.common.options import Options, Reading, Schedule
+from ditto_zynq.quant.pipeline.pipelines import load_source
 from ditto_zynq.quant.quantize import quantize, quantize_denoiser
 from safetensors.torch import load_file, save_file
 
@@ -344,7 +344,7 @@ def test_weights_that_are_no_safetensors(pixels, tmp_path):
 
 
 def encode(folder: Path) -> None:
-    from ditto_zynq.quant.pipelines import encode_prompts
+    from ditto_zynq.quant.pipeline.pipelines import encode_prompts
 
     encode_prompts(load_source(folder), ["a"])
 

@@ -7,9 +7,9 @@ import json
 
 import numpy as np
 import pytest
-from ditto_zynq.host.schedulers import check_response, check_timesteps, load_scheduler
-from ditto_zynq.quant.options import Schedule
-from ditto_zynq.quant.schedule import scheduler_for
+from ditto_zynq.host.runtime.schedulers import check_response, check_timesteps, load_scheduler
+from ditto_zynq.quant.common.options import Schedule
+from ditto_zynq.quant.pipeline.schedule import scheduler_for
 
 KINDS = [("ddim", eta, "fixed_small") for eta in (0.0, 1.0)]
 KINDS += [("ddpm", 0.0, variance) for variance in ("fixed_small", "fixed_large", None, "foo")]

@@ -9,11 +9,11 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline, DiTPipeline, LattePipeline, StableDiffusionPipeline
 from ditto_zynq import host, quant
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.host.diffusers import draw, load_pipeline
-from ditto_zynq.host.emulator import EmulatorDevice
-from ditto_zynq.quant.calibrate import Options
-from ditto_zynq.quant.quality import psnr
+from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.host.devices.emulator import EmulatorDevice
+from ditto_zynq.host.diffusers.drop_in import draw, load_pipeline
+from ditto_zynq.quant.calibrate.calibration import Options
+from ditto_zynq.quant.judge.quality import psnr
 from ditto_zynq.quant.quantize import Schedule, quantize
 
 MODELS = Path(quant.__file__).parent / "models"

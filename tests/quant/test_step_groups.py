@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from ditto_zynq.hls.notices import PrecisionWarning
-from ditto_zynq.hls.reference import Reference
-from ditto_zynq.quant.calibrate import warn_of_few_levels
-from ditto_zynq.quant.options import Options, Schedule
+from ditto_zynq.hls.common.notices import PrecisionWarning
+from ditto_zynq.hls.contract.reference import Interpreter
+from ditto_zynq.quant.calibrate.calibration import warn_of_few_levels
+from ditto_zynq.quant.calibrate.step_groups import group_steps, levels_of
+from ditto_zynq.quant.common.options import Options, Schedule
+from ditto_zynq.quant.pipeline.schedule import scheduler_for
 from ditto_zynq.quant.quantize import quantize_denoiser
-from ditto_zynq.quant.schedule import scheduler_for
-from ditto_zynq.quant.step_groups import group_steps, levels_of
 
 from tests.pipelines import unet2d
 
@@ -76,7 +76,7 @@ def test_the_first_step_of_a_huge_sigma_is_computed(kind):
     noise = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1)) * scheduler.init_noise_sigma
     sample = scheduler.scale_model_input(noise, scheduler.timesteps[0])
     codes = model.graph.encode(sample.double().numpy(), model.scales[model.graph.input][0])
-    found = Reference(model.graph, model.tables).step(codes, 0, np.zeros(3, int))[model.graph.output]
+    found = Interpreter(model.graph, model.tables).step(codes, 0, np.zeros(3, int))[model.graph.output]
     found = model.graph.decode(found, model.scales[model.graph.output][0])
     with torch.no_grad():
         expected = unet(sample, scheduler.timesteps[0]).sample.numpy()

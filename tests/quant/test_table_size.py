@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from ditto_zynq.hls.graph import GroupNorm
-from ditto_zynq.hls.notices import SizeWarning
-from ditto_zynq.quant import table_size
-from ditto_zynq.quant import trace as tracing
-from ditto_zynq.quant.options import Options, Schedule
+from ditto_zynq.hls.common.notices import SizeWarning
+from ditto_zynq.hls.contract.graph import GroupNorm
+from ditto_zynq.quant.common.options import Options, Schedule
 from ditto_zynq.quant.quantize import quantize_denoiser
-from ditto_zynq.quant.table_size import check_table_size, table_bytes
+from ditto_zynq.quant.trace import table_size, tracing
+from ditto_zynq.quant.trace.table_size import check_table_size, table_bytes
 
 from tests.conftest import SCHEDULER_CONFIG
 from tests.pipelines import unet2d

@@ -7,12 +7,12 @@ import logging
 import pytest
 import torch
 from diffusers import UNet2DModel
-from ditto_zynq.hls.graph import Concat, Convolution, Quantize
-from ditto_zynq.quant import trace as tracing
-from ditto_zynq.quant.calibrate import Options, QuantizedNetwork
-from ditto_zynq.quant.lower import check_lowering
-from ditto_zynq.quant.trace import trace
-from ditto_zynq.quant.traced import UnsupportedOperator
+from ditto_zynq.hls.contract.graph import Concat, Convolution, Quantize
+from ditto_zynq.quant.calibrate.calibration import Options, QuantizedNetwork
+from ditto_zynq.quant.calibrate.lower import check_lowering
+from ditto_zynq.quant.trace import translation
+from ditto_zynq.quant.trace.traced import UnsupportedOperator
+from ditto_zynq.quant.trace.tracing import trace
 from torch import nn
 
 TIMESTEPS = [900, 400, 0]
@@ -79,7 +79,7 @@ def test_the_architecture_of_ddpm_for_cifar10_traces_whole(cifar10_unet):
 
 def test_no_module_is_made_for_a_term_that_varies(tiny_unet, monkeypatch):
     """One for each would walk the whole model as many times."""
-    monkeypatch.setattr(tracing, "conditioning_module", None)
+    monkeypatch.setattr(translation, "conditioning_module", None)
     trace(tiny_unet, (3, 8, 8), [500], [0])
 
 

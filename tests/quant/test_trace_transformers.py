@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, DiTTransformer2DModel, LatteTransformer3DModel, UNet2DConditionModel
-from ditto_zynq.hls.graph import MatMul, Softmax, constant_tensors, with_context_tokens
-from ditto_zynq.hls.graph_json import graph_from_json, graph_to_json
-from ditto_zynq.hls.reference import Reference
-from ditto_zynq.quant.calibrate import FLOAT, Conditions, Options, QuantizedNetwork, calibrate
-from ditto_zynq.quant.fine_parts import add_fine_ends
-from ditto_zynq.quant.lower import lower
+from ditto_zynq.hls.contract.graph import MatMul, Softmax, constant_tensors, with_context_tokens
+from ditto_zynq.hls.contract.graph_json import graph_from_json, graph_to_json
+from ditto_zynq.hls.contract.reference import Interpreter
+from ditto_zynq.quant.calibrate.calibration import FLOAT, Conditions, Options, QuantizedNetwork, calibrate
+from ditto_zynq.quant.calibrate.fine_parts import add_fine_ends
+from ditto_zynq.quant.calibrate.lower import lower
 from ditto_zynq.quant.quantize import sample_shape_of
-from ditto_zynq.quant.trace import Interface, context_channels, trace
-from ditto_zynq.quant.traced import UnsupportedOperator
+from ditto_zynq.quant.trace.traced import UnsupportedOperator
+from ditto_zynq.quant.trace.tracing import Interface, context_channels, trace
 
 from tests.quant.operators import Operators
 
@@ -158,7 +158,7 @@ class Integers:
         graph, labels = self.integer.graph, self.case.rows.numpy()
         scale = self.integer.scales[graph.input][graph.group_of_step[step]]
         codes = graph.encode(self.trajectories.samples[step].double().numpy(), scale)
-        tensors = Reference(graph, self.integer.tables).step(codes, step, labels, context=self.context)
+        tensors = Interpreter(graph, self.integer.tables).step(codes, step, labels, context=self.context)
         return Operators(self.quantized, self.integer, tensors, step, labels)
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMPipeline
-from ditto_zynq.quant import train, trainer
-from ditto_zynq.quant.fashion_mnist import Split
-from ditto_zynq.quant.train import DDPMRecipe, build_unet, train_ddpm
+from ditto_zynq.quant.zoo import train, trainer
+from ditto_zynq.quant.zoo.fashion_mnist import Split
+from ditto_zynq.quant.zoo.train import DDPMRecipe, build_unet, train_ddpm
 from safetensors.torch import load_file
 
 RECIPE = DDPMRecipe(steps=6, decay_steps=2, warmup_steps=2, batch=4, channels=(8, 32))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from click.testing import CliRunner
-from ditto_zynq.host import published
+from ditto_zynq.host.studies import published
 
 from scripts import reproduce_ditto
 from scripts.reproduce_ditto import Row, main

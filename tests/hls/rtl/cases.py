@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from ditto_zynq.hls.artefact import QuantizedModel
-from ditto_zynq.hls.config import HardwareConfig
-from ditto_zynq.host.runtime import Model
-from ditto_zynq.host.schedulers import standard_normal
-from ditto_zynq.host.session import DIFFERENCE, ORIGINAL, SPATIAL
+from ditto_zynq.hls.artefact.model import QuantizedModel
+from ditto_zynq.hls.machine.config import HardwareConfig
+from ditto_zynq.host.runtime.model import Model
+from ditto_zynq.host.runtime.schedulers import standard_normal
+from ditto_zynq.host.runtime.session import DIFFERENCE, ORIGINAL, SPATIAL
 
 from tests.hls.rtl.recording import Recorder, Recording, RecordingDevice
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ditto_zynq.hls.boards import BOARDS
-from ditto_zynq.hls.config import default_config
-from ditto_zynq.hls.plan import QUEUES
-from ditto_zynq.hls.resources import estimate, largest_dense, multiplier_size
-from ditto_zynq.hls.synthesis import FAMILIES, TERMS, errors, outside
-from ditto_zynq.host.session import DIFFERENCE, ORIGINAL, SPATIAL
+from ditto_zynq.hls.machine.boards import BOARDS
+from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.hls.machine.plan import QUEUES
+from ditto_zynq.hls.machine.resources import estimate, largest_dense, multiplier_size
+from ditto_zynq.hls.machine.synthesis import FAMILIES, TERMS, errors, outside
+from ditto_zynq.host.runtime.session import DIFFERENCE, ORIGINAL, SPATIAL
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
@@ -52,7 +52,7 @@ def _totals(layers: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def compact(table: Mapping[str, Any]) -> str:
-    """hls/synthesis.json: a row a line."""
+    """hls/machine/synthesis.json: a row a line."""
     rows = ",\n".join("  " + json.dumps(row) for row in table["rows"])
     return f'{{\n "tool": {json.dumps(table["tool"])},\n "rows": [\n{rows}\n ]\n}}\n'
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ditto_zynq.hls.config import HardwareConfig
-from ditto_zynq.hls.csim import FLAGS, vendor_headers
-from ditto_zynq.hls.generate import KERNELS, generate
-from ditto_zynq.hls.isa import POINTERS, Region
-from ditto_zynq.host.csim import CSimDevice
-from ditto_zynq.host.product_cycles import overlapped
-from ditto_zynq.host.simulated import Run
+from ditto_zynq.hls.build.csim import FLAGS, vendor_headers
+from ditto_zynq.hls.build.generate import KERNELS, generate
+from ditto_zynq.hls.machine.config import HardwareConfig
+from ditto_zynq.hls.machine.isa import POINTERS, Region
+from ditto_zynq.host.costs.product_cycles import overlapped
+from ditto_zynq.host.devices.csim import CSimDevice
+from ditto_zynq.host.devices.simulated import Run
 
 from .blocks import Block, Lists
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ditto_zynq.hls.config import HardwareConfig
-from ditto_zynq.hls.verilog import core_parameters
+from ditto_zynq.hls.build.verilog import core_parameters
+from ditto_zynq.hls.machine.config import HardwareConfig
 
 from .cases import RecordedCase
 from .recording import RecordedBlock, Recording

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ditto_zynq.hls.verilog import SOURCES
+from ditto_zynq.hls.build.verilog import SOURCES
 
 BENCHES = Path(__file__).parent
 

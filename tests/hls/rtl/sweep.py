@@ -1,10 +1,10 @@
-"""Which configurations of the RTL are synthesized for hls/synthesis.json."""
+"""Which configurations of the RTL are synthesized for hls/machine/synthesis.json."""
 
 from __future__ import annotations
 
-from ditto_zynq.hls.boards import BOARDS
-from ditto_zynq.hls.resources import CHAINED_LANES
-from ditto_zynq.hls.verilog import queue_parameters
+from ditto_zynq.hls.build.verilog import queue_parameters
+from ditto_zynq.hls.machine.boards import BOARDS
+from ditto_zynq.hls.machine.primitives import CHAINED_LANES
 
 from .synthesis import Job
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ditto_zynq.hls.verilog import SOURCES
+from ditto_zynq.hls.build.verilog import SOURCES
 
 SLICE = "multiply_add"
 LUT_OF_MEMORY = {  # LUTs that a distributed RAM takes (UG574, UG474), by the name of the primitive
@@ -120,7 +120,7 @@ def _flip_flops(cells: Counter[str]) -> int:
 
 
 def rows(jobs: Sequence[Job], family: str, folder: Path, slices: bool = True) -> list[dict[str, Any]]:
-    """Of hls/synthesis.json."""
+    """Of hls/machine/synthesis.json."""
     used = synthesize(jobs, family, folder, slices)
     return [{"family": family, **asdict(job), **asdict(each)} for job, each in zip(jobs, used, strict=True)]
 

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import numpy as np
-from ditto_zynq.hls.config import HardwareConfig
-from ditto_zynq.hls.verilog import write_header
-from ditto_zynq.host.plots import save
+from ditto_zynq.hls.build.verilog import write_header
+from ditto_zynq.hls.machine.config import HardwareConfig
+from ditto_zynq.host.studies.plots import save
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch

@@ -9,7 +9,7 @@ from typing import Any
 import cocotb
 import numpy as np
 from cocotb.triggers import ReadOnly, RisingEdge
-from ditto_zynq.hls.config import HardwareConfig
+from ditto_zynq.hls.machine.config import HardwareConfig
 
 from tests.hls.rtl.bench import power_up, random_weights
 from tests.hls.rtl.blocks import HIGH, LOW, Block

@@ -9,8 +9,8 @@ from typing import Any
 import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
-from ditto_zynq.hls.config import HardwareConfig
-from ditto_zynq.hls.verilog import constants
+from ditto_zynq.hls.build.verilog import constants
+from ditto_zynq.hls.machine.config import HardwareConfig
 
 from tests.hls.rtl.bench import power_up, random_weights
 from tests.hls.rtl.blocks import compute_dense, random_block

@@ -1,0 +1,118 @@
+"""Generates what the kernels take from Python: the C++ headers of configuration, descriptors and tables, and the top functions.
+
+Templates (``templates/*.j2``) hold constants and interfaces only; the loops are hand-written in ``kernels/*.hpp``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..contract import reference, tables
+from ..contract.references import Reference
+from ..machine import isa
+from ..machine.boards import find_board
+from ..machine.config import HardwareConfig
+from ..machine.plan import QUEUES
+
+FOLDER = Path(__file__).parents[1]
+KERNELS = FOLDER / "kernels"
+TEMPLATES = FOLDER / "templates"
+C_TYPES = {"u1": "uint8_t", "u2": "uint16_t", "u4": "uint32_t", "i4": "int32_t", "i8": "int64_t", "u8": "uint64_t"}
+
+
+def environment() -> Any:
+    """The templates, in which a missing value is an error (a jinja2 Environment)."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, keep_trailing_newline=True)
+
+
+def generate(config: HardwareConfig, folder: Path) -> list[Path]:
+    """Write config.hpp, isa.hpp, tables.hpp, top.cpp and csim.cpp into ``folder``; returns their paths."""
+    contexts: dict[str, dict[str, Any]] = {
+        "config.hpp": {"config": config, "constants": config_constants(config)},
+        "isa.hpp": _isa_context(),
+        "tables.hpp": {"constants": table_constants(), "tables": _tables()},
+        "top.cpp": {
+            "config": config,
+            "pointers": [(pointer.name, not pointer.written) for pointer in isa.POINTERS],
+            "bundles": [(pointer.name, f"gmem{pointer.port}") for pointer in isa.POINTERS],
+            "registers": [(name, hex(offset)) for name, offset in isa.registers().items()],
+        },
+        "csim.cpp": {
+            "region_names": [region.name for region in isa.Region],
+            "pointer_regions": [pointer.region.name for pointer in isa.POINTERS],
+        },
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    templates = environment()
+    paths = []
+    for name, context in contexts.items():
+        paths.append(folder / name)
+        paths[-1].write_text(templates.get_template(f"{name}.j2").render(context))
+    return paths
+
+
+def config_constants(config: HardwareConfig) -> dict[str, int]:
+    """The integers of ``Config``: the configuration's own and the bit widths that follow from them."""
+    fields = {name: value for name, value in asdict(config).items() if isinstance(value, int)}
+    derived = {
+        "bus_bytes": config.bus_bytes,
+        "vector_width": config.vector_width,
+        "dram_bytes_per_kilocycle": config.dram_bytes_per_kilocycle,
+        "multiplier_bits": find_board(config.board).multiplier_bits,
+        "word_bits": config.word_bits,
+        "fill_cycles": config.fill_cycles,
+        "uram_copies": config.uram_copies,
+        "position_bits": config.positions.bit_length(),
+    }
+    return fields | derived | {f"queued_{name}": depth for name, depth in QUEUES.items()}
+
+
+def table_constants() -> dict[str, int]:
+    """Fixed-point formats, by their names in :mod:`..contract.tables` and :mod:`..contract.reference`."""
+    constants = {name: value for name, value in vars(tables).items() if name.endswith("_BITS")}
+    norm = {"NORM_MEAN_BITS": reference.MEAN_BITS, "NORM_RECIPROCAL_BITS": reference.RECIPROCAL_BITS}
+    norm |= {"NORM_SLOPE_BITS": reference.SLOPE_BITS, "NORM_LARGEST_SLOPE_BITS": reference.LARGEST_SLOPE.bit_length()}
+    norm |= {"NARROW_NORM": reference.NARROW_NORM}
+    rows = {name: getattr(reference, name) for name in ("ROW_RECIPROCAL_BITS", "ROW_BITS", "SHARE_BITS")}
+    return constants | norm | rows
+
+
+def _tables() -> dict[str, list[int]]:
+    thresholds = {"ROUNDING_THRESHOLDS": reference.rounding_thresholds(16).tolist()}
+    return {name: table.tolist() for name, table in vars(tables).items() if isinstance(table, np.ndarray)} | thresholds
+
+
+def _isa_context() -> dict[str, Any]:
+    records = {}
+    for name, dtype, fields in (
+        ("descriptor", isa.DESCRIPTOR, isa.DESCRIPTOR_FIELDS),
+        ("scalars", isa.SCALARS, isa.SCALAR_FIELDS),
+        ("counters", np.dtype(isa.COUNTERS.descr[: len(isa.COUNTER_FIELDS)]), isa.COUNTER_FIELDS),
+        ("decision", isa.DEFO, isa.DEFO_FIELDS),
+    ):
+        assert dtype.fields is not None
+        entries = [
+            {
+                "name": field.name,
+                "meaning": field.meaning,
+                "type": C_TYPES[field.type.lstrip("<")],
+                "bytes": dtype.fields[field.name][0].itemsize,
+                "offset": dtype.fields[field.name][1],
+            }
+            for field in fields
+        ]
+        records[name] = {"itemsize": dtype.itemsize, "fields": entries}
+    return {
+        "opcodes": list(isa.Opcode),
+        "flags": list(isa.Flag),
+        "references": list(Reference),
+        "records": records,
+        "counters": isa.COUNTER_NAMES,
+        "start_cycles": isa.START_CYCLES,
+    }

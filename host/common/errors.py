@@ -1,0 +1,24 @@
+"""What devices raise."""
+
+from __future__ import annotations
+
+
+class DeviceError(RuntimeError):
+    """The device refused a program, has too little memory, or failed."""
+
+
+class DeviceRefused(DeviceError):
+    """A board that is served over the network does not do what it is asked for."""
+
+
+class DeviceTimeout(DeviceError):
+    """The accelerator did not finish in time; ``registers``: what its registers held then."""
+
+    def __init__(self, message: str, registers: dict[str, int]):
+        super().__init__(message)
+        self.registers = registers
+
+
+class DeviceLost(DeviceError):
+    """What the accelerator was given is gone: the board was switched off and on, got another bitstream, or another client of
+    it (not of this process, whose sessions take turns) drives it."""

@@ -1,0 +1,219 @@
+"""The vector unit in software: compiled loops where numba is installed, the NumPy reference otherwise. Same bits.
+
+Arguments as in :mod:`.kernels`: C-contiguous [B, P, W] of which the first ``channels`` are the tensor; results go to ``out``. A
+``team`` shares the rows of compiled loops.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...hls.contract import reference, tables
+from ...hls.contract.arithmetic import CODE_RANGE, VALUE_RANGE, quantize_in_two_parts, requantize, round_shift, saturate
+from .team import ACCELERATED, ALONE, Team
+
+NO_TABLE = np.zeros(0, np.int16)
+
+
+def _kernels():  # type: ignore[no-untyped-def]
+    from . import kernels  # importing numba takes most of a second
+
+    return kernels
+
+
+def limits_of(dtype: np.dtype, relu: bool = False) -> tuple[int, int]:
+    low, high = CODE_RANGE if dtype == np.int8 else VALUE_RANGE
+    return (0 if relu else low), high
+
+
+def _share(
+    team: Team, kernel: Callable[..., None], arrays: tuple[np.ndarray, ...], numbers: tuple, out: np.ndarray
+) -> None:
+    """``kernel(*arrays, *numbers, out)`` of parts of the rows, of which each is by itself."""
+
+    def some(samples: slice, rows: slice) -> None:
+        kernel(*(array[samples, rows] for array in arrays), *numbers, out[samples, rows])
+
+    team.share_rows(arrays[0].shape, some)
+
+
+def _of_samples(table: np.ndarray, samples: slice) -> np.ndarray:
+    """Rows of a table [1 or B, ...]."""
+    return table[samples] if len(table) > 1 else table
+
+
+@dataclass(frozen=True)
+class Activation:
+    """``kind``: a function of the reference ("silu", "gelu" or "relu") of values with ``fraction_bits``."""
+
+    kind: str
+    fraction_bits: int
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return getattr(reference, self.kind)(x, self.fraction_bits)
+
+
+@functools.lru_cache(maxsize=32)
+def _lookup(activation: Activation) -> np.ndarray:
+    """int16 [65536]: of every int16 value, indexed by the value's 16 bits as an unsigned number."""
+    return activation(np.arange(1 << 16).astype(np.uint16).view(np.int16)).astype(np.int16)
+
+
+def requantize_rows(
+    acc: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, shift: int, out: np.ndarray, relu: bool = False,
+    team: Team = ALONE,
+) -> None:  # fmt: skip
+    """Accumulators [B, P, O] (exact integers, int32 or float32) plus bias int32 [1 or B, O] -> int8 or int16 ``out``.
+
+    ``multiplier`` int32 [1 or B, 1 or O].
+    """
+    low, high = limits_of(out.dtype, relu)
+    if ACCELERATED:
+        from .product_kernels import requantize_rows as kernel
+
+        def some(samples: slice, rows: slice) -> None:
+            numbers = _of_samples(bias, samples), _of_samples(multiplier, samples)
+            kernel(acc[samples, rows], *numbers, shift, low, high, out[samples, rows])
+
+        team.share_rows(acc.shape, some)
+    else:
+        total = acc.astype(np.int64) + bias[:, None]
+        out[:, :, : acc.shape[2]] = requantize(total, multiplier[:, None], shift, (low, high))
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """A fused quantizer; ``fine``: residue codes follow the codes."""
+
+    multiplier: int
+    shift: int
+    fine: bool = False
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        if self.fine:
+            return quantize_in_two_parts(x, self.multiplier, self.shift)
+        return requantize(x, self.multiplier, self.shift, CODE_RANGE)
+
+
+def quantize(x: np.ndarray, channels: int, quantizer: Quantizer, out: np.ndarray, team: Team = ALONE) -> None:
+    """Values to codes, [B, P, channels] or, in two parts, [B, P, 2 * channels]."""
+    if ACCELERATED:
+        numbers = (channels, quantizer.multiplier, quantizer.shift, *CODE_RANGE, quantizer.fine)
+        _share(team, _kernels().rescale, (x,), numbers, out)
+    else:
+        codes = quantizer(x[:, :, :channels])
+        out[:, :, : codes.shape[2]] = codes
+
+
+def activate(x: np.ndarray, channels: int, activation: Activation, out: np.ndarray, team: Team = ALONE) -> None:
+    if ACCELERATED:
+        _share(team, _kernels().look_up, (x,), (channels, _lookup(activation)), out)
+    else:
+        out[:, :, :channels] = activation(x[:, :, :channels])
+
+
+def add(
+    a: np.ndarray, b: np.ndarray, channels: int, multipliers: tuple[int, int], shift: int,
+    out: np.ndarray, team: Team = ALONE,
+) -> None:  # fmt: skip
+    if ACCELERATED:
+        _share(team, _kernels().add, (a, b), (channels, *multipliers, shift), out)
+    else:
+        left, right = a[:, :, :channels].astype(np.int64), b[:, :, :channels].astype(np.int64)
+        total = left * multipliers[0] + right * multipliers[1]
+        out[:, :, :channels] = saturate(round_shift(total, shift), VALUE_RANGE)
+
+
+def group_norm(
+    x: np.ndarray,
+    channels: int,
+    groups: int,
+    gain: np.ndarray,
+    offset: np.ndarray,
+    gain_bits: int,
+    epsilon: int,
+    activation: Activation | None,
+    quantizer: Quantizer | None,
+    out: np.ndarray,
+    team: Team = ALONE,
+) -> None:
+    """GroupNorm, then ``activation`` and ``quantizer`` where they are given. LayerNorm: of pixels as samples, in one group.
+
+    ``gain`` int32 and ``offset`` int64 are [1 or B, C].
+    """
+    if ACCELERATED:
+        kernels = _kernels()
+        code = quantizer or Quantizer(0, -1)
+        finish = (NO_TABLE if activation is None else _lookup(activation), code.multiplier, code.shift, code.fine)
+        slope, intercept = np.empty((2, len(x), channels), np.int64)
+
+        def whole(first: int, last: int) -> None:
+            part = slice(first, last)
+            scaling = (_of_samples(gain, part), _of_samples(offset, part), gain_bits, epsilon)
+            kernels.group_norm(
+                x[part], channels, groups, *scaling, tables.RECIPROCAL_SQUARE_ROOT, *finish, slope[part], intercept[part],
+                out[part],
+            )  # fmt: skip
+
+        def some(samples: slice, rows: slice) -> None:
+            kernels.normalize(
+                x[samples, rows], channels, slope[samples], intercept[samples], *finish, out[samples, rows]
+            )
+
+        if team.splits_samples(len(x)):
+            team.share(len(x), team.smallest_part(x[0].size), whole)
+        else:
+            root = tables.RECIPROCAL_SQUARE_ROOT
+            kernels.norm_coefficients(x, channels, groups, gain, offset, gain_bits, epsilon, root, slope, intercept)
+            team.share_rows(x.shape, some)
+        return
+    wide = (len(x), channels)
+    y = reference.group_norm(
+        x[:, :, None, :channels],
+        groups,
+        np.broadcast_to(gain, wide),
+        np.broadcast_to(offset, wide),
+        gain_bits,
+        epsilon,
+    )[:, :, 0]
+    y = y if activation is None else activation(y)
+    if quantizer is not None:
+        y = quantizer(y)
+    out[:, :, : y.shape[2]] = y
+
+
+def multiply(
+    a: np.ndarray, b: np.ndarray, channels: int, multiplier: int, shift: int, out: np.ndarray, team: Team = ALONE
+) -> None:
+    if ACCELERATED:
+        _share(team, _kernels().multiply, (a, b), (channels, multiplier, shift), out)
+    else:
+        out[:, :, :channels] = reference.multiply(a[:, :, :channels], b[:, :, :channels], multiplier, shift)
+
+
+@functools.lru_cache(maxsize=64)
+def _softmax_shares(multiplier: int, shift: int) -> np.ndarray:
+    """int16: of distances to a row's largest logit, up to the first one that is 0."""
+    shares = np.empty(1 << 16, np.int16)
+    count = _kernels().softmax_shares(multiplier, shift, tables.EXP2_NEGATIVE, shares)
+    return shares[:count].copy()
+
+
+def softmax(x: np.ndarray, multiplier: int, shift: int, out: np.ndarray, team: Team = ALONE) -> None:
+    """Rows of logits int16 [B, R, K] -> codes int8 of the same shape."""
+    if ACCELERATED:
+        thresholds = reference.rounding_thresholds(x.shape[2]).astype(np.int16)
+        _share(team, _kernels().softmax, (x,), (_softmax_shares(multiplier, shift), thresholds), out)
+    else:
+        out[...] = reference.softmax(x, multiplier, shift)
+
+
+def row_multipliers(p: np.ndarray, multiplier: int) -> np.ndarray:
+    """Multipliers int32 [R, 1] of rows of a softmax's codes int8 [R, K], after their product: see the reference."""
+    if ACCELERATED:
+        return _kernels().row_multipliers(p, multiplier)
+    return reference.row_multipliers(p, multiplier).astype(np.int32)

@@ -1,0 +1,1 @@
+"""What operations cost: digits, cycles, bytes, energy, as the accelerator's loops have them."""

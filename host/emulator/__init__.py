@@ -1,0 +1,1 @@
+"""What the accelerator does with a descriptor, in software: the same bits, counted."""

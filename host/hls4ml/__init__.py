@@ -1,0 +1,1 @@
+"""The hls4ml backend ``Ditto``. Needs hls4ml."""

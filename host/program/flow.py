@@ -1,0 +1,49 @@
+"""The static part of the execution flow (Ditto, HPCA 2025): what a graph says about differences before anything runs.
+
+The engine never stores a difference: every linear operator subtracts its operand's kept codes on the way in, so data movement
+(concatenation, upsampling, the layout of heads) cannot end one, and true values are there wherever a non-linear operator needs
+them. What is left to find out is which tensors never change, and which operators can share what is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...hls.contract.graph import Convolution, Graph, Tables, constant_tensors
+
+WEIGHT = "weight"  # the only table that has no axis of step groups
+
+
+@dataclass(frozen=True)
+class StaticFlow:
+    """``constant``: tensors that are the same in every step of a run: context, constants, what is computed from these alone.
+
+    ``leaders``: of each convolution that reads the same operand as one before it, that one: it keeps the operand for both, one
+    difference serves both, and both take the same reference.
+    """
+
+    constant: frozenset[str]
+    leaders: Mapping[str, str]
+
+
+def analyse(graph: Graph, tables: Tables) -> StaticFlow:
+    constant = constant_tensors(graph, _varying(tables, constant_tensors(graph)))
+    first_reader: dict[str, str] = {}
+    leaders = {}
+    for node in graph.nodes:
+        if isinstance(node, Convolution) and not constant.intersection(node.inputs):
+            leader = first_reader.setdefault(node.inputs[0], node.name)
+            if leader != node.name:
+                leaders[node.name] = leader
+    return StaticFlow(constant, leaders)
+
+
+def _varying(tables: Tables, nodes: frozenset[str]) -> frozenset[str]:
+    """Those of ``nodes`` that have a table which depends on the step group."""
+    owners = ((*name.rpartition(".")[::2], table) for name, table in tables.items())
+    return frozenset(
+        node for node, kind, table in owners if node in nodes and kind != WEIGHT and np.any(table != table[:1])
+    )

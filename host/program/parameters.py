@@ -1,0 +1,156 @@
+"""The parameter block that the host streams before each step."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...hls.contract.graph import (
+    Add,
+    AveragePool,
+    Convolution,
+    Graph,
+    GroupNorm,
+    LayerNorm,
+    MatMul,
+    Multiply,
+    Node,
+    Quantize,
+    Softmax,
+    Tables,
+)
+from ...hls.contract.references import Reference
+from ...hls.machine.isa import SCALARS
+from .flow import StaticFlow
+from .memory_map import align
+from .operations import Operation
+
+VECTOR_TYPES = {"offset": np.dtype("<i8")}  # tables are stored in 32 bits where they fit; the others are int32
+
+
+@dataclass(frozen=True)
+class ParameterLayout:
+    """The parameter block of one step: scalar records, vectors of the step group, then per-sample conditional vectors.
+
+    ``vectors[table]`` is a byte offset; offsets of conditional tables are those of sample 0.
+    """
+
+    graph: Graph
+    tables: Tables
+    operations: tuple[Operation, ...]
+    batch: int
+    vectors: dict[str, int]
+    shared_size: int
+    sample_stride: int
+    flow: StaticFlow
+
+    @property
+    def size(self) -> int:
+        return self.shared_size + self.batch * self.sample_stride
+
+    @staticmethod
+    def build(
+        graph: Graph, tables: Tables, operations: tuple[Operation, ...], batch: int, flow: StaticFlow
+    ) -> ParameterLayout:
+        shared: list[str] = []
+        conditional: list[str] = []
+        for operation in operations:
+            node = operation.first
+            if isinstance(node, Convolution):
+                (conditional if node.conditional else shared).append(f"{node.name}.bias")
+                (conditional if node.gated else shared).append(f"{node.name}.multiplier")
+            elif isinstance(node, (GroupNorm, LayerNorm)):
+                (conditional if node.conditional else shared).extend((f"{node.name}.gain", f"{node.name}.offset"))
+        vectors: dict[str, int] = {}
+        shared_size = align(len(operations) * SCALARS.itemsize)
+        for name in dict.fromkeys(shared):
+            vectors[name] = shared_size
+            shared_size = align(shared_size + tables[name].shape[-1] * _type_of(name).itemsize)
+        stride = 0
+        for name in dict.fromkeys(conditional):  # parts of a batch have the same
+            vectors[name] = shared_size + stride
+            stride = align(stride + tables[name].shape[-1] * _type_of(name).itemsize)
+        return ParameterLayout(graph, tables, operations, batch, vectors, shared_size, stride, flow)
+
+    def block(
+        self, step: int, labels: np.ndarray, reference: Reference, keep_state: bool, continues: bool = False
+    ) -> np.ndarray:
+        """The bytes of one step, uint8 [size]. ``labels`` int [batch]; ``reference`` of all linear operators, ``keep_state``
+        whether the next step may refer to this one, ``continues`` whether the one before has run, so that what never changes is
+        there."""
+        group_of_step = self.graph.group_of_step
+        block = np.zeros(self.size, np.uint8)
+        block[: self.shared_size] = self._shared(group_of_step[step])
+        scalars = block[: len(self.operations) * SCALARS.itemsize].view(SCALARS)
+        scalars["reference"][self._varying] = reference
+        scalars["keep_state"][self._varying] = keep_state
+        scalars["parity"][self._varying] = step % 2
+        scalars["rescaled"][self._varying] = step > 0 and group_of_step[step] != group_of_step[step - 1]
+        scalars["skip"][self._constant] = continues
+        if self.sample_stride:
+            self._fill_samples(step, labels, block[self.shared_size :].reshape(self.batch, -1))
+        return block
+
+    @functools.cached_property
+    def _constant(self) -> np.ndarray:
+        """bool [operations]: those whose result never changes."""
+        return np.array([operation.name in self.flow.constant for operation in self.operations])
+
+    @functools.cached_property
+    def _varying(self) -> np.ndarray:
+        """bool [operations]: linear ones with a result that changes from step to step."""
+        return np.array([operation.is_linear for operation in self.operations]) & ~self._constant
+
+    @functools.cached_property
+    def _shared_blocks(self) -> dict[int, np.ndarray]:
+        """What has been put together for step groups."""
+        return {}
+
+    def _shared(self, group: int) -> np.ndarray:
+        """What the steps of a group have in common, uint8 [shared_size]."""
+        if group not in self._shared_blocks:
+            block = np.zeros(self.shared_size, np.uint8)
+            scalars = block[: len(self.operations) * SCALARS.itemsize].view(SCALARS)
+            for operation in self.operations:
+                self._fill_scalars(operation, group, scalars[operation.index])
+            for name, offset in self.vectors.items():
+                if offset < self.shared_size:
+                    raw = self.tables[name][group].astype(_type_of(name)).view(np.uint8)
+                    block[offset : offset + raw.size] = raw
+            self._shared_blocks[group] = block
+        return self._shared_blocks[group]
+
+    def _fill_samples(self, step: int, labels: np.ndarray, rows: np.ndarray) -> None:
+        """The conditional vectors of a step into ``rows``, uint8 [batch, sample_stride]; only those of ``labels`` are read."""
+        for name, offset in self.vectors.items():
+            if offset >= self.shared_size:
+                raw = self.tables[name][step][labels].astype(_type_of(name)).view(np.uint8)  # [batch, bytes]
+                start = offset - self.shared_size
+                rows[:, start : start + raw.shape[1]] = raw
+
+    def _fill_scalars(self, operation: Operation, group: int, record: np.void) -> None:
+        def table(node: Node, name: str) -> np.ndarray:
+            return self.tables[f"{node.name}.{name}"][group]
+
+        node = operation.first
+        if isinstance(node, (Convolution, MatMul, Add, Multiply, AveragePool, Softmax)):
+            record["shift"] = table(node, "shift")
+        if isinstance(node, (MatMul, AveragePool, Softmax)):
+            record["multiplier0"] = table(node, "multiplier")
+        if isinstance(node, Multiply):
+            record["multiplier1"] = table(node, "multiplier")
+        if isinstance(node, Add):
+            record["multiplier0"], record["multiplier1"] = table(node, "multiplier")
+        if isinstance(node, (GroupNorm, LayerNorm)):
+            for name in ("gain_bits", "epsilon"):
+                record[name] = table(node, name)
+        if isinstance(operation.nodes[-1], Quantize):
+            record["quantize_multiplier"] = table(operation.nodes[-1], "multiplier")
+            record["quantize_shift"] = table(operation.nodes[-1], "shift")
+
+
+def _type_of(table: str) -> np.dtype:
+    """Of a vector in the block, whatever the table's."""
+    return VECTOR_TYPES.get(table.rpartition(".")[2], np.dtype("<i4"))

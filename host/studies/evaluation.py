@@ -1,0 +1,176 @@
+"""Quality of a quantized pipeline beside the float one. Needs the quantizer's packages, which it finds by name."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...hls.artefact.model import INDEX, QuantizedModel, null_label, sha256_of
+from ...hls.artefact.model import load as load_artefact
+from ...hls.machine.config import HardwareConfig
+from ..common.files import write_text
+from ..devices.emulator import EmulatorDevice
+from ..runtime.output import image_grid, write_picture
+from ..runtime.schedulers import check_seed
+
+SHOWN_ROWS, SHOWN_WIDTH = 3, 12  # of the pictures in samples.png, the width in images' heights
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A pipeline, and how it draws: the float one of ``folder``, or with ``config`` the quantized one, on the emulator.
+
+    Both take the scheduler of ``schedule``, a quantized folder with this ``digest``.
+    """
+
+    folder: Path
+    schedule: Path
+    digest: str
+    guidance: float
+    seed: int
+    config: HardwareConfig | None = None
+    memory_mib: int | None = None
+
+
+def draw(drawing: Drawing, requests: Any, indices: Sequence[int]) -> np.ndarray:
+    """Images uint8 [B, H, W, 3] of the requests with these indices, by a worker."""
+    return _draw(drawing, *_kept(drawing), requests, indices)
+
+
+@functools.lru_cache(maxsize=1)
+def _kept(drawing: Drawing) -> tuple[Any, QuantizedModel]:
+    """A worker keeps the pipeline from batch to batch."""
+    artefact = load_artefact(drawing.schedule)
+    return _pipeline_of(drawing, artefact), artefact
+
+
+def _draw(
+    drawing: Drawing, pipeline: Any, artefact: QuantizedModel, requests: Any, indices: Sequence[int]
+) -> np.ndarray:
+    from ..diffusers.drop_in import draw as draw_images
+
+    steps, eta = artefact.quantization["steps"], artefact.quantization["eta"]
+    images = draw_images(
+        pipeline, steps, drawing.guidance, drawing.seed, requests.prompts, requests.labels, indices, eta
+    )
+    return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+def _pipeline_of(drawing: Drawing, artefact: QuantizedModel) -> Any:
+    from diffusers import DiffusionPipeline
+
+    from ..diffusers.drop_in import load_pipeline
+    from ..runtime.diffusers_scheduler import load_scheduler
+
+    if drawing.config is None:
+        scheduler, float32 = load_scheduler(artefact), import_module("torch").float32
+        pipeline = DiffusionPipeline.from_pretrained(
+            drawing.folder, scheduler=scheduler, dtype=float32, use_safetensors=True
+        )
+    else:
+        device = EmulatorDevice(drawing.config, counting=False)
+        pipeline = load_pipeline(drawing.folder, device, memory_mib=drawing.memory_mib, artefact=artefact)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def evaluate(
+    model: Path,
+    against: Path,
+    reference: str,
+    count: int,
+    guidance: float | None,
+    seed: int,
+    batch: int,
+    output: Path,
+    config: HardwareConfig,
+    memory_mib: int | None = None,
+    cluster: str | None = None,
+    artefact: QuantizedModel | None = None,
+) -> dict[str, dict[str, float]]:
+    """Draw ``count`` images with both pipelines, by the schedule of the quantized one, and judge them.
+
+    The result is also in ``output/quality.json``, some of the images are in ``output/samples.png``. ``cluster``: address of a
+    Dask scheduler whose workers draw; ``artefact``: the model, where it was loaded before. Finished batches in ``output`` are not
+    drawn again; ValueError where they are of other settings.
+    """
+    quality = import_module("...quant.judge.evaluate", __package__)
+    artefact = load_artefact(model) if artefact is None else artefact
+    if count < 2 or batch < 1:
+        raise ValueError(f"found {count} images in batches of {batch}, expected at least 2, and 1")
+    drop_in = import_module("..diffusers.drop_in", __package__)
+    check_seed(seed, drop_in.TORCH_SEED_BITS)
+    scale = drop_in.guidance_of(artefact, guidance)
+    settings = {"model": artefact.digest, "against": _digest(against), "reference": reference, "count": count}
+    settings |= {"guidance": scale, "seed": seed, "batch": batch}
+    images, available = quality.load_reference(reference)
+    output.mkdir(parents=True, exist_ok=True)
+    _same_settings(output / "settings.json", settings)
+    known = [label for label in artefact.labels if label != null_label(artefact.config)]
+    requests = quality.choose(available, count, artefact.graph.context is not None, known)
+    judge = quality.Judge(images)
+    batch = 1 if len(artefact.graph.sample_shape) == 4 else batch  # clips one by one: a prompt alone is not padded
+    exact = Drawing(against.resolve(), model.resolve(), artefact.digest, scale, seed)
+    quantized = replace(exact, folder=model.resolve(), config=config, memory_mib=memory_mib)
+    drawn, result = {}, {}
+    for name, drawing in (("float", exact), ("quantized", quantized)):
+        with _drawer(drawing, artefact, requests, cluster) as drawer:
+            drawn[name] = quality.sample(drawer, count, batch, output / name, name)
+        result[name] = judge.quality(drawn[name], requests.categories)
+        result[name] |= quality.published_metrics(drawn[name], images, requests.prompts, output)
+    result["quantized"] |= quality.compare_images(drawn["quantized"], drawn["float"])
+    write_picture(output / "samples.png", _side_by_side(drawn["float"], drawn["quantized"]))
+    write_text(output / "quality.json", json.dumps(settings | result, indent=1) + "\n")
+    return result
+
+
+def _side_by_side(exact: np.ndarray, quantized: np.ndarray) -> np.ndarray:
+    """Some of the images uint8 [N, H, W, 3], evenly spread: rows of float ones, each above the quantized model's."""
+    count, height, width, _ = exact.shape
+    columns = max(min(SHOWN_WIDTH * height // width, count // SHOWN_ROWS), 1)
+    shown = np.linspace(0, count - 1, SHOWN_ROWS * columns).astype(int).reshape(SHOWN_ROWS, columns)
+    return image_grid(np.concatenate([images[row] for row in shown for images in (exact, quantized)]), columns)
+
+
+@contextlib.contextmanager
+def _drawer(drawing: Drawing, artefact: QuantizedModel, requests: Any, cluster: str | None) -> Iterator[Any]:
+    """What draws batches: this process, or the workers of a cluster."""
+    if cluster is None:
+
+        def here(batches: Sequence[range]) -> Iterator[tuple[range, np.ndarray]]:
+            pipeline = _pipeline_of(drawing, artefact) if batches else None
+            for indices in batches:
+                yield indices, _draw(drawing, pipeline, artefact, requests, indices)
+
+        yield here
+        return
+    from distributed import Client
+
+    from ..runtime import fleet
+
+    with Client(cluster) as client:
+        yield lambda batches: fleet.shares(client, draw, drawing, requests, batches)
+
+
+def _digest(folder: Path) -> str:
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix in (".json", ".safetensors")]
+    if not (folder / INDEX).is_file():
+        raise FileNotFoundError(f"{folder} has no pipeline; give the folder that the model was quantized from")
+    return hashlib.sha256(b"".join(bytes.fromhex(sha256_of(path)) for path in files)).hexdigest()[:16]
+
+
+def _same_settings(path: Path, settings: dict[str, Any]) -> None:
+    if path.is_file() and json.loads(path.read_text()) != settings:
+        raise ValueError(
+            f"{path.parent} holds images of other settings ({path.name}); choose another --output, or remove it"
+        )
+    write_text(path, json.dumps(settings, indent=1) + "\n")

@@ -1,0 +1,1 @@
+"""Step-wise calibration with Brevitas quantizers, and lowering to integer tables."""

@@ -1,0 +1,1 @@
+"""What every floor of the quantizer uses: the options a user chooses."""

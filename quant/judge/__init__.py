@@ -1,0 +1,1 @@
+"""How good images are: Fréchet distances, accuracies, PSNR."""

@@ -1,0 +1,1 @@
+"""What of a pipeline is quantized, for which schedule and conditions, with which options."""

@@ -1,0 +1,1 @@
+"""A step of an integer graph as QONNX."""

@@ -1,0 +1,1 @@
+"""From a diffusers module to a float graph in the integer graph's operators."""

@@ -1,0 +1,89 @@
+"""What translating an exported module builds up: operators, tensors, and how aten nodes see them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx
+
+from ...hls.contract.graph import VALUE, Node, Tensor, output_shape
+from ...hls.contract.layout import Layout
+
+INPUT, CONTEXT = "sample", "context"
+Padding = tuple[int, int, int, int]
+NO_PADDING: Padding = (0, 0, 0, 0)
+
+
+class UnsupportedOperator(ValueError):
+    """A model that the integer graph cannot hold; the message says what was found, of operators all of them."""
+
+
+@dataclass(frozen=True)
+class Traced:
+    """What an aten node stands for: a stored tensor, seen through a layout, zero-padded where a pad precedes."""
+
+    name: str
+    layout: Layout
+    padding: Padding = NO_PADDING
+
+
+@dataclass(frozen=True)
+class Term:
+    """What an activation with ``layout`` is added to, multiplied or divided by ("add", "multiply", "divide"), of timestep and
+    label only."""
+
+    operation: str
+    node: fx.Node
+    layout: Layout
+
+
+@dataclass
+class Builder:
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    nodes: dict[str, Node] = field(default_factory=dict)
+    parameters: dict[str, torch.Tensor] = field(default_factory=dict)
+    conditioning: dict[str, list[Term]] = field(default_factory=dict)
+    constants: list[str] = field(default_factory=list)
+    concatenated: set[str] = field(default_factory=set)  # concatenations and their parts
+
+    def add(self, node: Node, kind: str, channels: int = 0) -> str:
+        name, count = node.name, 0
+        while name in self.tensors:
+            count += 1
+            name = f"{node.name}_{count}"
+        node = dataclasses.replace(node, name=name)
+        shape = output_shape(node, [self.tensors[source] for source in node.inputs], channels)
+        self.nodes[name] = node
+        self.tensors[name] = Tensor(name, kind, shape)
+        return name
+
+    def add_constant(self, name: str, value: torch.Tensor) -> str:
+        """``value`` float [H, W, C], the same in all runs; its name."""
+        name = f"{name}.constant{len(self.constants)}".lstrip(".")
+        height, width, channels = value.shape
+        self.tensors[name] = Tensor(name, VALUE, (height, width, channels))
+        self.parameters[f"{name}.value"] = value
+        self.constants.append(name)
+        return name
+
+
+def operator_name(node: fx.Node) -> str:
+    return str(node.target).removesuffix(".default")
+
+
+def module_path(node: fx.Node) -> str:
+    """Path of the module that ``node`` was traced from, such as ``mid_block.attentions.0.to_q``."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    return stack[-1][0] if stack else ""
+
+
+def argument(node: fx.Node, position: int, name: str, default: Any) -> Any:
+    return node.args[position] if len(node.args) > position else node.kwargs.get(name, default)
+
+
+def pair(value: Any) -> tuple[int, int]:
+    items = list(value) if isinstance(value, (list, tuple)) else [value]
+    return (items[0], items[-1])

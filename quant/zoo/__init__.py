@@ -1,0 +1,1 @@
+"""The shipped models: their data and their training."""

@@ -1,8 +1,8 @@
-"""Hashes of all that the engine computes and counts, to be compared across a rebuilding of the inside.
+"""Hashes of all that the engine computes and counts, to be compared while the inside is rebuilt; goes when that is done.
 
-``record_bits.py FILE`` writes them where FILE is not there yet, and compares with it where it is: exit code 1 names what differs.
-Images and counter records of the bundled model in every flow; tensors, counter records, descriptors and memory images of random
-graphs on several configurations; costs of an architecture.
+``record_bits.py scripts/recorded_bits.json`` compares with what was recorded before the first change: exit code 1 names what
+differs. A FILE that is not there is written. Images and counter records of the bundled model in every flow; tensors, counter
+records, descriptors and memory of random graphs on several configurations; costs of an architecture. Four minutes.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 from ditto_zynq.hls.artefact.model import QuantizedModel
+from ditto_zynq.hls.contract.interpreter import Interpreter
 from ditto_zynq.hls.contract.random_graphs import GraphBuilder, random_unet
-from ditto_zynq.hls.contract.reference import Interpreter
 from ditto_zynq.hls.machine.config import HardwareConfig, default_config
 from ditto_zynq.host import load
 from ditto_zynq.host.devices.emulator import EmulatorDevice
@@ -142,6 +142,8 @@ def everything() -> dict[str, object]:
 
 
 def main() -> None:
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        sys.exit(__doc__)
     path = Path(sys.argv[1])
     found = json.loads(json.dumps(everything()))
     if not path.exists():

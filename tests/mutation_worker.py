@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from ditto_zynq.hls.artefact.folder import INDEX
 from ditto_zynq.hls.artefact.model import ArtefactError, QuantizedModel, load
-from ditto_zynq.hls.contract.reference import Interpreter
+from ditto_zynq.hls.contract.interpreter import Interpreter
 from ditto_zynq.hls.machine.config import default_config
 from ditto_zynq.host.devices.csim import CSimDevice
 from ditto_zynq.host.devices.device import Device

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,12 @@ def test_every_floor_is_there_and_says_what_it_is_for():
         for floor in floors:
             assert ast.get_docstring(ast.parse((ROOT / folder / floor / "__init__.py").read_text())), floor
             assert f"`{floor}/`" in page, f"{folder}/README.md does not name {floor}/"
+
+
+def test_every_package_is_in_the_wheel():
+    listed = re.findall(r'"ditto_zynq\.([\w.]+)",', (ROOT / "pyproject.toml").read_text())
+    packages = {name for name, path in MODULES.items() if path.name == "__init__.py"}
+    assert {name for name in listed if name != "bitstreams"} == packages
 
 
 def test_the_rule_would_notice():

@@ -30,9 +30,12 @@ import numpy as np
 from ..common.limits import LONGEST_TEXT, MOST_CONDITIONS, MOST_EXAMPLES, MOST_LABELS, MOST_STEPS, MOST_TRAINED_STEPS
 from ..common.schema import Length, Name, Range, Text, read, show
 from ..contract.arithmetic import CODE_RANGE
-from ..contract.graph import Convolution, Graph, Size
+from ..contract.graph import Graph
 from ..contract.graph_json import graph_from_json, graph_to_json
-from ..contract.table_rules import TableRule, check_scales, check_tables
+from ..contract.operators import Convolution
+from ..contract.table_rule import TableRule
+from ..contract.table_rules import check_scales, check_tables
+from ..contract.tensor import Size
 from .folder import (
     COPIED,
     FORMAT,

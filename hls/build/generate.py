@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contract import reference, tables
+from ..contract import operators, tables
 from ..contract.references import Reference
 from ..machine import isa
 from ..machine.boards import find_board
@@ -74,17 +74,20 @@ def config_constants(config: HardwareConfig) -> dict[str, int]:
 
 
 def table_constants() -> dict[str, int]:
-    """Fixed-point formats, by their names in :mod:`..contract.tables` and :mod:`..contract.reference`."""
+    """Fixed-point formats, by their names in :mod:`..contract.tables` and :mod:`..contract.operators`."""
     constants = {name: value for name, value in vars(tables).items() if name.endswith("_BITS")}
-    norm = {"NORM_MEAN_BITS": reference.MEAN_BITS, "NORM_RECIPROCAL_BITS": reference.RECIPROCAL_BITS}
-    norm |= {"NORM_SLOPE_BITS": reference.SLOPE_BITS, "NORM_LARGEST_SLOPE_BITS": reference.LARGEST_SLOPE.bit_length()}
-    norm |= {"NARROW_NORM": reference.NARROW_NORM}
-    rows = {name: getattr(reference, name) for name in ("ROW_RECIPROCAL_BITS", "ROW_BITS", "SHARE_BITS")}
+    norm = {"NORM_MEAN_BITS": operators.norm.MEAN_BITS, "NORM_RECIPROCAL_BITS": operators.norm.RECIPROCAL_BITS}
+    norm |= {
+        "NORM_SLOPE_BITS": operators.norm.SLOPE_BITS,
+        "NORM_LARGEST_SLOPE_BITS": operators.norm.LARGEST_SLOPE.bit_length(),
+    }
+    norm |= {"NARROW_NORM": operators.norm.NARROW_NORM}
+    rows = {name: getattr(operators.softmax, name) for name in ("ROW_RECIPROCAL_BITS", "ROW_BITS", "SHARE_BITS")}
     return constants | norm | rows
 
 
 def _tables() -> dict[str, list[int]]:
-    thresholds = {"ROUNDING_THRESHOLDS": reference.rounding_thresholds(16).tolist()}
+    thresholds = {"ROUNDING_THRESHOLDS": operators.softmax.rounding_thresholds(16).tolist()}
     return {name: table.tolist() for name, table in vars(tables).items() if isinstance(table, np.ndarray)} | thresholds
 
 

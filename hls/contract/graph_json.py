@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 from ..common.limits import MOST_AXES, MOST_NODES
 from ..common.schema import Illegal, Length, OneOf, first_repeated, read, show
-from .graph import MOST_TENSORS, NODE_TYPES, Graph, Node, Size, Tensor, check_structure
+from .graph import MOST_TENSORS, Graph, check_structure
 from .layout import STORED, Layout, Part
+from .operators import OPERATORS, Node
+from .tensor import Size, Tensor
 
 StoredPart = tuple[Annotated[str, OneOf(STORED)], Size, Size]
 StoredAxis = Annotated[tuple[StoredPart, ...], Length(0, MOST_AXES)]
@@ -51,10 +53,10 @@ def graph_from_json(data: Mapping[str, Any]) -> Graph:
 def _node_from_json(entry: Any, where: str) -> Node:
     fields = dict(entry) if isinstance(entry, Mapping) else {}
     op = fields.pop("op", None)
-    if not isinstance(op, str) or op not in NODE_TYPES:
+    if not isinstance(op, str) or op not in OPERATORS:
         found = show(op if isinstance(entry, Mapping) else entry)
-        raise Illegal(f"{where}: found operator {found}, expected one of {', '.join(NODE_TYPES)}")
-    node: Node = read(NODE_TYPES[op], fields, where)
+        raise Illegal(f"{where}: found operator {found}, expected one of {', '.join(OPERATORS)}")
+    node: Node = read(OPERATORS[op], fields, where)
     return node
 
 

@@ -7,16 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from . import reference
-from .graph import (
-    CODE,
+from . import operators
+from .graph import Graph, check_graph
+from .operators import (
     GELU,
-    VALUE,
     Add,
     AveragePool,
     Concat,
     Convolution,
-    Graph,
     GroupNorm,
     LayerNorm,
     MatMul,
@@ -26,11 +24,9 @@ from .graph import (
     ReLU,
     SiLU,
     Softmax,
-    Tensor,
     Upsample,
-    check_graph,
-    output_shape,
 )
+from .tensor import CODE, VALUE, Tensor
 
 Shape = tuple[int, int, int]
 
@@ -110,7 +106,9 @@ class GraphBuilder:
         image = image or ((height, width) if height * width == queries else (1, queries))
         node = MatMul(self._name(), "m", (p, v), heads, False, image, windows, interleaved)
         mean = 60 / np.sqrt(self.tensors[p].shape[2])  # of values, times 2**6 as the sum's reciprocal has it
-        self._requantizer(node, mean * 2 ** (reference.ROW_RECIPROCAL_BITS - reference.ROW_BITS), kind, (self.groups,))
+        self._requantizer(
+            node, mean * 2 ** (operators.softmax.ROW_RECIPROCAL_BITS - operators.softmax.ROW_BITS), kind, (self.groups,)
+        )
         return self._add(node, kind)
 
     def quantize(self, source: str, fine: bool = False) -> str:
@@ -199,7 +197,7 @@ class GraphBuilder:
         return f"n{len(self.nodes)}"
 
     def _add(self, node: Node, kind: str, channels: int = 0) -> str:
-        shape = output_shape(node, [self.tensors[name] for name in node.inputs], channels)
+        shape = node.output_shape([self.tensors[name] for name in node.inputs], channels)
         self.tensors[node.name] = Tensor(node.name, kind, shape)
         self.nodes.append(node)
         return node.name

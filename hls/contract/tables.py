@@ -10,6 +10,8 @@ import math
 
 import numpy as np
 
+from .arithmetic import round_shift
+
 SILU_FRACTION_BITS = 11  # the argument |x| as Q4.11
 SILU_ENTRY_BITS = 16  # entries as Q0.16
 SILU_STEP_BITS = 6  # 512 segments over [0, 16)
@@ -52,3 +54,11 @@ SILU_DEFICIT = _silu_deficit()
 GELU_DEFICIT = _gelu_deficit()
 EXP2_NEGATIVE = _exp2_negative()
 RECIPROCAL_SQUARE_ROOT = _reciprocal_square_root()
+
+
+def interpolate(table: np.ndarray, position: np.ndarray, step_bits: int) -> np.ndarray:
+    """Linear interpolation of ``table`` at ``position / 2**step_bits``; ``position`` is below the last knot."""
+    index, rest = position >> step_bits, position & ((1 << step_bits) - 1)
+    low = table.astype(np.int64)[index]
+    high = table.astype(np.int64)[index + 1]
+    return low + round_shift((high - low) * rest, step_bits)

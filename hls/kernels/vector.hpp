@@ -2,7 +2,7 @@
 //
 //   for each pass:  read rows || compute || write rows
 //
-// Each operator is the one of the same name in hls/contract/reference.py; normalization takes two passes, one for sums and one to apply.
+// Each operator is the one of the same name in hls/contract/operators; normalization takes two passes, one for sums and one to apply.
 // A fused activation and a fused quantizer follow the operator element by element.
 #pragma once
 

@@ -23,7 +23,7 @@ from ..common.limits import (
     MOST_PRODUCTS_OF_ALL,
 )
 from ..contract.arithmetic import ceil_divide
-from ..contract.reference import LARGEST_NORM
+from ..contract.operators.norm import LARGEST_NORM
 from ..contract.tables import SILU_FRACTION_BITS
 from .accesses import Sizes, is_aligned, is_inside, times
 from .config import HardwareConfig

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..contract.arithmetic import ceil_divide
-from ..contract.reference import ROW_RECIPROCAL_BITS
+from ..contract.operators.softmax import ROW_RECIPROCAL_BITS
 from . import synthesis
 from .boards import Board, find_board
 from .isa import PORTS

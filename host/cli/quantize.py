@@ -88,14 +88,18 @@ def quantize(model: str, output: Path, scheduler: str, steps: int, eta: float, g
 
 
 def _next_command(output: Path, quantized: QuantizedModel) -> str:
-    """What draws with the model: a command, or, of one that only diffusers' schedulers or pipelines run, the drop-in."""
+    """What draws with the model: a command, or, of a denoiser whose samples are no pictures, the drop-in."""
     from ...hls.artefact.folder import INDEX
-    from ...hls.artefact.noise_schedule import KINDS
-    from ...hls.artefact.scheduler_config import takes_variance
+    from ..runtime.model import check_drawable
 
-    prompted, config = quantized.graph.context is not None, quantized.scheduler
-    drawn = quantized.quantization["scheduler"] in KINDS and not takes_variance(str(config.get("_class_name")), config)
-    if not ((output / INDEX).is_file() if prompted else drawn):
+    prompted, alone = quantized.graph.context is not None, not (output / INDEX).is_file()
+    try:
+        check_drawable(quantized)
+    except ValueError:
+        is_picture = False
+    else:
+        is_picture = not prompted
+    if alone and not is_picture:
         return f"put ditto_zynq.host.diffusers.wrap({str(output)!r}) into a pipeline of diffusers"
     prompt = ' --prompt "..."' if prompted else ""
     return f"ditto-zynq generate {shlex.quote(str(output))}{prompt} -o images.png"

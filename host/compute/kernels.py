@@ -1,5 +1,5 @@
 # mypy: ignore-errors
-"""Compiled loops of the vector unit (numba): the same integers as :mod:`ditto_zynq.hls.contract.reference`, without temporaries.
+"""Compiled loops of the vector unit (numba): the same integers as :mod:`ditto_zynq.hls.contract.operators`, without temporaries.
 
 Activations are C-contiguous [B, P, W]: samples, pixels, and a pitch of which a tensor uses the first ``channels``, since it
 may be a slice of a wider buffer. Every kernel runs in its caller's thread and releases the GIL.
@@ -16,16 +16,8 @@ from numba import njit
 
 from ...hls.contract import tables as lut
 from ...hls.contract.arithmetic import CODE_RANGE, FINE_BITS
-from ...hls.contract.reference import (
-    LARGEST_SLOPE,
-    MEAN_BITS,
-    NARROW_NORM,
-    RECIPROCAL_BITS,
-    ROW_BITS,
-    ROW_RECIPROCAL_BITS,
-    SHARE_BITS,
-    SLOPE_BITS,
-)
+from ...hls.contract.operators.norm import LARGEST_SLOPE, MEAN_BITS, NARROW_NORM, RECIPROCAL_BITS, SLOPE_BITS
+from ...hls.contract.operators.softmax import ROW_BITS, ROW_RECIPROCAL_BITS, SHARE_BITS
 
 _EXP_STEP, _EXP_FRACTION, _EXP_ENTRY = lut.EXP_STEP_BITS, lut.EXP_FRACTION_BITS, lut.EXP_ENTRY_BITS
 _LARGEST_CODE = CODE_RANGE[1]

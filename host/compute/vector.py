@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...hls.contract import reference, tables
+from ...hls.contract import operators, tables
 from ...hls.contract.arithmetic import CODE_RANGE, VALUE_RANGE, quantize_in_two_parts, requantize, round_shift, saturate
 from .team import ACCELERATED, ALONE, Team
 
@@ -54,7 +54,7 @@ class Activation:
     fraction_bits: int
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        return getattr(reference, self.kind)(x, self.fraction_bits)
+        return getattr(operators.activation, self.kind)(x, self.fraction_bits)
 
 
 @functools.lru_cache(maxsize=32)
@@ -172,7 +172,7 @@ def group_norm(
             team.share_rows(x.shape, some)
         return
     wide = (len(x), channels)
-    y = reference.group_norm(
+    y = operators.norm.group_norm(
         x[:, :, None, :channels],
         groups,
         np.broadcast_to(gain, wide),
@@ -192,7 +192,7 @@ def multiply(
     if ACCELERATED:
         _share(team, _kernels().multiply, (a, b), (channels, multiplier, shift), out)
     else:
-        out[:, :, :channels] = reference.multiply(a[:, :, :channels], b[:, :, :channels], multiplier, shift)
+        out[:, :, :channels] = operators.pair.multiply(a[:, :, :channels], b[:, :, :channels], multiplier, shift)
 
 
 @functools.lru_cache(maxsize=64)
@@ -206,14 +206,14 @@ def _softmax_shares(multiplier: int, shift: int) -> np.ndarray:
 def softmax(x: np.ndarray, multiplier: int, shift: int, out: np.ndarray, team: Team = ALONE) -> None:
     """Rows of logits int16 [B, R, K] -> codes int8 of the same shape."""
     if ACCELERATED:
-        thresholds = reference.rounding_thresholds(x.shape[2]).astype(np.int16)
+        thresholds = operators.softmax.rounding_thresholds(x.shape[2]).astype(np.int16)
         _share(team, _kernels().softmax, (x,), (_softmax_shares(multiplier, shift), thresholds), out)
     else:
-        out[...] = reference.softmax(x, multiplier, shift)
+        out[...] = operators.softmax.softmax(x, multiplier, shift)
 
 
 def row_multipliers(p: np.ndarray, multiplier: int) -> np.ndarray:
     """Multipliers int32 [R, 1] of rows of a softmax's codes int8 [R, K], after their product: see the reference."""
     if ACCELERATED:
         return _kernels().row_multipliers(p, multiplier)
-    return reference.row_multipliers(p, multiplier).astype(np.int32)
+    return operators.softmax.row_multipliers(p, multiplier).astype(np.int32)

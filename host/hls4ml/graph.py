@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ...hls.contract.graph import CODE, VALUE, Graph, Tensor
+from ...hls.contract.graph import Graph
+from ...hls.contract.tensor import CODE, VALUE, Tensor
 from .source import dropped_settings
 from .sums import LARGEST_WEIGHT, OFFSET, PAD_CODE, GraphBuilder, Stream, Sums, is_exact, rounded, rounded_again
 from .types import FixedPoint, Unsupported

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ...hls.contract.arithmetic import CODE_RANGE, VALUE_RANGE
-from ...hls.contract.graph import CODE, VALUE, Add, Convolution, Multiply, Node, Quantize, ReLU, Tensor
+from ...hls.contract.operators import Add, Convolution, Multiply, Node, Quantize, ReLU
+from ...hls.contract.tensor import CODE, VALUE, Tensor
 from .types import DOWN, HALF_EVEN, FixedPoint, Unsupported
 
 OFFSET = 128  # of the codes of unsigned bytes: code 0 of the type is the engine's -128

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...hls.contract.graph import Convolution, Graph, Tables
+from ...hls.contract.graph import Graph
+from ...hls.contract.operators import Convolution
+from ...hls.contract.tensor import Tables
 from ...hls.machine.config import HardwareConfig, find_board
 from ...hls.machine.isa import COUNTER_NAMES, COUNTERS, DESCRIPTOR, Region
 from ...hls.machine.packing import pack_weights

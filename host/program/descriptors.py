@@ -7,13 +7,12 @@ from functools import cached_property
 
 import numpy as np
 
-from ...hls.contract.graph import (
-    CODE,
+from ...hls.contract.graph import Graph
+from ...hls.contract.operators import (
     GELU,
     Add,
     AveragePool,
     Convolution,
-    Graph,
     GroupNorm,
     LayerNorm,
     MatMul,
@@ -22,9 +21,9 @@ from ...hls.contract.graph import (
     Quantize,
     SiLU,
     Softmax,
-    Tensor,
     Upsample,
 )
+from ...hls.contract.tensor import CODE, Tensor
 from ...hls.machine.isa import SCALARS, Flag, Opcode
 from .flow import StaticFlow
 from .memory_map import Placement, StatePlace

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...hls.contract.graph import Convolution, Graph, Tables, constant_tensors
+from ...hls.contract.graph import Graph, constant_tensors
+from ...hls.contract.operators import Convolution
+from ...hls.contract.tensor import Tables
 
 WEIGHT = "weight"  # the only table that has no axis of step groups
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ...hls.contract.graph import Concat, Graph
+from ...hls.contract.graph import Graph
+from ...hls.contract.operators import Concat
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...hls.contract.graph import Convolution, Graph, Tables
+from ...hls.contract.graph import Graph
+from ...hls.contract.operators import Convolution
+from ...hls.contract.tensor import Tables
 from ...hls.machine.config import HardwareConfig
 from ...hls.machine.packing import packed_size
 from .flow import StaticFlow

@@ -10,13 +10,13 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ...hls.contract.graph import (
+from ...hls.contract.graph import Graph
+from ...hls.contract.operators import (
     GELU,
     Add,
     AveragePool,
     Concat,
     Convolution,
-    Graph,
     GroupNorm,
     LayerNorm,
     MatMul,

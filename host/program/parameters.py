@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...hls.contract.graph import (
+from ...hls.contract.graph import Graph
+from ...hls.contract.operators import (
     Add,
     AveragePool,
     Convolution,
-    Graph,
     GroupNorm,
     LayerNorm,
     MatMul,
@@ -19,9 +19,9 @@ from ...hls.contract.graph import (
     Node,
     Quantize,
     Softmax,
-    Tables,
 )
 from ...hls.contract.references import Reference
+from ...hls.contract.tensor import Tables
 from ...hls.machine.isa import SCALARS
 from .flow import StaticFlow
 from .memory_map import align

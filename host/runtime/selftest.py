@@ -12,8 +12,8 @@ import numpy as np
 from ...hls.artefact.model import QuantizedModel
 from ...hls.artefact.model import load as load_artefact
 from ...hls.contract.graph import Graph
+from ...hls.contract.interpreter import Interpreter
 from ...hls.contract.random_graphs import GraphBuilder, random_unet
-from ...hls.contract.reference import Interpreter
 from ...hls.machine.isa import CONFIG_HASH, CONTROL, DESCRIPTOR_COUNT, IDLE, Region, base_registers
 from ..devices.device import Device
 from ..program.compiler import compile_program

@@ -10,14 +10,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...hls.contract.graph import (
-    CODE,
+from ...hls.contract.graph import Graph, check_graph
+from ...hls.contract.operators import (
     GELU,
-    VALUE,
     Add,
     Concat,
     Convolution,
-    Graph,
     GroupNorm,
     LayerNorm,
     MatMul,
@@ -26,11 +24,9 @@ from ...hls.contract.graph import (
     Quantize,
     SiLU,
     Softmax,
-    Tensor,
     Upsample,
-    check_graph,
-    output_shape,
 )
+from ...hls.contract.tensor import CODE, VALUE, Tensor
 
 PARTS = 2
 Shapes = dict[str, tuple[str, tuple[int, ...]]]  # of a node's tables: type and shape
@@ -84,7 +80,7 @@ class _Builder:
         return name
 
     def add(self, node: Node, kind: str, tables: Shapes | None = None, channels: int = 0) -> str:
-        shape = output_shape(node, [self.tensors[name] for name in node.inputs], channels)
+        shape = node.output_shape([self.tensors[name] for name in node.inputs], channels)
         self.tensors[node.name] = Tensor(node.name, kind, shape)
         self.nodes.append(node)
         for name, (dtype, of_table) in (tables or {}).items():

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ...hls.artefact.model import QuantizedModel
-from ...hls.contract.graph import Tables
 from ...hls.contract.references import Reference
+from ...hls.contract.tensor import Tables
 from ...hls.machine.config import HardwareConfig
 from ...hls.machine.isa import COUNTERS
 from ...hls.machine.resources import largest_dense, multiplier_size

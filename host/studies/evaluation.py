@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -16,12 +17,16 @@ import numpy as np
 
 from ...hls.artefact.model import INDEX, QuantizedModel, null_label, sha256_of
 from ...hls.artefact.model import load as load_artefact
+from ...hls.common.notices import PrecisionWarning
+from ...hls.common.schema import show
 from ...hls.machine.config import HardwareConfig
 from ..common.files import write_text
 from ..devices.emulator import EmulatorDevice
 from ..runtime.output import image_grid, write_picture
 from ..runtime.schedulers import check_seed
 
+SIZES = {"sample_size"}  # that may be given when quantizing
+UNLIKE_PSNR = 20.0  # dB, below which images are other images
 SHOWN_ROWS, SHOWN_WIDTH = 3, 12  # of the pictures in samples.png, the width in images' heights
 
 
@@ -112,12 +117,13 @@ def evaluate(
     scale = drop_in.guidance_of(artefact, guidance)
     settings = {"model": artefact.digest, "against": _digest(against), "reference": reference, "count": count}
     settings |= {"guidance": scale, "seed": seed, "batch": batch}
+    _check_origin(against, artefact)
     images, available = quality.load_reference(reference)
-    output.mkdir(parents=True, exist_ok=True)
-    _same_settings(output / "settings.json", settings)
     known = [label for label in artefact.labels if label != null_label(artefact.config)]
     requests = quality.choose(available, count, artefact.graph.context is not None, known)
     judge = quality.Judge(images)
+    output.mkdir(parents=True, exist_ok=True)
+    _same_settings(output / "settings.json", settings)
     batch = 1 if len(artefact.graph.sample_shape) == 4 else batch  # clips one by one: a prompt alone is not padded
     exact = Drawing(against.resolve(), model.resolve(), artefact.digest, scale, seed)
     quantized = replace(exact, folder=model.resolve(), config=config, memory_mib=memory_mib)
@@ -128,6 +134,7 @@ def evaluate(
         result[name] = judge.quality(drawn[name], requests.categories)
         result[name] |= quality.published_metrics(drawn[name], images, requests.prompts, output)
     result["quantized"] |= quality.compare_images(drawn["quantized"], drawn["float"])
+    _warn_of_unlike(result["quantized"]["PSNR mean"], against)
     write_picture(output / "samples.png", _side_by_side(drawn["float"], drawn["quantized"]))
     write_text(output / "quality.json", json.dumps(settings | result, indent=1) + "\n")
     return result
@@ -166,6 +173,33 @@ def _digest(folder: Path) -> str:
     if not (folder / INDEX).is_file():
         raise FileNotFoundError(f"{folder} has no pipeline; give the folder that the model was quantized from")
     return hashlib.sha256(b"".join(bytes.fromhex(sha256_of(path)) for path in files)).hexdigest()[:16]
+
+
+def _check_origin(against: Path, artefact: QuantizedModel) -> None:
+    """ValueError where the denoiser of the float pipeline ``against`` is quantized itself, or has another configuration than the
+    one that ``artefact`` was quantized from."""
+    for path in (against / part / "config.json" for part in ("unet", "transformer")):
+        config = json.loads(path.read_text()) if path.is_file() else {}
+        if "quantization_config" in config:
+            raise ValueError(
+                f"{against} is a quantized model, expected the float pipeline that the model was made from"
+            )
+        for name in sorted(config.keys() & artefact.config.keys() - SIZES):
+            if not name.startswith("_") and config[name] != artefact.config[name]:
+                raise ValueError(
+                    f"{path}: found {name} {show(config[name])}, expected {show(artefact.config[name])}; give the folder that "
+                    "the model was quantized from"
+                )
+
+
+def _warn_of_unlike(psnr: float, against: Path) -> None:
+    if psnr < UNLIKE_PSNR:
+        warnings.warn(
+            f"images of the same noise are {psnr:.1f} dB apart, less alike than rounding explains: was the model quantized from "
+            f"{against}?",
+            PrecisionWarning,
+            stacklevel=3,
+        )
 
 
 def _same_settings(path: Path, settings: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...hls.artefact.model import QuantizedModel
-from ...hls.contract.graph import Convolution
+from ...hls.contract.operators import Convolution
 from ..common.words import number_of
 from .similarity import Similarity
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from ...hls.artefact.model import QuantizedModel
 from ...hls.contract.arithmetic import classify
-from ...hls.contract.graph import Convolution, Graph, LinearNode
+from ...hls.contract.graph import Graph
+from ...hls.contract.operators import Convolution, MatMul
 from ...hls.machine.config import HardwareConfig
 from ..devices.emulator import EmulatorDevice
 from ..runtime.model import Model
@@ -58,7 +59,7 @@ class Similarity:
         }
 
 
-def multiplications(graph: Graph, node: LinearNode) -> int:
+def multiplications(graph: Graph, node: Convolution | MatMul) -> int:
     """Of one sample."""
     left, result = graph.tensors[node.inputs[0]].shape, graph.tensors[node.name].shape
     if isinstance(node, Convolution):

@@ -11,27 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...hls.contract import reference
-from ...hls.contract.arithmetic import CODE_RANGE, VALUE_RANGE, quantize_in_two_parts, requantize
-from ...hls.contract.graph import (
-    CODE,
-    GELU,
-    Add,
-    AveragePool,
-    Convolution,
-    Graph,
-    GroupNorm,
-    LayerNorm,
-    MatMul,
-    Multiply,
-    Node,
-    Quantize,
-    ReLU,
-    SiLU,
-    Softmax,
-    Tables,
-    Upsample,
-)
+from ...hls.contract import operators
+from ...hls.contract.arithmetic import requantize
+from ...hls.contract.graph import Graph
+from ...hls.contract.operators import AveragePool, Convolution, GroupNorm, MatMul, Node, StepTables, Upsample
+from ...hls.contract.tensor import Tables
 from ..program.compiler import Program
 from ..program.operations import Operation
 
@@ -78,18 +62,15 @@ class SpotCheck:
         if isinstance(node, GroupNorm):
             return self._group(operation, node, sample, inputs[0], result[sample])
         if isinstance(node, (Upsample, AveragePool)):
-            return self._moved(node, inputs[0], result[sample])
+            return self._moved(node, sample, inputs[0], result[sample])
         y, x = (int(self.random.integers(size)) for size in result.shape[1:3])
-        pixels = [tensor[y : y + 1, x : x + 1][None].astype(np.int64) for tensor in inputs]
-        found = self._follow(operation, self._of_pixel(node, sample, pixels))
-        return result[sample, y, x].astype(np.int64), found[0, 0, 0]
+        pixels = tuple(tensor[y : y + 1, x : x + 1][None].astype(np.int64) for tensor in inputs)
+        expected = self._follow(operation, sample, self._of_pixel(node, sample, pixels))
+        return result[sample, y, x].astype(np.int64), expected[0, 0, 0]
 
     def _table(self, node: Node, name: str, sample: int, by_sample: bool = False) -> np.ndarray:
         table = self.tables[f"{node.name}.{name}"]
         return table[self.step][self.rows[sample]] if by_sample else table[self.graph.group_of_step[self.step]]
-
-    def _limits(self, name: str) -> tuple[int, int]:
-        return CODE_RANGE if self.graph.tensors[name].kind == CODE else VALUE_RANGE
 
     def _convolution(
         self, node: Convolution, sample: int, x: np.ndarray, result: np.ndarray
@@ -105,7 +86,7 @@ class SpotCheck:
         weight = self.tables[f"{node.name}.weight"][outputs].astype(np.int64)
         sums = (weight * window).sum(axis=(1, 2, 3)) + self._table(node, "bias", sample, node.conditional)[outputs]
         multiplier = self._table(node, "multiplier", sample, node.gated)[outputs]
-        low, high = self._limits(node.name)
+        low, high = self.graph.tensors[node.name].limits
         expected = requantize(sums, multiplier, self._table(node, "shift", sample), (0 if node.relu else low, high))
         return result[row, column, outputs].astype(np.int64), expected
 
@@ -119,8 +100,8 @@ class SpotCheck:
         found = result[instance, query] if node.scores else _instance(result, instance, *windows)[query]
         multiplier = self._table(node, "multiplier", 0)
         if not node.scores:
-            multiplier = reference.row_multipliers(left[query], int(multiplier))
-        expected = requantize(sums, multiplier, self._table(node, "shift", 0), self._limits(node.name))
+            multiplier = operators.softmax.row_multipliers(left[query], int(multiplier))
+        expected = requantize(sums, multiplier, self._table(node, "shift", 0), self.graph.tensors[node.name].limits)
         return found.astype(np.int64), expected
 
     def _group(
@@ -131,54 +112,29 @@ class SpotCheck:
         channels = slice(first, first + size)
         gain, offset = (self._table(node, name, sample, node.conditional)[channels] for name in ("gain", "offset"))
         numbers = [int(self._table(node, name, sample)) for name in ("gain_bits", "epsilon")]
-        normalized = reference.group_norm(x[None, :, :, channels], 1, gain[None], offset[None], *numbers)
-        expected = self._follow(operation, normalized)[0, ..., :size]
+        normalized = operators.norm.group_norm(x[None, :, :, channels], 1, gain[None], offset[None], *numbers)
+        expected = self._follow(operation, sample, normalized)[0, ..., :size]
         return result[..., channels].astype(np.int64), expected
 
-    def _moved(self, node: Upsample | AveragePool, x: np.ndarray, result: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _moved(
+        self, node: Upsample | AveragePool, sample: int, x: np.ndarray, result: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         row, column = (int(self.random.integers(size)) for size in result.shape[:2])
         if isinstance(node, Upsample):
             return result[row, column], x[row // node.factor, column // node.factor]
         window = x[row * node.size : (row + 1) * node.size, column * node.size : (column + 1) * node.size]
-        numbers = [int(self._table(node, name, 0)) for name in ("multiplier", "shift")]
-        return result[row, column].astype(np.int64), reference.average_pool(window[None], node.size, *numbers)[0, 0, 0]
+        return result[row, column].astype(np.int64), self._of_pixel(node, sample, (window[None],))[0, 0, 0]
 
-    def _of_pixel(self, node: Node, sample: int, pixels: list[np.ndarray]) -> np.ndarray:
-        """The first node of a chain, of [1, 1, 1, C]."""
-        x = pixels[0]
-        if isinstance(node, LayerNorm):
-            gain, offset = (self._table(node, name, sample, node.conditional)[None] for name in ("gain", "offset"))
-            numbers = [int(self._table(node, name, sample)) for name in ("gain_bits", "epsilon")]
-            return reference.layer_norm(x, gain, offset, *numbers)
-        if isinstance(node, Softmax):
-            numbers = [int(self._table(node, name, 0)) for name in ("multiplier", "shift")]
-            return reference.softmax(x, *numbers)
-        if isinstance(node, Multiply):
-            numbers = [int(self._table(node, name, 0)) for name in ("multiplier", "shift")]
-            return reference.multiply(pixels[0], pixels[1], *numbers)
-        if isinstance(node, Add):
-            factors, shift = self._table(node, "multiplier", 0).astype(np.int64), self._table(node, "shift", 0)
-            total = pixels[0] * factors[0] + pixels[1] * factors[1]
-            return reference.saturate(reference.round_shift(total, shift), VALUE_RANGE)
-        return self._elementwise(node, x)
+    def _of_pixel(self, node: Node, sample: int, pixels: tuple[np.ndarray, ...]) -> np.ndarray:
+        """What a node that looks at one pixel, or one row, at a time makes of [1, 1, 1, C]."""
+        group, labels = self.graph.group_of_step[self.step], self.rows[sample : sample + 1]
+        tables = StepTables(self.tables, node.name, self.step, group, labels)
+        return node.run(pixels, tables, self.graph.tensors[node.name])
 
-    def _elementwise(self, node: Node, x: np.ndarray) -> np.ndarray:
-        if isinstance(node, SiLU):
-            return reference.silu(x, node.fraction_bits)
-        if isinstance(node, GELU):
-            return reference.gelu(x, node.fraction_bits)
-        if isinstance(node, ReLU):
-            return reference.relu(x)
-        assert isinstance(node, Quantize)
-        multiplier, shift = int(self._table(node, "multiplier", 0)), int(self._table(node, "shift", 0))
-        if node.fine:
-            return quantize_in_two_parts(x, multiplier, shift)
-        return requantize(x, multiplier, shift, CODE_RANGE)
-
-    def _follow(self, operation: Operation, x: np.ndarray) -> np.ndarray:
+    def _follow(self, operation: Operation, sample: int, x: np.ndarray) -> np.ndarray:
         """What is fused to the first node."""
         for node in operation.nodes[1:]:
-            x = self._elementwise(node, x)
+            x = self._of_pixel(node, sample, (x,))
         return x
 
 

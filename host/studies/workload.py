@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...hls.artefact.model import QuantizedModel
-from ...hls.contract.graph import Convolution, Graph, LinearNode, MatMul
+from ...hls.contract.graph import Graph
+from ...hls.contract.operators import Convolution, MatMul
 from ...hls.contract.references import Reference
 from ...hls.contract.spatial import TOKENS, with_neighbours
 from ...hls.machine.config import HardwareConfig
@@ -84,7 +85,7 @@ class Lender:
         self._channels: dict[tuple[int, int], np.ndarray] = {}
 
     def operands(
-        self, graph: Graph, node: LinearNode, transition: Transition, heads: int | None = None
+        self, graph: Graph, node: Convolution | MatMul, transition: Transition, heads: int | None = None
     ) -> tuple[Operands, Operands]:
         """For ``node`` of another graph: its operands before and now. Of an attention product only ``heads`` (default: all)."""
         alike = self._alike(graph, node)
@@ -100,13 +101,13 @@ class Lender:
                 result.append(self._stretched(codes[alike.name][position].reshape(-1, *lent), shape))
         return tuple(before), tuple(now)
 
-    def _alike(self, graph: Graph, node: LinearNode) -> LinearNode:
-        def kind(each: LinearNode) -> tuple[bool, bool]:
+    def _alike(self, graph: Graph, node: Convolution | MatMul) -> Convolution | MatMul:
+        def kind(each: Convolution | MatMul) -> tuple[bool, bool]:
             if isinstance(each, Convolution):
                 return True, each.kernel != (1, 1)
             return False, each.scores
 
-        def distance(each: LinearNode) -> tuple[float, float, bool]:
+        def distance(each: Convolution | MatMul) -> tuple[float, float, bool]:
             mine, its = graph.tensors[node.inputs[0]].shape, self.graph.tensors[each.inputs[0]].shape
             pixels = math.prod(mine[:2]) / math.prod(its[:2])
             return abs(math.log(pixels)), abs(math.log(mine[2] / its[2])), each.name != node.name
@@ -206,7 +207,7 @@ def _encode(program: Program, lender: Lender, transition: Transition) -> dict[Re
 
 
 def _count(
-    program: Program, index: int, node: LinearNode, lender: Lender, transition: Transition
+    program: Program, index: int, node: Convolution | MatMul, lender: Lender, transition: Transition
 ) -> dict[Reference, list[Encoded]]:
     if isinstance(node, Convolution):
         before, now = lender.operands(program.graph, node, transition)

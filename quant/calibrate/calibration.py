@@ -24,8 +24,8 @@ from tqdm import tqdm
 from ...hls.artefact.scheduler_config import takes_variance
 from ...hls.common.notices import FEWEST_LEVELS, PrecisionWarning
 from ...hls.contract.arithmetic import CODE_RANGE, FINE_STEPS
-from ...hls.contract.graph import (
-    CODE,
+from ...hls.contract.layout import from_stored, to_stored
+from ...hls.contract.operators import (
     GELU,
     Add,
     AveragePool,
@@ -41,8 +41,8 @@ from ...hls.contract.graph import (
     Softmax,
     Upsample,
 )
-from ...hls.contract.layout import from_stored, to_stored
-from ...hls.contract.reference import SHARE_BITS, rounding_thresholds
+from ...hls.contract.operators.softmax import SHARE_BITS, rounding_thresholds
+from ...hls.contract.tensor import CODE
 from ..common.options import Options
 from ..trace.tracing import FloatModel
 from .fine_parts import can_be_fine, with_fine_codes, with_fine_inputs

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from ...hls.common.notices import LOWEST_COSINE, PrecisionWarning
-from ...hls.contract.graph import Convolution
+from ...hls.contract.operators import Convolution
 from .calibration import FLOAT, QUANTIZED, QuantizedNetwork, Trajectories, progress
 from .fine_parts import can_be_fine
 

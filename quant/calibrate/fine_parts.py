@@ -20,7 +20,9 @@ import dataclasses
 import torch
 
 from ...hls.contract.arithmetic import FINE_STEPS
-from ...hls.contract.graph import Convolution, Graph, Quantize, Tensor
+from ...hls.contract.graph import Graph
+from ...hls.contract.operators import Convolution, Quantize
+from ...hls.contract.tensor import Tensor
 from ..trace.tracing import FloatModel
 from .quantizers import weight_quantized_convolution
 

@@ -14,8 +14,8 @@ import torch
 
 from ...hls.common.limits import LARGEST_EPSILON, LARGEST_GAIN
 from ...hls.contract.arithmetic import ACCUMULATOR_RANGE, CODE_RANGE
-from ...hls.contract.graph import Graph, GroupNorm, LayerNorm
-from ...hls.contract.table_rules import check_norm
+from ...hls.contract.graph import Graph
+from ...hls.contract.operators import GroupNorm, LayerNorm
 
 LARGEST_BIAS = 1 << 30  # of a row whose weights give way to it: half of an accumulator
 MARGIN = 1 + 1e-9  # for the rounding of quotients
@@ -37,5 +37,8 @@ def least_scales(graph: Graph, parameters: Mapping[str, torch.Tensor]) -> Iterat
     for node in graph.nodes:
         if isinstance(node, (GroupNorm, LayerNorm)):
             epsilon = float(parameters[f"{node.name}.epsilon"])
-            yield node.inputs[0], MARGIN * check_norm(node, graph) * (epsilon / LARGEST_EPSILON) ** 0.5
+            yield (
+                node.inputs[0],
+                MARGIN * node.count(graph.tensors[node.name].shape) * (epsilon / LARGEST_EPSILON) ** 0.5,
+            )
             yield node.name, MARGIN * float(parameters[f"{node.name}.gain"].abs().max()) / LARGEST_GAIN

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from ...hls.contract.arithmetic import to_multiplier
-from ...hls.contract.graph import (
+from ...hls.contract.graph import Graph, check_graph, constant_tensors
+from ...hls.contract.operators import (
     GELU,
-    VALUE,
     Add,
     AveragePool,
     Convolution,
-    Graph,
     GroupNorm,
     LayerNorm,
     MatMul,
@@ -27,12 +26,11 @@ from ...hls.contract.graph import (
     ReLU,
     SiLU,
     Softmax,
-    check_graph,
-    constant_tensors,
 )
-from ...hls.contract.reference import ROW_BITS, ROW_RECIPROCAL_BITS, SLOPE_BITS
-from ...hls.contract.table_rules import check_accumulators, check_norm
+from ...hls.contract.operators.norm import SLOPE_BITS
+from ...hls.contract.operators.softmax import ROW_BITS, ROW_RECIPROCAL_BITS
 from ...hls.contract.tables import EXP_FRACTION_BITS, SILU_FRACTION_BITS
+from ...hls.contract.tensor import VALUE
 from ..trace.traced import UnsupportedOperator
 from .calibration import MOVES, QuantizedNetwork
 from .least_scales import least_scales, with_room_for_biases
@@ -57,7 +55,7 @@ def check_lowering(graph: Graph) -> None:
     for node in graph.nodes:
         if isinstance(node, (GroupNorm, LayerNorm)):
             try:
-                check_norm(node, graph)
+                node.count(graph.tensors[node.name].shape)
             except ValueError as error:
                 raise UnsupportedOperator(str(error)) from error
         elif isinstance(node, (SiLU, GELU)):
@@ -221,12 +219,12 @@ class _Lowering:
             self._multiplier(node, factors)
 
         try:
-            check_accumulators(node, self.tables[f"{node.name}.weight"], self.tables[f"{node.name}.bias"])
+            node.check_tables(self.tables)
         except ValueError as error:
             raise UnsupportedOperator(str(error)) from error
 
     def _norm(self, node: GroupNorm | LayerNorm) -> None:
-        count = check_norm(node, self.graph)
+        count = node.count(self.graph.tensors[node.name].shape)
         epsilon = float(self.model.parameters_[f"{node.name}.epsilon"])
         input_scale, output_scale = self.scales[node.inputs[0]], self.scales[node.name]
         gain = self._parameter(node, "gain") / self._per_row(node, output_scale)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,11 +187,7 @@ def load_reference(where: str) -> tuple[np.ndarray, Requests]:
         )
     path = Path(where)
     if path.suffix == ".npz" and path.is_file():
-        with np.load(path, allow_pickle=False) as arrays:
-            images = arrays["images"]
-            prompts = tuple(arrays["prompts"].tolist()) if "prompts" in arrays else ()
-            labels = tuple(arrays["labels"].tolist()) if "labels" in arrays else (-1,) * max(len(prompts), len(images))
-        return images, Requests(prompts, labels, (-1,) * len(labels))
+        return _load_arrays(path)
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURES)
         if files:
@@ -199,6 +196,23 @@ def load_reference(where: str) -> tuple[np.ndarray, Requests]:
     raise ValueError(
         f"found reference {where!r}, expected emoji:FOLDER, clips:FOLDER, a folder of pictures of one size, or an .npz of images"
     )
+
+
+def _load_arrays(path: Path) -> tuple[np.ndarray, Requests]:
+    """Images and requests of an .npz file; ValueError for one that is none, or holds others."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in ("images", "prompts", "labels") if name in arrays}
+    except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no readable .npz of images ({error})") from error
+    images = found.get("images", np.zeros(0))
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not images.size:
+        raise ValueError(
+            f"{path}: found images {images.dtype} {images.shape}, expected uint8 [N, H, W, 3] under the name 'images'"
+        )
+    prompts = tuple(found["prompts"].tolist()) if "prompts" in found else ()
+    labels = tuple(found["labels"].tolist()) if "labels" in found else (-1,) * max(len(prompts), len(images))
+    return images, Requests(prompts, labels, (-1,) * len(labels))
 
 
 def choose(requests: Requests, count: int, takes_prompts: bool, labels: Sequence[int]) -> Requests:

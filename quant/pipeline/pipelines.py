@@ -247,7 +247,7 @@ def check_finite(denoiser: nn.Module) -> None:
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             count = int((~torch.isfinite(value)).sum())
             raise ValueError(
-                f"{name}: found {count} values that are NaN or infinite, expected finite weights; get the model again"
+                f"{name}: found NaN or infinity in {count} of its values, expected finite weights; get the model again"
             )
 
 

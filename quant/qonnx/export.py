@@ -19,16 +19,15 @@ import onnx
 from onnx import TensorProto, helper
 
 from ...hls.artefact.model import QuantizedModel
-from ...hls.contract import reference
+from ...hls.contract import operators
 from ...hls.contract.arithmetic import CODE_RANGE, FINE_BITS, VALUE_RANGE
-from ...hls.contract.graph import (
-    CODE,
+from ...hls.contract.graph import Graph
+from ...hls.contract.operators import (
     GELU,
     Add,
     AveragePool,
     Concat,
     Convolution,
-    Graph,
     GroupNorm,
     LayerNorm,
     MatMul,
@@ -40,6 +39,7 @@ from ...hls.contract.graph import (
     Softmax,
     Upsample,
 )
+from ...hls.contract.tensor import CODE
 from ..trace.traced import UnsupportedOperator
 from . import onnx_builder
 from .onnx_builder import LARGEST_FILE, NodeBuilder, save
@@ -148,7 +148,7 @@ class _Export(NodeBuilder):
         if isinstance(node, (GroupNorm, LayerNorm)):
             return self.norm(node, x)
         if isinstance(node, (SiLU, GELU)):
-            function = reference.silu if isinstance(node, SiLU) else reference.gelu
+            function = operators.activation.silu if isinstance(node, SiLU) else operators.activation.gelu
             every = function(np.r_[0 : VALUE_RANGE[1] + 1, VALUE_RANGE[0] : 0], node.fraction_bits)
             return self.lookup(every, x)  # negative ones count from the table's end
         if isinstance(node, ReLU):
@@ -238,18 +238,18 @@ class _Export(NodeBuilder):
     def softmax(self, node: Softmax, x: str) -> str:
         """A table of shares by the distance to the row's largest logit, then each key's rounding."""
         multiplier, shift = (int(self.table(node, name)) for name in ("multiplier", "shift"))
-        shares = reference.softmax_shares(np.arange(1 << 16), multiplier, shift)
+        shares = operators.softmax.softmax_shares(np.arange(1 << 16), multiplier, shift)
         distance = self.op("Sub", self.op("ReduceMax", x, axes=[3], keepdims=1), x)
-        thresholds = reference.rounding_thresholds(self.graph.tensors[node.name].shape[2])
+        thresholds = operators.softmax.rounding_thresholds(self.graph.tensors[node.name].shape[2])
         raised = self.op("Add", self.lookup(shares, distance), self.constant(thresholds))
-        return self.op("Div", raised, self.constant(1 << reference.SHARE_BITS))  # never negative
+        return self.op("Div", raised, self.constant(1 << operators.softmax.SHARE_BITS))  # never negative
 
     def divide_rows(self, sums: str, p: str, node: MatMul) -> str:
-        """Sums [B, windows * heads, queries, depth] by :func:`reference.row_multipliers` of a softmax's codes ``p``."""
+        """Sums [B, windows * heads, queries, depth] by :func:`operators.softmax.row_multipliers` of a softmax's codes ``p``."""
         total = self.op("Max", self.op("ReduceSum", p, self.constant([3]), keepdims=1), self.constant(CODE_RANGE[1]))
-        reciprocal = self.op("Div", self.constant(1 << reference.ROW_RECIPROCAL_BITS), total)
+        reciprocal = self.op("Div", self.constant(1 << operators.softmax.ROW_RECIPROCAL_BITS), total)
         multiplier = self.constant(self.table(node, "multiplier"))
-        of_rows = self.round_shift(self.op("Mul", reciprocal, multiplier), reference.ROW_BITS)
+        of_rows = self.round_shift(self.op("Mul", reciprocal, multiplier), operators.softmax.ROW_BITS)
         return self.round_shift(self.op("Mul", sums, of_rows), int(self.table(node, "shift")))
 
     def upsample(self, node: Upsample, x: str) -> str:

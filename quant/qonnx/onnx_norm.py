@@ -1,4 +1,4 @@
-"""The contract's normalization of one sample, as an ONNX graph on int64 (:func:`...hls.contract.reference.group_norm`)."""
+"""The contract's normalization of one sample, as an ONNX graph on int64 (:func:`...hls.contract.operators.norm.group_norm`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from ...hls.contract import reference
+from ...hls.contract import operators
 from ...hls.contract import tables as lut
 from ...hls.contract.arithmetic import MAX_SHIFT, VALUE_RANGE
 from .onnx_builder import NodeBuilder
@@ -39,30 +39,30 @@ class _Norm(NodeBuilder):
         epsilon: int,
     ) -> onnx.GraphProto:
         count = shape[2] * (shape[0] if over_pixels else 1)
-        if count > reference.NARROW_NORM:
-            most = reference.NARROW_NORM
+        if count > operators.norm.NARROW_NORM:
+            most = operators.norm.NARROW_NORM
             raise OverflowError(f"a norm group of {count} values needs uint64 products; up to {most} have a form")
         axes, members = self.constant([0, 2] if over_pixels else [2]), f"{self.scope}/members"
         total = self.op("ReduceSum", members, axes, keepdims=1)
         squares = self.op("ReduceSum", self.op("Mul", members, members), axes, keepdims=1)
         spread = self.op("Sub", self.op("Mul", squares, self.constant(count)), self.op("Mul", total, total))
         root, half_exponent = self.root(self.op("Add", spread, self.constant(epsilon)))
-        mean = self.op("Mul", total, self.constant((1 << reference.RECIPROCAL_BITS) // count))
-        mean = self.round_shift(mean, reference.RECIPROCAL_BITS - reference.MEAN_BITS)
-        fixed = lut.RSQRT_ENTRY_BITS + gain_bits - reference.SLOPE_BITS
+        mean = self.op("Mul", total, self.constant((1 << operators.norm.RECIPROCAL_BITS) // count))
+        mean = self.round_shift(mean, operators.norm.RECIPROCAL_BITS - operators.norm.MEAN_BITS)
+        fixed = lut.RSQRT_ENTRY_BITS + gain_bits - operators.norm.SLOPE_BITS
         shifts = np.minimum(fixed + HALF_EXPONENTS, MAX_SHIFT)  # by the largest every slope is 0, as by more
         scaled = self.op("Mul", root, self.constant(count * gain))
         rounded = self.op("Add", scaled, self.power_of_two(shifts - 1, half_exponent))
-        limit = reference.LARGEST_SLOPE
+        limit = operators.norm.LARGEST_SLOPE
         slope = self.clip(self.floor_divide(rounded, self.power_of_two(shifts, half_exponent)), (-limit, limit))
-        moved = self.round_shift(self.op("Mul", mean, slope), reference.MEAN_BITS)
+        moved = self.round_shift(self.op("Mul", mean, slope), operators.norm.MEAN_BITS)
         line = self.op("Add", self.op("Mul", members, slope), self.op("Sub", self.constant(offset), moved))
-        result = self.clip(self.round_shift(line, reference.SLOPE_BITS), VALUE_RANGE)
+        result = self.clip(self.round_shift(line, operators.norm.SLOPE_BITS), VALUE_RANGE)
         given, found = (helper.make_tensor_value_info(each, TensorProto.INT64, shape) for each in (members, result))
         return helper.make_graph(self.nodes, self.scope, [given], [found], list(self.initializers.values()))
 
     def root(self, v: str) -> tuple[str, str]:
-        """:func:`reference.reciprocal_square_root`."""
+        """:func:`operators.norm.reciprocal_square_root`."""
         scale, step_bits = lut.RSQRT_MANTISSA_BITS, lut.RSQRT_STEP_BITS
         reached = self.op("GreaterOrEqual", v, self.constant(np.int64(1) << 2 * HALF_EXPONENTS[1:]))
         exponent = self.op("ReduceSum", self.cast(reached, TensorProto.INT64), self.constant([2]), keepdims=1)

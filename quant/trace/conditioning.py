@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import fx
 
-from ...hls.contract.graph import Convolution, Node
 from ...hls.contract.layout import BATCH, HEIGHT, REPEAT, WIDTH, Layout, axis_size, shape_of, to_stored, without
+from ...hls.contract.operators import Convolution, Node
 from .traced import Builder, Term, UnsupportedOperator, module_path
 
 

@@ -6,19 +6,9 @@ import dataclasses
 
 import torch
 
-from ...hls.contract.graph import (
-    CODE,
-    VALUE,
-    Convolution,
-    Graph,
-    MatMul,
-    Node,
-    Quantize,
-    Softmax,
-    Tensor,
-    Upsample,
-    check_graph,
-)
+from ...hls.contract.graph import Graph, check_graph
+from ...hls.contract.operators import Convolution, MatMul, Node, Quantize, Softmax, Upsample
+from ...hls.contract.tensor import CODE, VALUE, Tensor
 from .traced import CONTEXT, INPUT, Builder, UnsupportedOperator
 
 

@@ -9,10 +9,20 @@ from typing import Any
 import torch
 from torch import fx
 
-from ...hls.contract.graph import (
-    CODE,
+from ...hls.contract.layout import (
+    CHANNEL,
+    HEIGHT,
+    REPEAT,
+    WIDTH,
+    Part,
+    axis_size,
+    image_layout,
+    merge,
+    reshape,
+    shape_of,
+)
+from ...hls.contract.operators import (
     GELU,
-    VALUE,
     Add,
     AveragePool,
     Concat,
@@ -27,18 +37,7 @@ from ...hls.contract.graph import (
     Softmax,
     Upsample,
 )
-from ...hls.contract.layout import (
-    CHANNEL,
-    HEIGHT,
-    REPEAT,
-    WIDTH,
-    Part,
-    axis_size,
-    image_layout,
-    merge,
-    reshape,
-    shape_of,
-)
+from ...hls.contract.tensor import CODE, VALUE
 from .conditioning import per_pixel
 from .layout_operators import LAYOUT_HANDLERS, Handler
 from .traced import Builder, Term, Traced, argument, module_path, pair

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from ...hls.common.limits import MOST_TABLE_BYTES
 from ...hls.common.notices import SizeWarning
-from ...hls.contract.graph import Convolution, GroupNorm, LayerNorm, Node, Tensor
+from ...hls.contract.operators import Convolution, GroupNorm, LayerNorm, Node
+from ...hls.contract.tensor import Tensor
 
 LARGE = 16 << 20  # from which on the size is said
 BYTES_OF_ROW = {

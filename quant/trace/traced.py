@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import fx
 
-from ...hls.contract.graph import VALUE, Node, Tensor, output_shape
 from ...hls.contract.layout import Layout
+from ...hls.contract.operators import Node
+from ...hls.contract.tensor import VALUE, Tensor
 
 INPUT, CONTEXT = "sample", "context"
 Padding = tuple[int, int, int, int]
@@ -55,7 +56,7 @@ class Builder:
             count += 1
             name = f"{node.name}_{count}"
         node = dataclasses.replace(node, name=name)
-        shape = output_shape(node, [self.tensors[source] for source in node.inputs], channels)
+        shape = node.output_shape([self.tensors[source] for source in node.inputs], channels)
         self.nodes[name] = node
         self.tensors[name] = Tensor(name, kind, shape)
         return name

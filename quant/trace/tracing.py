@@ -17,8 +17,9 @@ import torch
 from torch import fx, nn
 
 from ...hls.artefact.model import null_label
-from ...hls.contract.graph import CODE, Graph, Tensor
+from ...hls.contract.graph import Graph
 from ...hls.contract.layout import BATCH, Layout, Part, image_layout, without
+from ...hls.contract.tensor import CODE, Tensor
 from .conditioning import fold_conditioning, mark_conditional
 from .export import export_aten
 from .insert_quantizers import insert_quantizers

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from ...hls.contract.graph import Node
 from ...hls.contract.layout import HEIGHT, Axis, Layout, Part, image_layout
+from ...hls.contract.operators import Node
 from .conditioning import conditioning_module
 from .traced import NO_PADDING, Builder, Traced, operator_name
 

@@ -313,15 +313,15 @@ def test_tables_that_are_not_legal(tiny_folder, table, change, message):
 
 def test_weights_and_biases_that_could_leave_int32_are_refused_by_their_sum():
     """The bound that takes no look at the weights is not enough to refuse: their sum decides."""
-    from ditto_zynq.hls.contract.graph import Convolution
-    from ditto_zynq.hls.contract.table_rules import check_accumulators
+    from ditto_zynq.hls.contract.operators import Convolution
+    from ditto_zynq.hls.contract.operators.convolution import check_accumulators
 
     node, weight = Convolution("n", "m", ("x",), (1, 1)), np.zeros((2, 1, 1, 140_000), np.int8)
     bias = np.array([[0, 2**31 - 1]], np.int32)
-    check_accumulators(node, weight, bias)
+    check_accumulators(node.name, weight, bias)
     weight[1, 0, 0, 0] = 1
     with pytest.raises(ValueError, match="accumulators may reach 2147483775"):
-        check_accumulators(node, weight, bias)
+        check_accumulators(node.name, weight, bias)
 
 
 def listed(folder, **names) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from ditto_zynq.hls.contract import reference
-from ditto_zynq.hls.contract.graph import Convolution
+from ditto_zynq.hls.contract import operators
+from ditto_zynq.hls.contract.interpreter import Interpreter
+from ditto_zynq.hls.contract.operators import Convolution
 from ditto_zynq.hls.contract.random_graphs import GraphBuilder, random_unet
-from ditto_zynq.hls.contract.reference import Interpreter
 from ditto_zynq.hls.contract.references import Reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,7 +32,7 @@ def test_convolution_is_that_of_pytorch_in_float64(seed, size, kernel, stride, p
     weight = random.integers(-127, 128, (5, *kernel, channels))
     image = torch.nn.functional.pad(torch.tensor(codes.transpose(0, 3, 1, 2)).double(), (left, right, top, bottom))
     expected = torch.nn.functional.conv2d(image, torch.tensor(weight.transpose(0, 3, 1, 2)).double(), stride=stride)
-    found = reference.convolve(codes, weight, stride, padding)
+    found = operators.convolution.convolve(codes, weight, stride, padding)
     assert np.array_equal(found, expected.permute(0, 2, 3, 1).numpy())
 
 
@@ -56,10 +56,10 @@ def test_attention_products_are_those_of_einsum(heads):
     q, k, v = (random.integers(-128, 128, (2, 3, 4, heads * 5)) for _ in range(3))
     split = [x.reshape(2, 12, heads, 5) for x in (q, k, v)]
     scores = np.einsum("bqhd,bkhd->bhqk", split[0], split[1])
-    assert np.array_equal(reference.attention_scores(q, k, heads), scores)
+    assert np.array_equal(operators.attention.attention_scores(q, k, heads), scores)
     p = random.integers(0, 128, (2, heads, 12, 12))
     mixed = np.einsum("bhqk,bkhd->bqhd", p, split[2]).reshape(2, 12, heads * 5)
-    assert np.array_equal(reference.attention_mix(p, v, heads), mixed)
+    assert np.array_equal(operators.attention.attention_mix(p, v, heads), mixed)
 
 
 @settings(max_examples=25)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ditto_zynq.hls.contract import reference
+from ditto_zynq.hls.contract import operators
 from ditto_zynq.hls.contract import tables as lut
 from ditto_zynq.hls.contract.arithmetic import VALUE_RANGE, requantize, to_multiplier
 from ditto_zynq.quant.calibrate.lower import gain_fraction_bits
@@ -24,14 +24,14 @@ def test_tables_are_what_their_formulas_say():
 def test_silu_is_within_one_lsb_for_every_int16(bits):
     x = np.arange(-(2**15), 2**15)
     exact = x / (1 + np.exp(np.minimum(-x / 2.0**bits, 700)))
-    assert np.abs(reference.silu(x, bits) - exact).max() <= 1.0
+    assert np.abs(operators.activation.silu(x, bits) - exact).max() <= 1.0
 
 
 @pytest.mark.parametrize("bits", range(1, 12))
 def test_gelu_is_within_one_lsb_for_every_int16(bits):
     x = np.arange(-(2**15), 2**15)
     exact = x * (1 + erf(x / 2.0**bits / np.sqrt(2))) / 2
-    assert np.abs(reference.gelu(x, bits) - exact).max() <= 1.0
+    assert np.abs(operators.activation.gelu(x, bits) - exact).max() <= 1.0
 
 
 def test_layer_norm_is_within_one_lsb():
@@ -43,7 +43,7 @@ def test_layer_norm_is_within_one_lsb():
     normal = (x - x.mean(axis=3, keepdims=True)) / np.sqrt(x.var(axis=3, keepdims=True) + epsilon / 24**2)
     expected = normal * gain[:, None, None] + offset[:, None, None]
     bits = 10
-    found = reference.layer_norm(
+    found = operators.norm.layer_norm(
         x, np.rint(gain * 2**bits).astype(np.int64), np.rint(offset * 2**20).astype(np.int64), bits, epsilon
     )
     assert np.abs(found - expected).max() < 1.0
@@ -52,7 +52,7 @@ def test_layer_norm_is_within_one_lsb():
 @settings(max_examples=300)
 @given(st.integers(1, 2**63 - 1))
 def test_reciprocal_square_root_is_within_2e_6(v):
-    root, exponent = reference.reciprocal_square_root(np.array([v]))
+    root, exponent = operators.norm.reciprocal_square_root(np.array([v]))
     assert 2**22 <= root[0] <= 2**23
     assert abs(root[0] * 2.0**-23 * 2.0 ** -exponent[0] * float(v) ** 0.5 - 1) < 2e-6
 
@@ -83,11 +83,11 @@ def test_group_norm_is_within_one_lsb(seed, spread, shape, groups, steepness, ep
     gain = random.uniform(-1, 1, channels) * min(steepness * deviation.min() * 4, 2**15)
     offset = random.normal(0, 2000, channels)
     gain_bits = int(gain_fraction_bits(np.abs(gain).max()))
-    found = reference.group_norm(
+    found = operators.norm.group_norm(
         x,
         groups,
         np.rint(gain * 2.0**gain_bits).astype(np.int32),
-        np.rint(offset * 2.0**reference.SLOPE_BITS).astype(np.int64),
+        np.rint(offset * 2.0**operators.norm.SLOPE_BITS).astype(np.int64),
         gain_bits,
         encoded_epsilon,
     )
@@ -106,7 +106,7 @@ def test_softmax_is_within_one_lsb_of_its_codes(seed, keys, logit_step):
     x = np.clip(random.normal(0, 8000, (2, 3, 5, keys)), -32768, 32767).astype(np.int64)
     factor = logit_step * np.log2(np.e) * 2**lut.EXP_FRACTION_BITS
     shift = 30 - int(np.ceil(np.log2(factor)))
-    found = reference.softmax(x, int(np.rint(factor * 2.0**shift)), shift)
+    found = operators.softmax.softmax(x, int(np.rint(factor * 2.0**shift)), shift)
     exact = 127 * np.exp((x - x.max(axis=-1, keepdims=True)) * logit_step)
     assert found.min() >= 0 and np.all(found.max(axis=-1) == 127)
     assert np.abs(found - exact).max() <= 1.0
@@ -120,9 +120,11 @@ def test_means_of_values_are_within_one_lsb(seed, keys, factor):
     p = np.maximum(random.integers(-300, 128, (1, 1, 8, keys)), 0)
     p[..., 0] = 127
     v = random.integers(-128, 128, (1, keys, 1, 4))
-    mixed = reference.attention_mix(p, v, 1)
-    mantissa, shift = to_multiplier(np.array(factor / 2 ** (reference.ROW_RECIPROCAL_BITS - reference.ROW_BITS)))
-    found = requantize(mixed, reference.row_multipliers(p[:, 0], int(mantissa)), shift, VALUE_RANGE)
+    mixed = operators.attention.attention_mix(p, v, 1)
+    mantissa, shift = to_multiplier(
+        np.array(factor / 2 ** (operators.softmax.ROW_RECIPROCAL_BITS - operators.softmax.ROW_BITS))
+    )
+    found = requantize(mixed, operators.softmax.row_multipliers(p[:, 0], int(mantissa)), shift, VALUE_RANGE)
     exact = mixed / p[:, 0].sum(axis=-1, keepdims=True) * factor
     assert np.abs(found - exact).max() <= 1.0
 
@@ -133,7 +135,7 @@ def test_many_small_shares_keep_their_sum(share):
     x = np.full((1, 1, 1, 4096), -1)
     x[..., 7] = 0
     factor = np.log2(127 / share) * 2**lut.EXP_FRACTION_BITS  # of one logit step
-    found = reference.softmax(x, int(np.rint(factor * 2**10)), 10)
+    found = operators.softmax.softmax(x, int(np.rint(factor * 2**10)), 10)
     assert found[..., 7] == 127
     assert abs((found.sum() - 127) / 4095 - share) <= 1 / 16
     assert np.array_equal(found[..., 16:32], found[..., 4080:])

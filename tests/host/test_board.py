@@ -99,7 +99,7 @@ def test_the_stored_hash_is_the_references():
     import hashlib
 
     from ditto_zynq.hls.artefact.model import load
-    from ditto_zynq.hls.contract.reference import Interpreter
+    from ditto_zynq.hls.contract.interpreter import Interpreter
     from ditto_zynq.host.runtime.model import BUNDLED_MODEL
     from ditto_zynq.host.runtime.schedulers import standard_normal
 

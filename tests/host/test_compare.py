@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 from ditto_zynq.hls.artefact.model import save
 from ditto_zynq.hls.contract.arithmetic import count_digits
+from ditto_zynq.hls.contract.interpreter import Interpreter
 from ditto_zynq.hls.contract.random_graphs import GraphBuilder, random_unet
-from ditto_zynq.hls.contract.reference import Interpreter
 from ditto_zynq.hls.machine.boards import BOARDS
 from ditto_zynq.hls.machine.config import default_config
 from ditto_zynq.hls.machine.isa import Opcode

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ditto_zynq.hls.artefact.model import QuantizedModel
-from ditto_zynq.hls.contract.graph import Concat, Quantize, SiLU
+from ditto_zynq.hls.contract.operators import Concat, Quantize, SiLU
 from ditto_zynq.hls.contract.random_graphs import GraphBuilder, random_unet
 from ditto_zynq.hls.contract.references import Reference
 from ditto_zynq.hls.machine.config import default_config

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ditto_zynq.hls.artefact.model import QuantizedModel
-from ditto_zynq.hls.contract.graph import CODE, VALUE
+from ditto_zynq.hls.contract.interpreter import Interpreter
 from ditto_zynq.hls.contract.random_graphs import GraphBuilder, random_unet
-from ditto_zynq.hls.contract.reference import Interpreter
+from ditto_zynq.hls.contract.tensor import CODE, VALUE
 from ditto_zynq.hls.machine.config import HardwareConfig, default_config
 from ditto_zynq.hls.machine.isa import CONFIG_HASH, CONTROL, DESCRIPTOR, DESCRIPTOR_COUNT, DONE, ERROR, Region
 from ditto_zynq.host.common.errors import DeviceError

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ditto_zynq.hls.common.limits import MOST_DESCRIPTORS, MOST_PRODUCTS, MOST_PRODUCTS_OF_ALL
-from ditto_zynq.hls.contract.graph import Convolution, Graph
+from ditto_zynq.hls.contract.graph import Graph
+from ditto_zynq.hls.contract.operators import Convolution
 from ditto_zynq.hls.contract.random_graphs import random_unet
 from ditto_zynq.hls.contract.references import Reference
 from ditto_zynq.hls.machine import descriptor_rules, isa

@@ -41,9 +41,9 @@ def run(*command: object, **options) -> str:
 def wheel(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"  # building leaves files beside the sources
-    shutil.copytree(
-        ROOT, source, ignore=shutil.ignore_patterns(".git", ".venv", "runs", "build", "__pycache__", ".*cache")
-    )
+    left_out = shutil.ignore_patterns(".git", ".venv", "runs", "__pycache__", ".*cache")
+    built = {"build", "dist"}  # at the top only: hls/build/ is a floor
+    shutil.copytree(ROOT, source, ignore=lambda at, names: left_out(at, names) | (built if Path(at) == ROOT else set()))
     run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, source)
     return next(folder.glob("*.whl"))
 

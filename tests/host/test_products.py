@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from ditto_zynq.hls.contract.reference import convolve
+from ditto_zynq.hls.contract.operators.convolution import convolve
 from ditto_zynq.hls.machine.isa import DESCRIPTOR, Opcode
 from ditto_zynq.host.compute import kernels, product_kernels, products
 from ditto_zynq.host.compute.float_products import channel_chunks

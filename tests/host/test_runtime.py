@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from ditto_zynq.hls.common.notices import FEWEST_LEVELS, PrecisionWarning
 from ditto_zynq.hls.contract.arithmetic import CODE_RANGE
-from ditto_zynq.hls.contract.reference import Interpreter
+from ditto_zynq.hls.contract.interpreter import Interpreter
 from ditto_zynq.hls.machine.config import default_config
 from ditto_zynq.hls.machine.isa import Region
 from ditto_zynq.host import load

@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from ditto_zynq.hls.contract.graph import Convolution
+from ditto_zynq.hls.contract.operators import Convolution
 from ditto_zynq.hls.machine.config import default_config
 from ditto_zynq.hls.machine.isa import COUNTER_NAMES
 from ditto_zynq.host.devices.emulator import EmulatorDevice

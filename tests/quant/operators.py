@@ -8,7 +8,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 from ditto_zynq.hls.contract.arithmetic import CODE_RANGE, FINE_STEPS
-from ditto_zynq.hls.contract.graph import (
+from ditto_zynq.hls.contract.graph import constant_tensors
+from ditto_zynq.hls.contract.interpreter import Interpreter
+from ditto_zynq.hls.contract.operators import (
     GELU,
     Concat,
     Convolution,
@@ -20,14 +22,13 @@ from ditto_zynq.hls.contract.graph import (
     SiLU,
     Softmax,
     Upsample,
-    constant_tensors,
 )
-from ditto_zynq.hls.contract.reference import LIMITS, Interpreter
 from ditto_zynq.hls.contract.references import Reference
+from ditto_zynq.hls.contract.tensor import LIMITS
 from ditto_zynq.quant.calibrate.calibration import QUANTIZED, QuantizedNetwork
 from ditto_zynq.quant.calibrate.lower import IntegerModel
 
-# steps of its result that an operator may be off, as README and hls/contract/reference.py promise; others are rounded once
+# steps of its result that an operator may be off, as README and hls/contract/operators promise; others are rounded once
 ALLOWED: dict[type[Node], float] = {
     SiLU: 1,
     GELU: 1,

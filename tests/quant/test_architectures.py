@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler
-from ditto_zynq.hls.contract.reference import Interpreter
+from ditto_zynq.hls.contract.interpreter import Interpreter
 from ditto_zynq.hls.machine.config import default_config
 from ditto_zynq.host.devices.emulator import EmulatorDevice
 from ditto_zynq.host.diffusers.drop_in import QuantizedDenoiser

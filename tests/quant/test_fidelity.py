@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from ditto_zynq.hls.common.notices import LOWEST_COSINE, PrecisionWarning
-from ditto_zynq.hls.contract.reference import Interpreter
+from ditto_zynq.hls.contract.interpreter import Interpreter
 from ditto_zynq.quant.common.options import Options, Schedule
 from ditto_zynq.quant.quantize import quantize_denoiser
 

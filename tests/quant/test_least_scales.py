@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from ditto_zynq.hls.artefact.model import load, save
-from ditto_zynq.hls.contract.reference import Interpreter
+from ditto_zynq.hls.contract.interpreter import Interpreter
 from ditto_zynq.quant.calibrate.least_scales import LARGEST_BIAS, with_room_for_biases
 from ditto_zynq.quant.common.options import Options, Schedule
 from ditto_zynq.quant.quantize import quantize_denoiser

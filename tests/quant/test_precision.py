@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DModel
-from ditto_zynq.hls.contract.reference import Interpreter
+from ditto_zynq.hls.contract.interpreter import Interpreter
 from ditto_zynq.quant.calibrate.calibration import calibrate
 from ditto_zynq.quant.calibrate.fine_parts import add_fine_ends
 from ditto_zynq.quant.calibrate.lower import lower

@@ -10,8 +10,8 @@ import onnx
 import onnxruntime
 import pytest
 from ditto_zynq.hls.artefact.model import QuantizedModel, load
+from ditto_zynq.hls.contract.interpreter import Interpreter
 from ditto_zynq.hls.contract.random_graphs import GraphBuilder, random_unet
-from ditto_zynq.hls.contract.reference import Interpreter
 from ditto_zynq.quant.calibrate.calibration import Options
 from ditto_zynq.quant.qonnx.export import export, without_annotations
 from ditto_zynq.quant.quantize import Schedule, quantize

@@ -9,8 +9,9 @@ import torch
 from brevitas.graph.calibrate import calibration_mode
 from diffusers import DDIMScheduler
 from ditto_zynq.hls.artefact.rule import check_rule
-from ditto_zynq.hls.contract.graph import CODE, VALUE, Convolution, GroupNorm, Quantize, SiLU
-from ditto_zynq.hls.contract.reference import Interpreter
+from ditto_zynq.hls.contract.interpreter import Interpreter
+from ditto_zynq.hls.contract.operators import Convolution, GroupNorm, Quantize, SiLU
+from ditto_zynq.hls.contract.tensor import CODE, VALUE
 from ditto_zynq.quant.calibrate import calibration
 from ditto_zynq.quant.calibrate.calibration import QUANTIZED, Options, calibrate
 from ditto_zynq.quant.calibrate.fine_parts import add_fine_ends, can_be_fine

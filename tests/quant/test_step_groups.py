@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from ditto_zynq.hls.common.notices import PrecisionWarning
-from ditto_zynq.hls.contract.reference import Interpreter
+from ditto_zynq.hls.contract.interpreter import Interpreter
 from ditto_zynq.quant.calibrate.calibration import warn_of_few_levels
 from ditto_zynq.quant.calibrate.step_groups import group_steps, levels_of
 from ditto_zynq.quant.common.options import Options, Schedule

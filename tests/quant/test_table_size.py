@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from ditto_zynq.hls.common.notices import SizeWarning
-from ditto_zynq.hls.contract.graph import GroupNorm
+from ditto_zynq.hls.contract.operators import GroupNorm
 from ditto_zynq.quant.common.options import Options, Schedule
 from ditto_zynq.quant.quantize import quantize_denoiser
 from ditto_zynq.quant.trace import table_size, tracing

@@ -7,7 +7,7 @@ import logging
 import pytest
 import torch
 from diffusers import UNet2DModel
-from ditto_zynq.hls.contract.graph import Concat, Convolution, Quantize
+from ditto_zynq.hls.contract.operators import Concat, Convolution, Quantize
 from ditto_zynq.quant.calibrate.calibration import Options, QuantizedNetwork
 from ditto_zynq.quant.calibrate.lower import check_lowering
 from ditto_zynq.quant.trace import translation

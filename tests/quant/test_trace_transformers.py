@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, DiTTransformer2DModel, LatteTransformer3DModel, UNet2DConditionModel
-from ditto_zynq.hls.contract.graph import MatMul, Softmax, constant_tensors, with_context_tokens
+from ditto_zynq.hls.contract.graph import constant_tensors, with_context_tokens
 from ditto_zynq.hls.contract.graph_json import graph_from_json, graph_to_json
-from ditto_zynq.hls.contract.reference import Interpreter
+from ditto_zynq.hls.contract.interpreter import Interpreter
+from ditto_zynq.hls.contract.operators import MatMul, Softmax
 from ditto_zynq.quant.calibrate.calibration import FLOAT, Conditions, Options, QuantizedNetwork, calibrate
 from ditto_zynq.quant.calibrate.fine_parts import add_fine_ends
 from ditto_zynq.quant.calibrate.lower import lower

@@ -1,0 +1,32 @@
+"""The operators of the integer graph, a file each: what they are and, in plain NumPy int64, what they compute.
+
+``run`` of each *is* the specification: slow and obviously right.
+"""
+
+from __future__ import annotations
+
+from .activation import GELU, ReLU, SiLU
+from .attention import MatMul
+from .concat import Concat
+from .convolution import Convolution
+from .node import LinearNode, Node, Schedule, StepTables
+from .norm import GroupNorm, LayerNorm, Norm
+from .pair import Add, Multiply
+from .pool import AveragePool
+from .quantize import Quantize
+from .softmax import Softmax
+from .upsample import Upsample
+
+__all__ = [
+    "GELU", "Add", "AveragePool", "Concat", "Convolution", "GroupNorm", "LayerNorm", "LinearNode", "MatMul", "Multiply", "Node",
+    "Norm", "Quantize", "ReLU", "Schedule", "SiLU", "Softmax", "StepTables", "Upsample",
+]  # fmt: skip
+
+OPERATORS: dict[str, type[Node]] = {
+    cls.__name__: cls
+    for cls in (
+        Convolution, MatMul, Quantize, Add, Multiply, GroupNorm, LayerNorm, SiLU, GELU, ReLU, Softmax, Upsample, AveragePool,
+        Concat,
+    )
+}  # fmt: skip
+"""By the names that graphs on disk know them by."""

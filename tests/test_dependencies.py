@@ -104,6 +104,17 @@ def test_every_floor_is_there_and_says_what_it_is_for():
             assert f"`{floor}/`" in page, f"{folder}/README.md does not name {floor}/"
 
 
+def test_entering_a_room_loads_no_other():
+    """What a package imports when it is entered would be an import of every module in it."""
+    for name, path in MODULES.items():
+        if path.name == "__init__.py":
+            at_once = [
+                node for node in ast.parse(path.read_text()).body if isinstance(node, (ast.Import, ast.ImportFrom))
+            ]
+            relative = [node for node in at_once if isinstance(node, ast.ImportFrom) and node.level]
+            assert not relative or name == "hls.contract.operators", name
+
+
 def test_every_package_is_in_the_wheel():
     listed = re.findall(r'"ditto_zynq\.([\w.]+)",', (ROOT / "pyproject.toml").read_text())
     packages = {name for name, path in MODULES.items() if path.name == "__init__.py"}

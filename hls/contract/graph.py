@@ -13,7 +13,7 @@ from ..common.limits import MOST_ELEMENTS, MOST_LABELS, MOST_NODES, MOST_STEPS
 from ..common.schema import Length, Name, Range, check, show
 from .arithmetic import decode_codes, decode_output, encode_input
 from .layout import Layout, check_layout, from_stored, sample_layout, shape_of, to_stored
-from .operators import Concat, Convolution, MatMul, Node, Schedule
+from .operators import Concat, Convolution, MatMul, Node, TableAxes
 from .tensor import CODE, VALUE, Tensor
 
 Parts = Annotated[int, Range(1, 2)]
@@ -101,9 +101,9 @@ class Graph:
         return max(self.group_of_step) + 1
 
     @property
-    def schedule(self) -> Schedule:
+    def table_axes(self) -> TableAxes:
         """What its tables depend on."""
-        return Schedule(self.groups, self.steps, self.labels)
+        return TableAxes(self.groups, self.steps, self.labels)
 
     @property
     def linear_nodes(self) -> tuple[Convolution | MatMul, ...]:

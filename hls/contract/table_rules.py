@@ -16,10 +16,10 @@ from .tensor import Tables
 
 def table_rules(graph: Graph) -> dict[str, TableRule]:
     """The rule of every table of ``graph``, by name. ValueError for a norm of more elements than its sums hold."""
-    tensors, schedule = graph.tensors, graph.schedule
+    tensors, axes = graph.tensors, graph.table_axes
     rules = {f"{name}.value": TableRule((INT16,), tensors[name].shape, *VALUE_RANGE) for name in graph.constants}
     for node in graph.nodes:
-        of_node = node.table_rules([tensors[name] for name in node.inputs], tensors[node.name], schedule)
+        of_node = node.table_rules([tensors[name] for name in node.inputs], tensors[node.name], axes)
         rules |= {f"{node.name}.{name}": rule for name, rule in of_node.items()}
     return rules
 

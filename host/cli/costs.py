@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from ...hls.machine.config import HardwareConfig
 
 MOST_BANDWIDTH = 100_000  # GB/s
-MOST_MODELLED = 256  # samples of an architecture, whose digits are counted of operands of its real size
 SIMILARITY_SAMPLES = 4  # of which operands are looked at in full
 
 
@@ -128,8 +127,6 @@ def compare(models: tuple[Path, ...], output: Path | None, batch: int, seed: int
         raise ValueError(f"found setting {setting!r}, expected board or paper")
     if setting == "paper" and (architecture is not None or plots is not None):
         raise ValueError("found --setting paper with --architecture or --plots, expected them with --setting board")
-    if architecture is not None and batch > MOST_MODELLED:
-        raise ValueError(f"found a batch of {batch:,} with --architecture, expected at most {MOST_MODELLED}")
     announce_compiling()
     if setting == "paper":
         results, text = _compare_as_paper(artefacts, configs, chosen, batch, seed, memory)

@@ -90,16 +90,10 @@ def quantize(model: str, output: Path, scheduler: str, steps: int, eta: float, g
 def _next_command(output: Path, quantized: QuantizedModel) -> str:
     """What draws with the model: a command, or, of a denoiser whose samples are no pictures, the drop-in."""
     from ...hls.artefact.folder import INDEX
-    from ..runtime.model import check_drawable
+    from ..runtime.model import is_picture
 
-    prompted, alone = quantized.graph.context is not None, not (output / INDEX).is_file()
-    try:
-        check_drawable(quantized)
-    except ValueError:
-        is_picture = False
-    else:
-        is_picture = not prompted
-    if alone and not is_picture:
+    prompted = quantized.graph.context is not None
+    if not (output / INDEX).is_file() and (prompted or not is_picture(quantized.graph.sample_shape)):
         return f"put ditto_zynq.host.diffusers.wrap({str(output)!r}) into a pipeline of diffusers"
     prompt = ' --prompt "..."' if prompted else ""
     return f"ditto-zynq generate {shlex.quote(str(output))}{prompt} -o images.png"

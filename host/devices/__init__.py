@@ -1,3 +1,1 @@
 """Whatever runs programs: the emulator, the C simulation, boards, boards over the network, boards that are not there."""
-
-from .opening import open_device as open_device

@@ -102,5 +102,5 @@ def check_device(device: Any) -> None:
     if isinstance(device, type) or not all(hasattr(device, name) for name in _NEEDED):
         raise TypeError(
             f"found device {show(device)} ({type(device).__name__}), expected an opened one: "
-            "ditto_zynq.host.devices.open_device('emulator', config) returns one"
+            "ditto_zynq.host.devices.opening.open_device('emulator', config) returns one"
         )

@@ -125,7 +125,7 @@ class DescriptorEncoder:
         node = operation.first
         if isinstance(node, MatMul):
             return Opcode.SCORES if node.scores else Opcode.MIX
-        return {
+        opcodes: dict[type[Node], Opcode] = {
             Convolution: Opcode.CONVOLUTION,
             GroupNorm: Opcode.GROUP_NORM,
             LayerNorm: Opcode.LAYER_NORM,
@@ -136,7 +136,8 @@ class DescriptorEncoder:
             Softmax: Opcode.SOFTMAX,
             AveragePool: Opcode.AVERAGE_POOL,
             Upsample: Opcode.UPSAMPLE,
-        }[type(node)]
+        }
+        return opcodes[type(node)]
 
     def _flags(self, operation: Operation, source: Tensor, output: Tensor) -> Flag:
         flags = Flag(0)

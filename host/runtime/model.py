@@ -118,10 +118,15 @@ def pipeline_class(folder: Path) -> str | None:
     return None if name is None else str(name)
 
 
+def is_picture(shape: tuple[int, ...]) -> bool:
+    """Whether samples of ``shape`` are images of one or three channels."""
+    return len(shape) == 3 and shape[0] in (1, 3)
+
+
 def check_drawable(artefact: QuantizedModel) -> None:
     """ValueError where samples are no images of one or three channels, as latents are not."""
-    shape = artefact.graph.sample_shape
-    if len(shape) != 3 or shape[0] not in (1, 3):
+    if not is_picture(artefact.graph.sample_shape):
+        shape = artefact.graph.sample_shape
         raise ValueError(
             f"the model's samples are {'x'.join(map(str, shape))}, no pictures, and the folder holds no VAE to draw them with; "
             "use it in its pipeline through ditto_zynq.host.diffusers.wrap, or quantize the whole pipeline's folder"
@@ -181,7 +186,7 @@ class Model:
     ):
         if not isinstance(artefact, QuantizedModel):
             raise TypeError(
-                f"found a model of type {type(artefact).__name__}, expected what ditto_zynq.hls.artefact.load returns"
+                f"found a model of type {type(artefact).__name__}, expected what ditto_zynq.hls.artefact.model.load returns"
             )
         check_device(device)
         self.artefact, self.device = artefact, device

@@ -34,6 +34,7 @@ from .report import bit_operations
 from .similarity import check_differences
 from .workload import Lender, counters_of_flows
 
+MOST_MODELLED = 256  # images of an architecture, whose digits are counted of operands of its real size
 BASELINE = "itc"
 ENGINE_DESIGNS = (  # name, execution flow, what it is
     ("digits", ORIGINAL, "digits of the codes themselves, zeros skipped: reference zero in every step"),
@@ -127,8 +128,12 @@ def compare_architecture(
     """All designs for an architecture (:mod:`.architectures`), with digits as a run of ``artefact`` has them; JSON-ready.
 
     The row buffers of ``config`` grow to the architecture's needs, and its cores become fewer if they no longer fit the board;
-    ValueError where not even one does.
+    ValueError where not even one does, and for too many images.
     """
+    if images > MOST_MODELLED:
+        raise ValueError(
+            f"found {images:,} images of an architecture, expected at most {MOST_MODELLED}; take a smaller --batch"
+        )
     check_differences(artefact.graph)
     architecture, graph, tables = build(name)
     config = fitting(config, graph)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from distributed import Client
 
 FIELDS = ("cores", "lanes", "oc_tile", "channel_groups", "dram_gb_per_s")
-RETRIES = 3  # of a comparison that failed; what a lost worker had runs again in any case
 RESOURCES = ("lut", "dsp", "bram18", "uram")
 
 
@@ -49,6 +48,8 @@ def explore(
     client: Client, configs: Sequence[HardwareConfig], batch: int = 16, model: Path = BUNDLED_MODEL
 ) -> list[dict[str, Any]]:
     """The comparison (:func:`.compare.compare`) of every configuration, in their order, by the workers of ``client``."""
+    from ..runtime.fleet import RETRIES  # where there is a client, Dask is installed
+
     tasks = [client.submit(_compare, model, config, batch, pure=False, retries=RETRIES) for config in configs]
     return list(client.gather(tasks))
 

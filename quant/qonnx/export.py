@@ -39,7 +39,6 @@ from ...hls.contract.operators import (
     Softmax,
     Upsample,
 )
-from ...hls.contract.tensor import CODE
 from ..trace.traced import UnsupportedOperator
 from . import onnx_builder
 from .onnx_builder import LARGEST_FILE, NodeBuilder, save
@@ -163,9 +162,6 @@ class _Export(NodeBuilder):
             return self.pool(node, x)
         raise UnsupportedOperator(f"{node.name}: {type(node).__name__} has no form in QONNX")
 
-    def limits(self, node: Node) -> tuple[int, int]:
-        return CODE_RANGE if self.graph.tensors[node.name].kind == CODE else VALUE_RANGE
-
     def convolution(self, node: Convolution, x: str) -> str:
         weight = self.quantized.tables[f"{node.name}.weight"].transpose(0, 3, 1, 2)
         kernel = self.operand(self.constant(weight, np.float32), narrow=True)
@@ -176,7 +172,7 @@ class _Export(NodeBuilder):
             image = self.op("Pad", image, pads, self.constant(ZERO_POINT, np.uint8))
         sums = self.product("ConvInteger", image, kernel, kernel_shape=list(node.kernel), strides=list(node.stride))
         pixels = self.op("Transpose", sums, perm=[0, 2, 3, 1])
-        low, high = self.limits(node)
+        low, high = self.graph.tensors[node.name].limits
         bias = self.table(node, "bias", node.conditional)
         return self.requantize(pixels, node, (0 if node.relu else low, high), bias, node.gated)
 
@@ -187,8 +183,8 @@ class _Export(NodeBuilder):
         right = self.op("Transpose", right, perm=[0, 1, 3, 2]) if node.scores else right
         sums = self.product("MatMulInteger", left, right)
         if node.scores:
-            return self.requantize(sums, node, self.limits(node))
-        found = self.clip(self.divide_rows(sums, inputs[0], node), self.limits(node))
+            return self.requantize(sums, node, self.graph.tensors[node.name].limits)
+        found = self.clip(self.divide_rows(sums, inputs[0], node), self.graph.tensors[node.name].limits)
         queries, depth = tensors[0][1], tensors[1][2] // node.heads
         split = self.reshape(found, (self.batch, node.windows, node.heads, queries, depth))
         order = [0, 3, 1, 2, 4] if node.interleaved else [0, 1, 3, 2, 4]

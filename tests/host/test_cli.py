@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ from ditto_zynq.hls.artefact.model import save
 from ditto_zynq.hls.machine.config import default_config
 from ditto_zynq.hls.machine.resources import estimate
 from ditto_zynq.host.cli.app import main
-from ditto_zynq.host.runtime.model import Model
+from ditto_zynq.host.cli.quantize import _next_command
+from ditto_zynq.host.runtime.model import Model, is_picture
 from ditto_zynq.host.runtime.output import Run
 from ditto_zynq.quant.common.options import Options, Schedule
 from ditto_zynq.quant.quantize import quantize_denoiser
@@ -276,3 +278,13 @@ def test_a_real_interrupt_leaves_no_traceback(tiny_folder, tmp_path):
     stderr = press_control_c(process, finished)
     assert process.returncode == 130
     assert "images are kept; run the same command to go on" in stderr and "Traceback" not in stderr
+
+
+def test_the_next_command_is_one_that_draws(tiny_model, tmp_path):
+    graph = tiny_model.graph
+    assert _next_command(tmp_path, tiny_model) == f"ditto-zynq generate {tmp_path} -o images.png"
+    assert is_picture(graph.sample_shape) and not is_picture((4, 8, 8)) and not is_picture((3, 4, 8, 8))
+    prompted = replace(tiny_model, graph=replace(graph, context=graph.input))
+    assert "diffusers.wrap" in _next_command(tmp_path, prompted)
+    (tmp_path / "model_index.json").write_text("{}")
+    assert '--prompt "..."' in _next_command(tmp_path, prompted)

@@ -195,4 +195,4 @@ def test_a_model_of_one_step_has_costs_and_no_differences(tmp_path):
 
 def test_too_many_samples_of_an_architecture_are_refused(tiny_folder):
     found = CliRunner().invoke(main, ["compare", str(tiny_folder), "--architecture", "cifar10", "--batch", "300"])
-    assert found.exit_code == 1 and "found a batch of 300 with --architecture, expected at most 256" in found.stderr
+    assert found.exit_code == 1 and "found 300 images of an architecture, expected at most 256" in found.stderr

@@ -9,7 +9,7 @@ from .activation import GELU, ReLU, SiLU
 from .attention import MatMul
 from .concat import Concat
 from .convolution import Convolution
-from .node import LinearNode, Node, Schedule, StepTables
+from .node import LinearNode, Node, StepTables, TableAxes
 from .norm import GroupNorm, LayerNorm, Norm
 from .pair import Add, Multiply
 from .pool import AveragePool
@@ -18,8 +18,25 @@ from .softmax import Softmax
 from .upsample import Upsample
 
 __all__ = [
-    "GELU", "Add", "AveragePool", "Concat", "Convolution", "GroupNorm", "LayerNorm", "LinearNode", "MatMul", "Multiply", "Node",
-    "Norm", "Quantize", "ReLU", "Schedule", "SiLU", "Softmax", "StepTables", "Upsample",
+    "GELU",
+    "Add",
+    "AveragePool",
+    "Concat",
+    "Convolution",
+    "GroupNorm",
+    "LayerNorm",
+    "LinearNode",
+    "MatMul",
+    "Multiply",
+    "Node",
+    "Norm",
+    "Quantize",
+    "ReLU",
+    "SiLU",
+    "Softmax",
+    "StepTables",
+    "TableAxes",
+    "Upsample",
 ]  # fmt: skip
 
 OPERATORS: dict[str, type[Node]] = {

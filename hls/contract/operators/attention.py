@@ -11,7 +11,7 @@ import numpy as np
 from ..arithmetic import requantize
 from ..table_rule import TableRule, requantizer_rules
 from ..tensor import Size, Tensor
-from .node import LinearNode, Operands, Schedule, StepTables
+from .node import LinearNode, Operands, StepTables, TableAxes
 from .softmax import row_multipliers
 
 
@@ -58,8 +58,8 @@ class MatMul(LinearNode):
             )
         return *self.image, depth
 
-    def table_rules(self, inputs: list[Tensor], output: Tensor, schedule: Schedule) -> dict[str, TableRule]:
-        return requantizer_rules(schedule.groups)
+    def table_rules(self, inputs: list[Tensor], output: Tensor, axes: TableAxes) -> dict[str, TableRule]:
+        return requantizer_rules(axes.groups)
 
     def products(self, operands: Operands, tables: StepTables, output: Tensor) -> np.ndarray:
         if self.scores:

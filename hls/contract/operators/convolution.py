@@ -12,7 +12,7 @@ from ..arithmetic import ACCUMULATOR_RANGE, CODE_RANGE, requantize
 from ..spatial import chains_of, with_neighbours
 from ..table_rule import INT8, INT32, TableRule, shift_rule
 from ..tensor import Pad, Tables, Tap, Tensor
-from .node import LinearNode, Operands, Schedule, StepTables
+from .node import LinearNode, Operands, StepTables, TableAxes
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Convolution(LinearNode):
             raise ValueError(f"{self.name}: a {self.kernel} kernel does not fit an input of {height}x{width}")
         return rows, columns, channels
 
-    def table_rules(self, inputs: list[Tensor], output: Tensor, schedule: Schedule) -> dict[str, TableRule]:
+    def table_rules(self, inputs: list[Tensor], output: Tensor, axes: TableAxes) -> dict[str, TableRule]:
         channels = output.shape[2]
         return {
             "weight": TableRule((INT8,), (channels, *self.kernel, inputs[0].shape[2]), *CODE_RANGE),
-            "bias": TableRule((INT32,), schedule.rows(self.conditional, channels), *ACCUMULATOR_RANGE),
-            "multiplier": TableRule((INT32,), schedule.rows(self.gated, channels), *ACCUMULATOR_RANGE),
-            "shift": shift_rule(schedule.groups),
+            "bias": TableRule((INT32,), axes.rows(self.conditional, channels), *ACCUMULATOR_RANGE),
+            "multiplier": TableRule((INT32,), axes.rows(self.gated, channels), *ACCUMULATOR_RANGE),
+            "shift": shift_rule(axes.groups),
         }
 
     def check_tables(self, tables: Tables) -> None:

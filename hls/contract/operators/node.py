@@ -7,7 +7,7 @@ depends on step and label instead and is shaped [steps, labels, channels].
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -22,7 +22,7 @@ Operands = tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True)
-class Schedule:
+class TableAxes:
     """What tables depend on: how many step ``groups``, ``steps`` and ``labels`` a graph has."""
 
     groups: int
@@ -56,7 +56,7 @@ class StepTables:
 
 
 @dataclass(frozen=True)
-class Node:
+class Node(ABC):
     """Base of all operators. ``name`` is unique and is also the output tensor's name; ``module`` the module path."""
 
     inputs_expected: ClassVar[int] = 1
@@ -88,12 +88,13 @@ class Node:
             raise ValueError(f"{self.name}: found output shape {output.shape}, expected {shape}")
         self.check_kinds([tensor.kind for tensor in inputs], output.kind)
 
-    def table_rules(self, inputs: list[Tensor], output: Tensor, schedule: Schedule) -> dict[str, TableRule]:
+    def table_rules(self, inputs: list[Tensor], output: Tensor, axes: TableAxes) -> dict[str, TableRule]:
         """The rule of every table, by its name. ValueError for sizes that no table could make right."""
         return {}
 
     def check_tables(self, tables: Tables) -> None:
-        """ValueError for what no single table's rule says."""
+        """ValueError for what no single table's rule says: of most operators nothing."""
+        return None
 
     @property
     def depends_on_step(self) -> bool:

@@ -14,7 +14,7 @@ from ..arithmetic import VALUE_RANGE, round_shift, saturate
 from ..table_rule import INT32, INT64, TableRule
 from ..tables import interpolate
 from ..tensor import Shape, Size, Tensor
-from .node import Node, Operands, Schedule, StepTables
+from .node import Node, Operands, StepTables, TableAxes
 
 MEAN_BITS = 12
 RECIPROCAL_BITS = 42
@@ -44,9 +44,9 @@ class Norm(Node):
             )
         return count
 
-    def table_rules(self, inputs: list[Tensor], output: Tensor, schedule: Schedule) -> dict[str, TableRule]:
+    def table_rules(self, inputs: list[Tensor], output: Tensor, axes: TableAxes) -> dict[str, TableRule]:
         self.count(output.shape)
-        rows, of_group = schedule.rows(self.conditional, output.shape[2]), (schedule.groups,)
+        rows, of_group = axes.rows(self.conditional, output.shape[2]), (axes.groups,)
         return {
             "gain": TableRule((INT32,), rows, -LARGEST_GAIN, LARGEST_GAIN),
             "offset": TableRule((INT32, INT64), rows, -LARGEST_OFFSET, LARGEST_OFFSET),

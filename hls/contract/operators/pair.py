@@ -9,7 +9,7 @@ import numpy as np
 from ..arithmetic import VALUE_RANGE, requantize, round_shift, saturate
 from ..table_rule import TableRule, requantizer_rules
 from ..tensor import Tensor
-from .node import Node, Operands, Schedule, StepTables
+from .node import Node, Operands, StepTables, TableAxes
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Add(Node):
 
     inputs_expected = 2
 
-    def table_rules(self, inputs: list[Tensor], output: Tensor, schedule: Schedule) -> dict[str, TableRule]:
-        return requantizer_rules(schedule.groups, 2)
+    def table_rules(self, inputs: list[Tensor], output: Tensor, axes: TableAxes) -> dict[str, TableRule]:
+        return requantizer_rules(axes.groups, 2)
 
     def run(self, operands: Operands, tables: StepTables, output: Tensor) -> np.ndarray:
         weights = tables.row("multiplier").astype(np.int64)
@@ -33,8 +33,8 @@ class Multiply(Node):
 
     inputs_expected = 2
 
-    def table_rules(self, inputs: list[Tensor], output: Tensor, schedule: Schedule) -> dict[str, TableRule]:
-        return requantizer_rules(schedule.groups)
+    def table_rules(self, inputs: list[Tensor], output: Tensor, axes: TableAxes) -> dict[str, TableRule]:
+        return requantizer_rules(axes.groups)
 
     def run(self, operands: Operands, tables: StepTables, output: Tensor) -> np.ndarray:
         return multiply(operands[0], operands[1], tables.scalar("multiplier"), tables.scalar("shift"))

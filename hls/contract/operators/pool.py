@@ -12,7 +12,7 @@ from ...common.schema import Range
 from ..arithmetic import VALUE_RANGE, requantize
 from ..table_rule import TableRule, requantizer_rules
 from ..tensor import Tensor
-from .node import Node, Operands, Schedule, StepTables
+from .node import Node, Operands, StepTables, TableAxes
 
 LARGEST_POOL = 32  # sums of 32 x 32 values have 26 bits
 
@@ -27,8 +27,8 @@ class AveragePool(Node):
         height, width, depth = inputs[0].shape
         return height // self.size, width // self.size, depth
 
-    def table_rules(self, inputs: list[Tensor], output: Tensor, schedule: Schedule) -> dict[str, TableRule]:
-        return requantizer_rules(schedule.groups)
+    def table_rules(self, inputs: list[Tensor], output: Tensor, axes: TableAxes) -> dict[str, TableRule]:
+        return requantizer_rules(axes.groups)
 
     def run(self, operands: Operands, tables: StepTables, output: Tensor) -> np.ndarray:
         return average_pool(operands[0], self.size, tables.scalar("multiplier"), tables.scalar("shift"))

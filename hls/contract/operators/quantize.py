@@ -10,7 +10,7 @@ import numpy as np
 from ..arithmetic import CODE_RANGE, quantize_in_two_parts, requantize
 from ..table_rule import TableRule, requantizer_rules
 from ..tensor import CODE, VALUE, Tensor
-from .node import Node, Operands, Schedule, StepTables
+from .node import Node, Operands, StepTables, TableAxes
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Quantize(Node):
         if (inputs, output) != ([VALUE], CODE):
             raise ValueError(f"{self.name}: found {inputs} -> {output}, expected a value -> a code")
 
-    def table_rules(self, inputs: list[Tensor], output: Tensor, schedule: Schedule) -> dict[str, TableRule]:
-        return requantizer_rules(schedule.groups)
+    def table_rules(self, inputs: list[Tensor], output: Tensor, axes: TableAxes) -> dict[str, TableRule]:
+        return requantizer_rules(axes.groups)
 
     def run(self, operands: Operands, tables: StepTables, output: Tensor) -> np.ndarray:
         if self.fine:

@@ -11,7 +11,7 @@ from ..arithmetic import ACCUMULATOR_RANGE, CODE_RANGE, round_shift
 from ..table_rule import INT32, TableRule, shift_rule
 from ..tables import interpolate
 from ..tensor import CODE, VALUE, Tensor
-from .node import Node, Operands, Schedule, StepTables
+from .node import Node, Operands, StepTables, TableAxes
 
 ROW_RECIPROCAL_BITS, ROW_BITS = 37, 31
 SHARE_BITS = 5  # of the fractions of a softmax's codes before they are rounded
@@ -25,9 +25,9 @@ class Softmax(Node):
         if (inputs, output) != ([VALUE], CODE):
             raise ValueError(f"{self.name}: found {inputs} -> {output}, expected a value -> a code")
 
-    def table_rules(self, inputs: list[Tensor], output: Tensor, schedule: Schedule) -> dict[str, TableRule]:
-        exponents = TableRule((INT32,), (schedule.groups,), 0, ACCUMULATOR_RANGE[1])  # not negative
-        return {"multiplier": exponents, "shift": shift_rule(schedule.groups)}
+    def table_rules(self, inputs: list[Tensor], output: Tensor, axes: TableAxes) -> dict[str, TableRule]:
+        exponents = TableRule((INT32,), (axes.groups,), 0, ACCUMULATOR_RANGE[1])  # not negative
+        return {"multiplier": exponents, "shift": shift_rule(axes.groups)}
 
     def run(self, operands: Operands, tables: StepTables, output: Tensor) -> np.ndarray:
         return softmax(operands[0], tables.scalar("multiplier"), tables.scalar("shift"))

@@ -224,17 +224,31 @@ def softmax(x, shares, thresholds, out):
 
 
 @compiled
-def row_multipliers(p, multiplier):
-    """int32 [R, 1] of codes int8 [R, K]."""
-    rows = np.empty((len(p), 1), np.int32)
-    for r in range(len(p)):
-        source = p[r]
-        total = np.int32(0)
-        for k in range(len(source)):
-            total += np.int32(source[k])
-        reciprocal = (np.int64(1) << ROW_RECIPROCAL_BITS) // np.int64(max(total, _LARGEST_CODE))
-        rows[r, 0] = _round_shift(np.int64(multiplier) * reciprocal, ROW_BITS)
-    return rows
+def requantize_mix(acc, p, first, last, multiplier, shift, low, high, heads, windows, interleaved, out):
+    """Means ``first`` to ``last`` of all samples, windows and heads: ``acc`` int32 [B, windows * heads, Q, D], each row over
+    the sum of its codes in ``p`` int8 [B, windows * heads, Q, K] -> ``out`` [B, windows * Q, heads * D or more]."""
+    _, instances, queries, depth = acc.shape
+    half = (np.int64(1) << shift) >> 1
+    for index in range(first, last):
+        sample, instance = index // instances, index % instances
+        window, column = instance // heads, instance % heads * depth
+        for q in range(queries):
+            factor = np.int64(np.int32(_row_multiplier(p[sample, instance, q], multiplier)))
+            token = q * windows + window if interleaved else window * queries + q
+            source, target = acc[sample, instance, q], out[sample, token, column : column + depth]
+            for c in range(depth):
+                v = (np.int64(source[c]) * factor + half) >> shift
+                target[c] = min(max(v, low), high)
+
+
+@compiled
+def _row_multiplier(codes, multiplier):
+    """Of a row of a softmax's codes int8 [K], after its product."""
+    total = np.int32(0)
+    for k in range(len(codes)):
+        total += np.int32(codes[k])
+    reciprocal = (np.int64(1) << ROW_RECIPROCAL_BITS) // np.int64(max(total, _LARGEST_CODE))
+    return _round_shift(np.int64(multiplier) * reciprocal, ROW_BITS)
 
 
 @compiled

@@ -117,7 +117,7 @@ class CompiledConvolution:
     def __init__(self, weight: np.ndarray, stride: tuple[int, int], padding: tuple[int, int, int, int], team: Team):
         from . import product_kernels
 
-        self._kernels, self.packed, self.team = product_kernels, product_kernels.pack(weight), team
+        self._kernels, self.packed, self.team = product_kernels, product_kernels.pack(weight, stride), team
         self.outputs, self.kernel = len(weight), weight.shape[1:3]
         self.stride, self.padding = stride, padding
         self._layer = (self.packed, self.kernel, stride, (padding[0], padding[2]))

@@ -212,8 +212,21 @@ def softmax(x: np.ndarray, multiplier: int, shift: int, out: np.ndarray, team: T
         out[...] = operators.softmax.softmax(x, multiplier, shift)
 
 
-def row_multipliers(p: np.ndarray, multiplier: int) -> np.ndarray:
-    """Multipliers int32 [R, 1] of rows of a softmax's codes int8 [R, K], after their product: see the reference."""
+def requantize_mix(
+    acc: np.ndarray, p: np.ndarray, multiplier: int, shift: int, heads: int, windows: int, interleaved: bool,
+    out: np.ndarray, team: Team = ALONE,
+) -> None:  # fmt: skip
+    """Accumulators [B, windows * heads, Q, D] of softmax codes ``p`` int8 [B, windows * heads, Q, K] -> means of values, ``out``
+    int8 or int16 [B, windows * Q, heads * D or more]: each row is divided by the sum of its codes."""
+    limits = limits_of(out.dtype)
     if ACCELERATED:
-        return _kernels().row_multipliers(p, multiplier)
-    return operators.softmax.row_multipliers(p, multiplier).astype(np.int32)
+        kernel, numbers = _kernels().requantize_mix, (multiplier, shift, *limits, heads, windows, interleaved)
+        team.share(
+            acc.shape[0] * acc.shape[1],
+            team.smallest_part(acc[0, 0].size),
+            lambda first, last: kernel(acc, p, first, last, *numbers, out),
+        )
+    else:
+        rows = operators.softmax.row_multipliers(p, multiplier)
+        means = operators.attention.join_heads(requantize(acc, rows, shift, limits), heads, windows, interleaved)
+        out[:, :, : means.shape[2]] = means

@@ -404,14 +404,14 @@ class MixExecution(ScoresExecution):
         return tokens[window * self.queries : (window + 1) * self.queries]
 
     def _finish(self, left: np.ndarray, accumulators: np.ndarray, scalars: np.void) -> None:
-        self._finish_heads(left, lambda *head: accumulators[head], scalars)
+        """Each row divided by the sum of its codes."""
+        windows = (self.heads, self.windows, bool(self.flags & Flag.INTERLEAVED))
+        numbers = int(scalars["multiplier0"]), int(scalars["shift"])
+        vector.requantize_mix(accumulators, left, *numbers, *windows, self.output.buffer, self.means.team)
 
     def _finish_one(self, sample: int, instance: int, left: np.ndarray, product: np.ndarray, scalars: np.void) -> None:
-        """Each row divided by the sum of its codes: rows have multipliers of their own."""
-        bias = np.zeros((1, product.shape[1]), np.int32)
-        multipliers = vector.row_multipliers(left, int(scalars["multiplier0"]))
-        target = self._result_of(sample, instance)[:, None]
-        vector.requantize_rows(product[:, None], bias, multipliers, int(scalars["shift"]), target)
+        target, numbers = self._result_of(sample, instance), (int(scalars["multiplier0"]), int(scalars["shift"]))
+        vector.requantize_mix(product[None, None], left[None, None], *numbers, 1, 1, False, target[None])
 
 
 class NormExecution(Execution):

@@ -59,6 +59,49 @@ def test_convolutions_equal_the_reference(backend, seed, batch, size, outputs, k
     assert np.array_equal(product.of_difference(difference), expected)
 
 
+@settings(max_examples=120)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9), st.sampled_from([7, 8, 9, 16, 17, 40])),
+    batch=st.integers(1, 3),
+    outputs=st.sampled_from([1, 2, 15, 16, 17, 40]),
+    padding=st.tuples(*[st.integers(0, 3)] * 4),
+    extreme=st.booleans(),
+)
+def test_convolutions_in_squares(seed, size, batch, outputs, padding, extreme):
+    """Odd images, parts of bands and of threads that begin at odd rows, sums at the ends of their ranges."""
+    height, width, channels = size
+    if height + padding[0] + padding[1] < 3 or width + padding[2] + padding[3] < 3:
+        return
+    random = np.random.default_rng(seed)
+    weight = operands(random, (outputs, 3, 3, channels), extreme, -128, 127).astype(np.int8)
+    difference = operands(random, (batch, *size), extreme, -255, 255).astype(np.int16)
+    expected = convolve(difference, weight, (1, 1), padding)
+    packed = product_kernels.pack(weight)
+    assert (packed.shape[1] == product_kernels.SQUARE) == (channels >= 8)
+    kernel = product_kernels.convolve
+    found = np.zeros(expected.shape, np.int32)
+    rows = batch * expected.shape[1]
+    middle = int(random.integers(0, rows + 1))
+    for first, last in ((0, middle), (middle, rows)):
+        kernel(difference, packed, (3, 3), (1, 1), (padding[0], padding[2]), first, last, found)
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("channels", "in_squares"), [(1841, True), (1842, False)])
+def test_squares_are_taken_where_their_fourfold_sums_hold(channels, in_squares):
+    """255 * 9 * 1841 * 127 is the last one below 2**29."""
+    weight = np.full((2, 3, 3, channels), -127, np.int8)
+    weight[1] = 127
+    assert (product_kernels.pack(weight).shape[1] == product_kernels.SQUARE) == in_squares
+    product = convolution_product(weight, (1, 1), (0, 0, 0, 0), "int16")
+    for value in (-255, 255):
+        difference = np.full((1, 4, 4, channels), value, np.int16)
+        assert np.array_equal(
+            product.of_difference(difference), convolve(difference, weight, (1, 1), (0, 0, 0, 0)).reshape(1, 4, 2)
+        )
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     ("size", "outputs", "kernel", "stride", "padding"),

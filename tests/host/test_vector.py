@@ -7,9 +7,11 @@ import pytest
 from ditto_zynq.hls.contract import operators
 from ditto_zynq.hls.contract.arithmetic import CODE_RANGE, VALUE_RANGE, requantize, round_shift, saturate
 from ditto_zynq.host.compute import vector
+from ditto_zynq.host.compute.team import Team
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+TEAM = Team(2)
 FUZZ = settings(max_examples=80)
 SEED = st.integers(0, 2**32 - 1)
 SHAPE = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 35))  # samples, pixels, channels
@@ -216,12 +218,26 @@ def test_softmax(seed, shape, shift):
 @given(
     seed=SEED,
     shape=st.tuples(st.integers(1, 5), st.sampled_from([1, 2, 49, 4096])),
+    batch=st.integers(1, 3),
+    heads=st.integers(1, 3),
+    windows=st.integers(1, 3),
+    interleaved=st.booleans(),
+    depth=st.sampled_from([1, 5, 16]),
     low=st.sampled_from([-128, 0, 127]),
+    shift=st.sampled_from([0, 1, 20, 31]),
+    dtype=st.sampled_from([np.int8, np.int16]),
+    extra=st.integers(0, 2),
 )
-def test_row_multipliers(seed, shape, low):
+def test_means_of_values(seed, shape, batch, heads, windows, interleaved, depth, low, shift, dtype, extra):
     """Also of codes that no softmax gives, whose sums are not positive."""
     random = np.random.default_rng(seed)
-    codes = random.integers(low, 128, shape).astype(np.int8)
+    codes = random.integers(low, 128, (batch, windows * heads, *shape)).astype(np.int8)
+    sums = random.integers(-(2**31), 2**31, (*codes.shape[:3], depth)).astype(np.int32)
     multiplier = int(random.integers(-(2**31), 2**31))
-    found = vector.row_multipliers(codes, multiplier)
-    assert found.dtype == np.int32 and np.array_equal(found, operators.softmax.row_multipliers(codes, multiplier))
+    out = np.full((batch, windows * shape[0], heads * depth + extra), UNTOUCHED, dtype)
+    expected = out.copy()
+    vector.requantize_mix(sums, codes, multiplier, shift, heads, windows, interleaved, out, TEAM)
+    rows = operators.softmax.row_multipliers(codes, multiplier)
+    means = requantize(sums.astype(np.int64), rows, shift, (np.iinfo(dtype).min, np.iinfo(dtype).max))
+    expected[:, :, : heads * depth] = operators.attention.join_heads(means, heads, windows, interleaved)
+    assert np.array_equal(out, expected)

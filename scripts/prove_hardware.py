@@ -59,7 +59,7 @@ def missing() -> list[str]:
 
 def run_benches() -> int:
     """All cocotb benches but the layers', which come later; how many passed. Ends the program where one fails."""
-    tests = ["tests/hls/test_rtl.py", "tests/hls/test_blackbox.py", "tests/hls/test_multiplier_column.py"]
+    tests = ["tests/hls/rtl/test_rtl.py", "tests/hls/build/test_verilog.py", "tests/hls/rtl/test_multiplier_column.py"]
     options = ["-m", "rtl and not slow", "-o", "addopts=--import-mode=importlib", "-v", "--tb=short", "-n", "logical"]
     command = [sys.executable, "-m", "pytest", *tests, *options]
     passed = 0

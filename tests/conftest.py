@@ -123,3 +123,18 @@ def nothing_of_the_users_is_written(tmp_path_factory, csim_cache) -> Iterator[No
         patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
         patch.setattr("tempfile.tempdir", None)
         yield
+
+
+@pytest.fixture
+def no_reuse(monkeypatch):
+    """Give each tensor memory of its own, so that every intermediate result can be compared after a step."""
+    from ditto_zynq.host.program import memory_map
+
+    def side_by_side(intervals, sizes):
+        offsets, total = {}, 0
+        for name in intervals:
+            offsets[name] = total
+            total = memory_map.align(total + sizes[name])
+        return offsets, total
+
+    monkeypatch.setattr(memory_map, "allocate", side_by_side)

@@ -4,7 +4,7 @@ They are read when a process starts, so each is for a process of its own; a CPU 
 program this prints one of them for a shell: ``scripts/test --cpu avx2`` runs all tests so.
 
 onnxruntime asks the CPU itself and has no such setting: its results under ``--cpu avx2`` are those of this CPU. That QONNX
-models are exact elsewhere is shown by the types of their products (tests/quant/test_qonnx_export.py). What a machine lacks is
+models are exact elsewhere is shown by the types of their products (tests/quant/qonnx/test_export.py). What a machine lacks is
 compiled from the same sources for what it has; the code around VNNI's products runs with others (tests/helpers.py).
 """
 

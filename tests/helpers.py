@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+ROOT = Path(__file__).parents[1]
 LIMIT_S = 600  # of what should take seconds: whoever takes longer hangs, on any machine
 
 
@@ -54,3 +57,11 @@ def compute_as_vnni(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("ditto_zynq.host.compute.onednn_products._torch", Torch)
     monkeypatch.setattr("ditto_zynq.host.compute.products.vnni_is_exact", lambda: True)
+
+
+def run_without(packages: tuple[str, ...], code: str) -> str:
+    """Run code in a fresh interpreter in which ``packages`` cannot be imported."""
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({packages!r}))\n"
+    result = subprocess.run([sys.executable, "-c", blocked + code], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    return result.stdout

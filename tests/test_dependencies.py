@@ -5,13 +5,11 @@ from __future__ import annotations
 import ast
 import graphlib
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.helpers import ROOT, run_without
+
 FLOORS = {  # of each folder, from the ground; a module outside of them stands on top of all
     "hls": ("common", "contract", "artefact", "machine", "build"),
     "host": (
@@ -127,14 +125,6 @@ def test_the_rule_would_notice():
     assert not is_allowed("hls.contract.graph", "hls.machine.config")
     assert not is_allowed("hls.contract.graph", "host.program.compiler")
     assert is_allowed("host.program.compiler", "host.common.limits")
-
-
-def run_without(packages: tuple[str, ...], code: str) -> str:
-    """Run code in a fresh interpreter in which ``packages`` cannot be imported."""
-    blocked = f"import sys; sys.modules.update(dict.fromkeys({packages!r}))\n"
-    result = subprocess.run([sys.executable, "-c", blocked + code], capture_output=True, text=True, cwd=ROOT)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
 
 
 NEEDED_BY = {  # rooms of the runtime that are only entered where their package is used

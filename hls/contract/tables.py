@@ -1,7 +1,7 @@
 """Lookup tables of the vector unit, tabulated once from float64 and used by reference, emulator and HLS alike.
 
 Every table is read with linear interpolation: ``t[i] + ((t[i+1] - t[i]) * r + half) >> bits``. The stated error bounds are
-checked over the whole domain by ``tests/hls/test_tables.py``.
+checked over the whole domain by ``tests/hls/contract/test_tables.py``.
 """
 
 from __future__ import annotations

@@ -405,13 +405,22 @@ class MixExecution(ScoresExecution):
 
     def _finish(self, left: np.ndarray, accumulators: np.ndarray, scalars: np.void) -> None:
         """Each row divided by the sum of its codes."""
-        windows = (self.heads, self.windows, bool(self.flags & Flag.INTERLEAVED))
-        numbers = int(scalars["multiplier0"]), int(scalars["shift"])
-        vector.requantize_mix(accumulators, left, *numbers, *windows, self.output.buffer, self.means.team)
+        vector.requantize_mix(
+            accumulators,
+            left,
+            int(scalars["multiplier0"]),
+            int(scalars["shift"]),
+            self.heads,
+            self.windows,
+            bool(self.flags & Flag.INTERLEAVED),
+            self.output.buffer,
+            self.means.team,
+        )
 
     def _finish_one(self, sample: int, instance: int, left: np.ndarray, product: np.ndarray, scalars: np.void) -> None:
-        target, numbers = self._result_of(sample, instance), (int(scalars["multiplier0"]), int(scalars["shift"]))
-        vector.requantize_mix(product[None, None], left[None, None], *numbers, 1, 1, False, target[None])
+        multiplier, shift = int(scalars["multiplier0"]), int(scalars["shift"])
+        target = self._result_of(sample, instance)[None]
+        vector.requantize_mix(product[None, None], left[None, None], multiplier, shift, 1, 1, False, target)
 
 
 class NormExecution(Execution):

@@ -27,7 +27,7 @@ from ditto_zynq.host.studies.compare import WARM_UP, check_schedules, compare
 from ditto_zynq.quant.common.options import Options, Schedule
 from ditto_zynq.quant.quantize import quantize_denoiser
 
-from tests.host.test_emulator import session_of
+from tests.host.runs import session_of
 from tests.pipelines import unet2d
 
 CONFIG = default_config("zcu104")

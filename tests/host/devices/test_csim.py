@@ -25,13 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.hls.configs import CONFIGS, SHIPPED, TINY
-from tests.host.test_emulator import (  # noqa: F401
-    assert_equal_everywhere,
-    no_reuse,
-    random_upsampling,
-    run_both,
-    session_of,
-)
+from tests.host.runs import assert_equal_everywhere, random_upsampling, run_both, session_of
 
 pytestmark = pytest.mark.hls
 SEEDS = st.integers(0, 2**32 - 1)
@@ -45,7 +39,7 @@ def device(request, csim_cache) -> CSimDevice:
 @pytest.mark.parametrize("flow", FLOWS)
 @settings(max_examples=12)
 @given(seed=SEEDS, batch=st.integers(1, 5))
-def test_every_operator_equals_the_reference(no_reuse, device, flow, seed, batch):  # noqa: F811
+def test_every_operator_equals_the_reference(no_reuse, device, flow, seed, batch):
     build, graph = random_unet(seed)
     for session, expected in run_both(build, graph, device, flow, batch):
         assert_equal_everywhere(session, expected)
@@ -69,7 +63,7 @@ def test_every_count_is_predicted(device, flow, seed, batch):
 
 @settings(max_examples=20)
 @given(seed=SEEDS, batch=st.integers(1, 3))
-def test_upsampling_to_any_size(no_reuse, device, seed, batch):  # noqa: F811
+def test_upsampling_to_any_size(no_reuse, device, seed, batch):
     """By any factor, to sizes that the last copies do not fill: every bit, and every count as predicted."""
     records = []
     for of in (device, EmulatorDevice(device.config)):
@@ -155,7 +149,7 @@ def test_all_flows_give_the_same_images(tiny_model, csim_cache):
 @pytest.mark.parametrize("config", [SHIPPED, TINY], ids=["zcu104", "tiny"])
 @settings(max_examples=3)
 @given(seed=SEEDS)
-def test_exact_widths_equal_the_reference(no_reuse, csim_cache, config, seed):  # noqa: F811
+def test_exact_widths_equal_the_reference(no_reuse, csim_cache, config, seed):
     build, graph = random_unet(seed)
     device = CSimDevice(config, "bits", csim_cache)
     for session, expected in run_both(build, graph, device, "difference"):

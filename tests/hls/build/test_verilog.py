@@ -18,7 +18,7 @@ from ditto_zynq.host.devices.csim import CSimDevice
 
 from tests.hls.configs import SHIPPED, TINY
 from tests.hls.rtl.simulators import Simulation
-from tests.host.test_emulator import assert_equal_everywhere, no_reuse, run_both  # noqa: F401
+from tests.host.runs import assert_equal_everywhere, run_both
 
 CONFIGS = {
     "chains of four": HardwareConfig(
@@ -33,7 +33,7 @@ CONFIGS = {
 
 @pytest.mark.hls
 @pytest.mark.parametrize("config", [TINY, SHIPPED], ids=["tiny", "zcu104"])
-def test_the_c_model_gives_the_bits_of_the_kernels(no_reuse, config, tmp_path, monkeypatch):  # noqa: F811
+def test_the_c_model_gives_the_bits_of_the_kernels(no_reuse, config, tmp_path, monkeypatch):
     """Random graphs in the C simulation with exact widths, the multipliers being the blackbox's C function."""
     source = tmp_path / "src"
     generate(config, source)

@@ -14,7 +14,7 @@ import pytest
 from tests.mutation_worker import outcome_of
 from tests.sound_models import build_all
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SIMULATED = 5  # one case in so many runs in the C simulation too
 
 

@@ -31,7 +31,7 @@ from pynq.remote import (
 
 from tests.helpers import wait_until
 from tests.hls.configs import SHIPPED as CONFIG
-from tests.host.served import BASE, LIMITS, Client, Status, assert_refused, assert_serves
+from tests.host.devices.served import BASE, LIMITS, Client, Status, assert_refused, assert_serves
 
 # ----------------------------------------------------------------------------------------------------- registers
 

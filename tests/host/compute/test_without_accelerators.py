@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from tests.cpus import CPUS
-from tests.test_dependencies import ROOT, run_without
+from tests.helpers import ROOT, run_without
 
 PROGRAM = """
 import hashlib, numpy as np
-from tests.host.test_emulator import CONFIG, run_both
+from tests.host.runs import CONFIG, run_both
 from ditto_zynq.hls.contract.random_graphs import random_unet
 from ditto_zynq.host.compute import vector
 from ditto_zynq.host.devices.emulator import EmulatorDevice

@@ -31,7 +31,7 @@ from PIL import Image
 from tests.helpers import change_json
 from tests.pipelines import save
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 IMAGES = np.random.default_rng(0).integers(0, 256, (30, 64, 64, 3)).astype(np.uint8)
 
 

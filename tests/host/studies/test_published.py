@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ditto_zynq.host.studies import published
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NUMBERS = {name: value for name, value in vars(published).items() if isinstance(value, published.Published)}
 
 

@@ -25,7 +25,7 @@ from ditto_zynq.host.devices.remote_client import connect
 from ditto_zynq.host.runtime.model import Model
 
 from tests.hls.configs import SHIPPED as CONFIG
-from tests.host.served import LIMITS, Client, Status, assert_refused
+from tests.host.devices.served import LIMITS, Client, Status, assert_refused
 
 # ----------------------------------------------------------------------------------------------------- one owner
 

@@ -17,20 +17,11 @@ from ditto_zynq.quant.quantize import sample_shape_of
 from ditto_zynq.quant.trace.traced import UnsupportedOperator
 from ditto_zynq.quant.trace.tracing import Interface, context_channels, trace
 
-from tests.quant.operators import Operators
+from tests.quant.small import CROSS_ATTENTION as UNET
+from tests.quant.trace.operators import Operators
 
 TIMESTEPS = [666, 333, 0]  # of three steps of DDIM
 TOKENS = 7
-UNET = {
-    "sample_size": 8,
-    "layers_per_block": 1,
-    "block_out_channels": (12, 20),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
-    "cross_attention_dim": 10,
-    "norm_num_groups": 4,
-    "attention_head_dim": 2,
-}
 DIT = {
     "sample_size": 8,
     "num_layers": 2,

@@ -33,9 +33,9 @@ from ditto_zynq.host.program.compiler import Program, compile_program
 from ditto_zynq.host.runtime.session import FLOWS, KEEPS_NOTHING, reference_of
 from ditto_zynq.host.studies.architectures import build as build_architecture
 
-from tests.host.hostile import CONFIG, Victim, device_of
+from tests.host.devices.hostile import CONFIG, Victim, device_of
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CONVOLUTION, SCORES, MIX, SOFTMAX = Opcode.CONVOLUTION, Opcode.SCORES, Opcode.MIX, Opcode.SOFTMAX
 GROUP_NORM, LAYER_NORM, ADD, MULTIPLY = Opcode.GROUP_NORM, Opcode.LAYER_NORM, Opcode.ADD, Opcode.MULTIPLY
 ACTIVATE, AVERAGE_POOL, UPSAMPLE = Opcode.ACTIVATE, Opcode.AVERAGE_POOL, Opcode.UPSAMPLE
@@ -487,7 +487,7 @@ def test_programs_damaged_at_random(kind, csim_cache, request):
     """In a process of their own, which the next crash would end; ``--hostile-cases`` for more than some hundred."""
     count = request.config.getoption("--hostile-cases")
     CSimDevice(CONFIG, cache=csim_cache).simulation.hash  # noqa: B018 - compiled once for all
-    command = [sys.executable, "-m", "tests.host.hostile", kind, str(count), "0", str(csim_cache)]
+    command = [sys.executable, "-m", "tests.host.devices.hostile", kind, str(count), "0", str(csim_cache)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600 + 10 * count)
     assert result.returncode == 0, f"{result.stdout[-500:]}\n{result.stderr[-2000:]}"
 

@@ -9,7 +9,7 @@ from ditto_zynq.host.devices.emulator import EmulatorDevice
 from ditto_zynq.host.studies.spot_check import SpotCheck, Wrong
 
 from tests.hls.configs import CONFIGS
-from tests.host.test_emulator import session_of
+from tests.host.runs import session_of
 
 KINDS = {"Convolution", "MatMul", "GroupNorm", "LayerNorm", "Add", "Multiply", "Softmax", "Upsample", "AveragePool"}
 

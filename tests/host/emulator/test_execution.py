@@ -7,69 +7,21 @@ import pytest
 from ditto_zynq.hls.artefact.model import QuantizedModel
 from ditto_zynq.hls.contract.interpreter import Interpreter
 from ditto_zynq.hls.contract.random_graphs import GraphBuilder, random_unet
-from ditto_zynq.hls.contract.tensor import CODE, VALUE
-from ditto_zynq.hls.machine.config import HardwareConfig, default_config
+from ditto_zynq.hls.machine.config import HardwareConfig
 from ditto_zynq.hls.machine.isa import CONFIG_HASH, CONTROL, DESCRIPTOR, DESCRIPTOR_COUNT, DONE, ERROR, Region
 from ditto_zynq.host.common.errors import DeviceError
 from ditto_zynq.host.compute.products import vnni_is_exact
 from ditto_zynq.host.devices.emulator import EmulatorDevice
-from ditto_zynq.host.program import memory_map
 from ditto_zynq.host.program.compiler import compile_program
-from ditto_zynq.host.runtime.session import DEFO, DEFO_PLUS, DIFFERENCE, FLOWS, Session, reference_of
+from ditto_zynq.host.runtime.session import FLOWS, Session, reference_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers import compute_as_vnni
+from tests.host.runs import CONFIG, assert_equal_everywhere, random_upsampling, run_both, session_of
 
-CONFIG = default_config("zcu104")
 BACKENDS = ["int16", "numpy", "vnni"]
 FUZZ = settings(max_examples=25)
-
-
-REFERENCE_FLOW = {DEFO: DIFFERENCE, DEFO_PLUS: DIFFERENCE}  # the reference has no cycles to decide by
-
-
-def session_of(build: GraphBuilder, graph, batch: int, device: EmulatorDevice) -> Session:
-    ones = {name: np.ones(graph.groups) for name in graph.tensors}
-    artefact = QuantizedModel(graph, build.tables, ones, {}, {}, {})
-    return Session(compile_program(graph, build.tables, device.config, batch), artefact, device)
-
-
-def run_both(build: GraphBuilder, graph, device: EmulatorDevice, flow: str, batch: int = 2):
-    """Steps of the same run on both; yields (session, reference tensors) after each."""
-    session = session_of(build, graph, batch, device)
-    reference = Interpreter(graph, build.tables)
-    codes = build.codes(batch)
-    labels = build.random.integers(0, graph.labels, batch)
-    context = build.codes(batch, graph.context) if graph.context else None
-    given = None if context is None else graph.decode_context(context, 1.0)
-    for step in range(graph.steps):
-        session.run_step(codes.transpose(0, 3, 1, 2).astype(np.float64), step, labels, flow, given)
-        references = reference_of(REFERENCE_FLOW.get(flow, flow), step)
-        yield session, reference.step(codes, step, labels, references, context)
-        codes = build.next_codes(codes)
-
-
-def assert_equal_everywhere(session: Session, expected: dict[str, np.ndarray]) -> None:
-    for operation in session.program.operations:
-        shape = session.program.graph.tensors[operation.name].shape
-        found = session.codes(operation.name)
-        wanted = expected[operation.name].reshape(len(found), *shape)
-        assert np.array_equal(found, wanted), f"{operation.name} ({type(operation.first).__name__}) differs"
-
-
-@pytest.fixture
-def no_reuse(monkeypatch):
-    """Give each tensor memory of its own, so that every intermediate result can be compared after a step."""
-
-    def side_by_side(intervals, sizes):
-        offsets, total = {}, 0
-        for name in intervals:
-            offsets[name] = total
-            total = memory_map.align(total + sizes[name])
-        return offsets, total
-
-    monkeypatch.setattr(memory_map, "allocate", side_by_side)
 
 
 @pytest.fixture
@@ -198,22 +150,6 @@ def test_a_damaged_program_is_refused():
     sample = np.zeros((1, *session.artefact.graph.sample_shape))
     with pytest.raises(DeviceError, match=r"step 0: emulator refused descriptor 0 \(.*ditto-zynq build --board zcu104"):
         session.run_step(sample, 0, np.zeros(1, np.int64), "original")
-
-
-def random_upsampling(seed: int):
-    """Codes or values, by factors from 1 on, to sizes that the last copies do not fill; alone or as a part of a concatenation."""
-    build = GraphBuilder(seed)
-    random = build.random
-    source = build.input((*(int(size) for size in random.integers(1, 4, 2)), int(random.integers(1, 40))))
-    kind = CODE if random.random() < 0.5 else VALUE
-    small = build.convolution(source, int(random.integers(1, 40)), kind=kind)
-    factor = int(random.integers(1, 5))
-    crop = tuple(int(left_out) for left_out in random.integers(0, factor, 2))
-    large = build.upsample(small, factor, crop)
-    if kind == CODE:
-        return build, build.graph(build.convolution(large, 3))
-    twice = build.concat(large, build.upsample(large, 1)) if random.random() < 0.5 else large
-    return build, build.graph(build.add(twice, twice))
 
 
 @FUZZ

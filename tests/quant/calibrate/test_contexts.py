@@ -12,7 +12,7 @@ from ditto_zynq.quant.common.options import Options, Schedule
 from ditto_zynq.quant.quantize import quantize_denoiser
 
 from tests.conftest import SCHEDULER_CONFIG
-from tests.quant.test_trace_transformers import UNET
+from tests.quant.small import CROSS_ATTENTION as UNET
 
 TOKENS, CHANNELS, COUNT = 5, 10, 4
 SCHEDULE = Schedule("ddim", 2, 0.0, 1)

@@ -1,6 +1,6 @@
 """Damages programs and parameter blocks at random, as a hostile client would, and runs what is left of them.
 
-    python -m tests.host.hostile emulator 300 0
+    python -m tests.host.devices.hostile emulator 300 0
 
 in a process of its own, for what goes wrong may end it: every case is announced before it runs. Exit code 0 where each was
 refused with an error status or ran to its end, and nothing but its own regions changed.

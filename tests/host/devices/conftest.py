@@ -14,7 +14,7 @@ def served(request) -> Iterator[SimpleNamespace]:
     from ditto_zynq.host.devices.emulator import EmulatorDevice
     from ditto_zynq.host.devices.remote_board import serve
 
-    from tests.host.served import CONFIG, LIMITS
+    from tests.host.devices.served import CONFIG, LIMITS
 
     options = getattr(request, "param", {})
     board = EmulatedBoard(EmulatorDevice(CONFIG, counting=False), cma_bytes=64 << 20)
@@ -26,6 +26,6 @@ def served(request) -> Iterator[SimpleNamespace]:
 
 @pytest.fixture
 def client(served):
-    from tests.host.served import Client
+    from tests.host.devices.served import Client
 
     return Client(served.port)

@@ -12,7 +12,7 @@ from ditto_zynq.host.program.compiler import compile_program
 from ditto_zynq.host.program.descriptors import DescriptorEncoder
 from ditto_zynq.host.program.flow import analyse
 
-from tests.host.test_emulator import run_both, session_of
+from tests.host.runs import run_both, session_of
 
 CONFIG = default_config("zcu104")
 

@@ -11,8 +11,8 @@ from .arithmetic import ACCUMULATOR_RANGE, saturate
 from .graph import Graph
 from .operators import LinearNode, Node, StepTables
 from .operators.node import Operands
-from .references import Reference
-from .tensor import Tables
+from .references import LinearWork, Reference, kind_of
+from .tensor import Tables, Tensor
 
 
 @dataclass
@@ -71,24 +71,38 @@ class Interpreter:
         return node.finish(sums, operands, tables, output)
 
     def _accumulate(self, node: LinearNode, operands: Operands, tables: StepTables, chosen: Reference) -> np.ndarray:
-        """``acc = acc_ref + W . (q - q_ref)`` (DESIGN section 2)."""
-        output = self.graph.tensors[node.name]
-        if chosen == Reference.PREVIOUS_STEP:
-            before = self.history.operands.get(node.name)
-            if before is None:
-                raise ValueError(
-                    f"{node.name}: there is no previous step to refer to; run a step with another reference first"
-                )
-            kept = self.history.accumulators[node.name]
-            accumulators = kept + node.products_of_differences(operands, before, tables, output)
-        elif chosen == Reference.NEIGHBOUR:
-            accumulators = node.products_in_chains(operands, tables, output)
-        elif chosen == Reference.ZERO:
-            accumulators = node.products(operands, tables, output)
-        else:
-            raise ValueError(f"{node.name}: found reference {chosen!r}, expected what Defo has decided for")
+        """``acc = acc_ref + W . (q - q_ref)``."""
+        work = _Sums(node, operands, tables, self.graph.tensors[node.name], self.history)
+        try:
+            accumulators = kind_of(chosen).of(work)
+        except ValueError as error:
+            raise ValueError(f"{node.name}: {error}") from error
         if np.any(accumulators != saturate(accumulators, ACCUMULATOR_RANGE)):
             raise OverflowError(f"{node.name}: an accumulator left int32; quantize the model again")
         self.history.operands[node.name] = operands
         self.history.accumulators[node.name] = accumulators
         return accumulators
+
+
+@dataclass(frozen=True)
+class _Sums(LinearWork[np.ndarray]):
+    """The sums of a linear operator, [B, *shape of the result]."""
+
+    node: LinearNode
+    operands: Operands
+    tables: StepTables
+    output: Tensor
+    history: History
+
+    def from_zero(self) -> np.ndarray:
+        return self.node.products(self.operands, self.tables, self.output)
+
+    def from_previous_step(self) -> np.ndarray:
+        before = self.history.operands.get(self.node.name)
+        if before is None:
+            raise ValueError("there is no previous step to refer to; run a step with another reference first")
+        kept = self.history.accumulators[self.node.name]
+        return kept + self.node.products_of_differences(self.operands, before, self.tables, self.output)
+
+    def from_neighbour(self) -> np.ndarray:
+        return self.node.products_in_chains(self.operands, self.tables, self.output)

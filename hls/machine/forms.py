@@ -159,7 +159,7 @@ class Convolution(Image, Linear):
     def chains(self) -> Chains:
         """Of spatial differences."""
         single = self.kernel == self.stride == (1, 1) and not any(self.padding)
-        return Chains(self.lead_columns, self.extra_columns, self.stride_width, single)
+        return Chains(self.lead_columns, self.extra_columns, single, self.stride_width)
 
 
 SCORES, MIX = Opcode.SCORES, Opcode.MIX

@@ -1,1 +1,1 @@
-"""What operations cost: digits, cycles, bytes, energy, as the accelerator's loops have them."""
+"""What programs cost: the counter records of a step, and energy."""

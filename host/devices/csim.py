@@ -12,7 +12,7 @@ import numpy as np
 from ...hls.build.csim import CSimulation, check_compiler, check_types
 from ...hls.machine.config import HardwareConfig
 from ...hls.machine.isa import ERROR, PROGRESS, Region
-from ..emulator.memory import SLACK
+from ..common.memory import SLACK
 from .simulated import Run, SimulatedDevice
 
 

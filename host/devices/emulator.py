@@ -7,20 +7,24 @@ NumPy's BLAS and nothing else has threads: two pools in a process would fight fo
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from ...hls.machine import forms
 from ...hls.machine.config import HardwareConfig
 from ...hls.machine.isa import COUNTERS, PROGRESS, Opcode, Region
+from ..common.memory import Memory
 from ..compute.products import choose_backend, int16_is_exact
 from ..compute.team import ALONE, Team, default_threads
-from ..costs.counting import Encoded
 from ..costs.cycles import CycleModel
-from ..emulator import defo
-from ..emulator.execution import EXECUTIONS, Execution, Means
-from ..emulator.memory import Memory
+from ..counting.digits import Encoded
+from ..operators import BY_OPCODE, LINEAR_OPCODES
+from ..operators.execution import Execution, Means
+from . import defo
 from .simulated import OfPrograms, Run, SimulatedDevice
 
 SMALL_LAYER = 1 << 26  # products: some 0.3 ms
@@ -59,7 +63,7 @@ class EmulatorDevice(SimulatedDevice):
         prepared = self._prepared.get(run.key, lambda: self._prepare(run))
         prepared.memory.regions[Region.PARAMETERS] = run.memory[Region.PARAMETERS]
         records = run.memory[Region.COUNTERS][: count * COUNTERS.itemsize].view(COUNTERS)
-        linear = (descriptors["opcode"] <= Opcode.MIX) & (asked["skip"] == 0)
+        linear = np.isin(descriptors["opcode"], LINEAR_OPCODES) & (asked["skip"] == 0)
         leaders = descriptors["leader"].astype(np.int64)
         taken = defo.decide(records, asked, linear, leaders)
         encoded: list[list[Encoded]] = [[] for _ in range(count)]
@@ -97,9 +101,10 @@ class EmulatorDevice(SimulatedDevice):
         self._prepared.keep(addresses)
 
     def _layer(self, descriptors: np.ndarray, parts: tuple[int, ...], memory: Memory, means: Means) -> _Layer:
-        whole = descriptors[parts[0]].copy()
-        whole["batch"] = descriptors["batch"][list(parts)].sum()
-        return _Layer(EXECUTIONS[int(whole["opcode"])](whole, memory, means), parts)
+        batch = int(descriptors["batch"][list(parts)].sum())
+        form = dataclasses.replace(forms.decode(descriptors[parts[0]]), batch=batch)
+        opcode = Opcode(form.opcode)
+        return _Layer(BY_OPCODE[opcode].execution_of(opcode)(form, memory, means), parts)
 
 
 def backend_for(descriptors: np.ndarray, backend: str) -> str:
@@ -129,7 +134,7 @@ class _Layer:
     The values do not depend on it that a part runs when the first one does: it only reads what is there by then.
     """
 
-    execution: Execution
+    execution: Execution[Any]
     parts: tuple[int, ...]
 
 

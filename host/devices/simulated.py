@@ -36,7 +36,7 @@ from ...hls.machine.isa import (
 from ...hls.machine.refusal import Refusal
 from ...hls.machine.scalar_rules import ScalarRules
 from ..common.errors import DeviceError
-from ..emulator.memory import SLACK
+from ..common.memory import SLACK
 from .device import Ownership
 
 READ_ONLY = (CONFIG_HASH, ERROR, PROGRESS, CONTROL)

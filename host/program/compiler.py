@@ -9,17 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...hls.contract.graph import Graph
-from ...hls.contract.operators import Convolution
 from ...hls.contract.tensor import Tables
 from ...hls.machine.config import HardwareConfig, find_board
 from ...hls.machine.isa import COUNTER_NAMES, COUNTERS, DESCRIPTOR, Region
 from ...hls.machine.packing import pack_weights
 from ..common.arguments import check_memory, integer
 from ..common.limits import MOST_SAMPLES
+from ..operators import operator_of
+from ..operators.places import Placement, Places
 from .descriptors import DescriptorEncoder
 from .flow import StaticFlow, analyse
 from .homes import find_homes
-from .memory_map import ALIGNMENT, Placement, place_state, place_tensors, place_weights
+from .memory_map import ALIGNMENT, place_state, place_tensors, place_weights
 from .operations import Operation, arrange, check_rows, fuse, overlapping
 from .parameters import ParameterLayout
 
@@ -138,11 +139,20 @@ def lay_out(graph: Graph, tables: Tables, config: HardwareConfig, batch: int, hi
         Region.STATE: state_size if history else ALIGNMENT,
         Region.COUNTERS: len(operations) * COUNTERS.itemsize,
     }
+    places = Places(
+        graph,
+        placements,
+        weight_offsets,
+        parameters.vectors,
+        parameters.sample_stride,
+        state,
+        plans,
+        constant=flow.constant,
+    )
+    encoder = DescriptorEncoder(places, operations, flow, overlaps)
     descriptors = np.zeros(len(operations), DESCRIPTOR)
-    encoder = DescriptorEncoder(graph, placements, weight_offsets, parameters, state, plans, operations, flow)
     for operation in operations:
-        encoder.encode(operation, descriptors[operation.index])
-        descriptors[operation.index]["channel_groups"] = overlaps.get(operation.index, 0)
+        descriptors[operation.index] = encoder.encode(operation)
     nothing = np.zeros(0, np.uint8)
     return Program(graph, config, batch, operations, descriptors, nothing, parameters, placements, sizes, flow)
 
@@ -150,9 +160,9 @@ def lay_out(graph: Graph, tables: Tables, config: HardwareConfig, batch: int, hi
 def _pack_weights(program: Program, tables: Tables) -> np.ndarray:
     packed = np.zeros(program.sizes[Region.WEIGHTS], np.uint8)
     for operation in program.operations:
-        if isinstance(operation.first, Convolution):
+        weight = operator_of(operation.first).weights(operation.first, tables)
+        if weight is not None:
             descriptor = program.descriptors[operation.index]
-            weight = tables[f"{operation.first.name}.weight"]
             raw = pack_weights(program.config, weight, int(descriptor["chunk_channels"])).view(np.uint8)
             offset = int(descriptor["weights"])
             packed[offset : offset + raw.size] = raw

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...hls.contract.graph import Graph, constant_tensors
-from ...hls.contract.operators import Convolution
+from ...hls.contract.operators import LinearNode
 from ...hls.contract.tensor import Tables
+from ..operators import linear_operator_of
 
 WEIGHT = "weight"  # the only table that has no axis of step groups
 
@@ -36,7 +37,9 @@ def analyse(graph: Graph, tables: Tables) -> StaticFlow:
     first_reader: dict[str, str] = {}
     leaders = {}
     for node in graph.nodes:
-        if isinstance(node, Convolution) and not constant.intersection(node.inputs):
+        if not isinstance(node, LinearNode) or constant.intersection(node.inputs):
+            continue
+        if linear_operator_of(node).shares_operand:
             leader = first_reader.setdefault(node.inputs[0], node.name)
             if leader != node.name:
                 leaders[node.name] = leader

@@ -7,15 +7,15 @@ share memory.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from ...hls.contract.graph import Graph
-from ...hls.contract.operators import Convolution
 from ...hls.contract.tensor import Tables
 from ...hls.machine.config import HardwareConfig
 from ...hls.machine.packing import packed_size
+from ..operators import operator_of
+from ..operators.places import Placement, StatePlace
 from .flow import StaticFlow
 from .homes import Homes
 from .operations import Operation
@@ -25,14 +25,6 @@ ALIGNMENT = 64  # one burst of four 128-bit beats
 
 def align(offset: int) -> int:
     return -(-offset // ALIGNMENT) * ALIGNMENT
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where a tensor lies in ACTIVATIONS: byte ``offset`` of its first channel, ``pitch`` elements from pixel to pixel."""
-
-    offset: int
-    pitch: int
 
 
 def place_tensors(
@@ -111,23 +103,15 @@ def allocate(intervals: dict[str, tuple[int, int]], sizes: dict[str, int]) -> tu
 
 
 def place_weights(graph: Graph, tables: Tables, config: HardwareConfig) -> tuple[dict[str, int], int]:
-    """Byte offsets of the convolutions' weights, and the bytes of all."""
+    """Byte offsets of the nodes' weights, and the bytes of all."""
     offsets: dict[str, int] = {}
     size = 0
     for node in graph.nodes:
-        if isinstance(node, Convolution):
+        weight = operator_of(node).weights(node, tables)
+        if weight is not None:
             offsets[node.name] = size
-            size = align(size + packed_size(config, tables[f"{node.name}.weight"].shape))
+            size = align(size + packed_size(config, weight.shape))
     return offsets, max(size, ALIGNMENT)
-
-
-@dataclass(frozen=True)
-class StatePlace:
-    """Byte offsets in STATE of a linear node's operands, of which those of two steps are kept, and of its accumulators."""
-
-    operands: tuple[int, ...]
-    spans: tuple[int, ...]
-    accumulators: int
 
 
 def place_state(graph: Graph, batch: int, flow: StaticFlow) -> tuple[dict[str, StatePlace], int]:

@@ -7,37 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...hls.contract.graph import Graph
-from ...hls.contract.operators import (
-    GELU,
-    Add,
-    AveragePool,
-    Concat,
-    Convolution,
-    GroupNorm,
-    LayerNorm,
-    MatMul,
-    Multiply,
-    Node,
-    Quantize,
-    ReLU,
-    SiLU,
-    Softmax,
-    Upsample,
-)
-from ...hls.contract.spatial import Chains, chains_of
+from ...hls.contract.operators import LinearNode, Node
 from ...hls.machine.config import HardwareConfig
-from ...hls.machine.isa import Flag
-from ...hls.machine.plan import CannotPlan, Plan, ProductShape, estimated_cycles, plan_product
+from ...hls.machine.plan import CannotPlan, ProductShape, estimated_cycles, plan_product
+from ..operators import linear_operator_of, operator_of
+from ..operators.places import Plans
 from .flow import StaticFlow
 from .homes import Homes
 from .turns import take_turns
-
-ACTIVATIONS: dict[type[Node], Flag] = {SiLU: Flag.SILU, GELU: Flag.GELU, ReLU: Flag.RELU}
-Plans = Mapping[str, tuple[Plan, ...]]
 
 
 @dataclass(frozen=True)
@@ -65,7 +45,7 @@ class Operation:
 
     @property
     def is_linear(self) -> bool:
-        return isinstance(self.first, (Convolution, MatMul))
+        return isinstance(self.first, LinearNode)
 
 
 def fuse(graph: Graph) -> tuple[Operation, ...]:
@@ -76,23 +56,17 @@ def fuse(graph: Graph) -> tuple[Operation, ...]:
             readers[source] = readers.get(source, 0) + 1
     chains: dict[str, list[Node]] = {}
     for node in graph.nodes:
-        if isinstance(node, Concat):
+        operator, source = operator_of(node), node.inputs[0]
+        if not operator.is_stored:
             continue
-        source = node.inputs[0]
         open_chain = chains.get(source)
-        if open_chain and readers[source] == 1 and _may_follow(open_chain, node):
+        if open_chain and readers[source] == 1 and operator.may_follow(operator_of(open_chain[-1])):
             chains[node.name] = [*chains.pop(source), node]
         else:
             chains[node.name] = [node]
     order = {node.name: position for position, node in enumerate(graph.nodes)}
     sorted_chains = sorted(chains.values(), key=lambda chain: order[chain[0].name])
     return tuple(Operation(tuple(chain), index, index) for index, chain in enumerate(sorted_chains))
-
-
-def _may_follow(chain: list[Node], node: Node) -> bool:
-    if type(node) in ACTIVATIONS:
-        return isinstance(chain[-1], (GroupNorm, LayerNorm))
-    return isinstance(node, Quantize) and isinstance(chain[-1], (GroupNorm, LayerNorm, Add, Multiply, *ACTIVATIONS))
 
 
 def overlapping(
@@ -105,15 +79,15 @@ def overlapping(
     result = {}
     for operation, following in itertools.pairwise(operations):
         node, norm = operation.first, following.first
-        if not (isinstance(node, Convolution) and isinstance(norm, GroupNorm) and norm.inputs[0] == node.name):
-            continue
-        if node.name in flow.constant:
+        groups = operator_of(norm).channel_groups(norm)
+        is_convolution = operation.is_linear and linear_operator_of(node).shares_operand
+        if not (is_convolution and groups and norm.inputs[0] == node.name) or node.name in flow.constant:
             continue
         channels = graph.tensors[node.name].shape[2]
         whole = [
             parts
             for parts in range(2, config.channel_groups + 1)
-            if channels % (parts * config.oc_tile) == 0 and norm.groups % parts == 0
+            if channels % (parts * config.oc_tile) == 0 and groups % parts == 0
         ]
         if whole:
             result[operation.index] = whole[-1]
@@ -159,50 +133,24 @@ def _estimated_cycles(
 ) -> float:
     """Roughly, to order operations by: of a vector operation the beats that it reads, or its passes."""
     node = layer.first
-    if isinstance(node, (Convolution, MatMul)):
+    if layer.is_linear:
         shape, plan = _product_shapes(graph, node, homes, samples)[0], plans[node.name][0]
-        instances = 1 if isinstance(node, Convolution) else samples * node.windows * node.heads
-        return instances * estimated_cycles(config, shape, plan)
+        return linear_operator_of(node).instances(node, samples) * estimated_cycles(config, shape, plan)
     read = sum(graph.tensors[name].size * graph.tensors[name].dtype.itemsize for name in node.inputs)
     result = graph.tensors[layer.name]
-    passes = {GroupNorm: 2, LayerNorm: 2, Softmax: 2}.get(type(node), 1)
-    return samples * max(passes * read, result.size * result.dtype.itemsize) / config.bus_bytes
+    return samples * max(operator_of(node).passes * read, result.size * result.dtype.itemsize) / config.bus_bytes
 
 
-def _product_shapes(graph: Graph, node: Convolution | MatMul, homes: Homes, batch: int) -> tuple[ProductShape, ...]:
-    """What a linear node multiplies: one product, or with differences two of attention, per sample, window and head."""
-    source, output = graph.tensors[node.inputs[0]], graph.tensors[node.name]
-    if isinstance(node, Convolution):
-        dense = homes.pitch(source.name) == source.shape[2]
-        extra = chains_of_convolution(graph, node).extra_columns
-        return (
-            ProductShape(
-                batch, *source.shape, *output.shape, node.kernel, node.stride[0], dense=dense, extra_columns=extra
-            ),
-        )
-    if node.scores:
-        queries, keys = output.shape[1:]
-        depth = source.shape[2] // node.heads
-        return (
-            ProductShape(1, queries, 1, depth, queries, 1, keys, staged=True),
-            ProductShape(1, keys, 1, depth, keys, 1, queries, staged=True),
-        )
-    queries, keys = source.shape[1:]
-    depth = output.shape[2] // node.heads
-    return (
-        ProductShape(1, queries, 1, keys, queries, 1, depth),
-        ProductShape(1, depth, 1, keys, depth, 1, queries, staged=True, gathered=True),
-    )
-
-
-def chains_of_convolution(graph: Graph, node: Convolution) -> Chains:
-    width, output_width = graph.tensors[node.inputs[0]].shape[1], graph.tensors[node.name].shape[1]
-    return chains_of(node.kernel, node.stride, node.padding, width, output_width)
+def _product_shapes(graph: Graph, node: Node, homes: Homes, samples: int) -> tuple[ProductShape, ...]:
+    """What a linear node multiplies."""
+    source = graph.tensors[node.inputs[0]]
+    is_dense = homes.pitch(source.name) == source.shape[2]
+    return linear_operator_of(node).product_shapes(node, graph, samples, is_dense)
 
 
 def row_bytes_of(operation: Operation, graph: Graph) -> int:
     """What an operation of the vector unit keeps of a pixel, or of softmax of a row: those that only stream keep nothing."""
-    if not isinstance(operation.first, (GroupNorm, LayerNorm, Softmax, AveragePool, Upsample)):
+    if not operator_of(operation.first).keeps_row:
         return 0
     return max(2 * graph.tensors[name].shape[2] for name in operation.first.inputs)
 

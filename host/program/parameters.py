@@ -8,33 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...hls.contract.graph import Graph
-from ...hls.contract.operators import (
-    Add,
-    AveragePool,
-    Convolution,
-    GroupNorm,
-    LayerNorm,
-    MatMul,
-    Multiply,
-    Node,
-    Quantize,
-    Softmax,
-)
+from ...hls.contract.operators import Node
 from ...hls.contract.references import Reference
 from ...hls.contract.tensor import Tables
 from ...hls.machine.isa import SCALARS
+from ..operators import operator_of
 from .flow import StaticFlow
 from .memory_map import align
 from .operations import Operation
-
-VECTOR_TYPES = {"offset": np.dtype("<i8")}  # tables are stored in 32 bits where they fit; the others are int32
 
 
 @dataclass(frozen=True)
 class ParameterLayout:
     """The parameter block of one step: scalar records, vectors of the step group, then per-sample conditional vectors.
 
-    ``vectors[table]`` is a byte offset; offsets of conditional tables are those of sample 0.
+    ``vectors[table]`` is a byte offset, that of sample 0 where every sample has its own; ``dtypes[table]``: in how many bits its
+    numbers stand there, whatever the table's are.
     """
 
     graph: Graph
@@ -42,6 +31,7 @@ class ParameterLayout:
     operations: tuple[Operation, ...]
     batch: int
     vectors: dict[str, int]
+    dtypes: dict[str, np.dtype]
     shared_size: int
     sample_stride: int
     flow: StaticFlow
@@ -56,23 +46,22 @@ class ParameterLayout:
     ) -> ParameterLayout:
         shared: list[str] = []
         conditional: list[str] = []
+        dtypes: dict[str, np.dtype] = {}
         for operation in operations:
-            node = operation.first
-            if isinstance(node, Convolution):
-                (conditional if node.conditional else shared).append(f"{node.name}.bias")
-                (conditional if node.gated else shared).append(f"{node.name}.multiplier")
-            elif isinstance(node, (GroupNorm, LayerNorm)):
-                (conditional if node.conditional else shared).extend((f"{node.name}.gain", f"{node.name}.offset"))
+            for vector in operator_of(operation.first).vectors(operation.first):
+                name = f"{operation.first.name}.{vector.table}"
+                (conditional if vector.per_sample else shared).append(name)
+                dtypes[name] = vector.dtype
         vectors: dict[str, int] = {}
         shared_size = align(len(operations) * SCALARS.itemsize)
         for name in dict.fromkeys(shared):
             vectors[name] = shared_size
-            shared_size = align(shared_size + tables[name].shape[-1] * _type_of(name).itemsize)
+            shared_size = align(shared_size + tables[name].shape[-1] * dtypes[name].itemsize)
         stride = 0
         for name in dict.fromkeys(conditional):  # parts of a batch have the same
             vectors[name] = shared_size + stride
-            stride = align(stride + tables[name].shape[-1] * _type_of(name).itemsize)
-        return ParameterLayout(graph, tables, operations, batch, vectors, shared_size, stride, flow)
+            stride = align(stride + tables[name].shape[-1] * dtypes[name].itemsize)
+        return ParameterLayout(graph, tables, operations, batch, vectors, dtypes, shared_size, stride, flow)
 
     def block(
         self, step: int, labels: np.ndarray, reference: Reference, keep_state: bool, continues: bool = False
@@ -117,7 +106,7 @@ class ParameterLayout:
                 self._fill_scalars(operation, group, scalars[operation.index])
             for name, offset in self.vectors.items():
                 if offset < self.shared_size:
-                    raw = self.tables[name][group].astype(_type_of(name)).view(np.uint8)
+                    raw = self.tables[name][group].astype(self.dtypes[name]).view(np.uint8)
                     block[offset : offset + raw.size] = raw
             self._shared_blocks[group] = block
         return self._shared_blocks[group]
@@ -126,7 +115,7 @@ class ParameterLayout:
         """The conditional vectors of a step into ``rows``, uint8 [batch, sample_stride]; only those of ``labels`` are read."""
         for name, offset in self.vectors.items():
             if offset >= self.shared_size:
-                raw = self.tables[name][step][labels].astype(_type_of(name)).view(np.uint8)  # [batch, bytes]
+                raw = self.tables[name][step][labels].astype(self.dtypes[name]).view(np.uint8)  # [batch, bytes]
                 start = offset - self.shared_size
                 rows[:, start : start + raw.shape[1]] = raw
 
@@ -134,23 +123,6 @@ class ParameterLayout:
         def table(node: Node, name: str) -> np.ndarray:
             return self.tables[f"{node.name}.{name}"][group]
 
-        node = operation.first
-        if isinstance(node, (Convolution, MatMul, Add, Multiply, AveragePool, Softmax)):
-            record["shift"] = table(node, "shift")
-        if isinstance(node, (MatMul, AveragePool, Softmax)):
-            record["multiplier0"] = table(node, "multiplier")
-        if isinstance(node, Multiply):
-            record["multiplier1"] = table(node, "multiplier")
-        if isinstance(node, Add):
-            record["multiplier0"], record["multiplier1"] = table(node, "multiplier")
-        if isinstance(node, (GroupNorm, LayerNorm)):
-            for name in ("gain_bits", "epsilon"):
-                record[name] = table(node, name)
-        if isinstance(operation.nodes[-1], Quantize):
-            record["quantize_multiplier"] = table(operation.nodes[-1], "multiplier")
-            record["quantize_shift"] = table(operation.nodes[-1], "shift")
-
-
-def _type_of(table: str) -> np.dtype:
-    """Of a vector in the block, whatever the table's."""
-    return VECTOR_TYPES.get(table.rpartition(".")[2], np.dtype("<i4"))
+        for node in operation.nodes:
+            for name, value in operator_of(node).scalars(node, table).items():
+                record[name] = value

@@ -23,7 +23,7 @@ from ...hls.machine.isa import COUNTER_NAMES
 from ..common.arguments import check_deadline, check_memory, integer, real_array
 from ..common.errors import DeviceLost
 from ..common.limits import MOST_IMAGES, MOST_SAMPLES
-from ..costs.traffic import dram_beats
+from ..counting.traffic import dram_beats
 from ..devices.device import Device, check_device
 from ..devices.emulator import EmulatorDevice
 from ..program.compiler import Program, compile_program

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...hls.artefact.model import QuantizedModel
 from ...hls.common.schema import show
-from ...hls.contract.references import Reference
+from ...hls.contract.references import KINDS, Reference
 from ...hls.machine.isa import (
     CONFIG_HASH,
     CONTROL,
@@ -30,19 +30,12 @@ from ...hls.machine.isa import (
 from ..common.arguments import check_deadline, integer, real_array
 from ..common.errors import DeviceError, DeviceLost, DeviceTimeout
 from ..devices.device import Buffer, Device, check_device
-from ..emulator.defo import CANDIDATES
 from ..program.compiler import Program
 
-ORIGINAL, DIFFERENCE, SPATIAL, DEFO, DEFO_PLUS = "original", "difference", "spatial", "defo", "defo+"
+ORIGINAL, DIFFERENCE, SPATIAL, DEFO, DEFO_PLUS = (kind.flow for kind in KINDS.values())
 FLOWS = (ORIGINAL, DIFFERENCE, SPATIAL, DEFO, DEFO_PLUS)
-KEEPS_NOTHING = (ORIGINAL, SPATIAL)
-_REFERENCES = {
-    ORIGINAL: Reference.ZERO,
-    DIFFERENCE: Reference.PREVIOUS_STEP,
-    SPATIAL: Reference.NEIGHBOUR,
-    DEFO: Reference.DEFO,
-    DEFO_PLUS: Reference.DEFO_PLUS,
-}
+KEEPS_NOTHING = tuple(kind.flow for kind in KINDS.values() if not kind.keeps)
+_BY_FLOW = {kind.flow: kind for kind in KINDS.values()}
 
 
 def default_flow(device: Device) -> str:
@@ -58,13 +51,8 @@ def check_flow(flow: str | None) -> None:
 
 
 def reference_of(flow: str, position: int) -> Reference:
-    """What all linear operators are asked to refer to, ``position`` steps after a run began. Defo tries each reference for a
-    step, then decides itself."""
-    if flow == DIFFERENCE and position == 0:
-        return Reference.ZERO
-    asked = _REFERENCES[flow]
-    tried = CANDIDATES.get(asked, ())
-    return tried[position] if position < len(tried) else asked
+    """What all linear operators are asked to refer to, ``position`` steps after a run began."""
+    return _BY_FLOW[flow].asked_at(position)
 
 
 @dataclass(frozen=True)

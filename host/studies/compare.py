@@ -22,7 +22,7 @@ from ...hls.machine.resources import largest_dense, multiplier_size
 from ..common.words import number_of
 from ..costs.cycles import CycleModel
 from ..costs.energy import energy
-from ..costs.traffic import dram_beats
+from ..counting.traffic import dram_beats
 from ..devices.emulator import EmulatorDevice
 from ..program.compiler import Program, lay_out
 from ..program.operations import fitting

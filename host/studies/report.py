@@ -12,7 +12,7 @@ from ...hls.machine.config import HardwareConfig, default_config
 from ...hls.machine.isa import COUNTER_NAMES, COUNTERS
 from ...hls.machine.resources import available, estimate, parts
 from ..common.words import LONGEST_NAME, number_of, shortened
-from ..costs.traffic import dram_beats
+from ..counting.traffic import dram_beats
 from ..runtime.model import Record
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...hls.contract import operators
-from ...hls.contract.arithmetic import requantize
 from ...hls.contract.graph import Graph
-from ...hls.contract.operators import AveragePool, Convolution, GroupNorm, MatMul, Node, StepTables, Upsample
+from ...hls.contract.operators import Node, StepTables
 from ...hls.contract.tensor import Tables
+from ..operators import operator_of
+from ..operators.operator import SampleView
 from ..program.compiler import Program
 from ..program.operations import Operation
 
@@ -52,96 +52,32 @@ class SpotCheck:
             self.checked[kind] = self.checked.get(kind, 0) + found.size
 
     def _sample(self, operation: Operation, read: Read) -> tuple[np.ndarray, np.ndarray]:
-        node, result = operation.first, read(operation.name)
+        node = operation.first
         sample = int(self.random.integers(operation.first_sample, operation.first_sample + operation.samples))
-        inputs = [read(name)[sample] for name in node.inputs]
-        if isinstance(node, Convolution):
-            return self._convolution(node, sample, inputs[0], result[sample])
-        if isinstance(node, MatMul):
-            return self._product(node, inputs, result[sample])
-        if isinstance(node, GroupNorm):
-            return self._group(operation, node, sample, inputs[0], result[sample])
-        if isinstance(node, (Upsample, AveragePool)):
-            return self._moved(node, sample, inputs[0], result[sample])
-        y, x = (int(self.random.integers(size)) for size in result.shape[1:3])
-        pixels = tuple(tensor[y : y + 1, x : x + 1][None].astype(np.int64) for tensor in inputs)
-        expected = self._follow(operation, sample, self._of_pixel(node, sample, pixels))
-        return result[sample, y, x].astype(np.int64), expected[0, 0, 0]
-
-    def _table(self, node: Node, name: str, sample: int, by_sample: bool = False) -> np.ndarray:
-        table = self.tables[f"{node.name}.{name}"]
-        return table[self.step][self.rows[sample]] if by_sample else table[self.graph.group_of_step[self.step]]
-
-    def _convolution(
-        self, node: Convolution, sample: int, x: np.ndarray, result: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        row, column = (int(self.random.integers(size)) for size in result.shape[:2])
-        top, left = row * node.stride[0] - node.padding[0], column * node.stride[1] - node.padding[2]
-        window = np.zeros((*node.kernel, x.shape[2]), np.int64)
-        for ky in range(node.kernel[0]):
-            for kx in range(node.kernel[1]):
-                if 0 <= top + ky < x.shape[0] and 0 <= left + kx < x.shape[1]:
-                    window[ky, kx] = x[top + ky, left + kx]
-        outputs = self.random.integers(result.shape[2], size=4)
-        weight = self.tables[f"{node.name}.weight"][outputs].astype(np.int64)
-        sums = (weight * window).sum(axis=(1, 2, 3)) + self._table(node, "bias", sample, node.conditional)[outputs]
-        multiplier = self._table(node, "multiplier", sample, node.gated)[outputs]
-        low, high = self.graph.tensors[node.name].limits
-        expected = requantize(sums, multiplier, self._table(node, "shift", sample), (0 if node.relu else low, high))
-        return result[row, column, outputs].astype(np.int64), expected
-
-    def _product(self, node: MatMul, inputs: list[np.ndarray], result: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        windows = (node.heads, node.windows, node.interleaved)
-        instance = int(self.random.integers(node.heads * node.windows))
-        right = _instance(inputs[1], instance, *windows)
-        left = _instance(inputs[0], instance, *windows) if node.scores else inputs[0][instance]
-        query = int(self.random.integers(len(left)))
-        sums = left[query].astype(np.int64) @ (right.T if node.scores else right).astype(np.int64)
-        found = result[instance, query] if node.scores else _instance(result, instance, *windows)[query]
-        multiplier = self._table(node, "multiplier", 0)
-        if not node.scores:
-            multiplier = operators.softmax.row_multipliers(left[query], int(multiplier))
-        expected = requantize(sums, multiplier, self._table(node, "shift", 0), self.graph.tensors[node.name].limits)
-        return found.astype(np.int64), expected
-
-    def _group(
-        self, operation: Operation, node: GroupNorm, sample: int, x: np.ndarray, result: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        size = x.shape[2] // node.groups
-        first = size * int(self.random.integers(node.groups))
-        channels = slice(first, first + size)
-        gain, offset = (self._table(node, name, sample, node.conditional)[channels] for name in ("gain", "offset"))
-        numbers = [int(self._table(node, name, sample)) for name in ("gain_bits", "epsilon")]
-        normalized = operators.norm.group_norm(x[None, :, :, channels], 1, gain[None], offset[None], *numbers)
-        expected = self._follow(operation, sample, normalized)[0, ..., :size]
-        return result[..., channels].astype(np.int64), expected
-
-    def _moved(
-        self, node: Upsample | AveragePool, sample: int, x: np.ndarray, result: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        row, column = (int(self.random.integers(size)) for size in result.shape[:2])
-        if isinstance(node, Upsample):
-            return result[row, column], x[row // node.factor, column // node.factor]
-        window = x[row * node.size : (row + 1) * node.size, column * node.size : (column + 1) * node.size]
-        return result[row, column].astype(np.int64), self._of_pixel(node, sample, (window[None],))[0, 0, 0]
-
-    def _of_pixel(self, node: Node, sample: int, pixels: tuple[np.ndarray, ...]) -> np.ndarray:
-        """What a node that looks at one pixel, or one row, at a time makes of [1, 1, 1, C]."""
-        group, labels = self.graph.group_of_step[self.step], self.rows[sample : sample + 1]
-        tables = StepTables(self.tables, node.name, self.step, group, labels)
-        return node.run(pixels, tables, self.graph.tensors[node.name])
-
-    def _follow(self, operation: Operation, sample: int, x: np.ndarray) -> np.ndarray:
-        """What is fused to the first node."""
-        for node in operation.nodes[1:]:
-            x = self._of_pixel(node, sample, (x,))
-        return x
+        return operator_of(node).sample(_View(self, operation, sample, read), node)
 
 
-def _instance(x: np.ndarray, instance: int, heads: int, windows: int, interleaved: bool) -> np.ndarray:
-    """[H, W, C] -> [tokens, depth] of one window and head, without copying the others."""
-    window, head = divmod(instance, heads)
-    depth = x.shape[2] // heads
-    tokens = x.reshape(-1, x.shape[2])[:, head * depth : (head + 1) * depth]
-    count = len(tokens) // windows
-    return tokens[window::windows] if interleaved else tokens[window * count : (window + 1) * count]
+class _View(SampleView):
+    """One sample of an operation that has run."""
+
+    def __init__(self, check: SpotCheck, operation: Operation, sample: int, read: Read):
+        self.graph, self.tables, self.random = check.graph, check.tables, check.random
+        self.inputs = [read(name)[sample] for name in operation.first.inputs]
+        self.result = read(operation.name)[sample]
+        self._step, self._rows = check.step, check.rows[sample : sample + 1]
+        self._fused = operation.nodes[1:]
+
+    def _step_tables(self, node: Node) -> StepTables:
+        return StepTables(self.tables, node.name, self._step, self.graph.group_of_step[self._step], self._rows)
+
+    def table(self, node: Node, name: str, per_sample: bool = False) -> np.ndarray:
+        row = self._step_tables(node).row(name, per_sample)
+        return row[0] if per_sample else row
+
+    def run(self, node: Node, operands: tuple[np.ndarray, ...]) -> np.ndarray:
+        return node.run(operands, self._step_tables(node), self.graph.tensors[node.name])
+
+    def follow(self, values: np.ndarray) -> np.ndarray:
+        for node in self._fused:
+            values = self.run(node, (values,))
+        return values

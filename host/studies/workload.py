@@ -16,24 +16,22 @@ import numpy as np
 
 from ...hls.artefact.model import QuantizedModel
 from ...hls.contract.graph import Graph
-from ...hls.contract.operators import Convolution, MatMul
-from ...hls.contract.references import Reference
-from ...hls.contract.spatial import TOKENS, with_neighbours
+from ...hls.contract.operators import LinearNode
+from ...hls.contract.references import DEFO_PLUS as CHOICE_OF_ALL
+from ...hls.contract.references import KINDS, Reference, ReferenceKind, kind_of
+from ...hls.machine import forms
 from ...hls.machine.config import HardwareConfig
 from ...hls.machine.isa import COUNTERS, SCALARS
-from ..costs import counting
-from ..costs.counting import Encoded
-from ..costs.cycles import CycleModel, convolution_chains
+from ..costs.cycles import CycleModel
+from ..counting.digits import Encoded
 from ..devices.emulator import EmulatorDevice
-from ..emulator.defo import CANDIDATES
-from ..emulator.execution import split_heads
+from ..operators import linear_operator_of
+from ..operators.linear import Operands
 from ..program.compiler import Program
 from ..runtime.model import Model
-from ..runtime.session import DEFO, DEFO_PLUS, DIFFERENCE, ORIGINAL, SPATIAL
+from ..runtime.session import ORIGINAL
 
 LENT_SAMPLES = 2
-LARGE_PRODUCT = 1 << 24  # probabilities of a sample, of which one head stands for all
-Operands = tuple[np.ndarray, ...]  # codes [B, H, W, C] of a linear operator's one or two operands
 
 
 @dataclass(frozen=True)
@@ -85,29 +83,24 @@ class Lender:
         self._channels: dict[tuple[int, int], np.ndarray] = {}
 
     def operands(
-        self, graph: Graph, node: Convolution | MatMul, transition: Transition, heads: int | None = None
+        self, graph: Graph, node: LinearNode, transition: Transition, heads: int | None = None
     ) -> tuple[Operands, Operands]:
-        """For ``node`` of another graph: its operands before and now. Of an attention product only ``heads`` (default: all)."""
-        alike = self._alike(graph, node)
+        """Operands for ``node`` of another graph, before and now. Of an attention product only ``heads`` (default: all)."""
+        alike, operator = self._alike(graph, node), linear_operator_of(node)
         before: list[np.ndarray] = []
         now: list[np.ndarray] = []
-        for position, source in enumerate(node.inputs):
-            shape = graph.tensors[source].shape
-            if heads is not None and isinstance(node, MatMul):
-                is_probabilities = position == 0 and not node.scores
-                shape = (heads, *shape[1:]) if is_probabilities else (*shape[:2], shape[2] // node.heads * heads)
+        for position in range(len(node.inputs)):
+            shape = operator.lent_shape(node, graph, position, heads)
             lent = self.graph.tensors[alike.inputs[position]].shape
             for codes, result in ((transition.before, before), (transition.now, now)):
                 result.append(self._stretched(codes[alike.name][position].reshape(-1, *lent), shape))
         return tuple(before), tuple(now)
 
-    def _alike(self, graph: Graph, node: Convolution | MatMul) -> Convolution | MatMul:
-        def kind(each: Convolution | MatMul) -> tuple[bool, bool]:
-            if isinstance(each, Convolution):
-                return True, each.kernel != (1, 1)
-            return False, each.scores
+    def _alike(self, graph: Graph, node: LinearNode) -> LinearNode:
+        def kind(each: LinearNode) -> tuple[bool, ...]:
+            return linear_operator_of(each).alike(each)
 
-        def distance(each: Convolution | MatMul) -> tuple[float, float, bool]:
+        def distance(each: LinearNode) -> tuple[float, float, bool]:
             mine, its = graph.tensors[node.inputs[0]].shape, self.graph.tensors[each.inputs[0]].shape
             pixels = math.prod(mine[:2]) / math.prod(its[:2])
             return abs(math.log(pixels)), abs(math.log(mine[2] / its[2])), each.name != node.name
@@ -148,19 +141,21 @@ def counters_of_flows(
     def like(step: int, reference: Reference) -> np.ndarray:
         return tried[nearest[step]][reference]
 
-    zero, previous, neighbour = CANDIDATES[Reference.DEFO_PLUS]
-    result = {
-        ORIGINAL: np.array([like(step, zero) for step in range(steps)]),
-        SPATIAL: np.array([like(step, neighbour) for step in range(steps)]),
-        DIFFERENCE: np.array([first, *(like(step, previous) for step in range(1, steps))]),
-    }
-    for name, decides in ((DEFO, Reference.DEFO), (DEFO_PLUS, Reference.DEFO_PLUS)):
-        candidates = CANDIDATES[decides]
+    def whole_run(kind: ReferenceKind) -> np.ndarray:
+        """Each step like the one that was lent, by one reference; before a run's first step there is no previous one."""
+        records = np.array([like(step, kind.reference) for step in range(steps)])
+        if kind.adds_kept:
+            records[0] = first
+        return records
+
+    result = {kind.flow: whole_run(kind) for kind in CHOICE_OF_ALL.candidates}
+    for decides in (kind for kind in KINDS.values() if kind.candidates):
+        candidates = [candidate.reference for candidate in decides.candidates]
         tries = [like(step, each) for step, each in enumerate(candidates)]
         best = np.stack([records["cycles"] for records in tries]).argmin(axis=0)
         settled = [_chosen(best, [like(step, each) for each in candidates]) for step in range(len(candidates), steps)]
-        result[name] = np.array([first, *tries[1:], *settled])
-        result[name]["reference"][len(candidates) :, linear] = np.array(candidates)[best][linear]
+        result[decides.flow] = np.array([first, *tries[1:], *settled])
+        result[decides.flow]["reference"][len(candidates) :, linear] = np.array(candidates)[best][linear]
     return result
 
 
@@ -182,7 +177,7 @@ def _records(
     """Of a step in which all operators take ``reference``, and keep what they must, or all if ``keeps``."""
     records, scalars = np.zeros(len(program.operations), COUNTERS), np.zeros(len(program.operations), SCALARS)
     scalars["reference"] = reference
-    scalars["keep_state"] = keeps or reference == Reference.PREVIOUS_STEP
+    scalars["keep_state"] = keeps or kind_of(reference).keeps
     scalars["skip"] = [operation.name in program.flow.constant for operation in program.operations]
     model.fill(scalars, encoded[reference], records)
     return records
@@ -191,79 +186,32 @@ def _records(
 def _encode(program: Program, lender: Lender, transition: Transition) -> dict[Reference, list[list[Encoded]]]:
     """Digits of every operation's operands, per reference."""
     found: dict[Reference, list[list[Encoded]]] = {
-        reference: [[] for _ in program.operations] for reference in CANDIDATES[Reference.DEFO_PLUS]
+        kind.reference: [[] for _ in program.operations] for kind in CHOICE_OF_ALL.candidates
     }
     counted: dict[int, dict[Reference, list[Encoded]]] = {}  # of each layer: its parts have equal plans
     for operation in program.operations:
         node = operation.first
-        if not isinstance(node, (Convolution, MatMul)):
+        if not isinstance(node, LinearNode):
             continue
         if operation.layer not in counted:
             counted[operation.layer] = _count(program, operation.index, node, lender, transition)
         for reference, encoded in counted[operation.layer].items():
-            instances = operation.samples * (1 if isinstance(node, Convolution) else node.heads)
+            instances = linear_operator_of(node).lent_instances(node, operation.samples)
             found[reference][operation.index] = [_repeated(each, instances) for each in encoded]
     return found
 
 
 def _count(
-    program: Program, index: int, node: Convolution | MatMul, lender: Lender, transition: Transition
+    program: Program, index: int, node: LinearNode, lender: Lender, transition: Transition
 ) -> dict[Reference, list[Encoded]]:
-    if isinstance(node, Convolution):
-        before, now = lender.operands(program.graph, node, transition)
-        return _count_convolution(program, index, node, before, now)
-    heads = 1 if _probabilities(program.graph, node) > LARGE_PRODUCT else node.heads
-    before, now = lender.operands(program.graph, node, transition, heads)
-    return _count_product(program, index, node, heads, before, now)
-
-
-def _probabilities(graph: Graph, node: MatMul) -> int:
-    return graph.tensors[node.name if node.scores else node.inputs[0]].size
-
-
-def _count_convolution(
-    program: Program, index: int, node: Convolution, before: Operands, now: Operands
-) -> dict[Reference, list[Encoded]]:
-    d, lanes = program.descriptors[index], program.config.lanes
-    fields = {name: int(d[name]) for name in d.dtype.names or ()}
-    shape, chunk = (node.kernel, node.stride, node.padding), fields["chunk_channels"]
-    chains = convolution_chains(fields)
-    spatial = counting.count_chains(now[0], chains, fields["block_rows"], *shape, fields["output_width"], lanes, chunk)
-    return {
-        Reference.ZERO: [counting.count_convolution(now[0], None, *shape, lanes, chunk)],
-        Reference.PREVIOUS_STEP: [counting.count_convolution(now[0], before[0], *shape, lanes, chunk)],
-        Reference.NEIGHBOUR: [spatial],
-    }
-
-
-def _count_product(
-    program: Program, index: int, node: MatMul, heads: int, before: Operands, now: Operands
-) -> dict[Reference, list[Encoded]]:
-    """Rows of the left operand; with differences also the right one's columns, unless it never changes."""
-    d, lanes = program.descriptors[index], program.config.lanes
-    chunk, other_chunk = int(d["chunk_channels"]), int(d["other_chunk_channels"])
-    (left, right), (left_before, right_before) = (_rows(node, heads, operands) for operands in (now, before))
-    neighbours = with_neighbours(left[:, :, None], TOKENS, int(d["block_rows"]))[1][:, :, 0]
-    differences = [counting.count_rows(left, left_before, lanes, chunk)]
-    if node.inputs[1] not in program.flow.constant:
-        differences.append(counting.count_rows(right, right_before, lanes, other_chunk))
-    return {
-        Reference.ZERO: [counting.count_rows(left, None, lanes, chunk)],
-        Reference.PREVIOUS_STEP: differences,
-        Reference.NEIGHBOUR: [counting.count_rows(left, neighbours, lanes, chunk)],
-    }
-
-
-def _rows(node: MatMul, heads: int, operands: Operands) -> Operands:
-    """Rows [B * heads, tokens, inner] of the left operand, and columns of the right one as rows [B * heads, columns, inner]."""
-    left, right = operands
-    tokens = right.reshape(len(right), -1, right.shape[3])
-    columns = split_heads(tokens, heads)  # [B, heads, tokens, depth]
-    if node.scores:
-        rows = split_heads(left.reshape(len(left), -1, left.shape[3]), heads)
-    else:
-        rows, columns = left, columns.swapaxes(2, 3)
-    return tuple(np.ascontiguousarray(x).reshape(-1, *x.shape[2:]) for x in (rows, columns))
+    operator, form = linear_operator_of(node), forms.decode(program.descriptors[index])
+    heads = operator.lent_heads(node, program.graph)
+    before, now = (
+        operator.as_multiplied(node, operands, heads)
+        for operands in lender.operands(program.graph, node, transition, heads)
+    )
+    work = operator.encoded(form, program.config, now, before)
+    return {kind.reference: kind.of(work) for kind in CHOICE_OF_ALL.candidates}
 
 
 def _repeated(encoded: Encoded, instances: int) -> Encoded:

@@ -25,10 +25,10 @@ from ditto_zynq.hls.machine.isa import (
     Region,
     base_registers,
 )
+from ditto_zynq.host.common.memory import SLACK
 from ditto_zynq.host.devices.csim import CSimDevice
 from ditto_zynq.host.devices.emulator import EmulatorDevice
 from ditto_zynq.host.devices.simulated import SimulatedDevice
-from ditto_zynq.host.emulator.memory import SLACK
 from ditto_zynq.host.program.compiler import compile_program
 from ditto_zynq.host.runtime.session import FLOWS, Session, reference_of
 

@@ -9,7 +9,8 @@ import pytest
 from ditto_zynq.hls.contract.references import Reference
 from ditto_zynq.hls.machine.config import default_config
 from ditto_zynq.hls.machine.isa import COUNTERS, SCALARS
-from ditto_zynq.host.devices.emulator import EmulatorDevice, defo
+from ditto_zynq.host.devices import defo
+from ditto_zynq.host.devices.emulator import EmulatorDevice
 from ditto_zynq.host.runtime.model import Model
 from ditto_zynq.host.runtime.session import FLOWS
 

@@ -59,7 +59,7 @@ def test_tables_and_operations_are_walked_once_however_many_there_are():
             return super().__iter__()
 
     program = compile_program(graph, build.tables, CONFIG, 2)
-    encoder = DescriptorEncoder(graph, {}, {}, None, {}, {}, Operations(program.operations), program.flow)
+    encoder = DescriptorEncoder(None, Operations(program.operations), program.flow, {})
     leaders = [encoder._leader(operation) for operation in program.operations]
     assert leaders == program.descriptors["leader"].tolist() and Operations.walks == 1
 

@@ -1,4 +1,4 @@
-"""Costs of a linear operator: the loop nest of ``kernels/linear.hpp``, without running it (see :mod:`.cycles`)."""
+"""Costs of a linear operator: the loop nest of ``kernels/linear.hpp``, without running it (see :mod:`..costs.cycles`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...hls.contract.arithmetic import ceil_divide
 from ...hls.contract.spatial import Chains
 from ...hls.machine.config import HardwareConfig
 from ...hls.machine.plan import Plan
-from .counting import Encoded
+from .digits import Encoded
 from .traffic import Array, beats, merged_beats
 
 PACKED, ROWS, COLUMNS = "packed", "rows", "columns"

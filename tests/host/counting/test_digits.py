@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from ditto_zynq.hls.contract.arithmetic import classify, count_digits
 from ditto_zynq.host.compute import vector
-from ditto_zynq.host.costs.counting import Encoded, count_convolution, count_rows
+from ditto_zynq.host.counting.digits import Encoded, count_convolution, count_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -9,17 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...hls.contract.references import Reference
-
-TABLE = {
-    Reference.ZERO: "original_cycles",
-    Reference.PREVIOUS_STEP: "difference_cycles",
-    Reference.NEIGHBOUR: "spatial_cycles",
-}
-CANDIDATES = {
-    Reference.DEFO: (Reference.ZERO, Reference.PREVIOUS_STEP),
-    Reference.DEFO_PLUS: (Reference.ZERO, Reference.PREVIOUS_STEP, Reference.NEIGHBOUR),
-}
+from ...hls.contract.references import KINDS, PREVIOUS_STEP, ZERO, Reference
 
 
 def decide(records: np.ndarray, asked: np.ndarray, linear: np.ndarray, leaders: np.ndarray) -> np.ndarray:
@@ -30,13 +20,13 @@ def decide(records: np.ndarray, asked: np.ndarray, linear: np.ndarray, leaders: 
     cheaper for once, and keeps. A follower does as its leader.
     """
     taken = asked.copy()
-    for decides, candidates in CANDIDATES.items():
-        chosen = linear & (asked["reference"] == decides)
-        cycles = np.stack([records[TABLE[candidate]] for candidate in candidates])[:, leaders]  # an untried one has 0
-        best = np.array(candidates)[cycles.argmin(axis=0)]
-        differs = best == Reference.PREVIOUS_STEP
+    for decides in (kind for kind in KINDS.values() if kind.candidates):
+        chosen = linear & (asked["reference"] == decides.reference)
+        cycles = np.stack([records[candidate.column] for candidate in decides.candidates])[:, leaders]  # 0: untried
+        best = np.array([candidate.reference for candidate in decides.candidates])[cycles.argmin(axis=0)]
+        differs = best == PREVIOUS_STEP.reference
         widened = asked["rescaled"] & (records["keeping_cycles"] < records["rescaled_cycles"])[leaders]
-        taken["reference"][chosen] = np.where(differs & (widened != 0), Reference.ZERO, best)[chosen]
+        taken["reference"][chosen] = np.where(differs & (widened != 0), ZERO.reference, best)[chosen]
         taken["keep_state"][chosen & ~differs] = 0
     return taken
 
@@ -47,13 +37,16 @@ def record(
     """Enter the cycles of a step's counter records in the table; ``lean``: those without what keeping operands costs."""
     cycles = records["cycles"].astype(np.int64)
     rescaled = (taken["reference"] == Reference.PREVIOUS_STEP) & (taken["rescaled"] != 0)
-    for field, chosen, counted in (
-        ("original_cycles", asked["reference"] == Reference.ZERO, lean),
+    entries = [
+        (kind.column, asked["reference"] == kind.reference, cycles if kind.keeps else lean)
+        for kind in KINDS.values()
+        if kind.column is not None
+    ]
+    entries += [
         ("keeping_cycles", asked["reference"] == Reference.ZERO, cycles),
-        ("difference_cycles", asked["reference"] == Reference.PREVIOUS_STEP, cycles),
         ("rescaled_cycles", rescaled, cycles),
-        ("spatial_cycles", asked["reference"] == Reference.NEIGHBOUR, lean),
-    ):
+    ]
+    for field, chosen, counted in entries:
         chosen = linear & chosen
         totals = np.zeros(len(records), np.int64)
         np.add.at(totals, leaders[chosen], counted[chosen])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...hls.machine.isa import Region
-from ..common.errors import DeviceError
+from .errors import DeviceError
 
 SLACK = 1 << 18  # bytes that follow each buffer, so that the last pixel of a slice can be viewed at full pitch
 

@@ -1,1 +1,0 @@
-"""What the accelerator does with a descriptor, in software: the same bits, counted."""

@@ -32,7 +32,6 @@ from ..common.schema import Length, Name, Range, Text, read, show
 from ..contract.arithmetic import CODE_RANGE
 from ..contract.graph import Graph
 from ..contract.graph_json import graph_from_json, graph_to_json
-from ..contract.operators import Convolution
 from ..contract.table_rule import TableRule
 from ..contract.table_rules import check_scales, check_tables
 from ..contract.tensor import Size
@@ -205,7 +204,7 @@ def save(model: QuantizedModel, folder: Path, companions: Companions | None = No
     with replacing(folder) as temporary:
         for sub in (model.component, "scheduler"):
             (temporary / sub).mkdir()
-        weights = {f"{node.name}.weight" for node in model.graph.nodes if isinstance(node, Convolution)}
+        weights = {f"{node.name}.{node.weight_table}" for node in model.graph.linear_nodes if node.weight_table}
         tables = {name: table for name, table in model.tables.items() if name not in weights}
         tables |= {f"{SCALE_PREFIX}{name}": scale for name, scale in model.scales.items()}
         tables |= {} if model.examples is None else {EXAMPLES: model.examples}

@@ -13,7 +13,7 @@ from ..common.limits import MOST_ELEMENTS, MOST_LABELS, MOST_NODES, MOST_STEPS
 from ..common.schema import Length, Name, Range, check, show
 from .arithmetic import decode_codes, decode_output, encode_input
 from .layout import Layout, check_layout, from_stored, sample_layout, shape_of, to_stored
-from .operators import Concat, Convolution, MatMul, Node, TableAxes
+from .operators import LinearNode, Node, TableAxes
 from .tensor import CODE, VALUE, Tensor
 
 Parts = Annotated[int, Range(1, 2)]
@@ -106,8 +106,8 @@ class Graph:
         return TableAxes(self.groups, self.steps, self.labels)
 
     @property
-    def linear_nodes(self) -> tuple[Convolution | MatMul, ...]:
-        return tuple(node for node in self.nodes if isinstance(node, (Convolution, MatMul)))
+    def linear_nodes(self) -> tuple[LinearNode, ...]:
+        return tuple(node for node in self.nodes if isinstance(node, LinearNode))
 
 
 def check_graph(graph: Graph) -> None:
@@ -172,9 +172,9 @@ def _given_tensors(graph: Graph) -> set[str]:
 def _check_concatenations(graph: Graph) -> None:
     """ValueError for a part of a concatenation that is not stored in it alone: only what an operator computes can be."""
     parts: set[str] = set()
-    stored = {node.name for node in graph.nodes if not isinstance(node, Concat)}
+    stored = {node.name for node in graph.nodes if node.is_stored}
     for node in graph.nodes:
-        if isinstance(node, Concat):
+        if not node.is_stored:
             for name in node.inputs:
                 if name in parts or name not in stored:
                     raise ValueError(

@@ -4,52 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...hls.contract.operators import (
-    GELU,
-    Add,
-    AveragePool,
-    Concat,
-    Convolution,
-    GroupNorm,
-    LayerNorm,
-    MatMul,
-    Multiply,
-    Node,
-    Quantize,
-    ReLU,
-    SiLU,
-    Softmax,
-    Upsample,
-)
+from ...hls.contract.operators import Node
 from ...hls.machine.isa import Opcode
-from .activation import GELUOperator, ReLUOperator, SiLUOperator
-from .attention import AttentionOperator
-from .concat import ConcatOperator
-from .convolution import ConvolutionOperator
+from . import activation, attention, concat, convolution, norm, pair, pool, quantize, softmax, upsample
 from .linear import LinearOperator
-from .norm import GroupNormOperator, LayerNormOperator
 from .operator import Operator
-from .pair import AddOperator, MultiplyOperator
-from .pool import PoolOperator
-from .quantize import QuantizeOperator
-from .softmax import SoftmaxOperator
-from .upsample import UpsampleOperator
 
+MODULES = (activation, attention, concat, convolution, norm, pair, pool, quantize, softmax, upsample)
 OPERATORS: dict[type[Node], Operator[Any, Any]] = {
-    Convolution: ConvolutionOperator(),
-    MatMul: AttentionOperator(),
-    Quantize: QuantizeOperator(),
-    Add: AddOperator(),
-    Multiply: MultiplyOperator(),
-    GroupNorm: GroupNormOperator(),
-    LayerNorm: LayerNormOperator(),
-    SiLU: SiLUOperator(),
-    GELU: GELUOperator(),
-    ReLU: ReLUOperator(),
-    Softmax: SoftmaxOperator(),
-    Upsample: UpsampleOperator(),
-    AveragePool: PoolOperator(),
-    Concat: ConcatOperator(),
+    node: operator for module in MODULES for node, operator in module.OPERATORS.items()
 }
 BY_OPCODE: dict[Opcode, Operator[Any, Any]] = {
     opcode: operator for operator in OPERATORS.values() for opcode in operator.opcodes

@@ -81,3 +81,6 @@ class ReLUOperator(ActivationOperator[ReLU]):
     """max(x, 0)."""
 
     flag = Flag.RELU
+
+
+OPERATORS = {SiLU: SiLUOperator(), GELU: GELUOperator(), ReLU: ReLUOperator()}

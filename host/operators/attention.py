@@ -153,3 +153,6 @@ def _instance(x: np.ndarray, instance: int, heads: int, windows: int, interleave
     tokens = x.reshape(-1, x.shape[2])[:, head * depth : (head + 1) * depth]
     count = len(tokens) // windows
     return tokens[window::windows] if interleaved else tokens[window * count : (window + 1) * count]
+
+
+OPERATORS = {MatMul: AttentionOperator()}

@@ -11,7 +11,8 @@ from .operator import Operator
 class ConcatOperator(Operator[Concat, Form]):
     """Addressing alone."""
 
-    is_stored = False
-
     def opcode(self, node: Concat) -> Opcode:
         raise ValueError(f"{node.name}: found a concatenation to run, expected its parts side by side in memory")
+
+
+OPERATORS = {Concat: ConcatOperator()}

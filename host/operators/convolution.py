@@ -13,7 +13,6 @@ from ...hls.contract.graph import Graph
 from ...hls.contract.operators import Convolution
 from ...hls.contract.references import LinearWork, kind_of
 from ...hls.contract.spatial import Chains, chains_of, with_neighbours
-from ...hls.contract.tensor import Tables
 from ...hls.machine import forms
 from ...hls.machine.config import HardwareConfig
 from ...hls.machine.isa import Flag, Opcode, Region
@@ -180,9 +179,6 @@ class ConvolutionOperator(LinearOperator[Convolution, forms.Convolution]):
     def scalars(self, node: Convolution, table: Table) -> dict[str, np.ndarray]:
         return {"shift": table(node, "shift")}
 
-    def weights(self, node: Convolution, tables: Tables) -> np.ndarray:
-        return tables[f"{node.name}.weight"]
-
     def product_shapes(self, node: Convolution, graph: Graph, samples: int, dense: bool) -> tuple[ProductShape, ...]:
         source, result = graph.tensors[node.inputs[0]].shape, graph.tensors[node.name].shape
         extra = self._chains(node, graph).extra_columns
@@ -256,3 +252,6 @@ class ConvolutionOperator(LinearOperator[Convolution, forms.Convolution]):
         low, high = view.graph.tensors[node.name].limits
         expected = requantize(sums, multiplier, view.table(node, "shift"), (0 if node.relu else low, high))
         return view.result[row, column, outputs].astype(np.int64), expected
+
+
+OPERATORS = {Convolution: ConvolutionOperator()}

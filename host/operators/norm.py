@@ -162,3 +162,6 @@ def norm_parts(config: HardwareConfig, form: forms.Norm, groups: int) -> list[Co
     """Counters of each of ``groups`` parts of the channels."""
     channels = form.channels // groups
     return [norm_counts(config, form, part * channels, channels) for part in range(groups)]
+
+
+OPERATORS = {GroupNorm: GroupNormOperator(), LayerNorm: LayerNormOperator()}

@@ -37,16 +37,15 @@ class Vector:
 class Operator(ABC, Generic[N, F]):
     """One kind of node. What is asked of a whole operation is asked of all nodes that are fused in it, the first one first.
 
-    ``form`` of its descriptor, ``execution`` of it. ``passes`` over its operands, for estimates alone.
-    ``is_stored``: whether it has a result of its own to compute; ``keeps_row``: whether the vector unit keeps a pixel's values,
-    or a row, while it works; ``takes_activation`` and ``takes_quantizer``: whether one may be fused behind it.
+    ``form`` of its descriptor, ``execution`` of it; ``passes`` over its operands, for estimates alone. ``keeps_row``: whether the
+    vector unit keeps a pixel's values, or a row, while it works; ``takes_activation`` and ``takes_quantizer``: whether one may be
+    fused behind it.
     """
 
     opcodes: ClassVar[tuple[Opcode, ...]] = ()
     form: ClassVar[type[Form]] = Form
     execution: ClassVar[type[Execution[Any]]] = Execution
     passes: ClassVar[int] = 1
-    is_stored: ClassVar[bool] = True
     keeps_row: ClassVar[bool] = False
     takes_activation: ClassVar[bool] = False
     takes_quantizer: ClassVar[bool] = False
@@ -74,10 +73,6 @@ class Operator(ABC, Generic[N, F]):
     def scalars(self, node: N, table: Table) -> dict[str, np.ndarray]:
         """Its numbers in the record of scalars."""
         return {}
-
-    def weights(self, node: N, tables: Tables) -> np.ndarray | None:
-        """What stands in WEIGHTS for it: int8 [O, kh, kw, I]."""
-        return None
 
     def may_follow(self, before: Operator[Any, Any]) -> bool:
         """Whether it can be fused behind an operation that ends with ``before``."""

@@ -107,3 +107,6 @@ class MultiplyOperator(PairOperator[Multiply]):
 
     def scalars(self, node: Multiply, table: Table) -> dict[str, np.ndarray]:
         return {"shift": table(node, "shift"), "multiplier1": table(node, "multiplier")}
+
+
+OPERATORS = {Add: AddOperator(), Multiply: MultiplyOperator()}

@@ -66,3 +66,6 @@ class PoolOperator(Operator[AveragePool, forms.Pool]):
         (x,), (row, column), size = view.inputs, view.random_pixel(), node.size
         window = x[row * size : (row + 1) * size, column * size : (column + 1) * size]
         return view.result[row, column].astype(np.int64), view.run(node, (window[None],))[0, 0, 0]
+
+
+OPERATORS = {AveragePool: PoolOperator()}

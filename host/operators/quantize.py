@@ -30,3 +30,6 @@ class QuantizeOperator(Operator[Quantize, forms.Activate]):
 
     def may_follow(self, before: Operator[Any, Any]) -> bool:
         return before.takes_quantizer
+
+
+OPERATORS = {Quantize: QuantizeOperator()}

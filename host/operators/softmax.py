@@ -46,3 +46,6 @@ class SoftmaxOperator(Operator[Softmax, forms.Softmax]):
 
     def counts(self, config: HardwareConfig, form: forms.Softmax) -> Counts:
         return streamed(config, form, self.passes * vectors_of(config, form))
+
+
+OPERATORS = {Softmax: SoftmaxOperator()}

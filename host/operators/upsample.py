@@ -52,3 +52,6 @@ class UpsampleOperator(Operator[Upsample, forms.Upsample]):
         """One copy."""
         row, column = view.random_pixel()
         return view.result[row, column], view.inputs[0][row // node.factor, column // node.factor]
+
+
+OPERATORS = {Upsample: UpsampleOperator()}

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...hls.contract.graph import Graph
+from ...hls.contract.operators import LinearNode
 from ...hls.contract.tensor import Tables
 from ...hls.machine.config import HardwareConfig, find_board
 from ...hls.machine.isa import COUNTER_NAMES, COUNTERS, DESCRIPTOR, Region
 from ...hls.machine.packing import pack_weights
 from ..common.arguments import check_memory, integer
 from ..common.limits import MOST_SAMPLES
-from ..operators import operator_of
 from ..operators.places import Placement, Places
 from .descriptors import DescriptorEncoder
 from .flow import StaticFlow, analyse
@@ -160,7 +160,8 @@ def lay_out(graph: Graph, tables: Tables, config: HardwareConfig, batch: int, hi
 def _pack_weights(program: Program, tables: Tables) -> np.ndarray:
     packed = np.zeros(program.sizes[Region.WEIGHTS], np.uint8)
     for operation in program.operations:
-        weight = operator_of(operation.first).weights(operation.first, tables)
+        node = operation.first
+        weight = node.weights(tables) if isinstance(node, LinearNode) else None
         if weight is not None:
             descriptor = program.descriptors[operation.index]
             raw = pack_weights(program.config, weight, int(descriptor["chunk_channels"])).view(np.uint8)

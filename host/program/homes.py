@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ...hls.contract.graph import Graph
-from ..operators import operator_of
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ def find_homes(graph: Graph, results: Iterable[str]) -> Homes:
     home = {name: (name, 0) for name in stored}
     widths = {name: graph.tensors[name].shape[2] for name in stored}
     for node in graph.nodes:
-        if not operator_of(node).is_stored:
+        if not node.is_stored:
             home[node.name] = (node.name, 0)
             widths[node.name] = graph.tensors[node.name].shape[2]
             channel = 0

@@ -14,7 +14,6 @@ from ...hls.contract.graph import Graph
 from ...hls.contract.tensor import Tables
 from ...hls.machine.config import HardwareConfig
 from ...hls.machine.packing import packed_size
-from ..operators import operator_of
 from ..operators.places import Placement, StatePlace
 from .flow import StaticFlow
 from .homes import Homes
@@ -106,8 +105,8 @@ def place_weights(graph: Graph, tables: Tables, config: HardwareConfig) -> tuple
     """Byte offsets of the nodes' weights, and the bytes of all."""
     offsets: dict[str, int] = {}
     size = 0
-    for node in graph.nodes:
-        weight = operator_of(node).weights(node, tables)
+    for node in graph.linear_nodes:
+        weight = node.weights(tables)
         if weight is not None:
             offsets[node.name] = size
             size = align(size + packed_size(config, weight.shape))

@@ -57,7 +57,7 @@ def fuse(graph: Graph) -> tuple[Operation, ...]:
     chains: dict[str, list[Node]] = {}
     for node in graph.nodes:
         operator, source = operator_of(node), node.inputs[0]
-        if not operator.is_stored:
+        if not node.is_stored:
             continue
         open_chain = chains.get(source)
         if open_chain and readers[source] == 1 and operator.may_follow(operator_of(open_chain[-1])):

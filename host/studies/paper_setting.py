@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from ...hls.artefact.model import QuantizedModel
-from ...hls.contract.operators import Convolution
 from ..common.words import number_of
 from .similarity import Similarity
 
@@ -64,9 +63,8 @@ def layers_of(artefact: QuantizedModel, similarity: Similarity) -> Layers:
     weights, operands, results, products = [], [], [], []
     for node in (node for node in graph.linear_nodes if node.name in similarity.names):
         sources, result = [graph.tensors[name] for name in node.inputs], graph.tensors[node.name]
-        is_product = not isinstance(node, Convolution)
-        taps = 1 if is_product else node.kernel[0] * node.kernel[1]  # type: ignore[union-attr]
-        weights.append(0 if is_product else sources[0].shape[2] * taps * result.shape[2])
+        is_product = node.weight_table is None
+        weights.append(0 if is_product else node.products_of_a_sum(sources) * result.shape[2])
         operands.append(sum(source.size for source in sources) * branches)
         results.append(result.size * branches)
         products.append(is_product)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from ...hls.artefact.model import QuantizedModel
 from ...hls.contract.arithmetic import classify
 from ...hls.contract.graph import Graph
-from ...hls.contract.operators import Convolution, MatMul
+from ...hls.contract.operators import LinearNode
 from ...hls.machine.config import HardwareConfig
 from ..devices.emulator import EmulatorDevice
 from ..runtime.model import Model
@@ -59,13 +58,9 @@ class Similarity:
         }
 
 
-def multiplications(graph: Graph, node: Convolution | MatMul) -> int:
-    """Of one sample."""
-    left, result = graph.tensors[node.inputs[0]].shape, graph.tensors[node.name].shape
-    if isinstance(node, Convolution):
-        return math.prod(result) * math.prod(node.kernel) * left[2]
-    inner = left[2] // node.heads if node.scores else left[2]
-    return math.prod(result) * inner
+def multiplications(graph: Graph, node: LinearNode) -> int:
+    """How often a linear operator multiplies for one sample."""
+    return graph.tensors[node.name].size * node.products_of_a_sum([graph.tensors[name] for name in node.inputs])
 
 
 def check_differences(graph: Graph) -> None:

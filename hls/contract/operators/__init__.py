@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from . import activation, attention, concat, convolution, norm, pair, pool, quantize, softmax, upsample
 from .activation import GELU, ReLU, SiLU
 from .attention import MatMul
 from .concat import Concat
@@ -39,11 +40,6 @@ __all__ = [
     "Upsample",
 ]  # fmt: skip
 
-OPERATORS: dict[str, type[Node]] = {
-    cls.__name__: cls
-    for cls in (
-        Convolution, MatMul, Quantize, Add, Multiply, GroupNorm, LayerNorm, SiLU, GELU, ReLU, Softmax, Upsample, AveragePool,
-        Concat,
-    )
-}  # fmt: skip
+MODULES = (activation, attention, concat, convolution, norm, pair, pool, quantize, softmax, upsample)
+OPERATORS: dict[str, type[Node]] = {cls.__name__: cls for module in MODULES for cls in module.OPERATORS}
 """By the names that graphs on disk know them by."""

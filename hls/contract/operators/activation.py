@@ -68,3 +68,6 @@ def _gate(x: np.ndarray, fraction_bits: int, table: np.ndarray) -> np.ndarray:
     deficit = interpolate(table, np.where(inside, argument, 0), lut.SILU_STEP_BITS)
     deficit = round_shift(deficit, lut.SILU_ENTRY_BITS - fraction_bits)
     return np.maximum(x, 0) - np.where(inside, deficit, 0)
+
+
+OPERATORS = (SiLU, GELU, ReLU)

@@ -58,6 +58,10 @@ class MatMul(LinearNode):
             )
         return *self.image, depth
 
+    def products_of_a_sum(self, inputs: Sequence[Tensor]) -> int:
+        inner = inputs[0].shape[2]
+        return inner // self.heads if self.scores else inner
+
     def table_rules(self, inputs: list[Tensor], output: Tensor, axes: TableAxes) -> dict[str, TableRule]:
         return requantizer_rules(axes.groups)
 
@@ -127,3 +131,6 @@ def join_heads(x: np.ndarray, heads: int, windows: int = 1, interleaved: bool = 
     x = x.reshape(batch, windows, heads, tokens, depth).transpose(0, 1, 3, 2, 4)
     x = x.swapaxes(1, 2) if interleaved else x
     return x.reshape(batch, windows * tokens, heads * depth)
+
+
+OPERATORS = (MatMul,)

@@ -17,6 +17,7 @@ class Concat(Node):
     """Concatenation along channels of tensors that share one scale: pure addressing."""
 
     takes_more = True
+    is_stored = False
 
     def output_shape(self, inputs: Sequence[Tensor], channels: int) -> tuple[int, int, int]:
         height, width, _ = inputs[0].shape
@@ -32,3 +33,6 @@ class Concat(Node):
 
     def run(self, operands: Operands, tables: StepTables, output: Tensor) -> np.ndarray:
         return np.concatenate(operands, axis=3)
+
+
+OPERATORS = (Concat,)

@@ -19,6 +19,8 @@ from .node import LinearNode, Operands, StepTables, TableAxes
 class Convolution(LinearNode):
     """Convolution, or fully connected layer where ``kernel`` is (1, 1). Tables: weight, bias, multiplier, shift."""
 
+    weight_table = "weight"
+
     kernel: tuple[Tap, Tap] = (1, 1)
     stride: tuple[Tap, Tap] = (1, 1)
     padding: tuple[Pad, Pad, Pad, Pad] = (0, 0, 0, 0)  # top, bottom, left, right; padded with code 0
@@ -34,6 +36,9 @@ class Convolution(LinearNode):
         if rows < 1 or columns < 1:
             raise ValueError(f"{self.name}: a {self.kernel} kernel does not fit an input of {height}x{width}")
         return rows, columns, channels
+
+    def products_of_a_sum(self, inputs: Sequence[Tensor]) -> int:
+        return self.kernel[0] * self.kernel[1] * inputs[0].shape[2]
 
     def table_rules(self, inputs: list[Tensor], output: Tensor, axes: TableAxes) -> dict[str, TableRule]:
         channels = output.shape[2]
@@ -107,3 +112,6 @@ def check_accumulators(name: str, weight: np.ndarray, bias: np.ndarray) -> None:
         reach = largest + 128 * magnitudes
     if reach.max() > ACCUMULATOR_RANGE[1]:
         raise ValueError(f"{name}: accumulators may reach {reach.max()}, more than int32 holds")
+
+
+OPERATORS = (Convolution,)

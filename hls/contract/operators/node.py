@@ -61,6 +61,7 @@ class Node(ABC):
 
     inputs_expected: ClassVar[int] = 1
     takes_more: ClassVar[bool] = False  # than those inputs
+    is_stored: ClassVar[bool] = True  # its result is computed, and not just its inputs side by side
 
     name: Name
     module: Text
@@ -111,6 +112,16 @@ class LinearNode(Node):
 
     The sums can go on from others, for they are linear: ``acc_ref + W . (q - q_ref)``, whatever the reference is.
     """
+
+    weight_table: ClassVar[str | None] = None  # int8 [O, kh, kw, I], of an operator that has weights
+
+    @abstractmethod
+    def products_of_a_sum(self, inputs: Sequence[Tensor]) -> int:
+        """How many products each sum has."""
+
+    def weights(self, tables: Tables) -> np.ndarray | None:
+        """Its weights, if it has any."""
+        return None if self.weight_table is None else tables[f"{self.name}.{self.weight_table}"]
 
     def check_kinds(self, inputs: list[str], output: str) -> None:
         if set(inputs) != {CODE}:

@@ -172,3 +172,6 @@ def reciprocal_square_root(v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scale = lut.RSQRT_MANTISSA_BITS
     mantissa = np.where(exponent >= scale, v >> np.maximum(exponent - scale, 0), v << np.maximum(scale - exponent, 0))
     return interpolate(lut.RECIPROCAL_SQUARE_ROOT, mantissa - (1 << scale), lut.RSQRT_STEP_BITS), half_exponent
+
+
+OPERATORS = (GroupNorm, LayerNorm)

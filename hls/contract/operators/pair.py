@@ -44,3 +44,6 @@ def multiply(x: np.ndarray, y: np.ndarray, multiplier: int, shift: int) -> np.nd
     """Product of values, times ``multiplier / 2**shift``, rounded once."""
     product = np.asarray(x, np.int64) * np.asarray(y, np.int64)
     return requantize(product, multiplier, shift, VALUE_RANGE)
+
+
+OPERATORS = (Add, Multiply)

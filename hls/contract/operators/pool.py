@@ -41,3 +41,6 @@ def average_pool(x: np.ndarray, size: int, multiplier: int, shift: int) -> np.nd
     x = x[:, : height // size * size, : width // size * size]
     total = x.reshape(batch, height // size, size, width // size, size, channels).sum(axis=(2, 4))
     return requantize(total, multiplier, shift, VALUE_RANGE)
+
+
+OPERATORS = (AveragePool,)

@@ -34,3 +34,6 @@ class Quantize(Node):
         if self.fine:
             return quantize_in_two_parts(operands[0], tables.scalar("multiplier"), tables.scalar("shift"))
         return requantize(operands[0], tables.row("multiplier"), tables.row("shift"), CODE_RANGE)
+
+
+OPERATORS = (Quantize,)

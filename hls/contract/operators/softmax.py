@@ -78,3 +78,6 @@ def row_multipliers(p: np.ndarray, multiplier: int) -> np.ndarray:
     """
     total = np.maximum(np.asarray(p, np.int64).sum(axis=-1, keepdims=True), CODE_RANGE[1])
     return round_shift(int(multiplier) * ((1 << ROW_RECIPROCAL_BITS) // total), ROW_BITS)
+
+
+OPERATORS = (Softmax,)

@@ -35,3 +35,6 @@ class Upsample(Node):
     def run(self, operands: Operands, tables: StepTables, output: Tensor) -> np.ndarray:
         rows, columns, _ = output.shape
         return operands[0].repeat(self.factor, axis=1)[:, :rows].repeat(self.factor, axis=2)[:, :, :columns]
+
+
+OPERATORS = (Upsample,)

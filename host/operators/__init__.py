@@ -10,7 +10,7 @@ from . import activation, attention, concat, convolution, norm, pair, pool, quan
 from .linear import LinearOperator
 from .operator import Operator
 
-MODULES = (activation, attention, concat, convolution, norm, pair, pool, quantize, softmax, upsample)
+MODULES = (convolution, attention, quantize, pair, norm, activation, softmax, upsample, pool, concat)
 OPERATORS: dict[type[Node], Operator[Any, Any]] = {
     node: operator for module in MODULES for node, operator in module.OPERATORS.items()
 }

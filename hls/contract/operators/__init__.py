@@ -40,6 +40,6 @@ __all__ = [
     "Upsample",
 ]  # fmt: skip
 
-MODULES = (activation, attention, concat, convolution, norm, pair, pool, quantize, softmax, upsample)
+MODULES = (convolution, attention, quantize, pair, norm, activation, softmax, upsample, pool, concat)
 OPERATORS: dict[str, type[Node]] = {cls.__name__: cls for module in MODULES for cls in module.OPERATORS}
 """By the names that graphs on disk know them by."""

@@ -1,6 +1,6 @@
 """Generates what the kernels take from Python: the C++ headers of configuration, descriptors and tables, and the top functions.
 
-Templates (``templates/*.j2``) hold constants and interfaces only; the loops are hand-written in ``kernels/*.hpp``.
+Templates (``templates/*.j2``) hold constants and interfaces only; the loops are hand-written in ``kernels/``.
 """
 
 from __future__ import annotations
@@ -16,12 +16,18 @@ from ..contract.references import Reference
 from ..machine import isa
 from ..machine.boards import find_board
 from ..machine.config import HardwareConfig
+from ..machine.descriptor_rules import ACTIVATES
 from ..machine.plan import QUEUES
 
 FOLDER = Path(__file__).parents[1]
 KERNELS = FOLDER / "kernels"
 TEMPLATES = FOLDER / "templates"
 C_TYPES = {"u1": "uint8_t", "u2": "uint16_t", "u4": "uint32_t", "i4": "int32_t", "i8": "int64_t", "u8": "uint64_t"}
+
+
+def kernel_headers() -> list[Path]:
+    """Those that are written by hand, in all folders of :data:`KERNELS`."""
+    return sorted(KERNELS.rglob("*.hpp"))
 
 
 def environment() -> Any:
@@ -114,6 +120,7 @@ def _isa_context() -> dict[str, Any]:
     return {
         "opcodes": list(isa.Opcode),
         "flags": list(isa.Flag),
+        "activations": int(ACTIVATES),
         "references": list(Reference),
         "records": records,
         "counters": isa.COUNTER_NAMES,

@@ -3,7 +3,7 @@
 
 #include "isa.hpp"
 #include "linear.hpp"
-#include "vector.hpp"
+#include "vector_unit/unit.hpp"
 
 namespace ditto {
 
@@ -102,12 +102,6 @@ struct Steps {
         }
     }
 
-    static Activation activation_of(const Descriptor& d) {
-        if (d.flags & FLAG_SILU) return SILU;
-        if (d.flags & FLAG_GELU) return GELU;
-        return d.flags & FLAG_RELU ? RELU : NO_ACTIVATION;
-    }
-
     static VectorOperation vector_operation(const Descriptor& d, const Scalars& s) {
         VectorOperation op = {};
         op.kind = pass_kind(d.opcode);
@@ -129,7 +123,7 @@ struct Steps {
         op.output_pitch = d.output_pitch;
         op.code_input = d.flags & FLAG_CODE_INPUT;
         op.code_output = d.flags & FLAG_CODE_OUTPUT;
-        op.finish.activation = activation_of(d);
+        op.finish.activation = d.flags & ACTIVATION_FLAGS;
         op.finish.fraction_bits = d.activation_bits;
         op.finish.quantize = d.flags & FLAG_QUANTIZE;
         op.finish.fine = d.flags & FLAG_FINE;

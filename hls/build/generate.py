@@ -5,7 +5,7 @@ Templates (``templates/*.j2``) hold constants and interfaces only; the loops are
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ..machine import isa
 from ..machine.boards import find_board
 from ..machine.config import HardwareConfig
 from ..machine.descriptor_rules import ACTIVATES
+from ..machine.forms import FORMS, MEANING, Form, kinds
 from ..machine.plan import QUEUES
 
 FOLDER = Path(__file__).parents[1]
@@ -121,8 +122,39 @@ def _isa_context() -> dict[str, Any]:
         "opcodes": list(isa.Opcode),
         "flags": list(isa.Flag),
         "activations": int(ACTIVATES),
+        "kinds": {_kind_name(kind): [opcode.name for opcode in opcodes] for kind, opcodes in kinds().items()},
+        "forms": [_form_context(form) for form in dict.fromkeys(FORMS.values())],
         "references": list(Reference),
         "records": records,
         "counters": isa.COUNTER_NAMES,
         "start_cycles": isa.START_CYCLES,
+    }
+
+
+def _kind_name(kind: type[Form]) -> str:
+    """As in ``is_convolution(opcode)``."""
+    return "operation" if kind is Form else kind.__name__.lower()
+
+
+def _form_context(form: type[Form]) -> dict[str, Any]:
+    """A form's name, opcodes, and fields: each with the descriptor's field of every opcode."""
+    types = {field.name: C_TYPES[field.type.lstrip("<")] for field in isa.DESCRIPTOR_FIELDS}
+    entries = []
+    for field in fields(form):
+        places = {opcode.name: form.stored(opcode)[field.name] for opcode in form.opcodes}
+        first, *others = dict.fromkeys(places.values())
+        assert all(types[other] == types[first] for other in others), f"{form.__name__}.{field.name} has two types"
+        entries.append(
+            {
+                "name": field.name,
+                "type": types[first],
+                "meaning": field.metadata[MEANING],
+                "places": places if others else first,
+            }
+        )
+    return {
+        "name": form.__name__,
+        "meaning": " ".join((form.__doc__ or "").split()),
+        "opcodes": [opcode.name for opcode in form.opcodes],
+        "fields": entries,
     }

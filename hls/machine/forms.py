@@ -284,6 +284,12 @@ FORMS: dict[Opcode, type[Form]] = {
 }
 
 
+def kinds() -> dict[type[Form], tuple[Opcode, ...]]:
+    """Every form and what it is a kind of, from :class:`Form` on, with the opcodes of each."""
+    found = dict.fromkeys(kind for form in FORMS.values() for kind in form.__mro__ if issubclass(kind, Form))
+    return {kind: tuple(opcode for opcode, form in FORMS.items() if issubclass(form, kind)) for kind in found}
+
+
 def decode(record: np.void) -> Form:
     """The form of a record of the ISA."""
     return FORMS[Opcode(int(record["opcode"]))].decode(record)

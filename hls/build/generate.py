@@ -5,7 +5,8 @@ Templates (``templates/*.j2``) hold constants and interfaces only; the loops are
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+import dataclasses
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ C_TYPES = {"u1": "uint8_t", "u2": "uint16_t", "u4": "uint32_t", "i4": "int32_t",
 
 
 def kernel_headers() -> list[Path]:
-    """Those that are written by hand, in all folders of :data:`KERNELS`."""
+    """The headers that are written by hand, in all folders of :data:`KERNELS`."""
     return sorted(KERNELS.rglob("*.hpp"))
 
 
@@ -140,7 +141,7 @@ def _form_context(form: type[Form]) -> dict[str, Any]:
     """A form's name, opcodes, and fields: each with the descriptor's field of every opcode."""
     types = {field.name: C_TYPES[field.type.lstrip("<")] for field in isa.DESCRIPTOR_FIELDS}
     entries = []
-    for field in fields(form):
+    for field in dataclasses.fields(form):
         places = {opcode.name: form.stored(opcode)[field.name] for opcode in form.opcodes}
         first, *others = dict.fromkeys(places.values())
         assert all(types[other] == types[first] for other in others), f"{form.__name__}.{field.name} has two types"

@@ -38,7 +38,7 @@ RANGES: dict[Opcode, dict[str, tuple[int, int]]] = {
 
 
 class ScalarRules:
-    """Of one program that :func:`.descriptor_rules.check_descriptors` found nothing in; ``sizes`` of its regions in bytes."""
+    """The rules of a program that :func:`.descriptor_rules.check_descriptors` lets pass. ``sizes``: of regions, in bytes."""
 
     def __init__(self, descriptors: np.ndarray, sizes: Mapping[Region, int]):
         self._sizes = Sizes(descriptors)

@@ -10,6 +10,15 @@ class Reference(IntEnum):
 
     ZERO = 0
     PREVIOUS_STEP = 1
-    NEIGHBOUR = 2  # the pixel or token before it: see spatial.py
-    DEFO = 3  # zero or the previous step: the Defo unit takes what needed fewer cycles when it was asked for
-    DEFO_PLUS = 4  # any of the three
+    NEIGHBOUR = 2
+    DEFO = 3
+    DEFO_PLUS = 4
+
+
+REFERENCE_MEANINGS = {
+    Reference.ZERO: "nothing: codes are multiplied as they are",
+    Reference.PREVIOUS_STEP: "the same operand in the previous step, which was kept",
+    Reference.NEIGHBOUR: "the pixel or token before it: see contract/spatial.py",
+    Reference.DEFO: "zero or the previous step: the Defo unit takes what needed fewer cycles when it was asked for",
+    Reference.DEFO_PLUS: "any of the three, in the same way",
+}

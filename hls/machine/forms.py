@@ -220,7 +220,7 @@ class Finished(Image):
 
 @dataclass(frozen=True, kw_only=True)
 class Norm(Finished):
-    """GROUP_NORM over all pixels of a sample, LAYER_NORM over each pixel alone, in one group."""
+    """GROUP_NORM normalizes all pixels of a sample together, LAYER_NORM each pixel alone, in one group."""
 
     opcodes = (Opcode.GROUP_NORM, Opcode.LAYER_NORM)
 
@@ -235,7 +235,7 @@ class Norm(Finished):
 
 @dataclass(frozen=True, kw_only=True)
 class Pair(Finished):
-    """ADD, MULTIPLY: of two values, element by element."""
+    """ADD, MULTIPLY: the sum of two values, or their product, element by element."""
 
     opcodes = (Opcode.ADD, Opcode.MULTIPLY)
 

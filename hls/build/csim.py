@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..machine.config import HardwareConfig
-from .generate import KERNELS, generate
+from .generate import KERNELS, generate, kernel_headers
 
 FLAGS = ("-std=c++17", "-O2", "-march=native", "-fwrapv", "-fPIC", "-shared", "-w")
 """``-fwrapv``: an integer that a damaged program lets overflow wraps, as in hardware and NumPy; ``-w``: the vendor's headers and
@@ -61,7 +61,7 @@ def build_library(
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as name:
         folder = Path(name)
-        sources = [*generate(config, folder), *sorted(KERNELS.glob("*.hpp"))]
+        sources = [*generate(config, folder), *kernel_headers()]
         content = b"".join(path.read_bytes() for path in sources) + " ".join((compiler, *FLAGS)).encode()
         library = cache / f"csim-{hashlib.sha256(content).hexdigest()[:16]}.so"
         if library.is_file():

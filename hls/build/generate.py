@@ -1,10 +1,11 @@
 """Generates what the kernels take from Python: the C++ headers of configuration, descriptors and tables, and the top functions.
 
-Templates (``templates/*.j2``) hold constants and interfaces only; the loops are hand-written in ``kernels/*.hpp``.
+Templates (``templates/*.j2``) hold constants and interfaces only; the loops are hand-written in ``kernels/``.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,19 @@ from ..contract.references import Reference
 from ..machine import isa
 from ..machine.boards import find_board
 from ..machine.config import HardwareConfig
+from ..machine.descriptor_rules import ACTIVATES
+from ..machine.forms import FORMS, MEANING, Form, kinds
 from ..machine.plan import QUEUES
 
 FOLDER = Path(__file__).parents[1]
 KERNELS = FOLDER / "kernels"
 TEMPLATES = FOLDER / "templates"
 C_TYPES = {"u1": "uint8_t", "u2": "uint16_t", "u4": "uint32_t", "i4": "int32_t", "i8": "int64_t", "u8": "uint64_t"}
+
+
+def kernel_headers() -> list[Path]:
+    """The headers that are written by hand, in all folders of :data:`KERNELS`."""
+    return sorted(KERNELS.rglob("*.hpp"))
 
 
 def environment() -> Any:
@@ -114,8 +122,40 @@ def _isa_context() -> dict[str, Any]:
     return {
         "opcodes": list(isa.Opcode),
         "flags": list(isa.Flag),
+        "activations": int(ACTIVATES),
+        "kinds": {_kind_name(kind): [opcode.name for opcode in opcodes] for kind, opcodes in kinds().items()},
+        "forms": [_form_context(form) for form in dict.fromkeys(FORMS.values())],
         "references": list(Reference),
         "records": records,
         "counters": isa.COUNTER_NAMES,
         "start_cycles": isa.START_CYCLES,
+    }
+
+
+def _kind_name(kind: type[Form]) -> str:
+    """As in ``is_convolution(opcode)``."""
+    return "operation" if kind is Form else kind.__name__.lower()
+
+
+def _form_context(form: type[Form]) -> dict[str, Any]:
+    """A form's name, opcodes, and fields: each with the descriptor's field of every opcode."""
+    types = {field.name: C_TYPES[field.type.lstrip("<")] for field in isa.DESCRIPTOR_FIELDS}
+    entries = []
+    for field in dataclasses.fields(form):
+        places = {opcode.name: form.stored(opcode)[field.name] for opcode in form.opcodes}
+        first, *others = dict.fromkeys(places.values())
+        assert all(types[other] == types[first] for other in others), f"{form.__name__}.{field.name} has two types"
+        entries.append(
+            {
+                "name": field.name,
+                "type": types[first],
+                "meaning": field.metadata[MEANING],
+                "places": places if others else first,
+            }
+        )
+    return {
+        "name": form.__name__,
+        "meaning": " ".join((form.__doc__ or "").split()),
+        "opcodes": [opcode.name for opcode in form.opcodes],
+        "fields": entries,
     }

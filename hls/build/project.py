@@ -12,7 +12,7 @@ from pathlib import Path
 from ..machine.config import HardwareConfig
 from ..machine.resources import parts
 from . import bitstreams
-from .generate import KERNELS, environment, generate
+from .generate import KERNELS, environment, generate, kernel_headers
 from .handoff import VLNV, bitstream_name, design_context
 from .verilog import DEFINES, write_blackbox
 
@@ -36,8 +36,10 @@ def write_project(config: HardwareConfig, folder: Path, rtl_multipliers: bool = 
     source = folder / "src"
     paths = [path for path in generate(config, source) if path.name != "csim.cpp"]
     (source / "csim.cpp").unlink()
-    for header in sorted(KERNELS.glob("*.hpp")):
-        paths.append(Path(shutil.copy(header, source)))
+    for header in kernel_headers():
+        copy = source / header.relative_to(KERNELS)
+        copy.parent.mkdir(exist_ok=True)
+        paths.append(Path(shutil.copy(header, copy)))
     if rtl_multipliers:
         paths += write_blackbox(config, folder)
     context = design_context(config) | {

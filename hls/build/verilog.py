@@ -43,12 +43,12 @@ def constants(config: HardwareConfig) -> dict[str, int]:
 
 
 def core_parameters(config: HardwareConfig) -> dict[str, int]:
-    """Of ``compute_core``, by itself: those that ``compute_unit`` gives it."""
+    """Parameters of ``compute_core`` by itself, as ``compute_unit`` gives them."""
     return resources.core_parameters(config, find_board(config.board)) | queue_parameters()
 
 
 def queue_parameters() -> dict[str, int]:
-    """Depths of a lane's queues, of ``compute_core``."""
+    """Depths of a lane's queues, as parameters of ``compute_core``."""
     return {name.upper(): depth for name, depth in QUEUES.items()}
 
 

@@ -31,17 +31,18 @@ struct Controller {
             Scalars s, next_scalars = {};
             Counters record = {}, next_record = {};
             if (!fetch(program, parameters, i, d, s, record)) return i + 1;
-            const bool overlapped = d.opcode == CONVOLUTION && d.channel_groups > 1 && i + 1 < count;
+            const bool in_groups = is_convolution(d.opcode) && forms::Convolution::decode(d).channel_groups > 1;
+            const bool overlapped = in_groups && i + 1 < count;
             const bool paired = (d.flags & FLAG_PAIRED) && i + 1 < count, both = overlapped || paired;
             if (both) {
                 ++i;
                 if (!fetch(program, parameters, i, next, next_scalars, next_record)) return i + 1;
-                if (overlapped ? next.opcode != GROUP_NORM : next.opcode <= MIX) return i + 1;
+                if (overlapped ? next.opcode != GROUP_NORM : is_linear(next.opcode)) return i + 1;
             }
-            const bool is_linear = d.opcode <= MIX && !s.skip, follows = d.flags & FLAG_FOLLOWS;
+            const bool runs_linear = is_linear(d.opcode) && !s.skip, follows = d.flags & FLAG_FOLLOWS;
             const int asked = s.reference;
             Decision entry = {};
-            if (is_linear) {
+            if (runs_linear) {
                 const count_t before = record.parameter_beats;
                 entry = Defo<C>::read(counters, d.leader, record.parameter_beats);
                 record.cycles += record.parameter_beats - before;
@@ -74,7 +75,7 @@ struct Controller {
             next_record.cycles = last + START_CYCLES;
             if (paired) next_record.cycles = dram_cycles(pair_cycles, both_beats) + START_CYCLES - record.cycles;
             store_counters(counters, d.node, record);
-            if (is_linear) {
+            if (runs_linear) {
                 const count_t lean = dram_cycles(lean_cycles, (paired ? beats : both_beats) - keeping_beats) - last + START_CYCLES;
                 Defo<C>::record(entry, follows, asked, s, record.cycles, lean);
                 Defo<C>::store(counters, d.leader, entry);

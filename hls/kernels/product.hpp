@@ -5,7 +5,7 @@
 // *phase* is a round and a chunk. Samples come in groups that share each weight fetch.
 #pragma once
 
-#include "types.hpp"
+#include "isa.hpp"
 
 namespace ditto {
 
@@ -48,6 +48,39 @@ struct Product {
     dimension_t block_rows, chunk_channels, pass_tiles, segment_pixels;
     bool resident;  // all chunks of a pass fit the weight banks together
 };
+
+// ------------------------------------------------------------------------------------------------- descriptors
+
+// That the result is requantized and written, and whether the sums are kept.
+template <class F>
+void set_finish(Product& p, const F& f, const Scalars& s) {
+    p.finish = true;
+    p.code_output = f.has(FLAG_CODE_OUTPUT);
+    p.shift = s.shift;
+    p.multiplier = s.multiplier0;
+    p.keep_accumulators = s.keep_state;
+}
+
+template <class F>
+void set_plan(Product& p, const F& f) {
+    p.block_rows = f.block_rows;
+    p.chunk_channels = f.chunk_channels;
+    p.pass_tiles = f.pass_tiles;
+    p.segment_pixels = f.segment_pixels;
+    p.resident = f.has(FLAG_RESIDENT);
+}
+
+// What the encoded operand refers to, and where it is kept for the next step.
+inline void set_reference(Product& p, const Scalars& s, address_t kept, address_t span) {
+    p.difference = s.reference == PREVIOUS_STEP;
+    p.spatial = s.reference == NEIGHBOUR;
+    p.add_accumulators = p.difference;
+    p.keep_input = s.keep_state;
+    p.kept = kept + (s.parity ? span : 0);
+    p.previous = kept + (s.parity ? 0 : span);
+}
+
+// ------------------------------------------------------------------------------------------------- tiles
 
 struct Block {
     int sample, first_row, rows;  // output rows; none where a core is idle

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .forms import Attention, Columns, Convolution, Finished, Form, Linear, Norm, Pair, Pool, Upsample, kinds
 from .isa import Flag, Opcode, Region
 
 ARRAYS = ("used", "start", "pitch", "width", "rows", "sample_bytes", "alignment")  # of an access
@@ -29,7 +30,7 @@ def times(*factors: np.ndarray | int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Access:
-    """Of each descriptor where ``used``: runs of bytes in a region that it reads or, if ``writes``, writes. Arrays [n]."""
+    """Runs of bytes in a region that each descriptor reads or, if ``writes``, writes, where it is ``used``. Arrays [n]."""
 
     name: str
     region: Region
@@ -48,7 +49,7 @@ class Access:
         return self.start + times(np.maximum(self.rows - 1, 0), self.pitch) + self.width
 
     def at(self, index: np.ndarray | slice) -> Access:
-        """Of some descriptors."""
+        """The same of some descriptors."""
         return replace(self, **{name: getattr(self, name)[index] for name in ARRAYS})
 
     def meets(self, other: Access) -> np.ndarray:
@@ -65,28 +66,42 @@ class Access:
 class Sizes:
     """What follows from a program's descriptors, each an array [n]: bool of what they are, int64 of what they count.
 
-    ``groups`` (a norm's, or attention's heads) divide, and are 1 where the field is 0; other fields may be 0.
+    Fields of :data:`.isa.DESCRIPTOR` by their names there; what only one form has through its :class:`.forms.Columns`.
+    ``heads`` and ``norm_groups`` divide, and are at least 1; all else may be 0.
     """
 
     def __init__(self, descriptors: np.ndarray):
         self.fields = {name: descriptors[name].astype(np.int64) for name in descriptors.dtype.names or ()}
         f = self.fields
         self.opcode, self.flags = f["opcode"], f["flags"]
-        self.is_convolution = self.opcode == Opcode.CONVOLUTION
+        self.convolution, self.attention, self.norm, self.pool, self.upsample = (
+            Columns(form, descriptors) for form in (Convolution, Attention, Norm, Pool, Upsample)
+        )
+        self.is_convolution, self.is_attention, self.is_norm = (
+            self.is_a(kind) for kind in (Convolution, Attention, Norm)
+        )
+        self.is_linear, self.is_finished, self.is_pair = (self.is_a(kind) for kind in (Linear, Finished, Pair))
         self.is_scores, self.is_mix = self.opcode == Opcode.SCORES, self.opcode == Opcode.MIX
-        self.is_attention = self.is_scores | self.is_mix
-        self.is_linear = self.is_convolution | self.is_attention
-        self.is_norm = self.among(Opcode.GROUP_NORM, Opcode.LAYER_NORM)
-        self.is_pair = self.among(Opcode.ADD, Opcode.MULTIPLY)
-        self.groups, self.windows = np.maximum(f["groups"], 1), f["windows"]
-        self.queries = np.where(self.is_scores, f["output_width"], f["width"])
-        self.keys = np.where(self.is_scores, f["output_channels"], f["channels"])
-        self.depth = np.where(self.is_scores, f["channels"], f["output_channels"])  # of all heads
+        self.norm_groups = np.maximum(self.norm["groups"], 1)
+        self.taps = self.convolution["kernel_height"] * self.convolution["kernel_width"]
+        self._set_attention()
         self.input_pixels = times(f["height"], f["width"])
         self.output_pixels = times(f["output_height"], f["output_width"])
         self.other_pixels = np.where(self.is_attention, times(self.windows, self.keys), self.input_pixels)
         self.other_channels = np.where(self.is_attention, self.depth, f["channels"])
-        self.taps = f["kernel_height"] * f["kernel_width"]
+
+    def _set_attention(self) -> None:
+        """Per window and head an attention product is ``queries`` x ``inner`` times ``inner`` x ``columns``."""
+        self.heads = np.maximum(self.attention["heads"], 1)
+        self.windows, self.queries, self.keys, self.depth = (
+            self.attention[name] for name in ("windows", "queries", "keys", "depth")
+        )
+        of_head = self.depth // self.heads
+        self.inner = np.where(self.is_scores, of_head, self.keys)
+        self.columns = np.where(self.is_scores, self.keys, of_head)
+
+    def is_a(self, kind: type[Form]) -> np.ndarray:
+        return self.among(*kinds()[kind])
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.fields[name]
@@ -106,20 +121,24 @@ class Sizes:
 
     def tensors(self) -> tuple[Access, ...]:
         """Operands and result, in ACTIVATIONS."""
-        everywhere = np.ones(len(self.opcode), bool)
-        element = {name: np.where(self.has(flag), 1, 2) for name, flag in
-                   (("input", Flag.CODE_INPUT), ("output", Flag.CODE_OUTPUT))}  # fmt: skip
-        element["other"] = np.where(self.is_attention, 1, 2)
+        everywhere, two = np.ones(len(self.opcode), bool), self.is_attention | self.is_pair
+        code_input, code_output = self.has(Flag.CODE_INPUT), self.has(Flag.CODE_OUTPUT)
         return (
-            self._tensor("input", everywhere, self.input_pixels, self["channels"], element["input"]),
-            self._tensor("other", self.is_attention | self.is_pair, self.other_pixels, self.other_channels, element["other"]),
-            self._tensor("output", everywhere, self.output_pixels, self["output_channels"], element["output"], True),
-        )  # fmt: skip
+            self._tensor("input", everywhere, self.input_pixels, self["channels"], code_input),
+            self._tensor("other", two, self.other_pixels, self.other_channels, self.is_attention),
+            self._tensor("output", everywhere, self.output_pixels, self["output_channels"], code_output, writes=True),
+        )
 
     def _tensor(
-        self, name: str, used: np.ndarray, pixels: np.ndarray, channels: np.ndarray, element: np.ndarray,
+        self,
+        name: str,
+        used: np.ndarray,
+        pixels: np.ndarray,
+        channels: np.ndarray,
+        codes: np.ndarray,
         writes: bool = False,
-    ) -> Access:  # fmt: skip
+    ) -> Access:
+        element = np.where(codes, 1, 2)
         pitch = self[f"{name}_pitch"] * element
         rows = times(self["batch"], pixels)
         of_sample = np.where(used, times(pixels, pitch), 0)
@@ -149,11 +168,9 @@ class Sizes:
 
     def state(self) -> tuple[Access, ...]:
         """Operands of even and of odd steps, and accumulators, in STATE: where linear operators keep anything."""
-        first = np.where(
-            self.is_convolution, times(self.input_pixels, self["channels"]), times(self.windows, self.queries)
-        )
-        first = np.where(self.is_scores, times(first, self["channels"]), first)
-        first = np.where(self.is_mix, times(first, self.groups, self.keys), first)
+        of_window = times(self.queries, np.where(self.is_scores, self.depth, times(self.heads, self.keys)))
+        of_image = times(self.input_pixels, self["channels"])
+        first = np.where(self.is_convolution, of_image, times(self.windows, of_window))
         second = times(self.other_pixels, self.depth)
         sums = times(self.output_pixels, self["output_channels"])
         changing = self.is_attention & ~self.has(Flag.CONSTANT_OTHER)

@@ -57,7 +57,7 @@ class Form:
 
     @classmethod
     def decode(cls: type[F], record: np.void) -> F:
-        """Of a record of the ISA with one of the form's opcodes."""
+        """The form that a record of the ISA with one of the form's opcodes has."""
         return cls(**{name: int(record[place]) for name, place in cls.stored(int(record["opcode"])).items()})
 
     def encode(self) -> np.ndarray:
@@ -76,13 +76,13 @@ class Form:
 
     @property
     def output_bytes(self) -> int:
-        """Of an element of the result."""
+        """Bytes of an element of the result."""
         return 1 if self.has(Flag.CODE_OUTPUT) else 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Image(Form):
-    """Of operations on images."""
+    """An operation on images."""
 
     height: int = field_of("height", "of the operand")
     width: int = field_of("width", "of the operand")
@@ -102,7 +102,7 @@ class Image(Form):
 
 @dataclass(frozen=True, kw_only=True)
 class Linear(Form):
-    """Of operations that multiply: how they are cut (:mod:`.plan`), and what is kept from step to step."""
+    """An operation that multiplies: how it is cut (:mod:`.plan`), and what is kept from step to step."""
 
     block_rows: int = field_of("block_rows", "output rows of a core's block")
     chunk_channels: int = field_of("chunk_channels", "operand channels that are encoded together")
@@ -114,7 +114,7 @@ class Linear(Form):
 
     @property
     def plan(self) -> Plan:
-        """Of the product, or of an attention product's first sub-operation."""
+        """The plan of the product, or of an attention product's first sub-operation."""
         sizes = (self.block_rows, self.chunk_channels, self.pass_tiles, self.segment_pixels)
         return Plan(*sizes, self.has(Flag.RESIDENT))
 
@@ -157,7 +157,7 @@ class Convolution(Image, Linear):
 
     @property
     def chains(self) -> Chains:
-        """Of spatial differences."""
+        """How spatial differences chain output pixels."""
         single = self.kernel == self.stride == (1, 1) and not any(self.padding)
         return Chains(self.lead_columns, self.extra_columns, single, self.stride_width)
 
@@ -202,7 +202,7 @@ class Attention(Linear):
 
     @property
     def other_plan(self) -> Plan:
-        """Of the second sub-operation."""
+        """The plan of the second sub-operation."""
         sizes = (self.other_block_rows, self.other_chunk_channels, self.other_pass_tiles)
         return Plan(*sizes, 1, self.has(Flag.OTHER_RESIDENT))
 
@@ -213,14 +213,14 @@ class Attention(Linear):
 
 @dataclass(frozen=True, kw_only=True)
 class Finished(Image):
-    """Of the vector unit's operations that an activation and a quantizer may follow."""
+    """An operation of the vector unit that an activation and a quantizer may follow."""
 
     activation_bits: int = field_of("activation_bits", "fraction bits of operand and result of a fused SiLU or GELU")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Norm(Finished):
-    """GROUP_NORM over all pixels of a sample, LAYER_NORM over each pixel alone, in one group."""
+    """GROUP_NORM normalizes all pixels of a sample together, LAYER_NORM each pixel alone, in one group."""
 
     opcodes = (Opcode.GROUP_NORM, Opcode.LAYER_NORM)
 
@@ -235,7 +235,7 @@ class Norm(Finished):
 
 @dataclass(frozen=True, kw_only=True)
 class Pair(Finished):
-    """ADD, MULTIPLY: of two values, element by element."""
+    """ADD, MULTIPLY: the sum of two values, or their product, element by element."""
 
     opcodes = (Opcode.ADD, Opcode.MULTIPLY)
 
@@ -284,6 +284,12 @@ FORMS: dict[Opcode, type[Form]] = {
 }
 
 
+def kinds() -> dict[type[Form], tuple[Opcode, ...]]:
+    """Every form and what it is a kind of, from :class:`Form` on, with the opcodes of each."""
+    found = dict.fromkeys(kind for form in FORMS.values() for kind in form.__mro__ if issubclass(kind, Form))
+    return {kind: tuple(opcode for opcode, form in FORMS.items() if issubclass(form, kind)) for kind in found}
+
+
 def decode(record: np.void) -> Form:
     """The form of a record of the ISA."""
     return FORMS[Opcode(int(record["opcode"]))].decode(record)
@@ -296,3 +302,14 @@ def gather(form: type[Form], name: str, descriptors: np.ndarray) -> np.ndarray:
         here = descriptors["opcode"] == opcode
         result[here] = descriptors[form.stored(opcode)[name]][here]
     return result
+
+
+class Columns:
+    """The numbers of one form in a table of descriptors, each int64 [n], 0 where a descriptor has another form."""
+
+    def __init__(self, form: type[Form], descriptors: np.ndarray):
+        self._form, self._descriptors = form, descriptors
+        self.here = np.isin(descriptors["opcode"], form.opcodes)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return gather(self._form, name, self._descriptors)

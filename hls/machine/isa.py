@@ -1,7 +1,8 @@
-"""The one definition of what host and accelerator exchange: registers, descriptors, node scalars, counter records.
+"""The one definition of what host and accelerator exchange: registers, descriptors, scalars, counter records.
 
 Everything is little-endian. Offsets in descriptors are bytes from the base of a memory region, whose address the host
-writes to registers, so a program can be placed anywhere. The C++ header is generated from the field lists below.
+writes to registers, so a program can be placed anywhere. The C++ header and the manual (``hls/isa.md``) are generated from the
+lists below.
 """
 
 from __future__ import annotations
@@ -31,28 +32,46 @@ class Opcode(IntEnum):
 class Flag(IntFlag):
     """Modifiers of a descriptor."""
 
-    SILU = 1  # fused SiLU, with ``activation_bits`` fraction bits
-    QUANTIZE = 2  # fused quantizer: the output is a code
-    CODE_OUTPUT = 4  # output elements are int8, else int16
-    CODE_INPUT = 8  # input elements are int8, else int16
-    CONDITIONAL = 16  # bias, or gain and offset, are per sample
-    FINE = 32  # the fused quantizer appends residue codes: twice the operand's channels
-    RESIDENT = 64  # all weights of a pass fit the weight banks together: see plan.py
-    OTHER_RESIDENT = 128  # the same in an attention product's second sub-operation
-    GELU = 256  # fused GELU, with ``activation_bits`` fraction bits
-    RELU = 512  # fused ReLU, of CONVOLUTION too
-    CONSTANT_OTHER = (
-        1024  # the second operand of SCORES or MIX is the same in every step: only the first one's differences count
-    )
-    FOLLOWS = 2048  # takes the reference that its leader takes, another descriptor before it: see host/program/flow.py
-    SHARES_OPERAND = 4096  # another convolution keeps the operand for this one
-    PAIRED = 8192  # of the linear unit's work: the next descriptor, the vector unit's, runs at the same time
-    GATED = 16384  # the multipliers of CONVOLUTION are per sample
-    INTERLEAVED = 32768  # token t of window i of SCORES or MIX is pixel t * windows + i, else i * tokens + t
+    SILU = 1
+    QUANTIZE = 2
+    CODE_OUTPUT = 4
+    CODE_INPUT = 8
+    CONDITIONAL = 16
+    FINE = 32
+    RESIDENT = 64
+    OTHER_RESIDENT = 128
+    GELU = 256
+    RELU = 512
+    CONSTANT_OTHER = 1024
+    FOLLOWS = 2048
+    SHARES_OPERAND = 4096
+    PAIRED = 8192
+    GATED = 16384
+    INTERLEAVED = 32768
+
+
+FLAG_MEANINGS = {
+    Flag.SILU: "fused SiLU, with `activation_bits` fraction bits",
+    Flag.QUANTIZE: "fused quantizer: the output is a code",
+    Flag.CODE_OUTPUT: "output elements are int8, else int16",
+    Flag.CODE_INPUT: "input elements are int8, else int16",
+    Flag.CONDITIONAL: "bias, or gain and offset, are per sample",
+    Flag.FINE: "the fused quantizer appends residue codes: twice the operand's channels",
+    Flag.RESIDENT: "all weights of a pass fit the weight banks together: see plan.py",
+    Flag.OTHER_RESIDENT: "the same in an attention product's second sub-operation",
+    Flag.GELU: "fused GELU, with `activation_bits` fraction bits",
+    Flag.RELU: "fused ReLU, of CONVOLUTION too",
+    Flag.CONSTANT_OTHER: "the second operand is the same in every step: only the first one's differences count",
+    Flag.FOLLOWS: "takes the reference that its leader takes, another descriptor before it: see host/program/flow.py",
+    Flag.SHARES_OPERAND: "another convolution keeps the operand for this one",
+    Flag.PAIRED: "of the linear unit's work: the next descriptor, the vector unit's, runs at the same time",
+    Flag.GATED: "the multipliers are per sample",
+    Flag.INTERLEAVED: "token t of window i is pixel t * windows + i, else i * tokens + t",
+}
 
 
 class Region(IntEnum):
-    """Memory regions, each with a base address register."""
+    """Memory regions, each with base address registers."""
 
     PROGRAM = 0
     WEIGHTS = 1
@@ -60,6 +79,16 @@ class Region(IntEnum):
     ACTIVATIONS = 3
     STATE = 4
     COUNTERS = 5
+
+
+REGION_MEANINGS = {
+    Region.PROGRAM: "descriptors, in the order in which they run",
+    Region.WEIGHTS: "weights of convolutions, packed for the weight banks",
+    Region.PARAMETERS: "a record of scalars for every descriptor, then biases, multipliers, gains and offsets",
+    Region.ACTIVATIONS: "operands and results",
+    Region.STATE: "operands and accumulators that linear operations keep for the next step",
+    Region.COUNTERS: "a counter record for every descriptor, each followed by an entry of Defo's table",
+}
 
 
 @dataclass(frozen=True)
@@ -247,13 +276,20 @@ POINTERS = (
 
 PORTS = 1 + max(pointer.port for pointer in POINTERS)
 
-CONTROL = 0x00  # ap_ctrl_hs: bit 0 start, bit 1 done, bit 2 idle
-START, DONE, IDLE = 1, 2, 4
-CONFIG_HASH = 0x10  # read-only: first 32 bits of the hardware configuration's hash
+CONTROL = 0x00
+START, DONE, IDLE = 1, 2, 4  # bits of CONTROL
+CONFIG_HASH = 0x10
 DESCRIPTOR_COUNT = 0x20
-ERROR = 0x28  # read-only: 0, or 1 + index of the descriptor that was refused
-PROGRESS = 0x30  # read-only: 1 + index of the descriptor that runs, or ran last
+ERROR = 0x28
+PROGRESS = 0x30
 BASE_ADDRESS = 0x40  # 64-bit base of pointer i at BASE_ADDRESS + 12 * i, as HLS lays out 64-bit arguments
+REGISTER_MEANINGS = {
+    "control": "bit 0 starts, bit 1 says done, bit 2 idle (ap_ctrl_hs of Vitis HLS)",
+    "config_hash": "read-only: first 32 bits of the hardware configuration's hash",
+    "descriptor_count": "descriptors of the program",
+    "error": "read-only: 0, or 1 + index of the descriptor that was refused",
+    "progress": "read-only: 1 + index of the descriptor that runs, or ran last",
+}
 
 
 def base_registers(region: Region) -> list[int]:

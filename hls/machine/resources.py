@@ -97,7 +97,8 @@ def multiplier_size(config: Shape, digits: bool, queues: bool) -> float:
 
 @dataclass(frozen=True)
 class Multiplier:
-    """A ``multiply<a, b>`` or ``multiply_unsigned<a - 1, b - 1>`` of the kernels; ``per_lane`` of the vector unit, else once."""
+    """A ``multiply<a, b>`` or ``multiply_unsigned<a - 1, b - 1>`` of a header of the kernels; ``per_lane`` of the vector unit,
+    else once."""
 
     header: str
     a: int
@@ -109,21 +110,21 @@ class Multiplier:
 MULTIPLIERS = (
     Multiplier("result", 33, 32, True, "requantize"),
     Multiplier("result", 32, 32, False, "a row's multiplier"),
-    Multiplier("vector", 21, 7, True, "SiLU, GELU"),
-    Multiplier("vector", 21, 23, False, "reciprocal square root"),
-    Multiplier("vector", 17, 32, True, "quantizer"),
-    Multiplier("vector", 16, 32, True, "second operand of ADD and MULTIPLY"),
-    Multiplier("vector", 16, 48, True, "first operand of ADD and MULTIPLY, normalized value"),
-    Multiplier("vector", 17, 32, True, "softmax: exponent"),
-    Multiplier("vector", 21, 5, True, "softmax: power of two"),
-    Multiplier("vector", 26, 32, True, "mean of a pool"),
-    Multiplier("vector", 16, 16, True, "square"),
-    Multiplier("vector", 18, 48, False, "variance: N times squares"),
-    Multiplier("vector", 33, 33, False, "variance: sum squared"),
-    Multiplier("vector", 33, 44, False, "mean"),
-    Multiplier("vector", 18, 25, False, "N times root"),
-    Multiplier("vector", 41, 23, True, "slope"),
-    Multiplier("vector", 36, 29, True, "intercept"),
+    Multiplier("vector_unit/activation", 21, 7, True, "SiLU, GELU"),
+    Multiplier("vector_unit/norm", 21, 23, False, "reciprocal square root"),
+    Multiplier("vector_unit/quantize", 17, 32, True, "quantizer"),
+    Multiplier("vector_unit/line", 16, 32, True, "second operand of ADD and MULTIPLY"),
+    Multiplier("vector_unit/line", 16, 48, True, "first operand of ADD and MULTIPLY, normalized value"),
+    Multiplier("vector_unit/softmax", 17, 32, True, "softmax: exponent"),
+    Multiplier("vector_unit/softmax", 21, 5, True, "softmax: power of two"),
+    Multiplier("vector_unit/pool", 26, 32, True, "mean of a pool"),
+    Multiplier("vector_unit/norm", 16, 16, True, "square"),
+    Multiplier("vector_unit/norm", 18, 48, False, "variance: N times squares"),
+    Multiplier("vector_unit/norm", 33, 33, False, "variance: sum squared"),
+    Multiplier("vector_unit/norm", 33, 44, False, "mean"),
+    Multiplier("vector_unit/norm", 18, 25, False, "N times root"),
+    Multiplier("vector_unit/norm", 41, 23, True, "slope"),
+    Multiplier("vector_unit/norm", 36, 29, True, "intercept"),
 )
 ADDRESS_DSPS = (60, 4)  # a lump sum for processes that compute addresses (a 32-bit multiplier in 20), and per core
 STATE_MACHINE = 150  # LUTs of a process's loop counters and handshakes: a lump sum
@@ -250,13 +251,13 @@ def _vector_unit(config: Shape, board: Board) -> Resources:
     root = block_ram(769, 24, two_reads=True) + Resources(lut=3 * shifter(64))
     fifos = lut_ram(board, 64, config.bus_bits) * 4
     control = Resources(lut=4 * DIVIDER + 9 * STATE_MACHINE + 5 * aligner(config))  # a 64-bit divider
-    return of_lane * lanes + rows + root + fifos + control + _multipliers(config, board, "vector")
+    return of_lane * lanes + rows + root + fifos + control + _multipliers(config, board, "vector_unit/")
 
 
-def _multipliers(config: Shape, board: Board, header: str) -> Resources:
+def _multipliers(config: Shape, board: Board, unit: str) -> Resources:
     counts = [
         multiplier_dsps(board, each.a, each.b) * (config.vector_width if each.per_lane else 1)
         for each in MULTIPLIERS
-        if each.header == header
+        if each.header.startswith(unit)
     ]
     return Resources(dsp=sum(counts))

@@ -20,25 +20,31 @@ from .refusal import Refusal, Rules
 
 SWITCH = (0, 1)
 SHIFT = (0, MAX_SHIFT)
+ANY = (-(1 << 31), (1 << 31) - 1)
 NOT_NEGATIVE = (0, (1 << 31) - 1)
 ALWAYS = {"parity": SWITCH, "skip": SWITCH, "rescaled": SWITCH, "reserved": (0, 0), "reserved_wide": (0, 0)}
+QUANTIZING = {"quantize_multiplier": ANY, "quantize_shift": SHIFT}  # of every operation with a fused quantizer
 _LINEAR = {"shift": SHIFT, "reference": (Reference.ZERO, Reference.DEFO_PLUS), "keep_state": SWITCH}
+_ATTENTION = _LINEAR | {"multiplier0": ANY}
 _NORM = {"gain_bits": (0, MOST_GAIN_BITS), "epsilon": (1, LARGEST_EPSILON)}
 RANGES: dict[Opcode, dict[str, tuple[int, int]]] = {
     Opcode.CONVOLUTION: _LINEAR,
-    Opcode.SCORES: _LINEAR,
-    Opcode.MIX: _LINEAR,
+    Opcode.SCORES: _ATTENTION,
+    Opcode.MIX: _ATTENTION,
     Opcode.GROUP_NORM: _NORM,
     Opcode.LAYER_NORM: _NORM,
-    Opcode.ADD: {"shift": SHIFT},
-    Opcode.MULTIPLY: {"shift": SHIFT},
-    Opcode.AVERAGE_POOL: {"shift": SHIFT},
+    Opcode.ADD: {"shift": SHIFT, "multiplier0": ANY, "multiplier1": ANY},
+    Opcode.MULTIPLY: {"shift": SHIFT, "multiplier1": ANY},
+    Opcode.ACTIVATE: {},
     Opcode.SOFTMAX: {"shift": SHIFT, "multiplier0": NOT_NEGATIVE},
+    Opcode.AVERAGE_POOL: {"shift": SHIFT, "multiplier0": ANY},
+    Opcode.UPSAMPLE: {},
 }
+"""Smallest and largest legal value of every scalar that an operation reads, besides those of :data:`ALWAYS`."""
 
 
 class ScalarRules:
-    """Of one program that :func:`.descriptor_rules.check_descriptors` found nothing in; ``sizes`` of its regions in bytes."""
+    """The rules of a program that :func:`.descriptor_rules.check_descriptors` lets pass. ``sizes``: of regions, in bytes."""
 
     def __init__(self, descriptors: np.ndarray, sizes: Mapping[Region, int]):
         self._sizes = Sizes(descriptors)
@@ -80,7 +86,8 @@ def _limits(s: Sizes) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     for opcode, ranges in RANGES.items():
         for name, (low, high) in ranges.items():
             limit(name, s.opcode == opcode, low, high)
-    limit("quantize_shift", s.has(Flag.QUANTIZE), *SHIFT)
+    for name, (low, high) in QUANTIZING.items():
+        limit(name, s.has(Flag.QUANTIZE), low, high)
     for name, (low, high) in ALWAYS.items():
         limit(name, np.ones(len(s.opcode), bool), low, high)
     return limits

@@ -90,7 +90,7 @@ def quantize(model: str, output: Path, scheduler: str, steps: int, eta: float, g
 def _next_command(output: Path, quantized: QuantizedModel) -> str:
     """What draws with the model: a command, or, of a denoiser whose samples are no pictures, the drop-in."""
     from ...hls.artefact.folder import INDEX
-    from ..runtime.model import is_picture
+    from ..runtime.images import is_picture
 
     prompted = quantized.graph.context is not None
     if not (output / INDEX).is_file() and (prompted or not is_picture(quantized.graph.sample_shape)):

@@ -13,7 +13,7 @@ from ...hls.machine.isa import COUNTER_NAMES, COUNTERS
 from ...hls.machine.resources import available, estimate, parts
 from ..common.words import LONGEST_NAME, number_of, shortened
 from ..costs.traffic import dram_beats
-from ..runtime.model import Record
+from ..runtime.record import Record
 
 
 def profile_json(record: Record, config: HardwareConfig) -> dict[str, Any]:

@@ -81,8 +81,6 @@ def test_whatever_ends_generate_closes_the_device(folders, tmp_path, monkeypatch
 
 
 RUN = [sys.executable, "-m", "ditto_zynq.host.cli"]
-
-
 BARS = re.compile(r"((calibrate: [a-z ]+|denoise 1 of 1): )? *\d+%\|.*|device: emulator .*|compiling the emulator.*")
 
 

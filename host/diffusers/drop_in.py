@@ -17,6 +17,7 @@ from diffusers import DiffusionPipeline
 from ...hls.artefact.model import INDEX, ArtefactError, QuantizedModel
 from ...hls.artefact.model import load as load_artefact
 from ...hls.common.explained import explained
+from ...hls.machine.boards import DEFAULT_BOARD
 from ...hls.machine.config import default_config
 from ..devices.device import Device
 from ..devices.emulator import EmulatorDevice
@@ -32,7 +33,7 @@ def wrap(
     deadline_s: float = 600.0,
     memory_mib: int | None = None,
 ) -> QuantizedDenoiser:
-    """What takes the place of a pipeline's ``unet`` or ``transformer``. ``device``: default the emulator of a zcu104.
+    """What takes the place of a pipeline's ``unet`` or ``transformer``. ``device``: default the emulator of the default board.
 
     ``memory_mib``: the board's contiguous memory (default: PYNQ's).
 
@@ -82,6 +83,6 @@ def load_pipeline(
 def _wrap(
     artefact: QuantizedModel, device: Device | None, flow: str | None, deadline_s: float, memory_mib: int | None
 ) -> QuantizedDenoiser:
-    config = fitting(default_config("zcu104"), artefact.graph)
+    config = fitting(default_config(DEFAULT_BOARD), artefact.graph)
     chosen = EmulatorDevice(config, counting=False) if device is None else device
     return QuantizedDenoiser(artefact, chosen, flow, deadline_s, memory_mib)

@@ -13,6 +13,7 @@ import numpy as np
 from ...hls.artefact.model import QuantizedModel, null_label
 from ...hls.artefact.model import load as load_artefact
 from ...hls.artefact.scheduler_config import takes_variance
+from ...hls.machine.boards import DEFAULT_BOARD
 from ...hls.machine.config import HardwareConfig, default_config
 from ..common.arguments import check_deadline, check_memory, integer, real_array
 from ..common.errors import DeviceLost
@@ -314,7 +315,7 @@ def load(
     """
     artefact = load_artefact(BUNDLED_MODEL if folder is None else folder)
     if device is None:
-        device = EmulatorDevice(config or default_config("zcu104"), counting=counting)
+        device = EmulatorDevice(config or default_config(DEFAULT_BOARD), counting=counting)
     return Model(artefact, device)
 
 

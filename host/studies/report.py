@@ -162,7 +162,7 @@ def _sum(records: np.ndarray) -> np.void:
 def boards_json(boards: Mapping[str, Board]) -> list[dict[str, Any]]:
     return [
         {
-            **vars(board),
+            **{field: value for field, value in vars(board).items() if field != "shipped"},
             "configuration": default_config(name).to_json(),
             "estimated": {part: vars(used) for part, used in parts(default_config(name)).items()},
         }

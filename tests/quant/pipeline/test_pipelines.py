@@ -34,6 +34,17 @@ def test_weights_that_are_not_the_models(case, pixels, tmp_path):
     refuse(pixels, tmp_path, *WEIGHT_CASES[case])
 
 
+@pytest.mark.parametrize("name", ["", ".safetensors.index.json"])
+def test_a_variant_that_is_not_there_says_which_files_are(name, pixels, tmp_path):
+    def change(folder: Path) -> None:
+        if name:
+            (folder / WEIGHTS).rename(folder / "unet" / f"diffusion_pytorch_model{name}")
+
+    found = f"diffusion_pytorch_model{name or '.safetensors'}"
+    message = rf"no diffusion_pytorch_model\.fp16\.safetensors; found only {found}, which is of no variant; leave --variant out"
+    refuse(pixels, tmp_path, change, message, reading=Reading("fp16"))
+
+
 INDEX_OF_SHARDS = "unet/diffusion_pytorch_model.safetensors.index.json"
 
 

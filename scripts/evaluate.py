@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from ditto_zynq.hls.machine.config import HardwareConfig
 from ditto_zynq.host.common.files import write_atomically, write_text
-from ditto_zynq.host.runtime.model import load, to_images
+from ditto_zynq.host.runtime.images import to_images
+from ditto_zynq.host.runtime.model import load
 from ditto_zynq.host.runtime.schedulers import Scheduler, load_scheduler, standard_normal
 from ditto_zynq.host.runtime.session import ORIGINAL
 from ditto_zynq.quant.calibrate.calibration import Options

@@ -1,19 +1,27 @@
-"""The board catalogue: what each supported board offers the accelerator.
+"""The board catalogue, one row each: what a board offers the accelerator, and the accelerator that is shipped for it.
 
 Logic resources are from AMD's product tables (DS891 for Zynq UltraScale+, DS190 for Zynq-7000, DS987 for the K26 module),
 DRAM bandwidth is the peak of the board's memory on the processing system (bus width times transfer rate). All are
 vendors' figures, none is measured here.
+
+A shipped configuration is the one with most multipliers, and the widest ports, that fits the board by :mod:`.resources`, with 64
+sums per core (rows of 64 output pixels; 32 where DSP slices are few). It stands in the board's row as the fields of
+:class:`.shape.Shape` that differ from that class's own values, which are the default board's.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+DEFAULT_BOARD = "zcu104"
 
 
 @dataclass(frozen=True)
 class Board:
     """``bram36`` in blocks of 36 Kib, ``uram`` in blocks of 288 Kib, ``cma_mib`` contiguous memory for buffers (PYNQ's
-    default), ``hp_ports`` high-performance AXI ports to DRAM, ``dram_gb_per_s`` peak bandwidth in 1e9 bytes per second."""
+    default), ``hp_ports`` high-performance AXI ports to DRAM, ``dram_gb_per_s`` peak bandwidth in 1e9 bytes per second;
+    ``shipped``: fields of the configuration that is shipped for it."""
 
     name: str
     part: str
@@ -27,10 +35,17 @@ class Board:
     cma_mib: int
     hp_ports: int
     note: str = ""
+    shipped: Mapping[str, int | str] = field(default_factory=dict, hash=False)
 
     @property
     def zynq_ultrascale(self) -> bool:
+        """Whether it is a Zynq UltraScale+, else a Zynq-7000."""
         return not self.part.startswith("xc7z")
+
+    @property
+    def architecture(self) -> str:
+        """The processors' architecture, as Linux and PYNQ call it."""
+        return "aarch64" if self.zynq_ultrascale else "armv7l"
 
     @property
     def multiplier_bits(self) -> int:
@@ -41,44 +56,106 @@ class Board:
 BOARDS = {
     board.name: board
     for board in (
-        Board("zcu104", "xczu7ev-ffvc1156-2-e", "*:zcu104:*", 230_400, 1_728, 312, 96, 2_048, 19.2, 512, 4),
-        Board("kv260", "xck26-sfvc784-2LV-c", "*:kv260_som:*", 117_120, 1_248, 144, 64, 4_096, 19.2, 512, 4),
         Board(
-            "zcu102",
-            "xczu9eg-ffvb1156-2-e",
-            "*:zcu102:*",
-            274_080,
-            2_520,
-            912,
-            0,
-            4_096,
-            19.2,
-            512,
-            4,
-            "board of Diff-Acc and SDA",
+            name=DEFAULT_BOARD,
+            part="xczu7ev-ffvc1156-2-e",
+            board_part="*:zcu104:*",
+            lut=230_400,
+            dsp=1_728,
+            bram36=312,
+            uram=96,
+            dram_mib=2_048,
+            dram_gb_per_s=19.2,
+            cma_mib=512,
+            hp_ports=4,
         ),
-        Board("ultra96v2", "xczu3eg-sbva484-1-i", "*:ultra96v2:*", 70_560, 360, 216, 0, 2_048, 8.5, 512, 4),
-        Board("aup-zu3", "xczu3eg-sfvc784-2-e", "*:aup-zu3*:*", 70_560, 360, 216, 0, 4_096, 8.5, 512, 4),
         Board(
-            "pynq-z2",
-            "xc7z020clg400-1",
-            "*:pynq-z2:*",
-            53_200,
-            220,
-            140,
-            0,
-            512,
-            2.1,
-            128,
-            4,
-            "resource profile: needs a PYNQ 3 image",
+            name="kv260",
+            part="xck26-sfvc784-2LV-c",
+            board_part="*:kv260_som:*",
+            lut=117_120,
+            dsp=1_248,
+            bram36=144,
+            uram=64,
+            dram_mib=4_096,
+            dram_gb_per_s=19.2,
+            cma_mib=512,
+            hp_ports=4,
+            # little block RAM and few LUTs for its DSP slices, 44 % of which are used
+            shipped={"cores": 2, "weight_memory": "uram"},
+        ),
+        Board(
+            name="zcu102",
+            part="xczu9eg-ffvb1156-2-e",
+            board_part="*:zcu102:*",
+            lut=274_080,
+            dsp=2_520,
+            bram36=912,
+            uram=0,
+            dram_mib=4_096,
+            dram_gb_per_s=19.2,
+            cma_mib=512,
+            hp_ports=4,
+            note="board of Diff-Acc and SDA",
+            shipped={"cores": 7, "lanes": 16, "weight_memory": "bram"},
+        ),
+        Board(
+            name="ultra96v2",
+            part="xczu3eg-sbva484-1-i",
+            board_part="*:ultra96v2:*",
+            lut=70_560,
+            dsp=360,
+            bram36=216,
+            uram=0,
+            dram_mib=2_048,
+            dram_gb_per_s=8.5,
+            cma_mib=512,
+            hp_ports=4,
+            shipped={"cores": 1, "bus_bits": 64, "weight_memory": "bram"},
+        ),
+        Board(
+            name="aup-zu3",
+            part="xczu3eg-sfvc784-2-e",
+            board_part="*:aup-zu3*:*",
+            lut=70_560,
+            dsp=360,
+            bram36=216,
+            uram=0,
+            dram_mib=4_096,
+            dram_gb_per_s=8.5,
+            cma_mib=512,
+            hp_ports=4,
+            shipped={"cores": 1, "bus_bits": 64, "weight_memory": "bram"},
+        ),
+        Board(
+            name="pynq-z2",
+            part="xc7z020clg400-1",
+            board_part="*:pynq-z2:*",
+            lut=53_200,
+            dsp=220,
+            bram36=140,
+            uram=0,
+            dram_mib=512,
+            dram_gb_per_s=2.1,
+            cma_mib=128,
+            hp_ports=4,
+            note="resource profile: needs a PYNQ 3 image",
+            shipped={
+                "cores": 1,
+                "lanes": 4,
+                "clock_mhz": 100,
+                "bus_bits": 32,
+                "accumulator_depth": 32,
+                "row_bytes": 2048,
+                "weight_memory": "bram",
+            },
         ),
     )
 }
 
 
 def find_board(name: str) -> Board:
-    """ValueError, listing the known ones, for an unknown board."""
+    """The board of this name. ValueError, listing the known ones, for an unknown one."""
     if name not in BOARDS:
         raise ValueError(f"found board {name!r}, expected one of {', '.join(BOARDS)}")
     return BOARDS[name]

@@ -50,27 +50,6 @@ class HardwareConfig(Shape):
 
 
 def default_config(board: str) -> HardwareConfig:
-    """The configuration shipped for a board: the one with most multipliers, and the widest ports, that fits it by
-    :mod:`.resources`, with 64 sums per core (rows of 64 output pixels; 32 on pynq-z2).
-
-    kv260 has little block RAM and few LUTs for its DSPs, 44 % of which are used. ValueError, listing the known ones, for an
-    unknown board.
-    """
-    shapes: dict[str, dict[str, Any]] = {
-        "zcu104": {},
-        "zcu102": {"cores": 7, "lanes": 16, "weight_memory": "bram"},
-        "kv260": {"cores": 2, "weight_memory": "uram"},
-        "ultra96v2": {"cores": 1, "bus_bits": 64, "weight_memory": "bram"},
-        "aup-zu3": {"cores": 1, "bus_bits": 64, "weight_memory": "bram"},
-        "pynq-z2": {
-            "cores": 1,
-            "lanes": 4,
-            "clock_mhz": 100,
-            "bus_bits": 32,
-            "accumulator_depth": 32,
-            "row_bytes": 2048,
-            "weight_memory": "bram",
-        },
-    }
-    find_board(board)
-    return HardwareConfig(board=board, **shapes[board])
+    """The configuration shipped for a board, as its row in :mod:`.boards` says. ValueError, listing the known ones, for an
+    unknown board."""
+    return HardwareConfig.from_json({"board": board, **find_board(board).shipped})

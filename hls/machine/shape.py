@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TypeVar
 
 from ..contract.arithmetic import ceil_divide
-from .boards import find_board
+from .boards import DEFAULT_BOARD, find_board
 from .isa import PORTS
 from .primitives import CHAINED_LANES, ultra_ram
 
@@ -30,7 +30,7 @@ class Shape:
     ``dram_gb_per_s`` is what there is of the board's DRAM bandwidth, in 1e9 bytes per second (default: its peak).
     """
 
-    board: str = "zcu104"
+    board: str = DEFAULT_BOARD
     cores: int = 8
     lanes: int = 8
     oc_tile: int = 32

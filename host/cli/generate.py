@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ...hls.artefact.model import QuantizedModel
     from ...hls.machine.config import HardwareConfig
     from ..devices.device import Device
-    from ..runtime.model import Batch, Images
+    from ..runtime.images import Batch, Images
     from ..runtime.output import Run
 
 
@@ -85,7 +85,9 @@ def generate(**given: Any) -> None:
     from ...hls.artefact.model import load as load_artefact
     from ..common.files import write_text
     from ..runtime import output as out
-    from ..runtime.model import PIXEL_PIPELINES, check_run, labels_of, pipeline_class
+    from ..runtime.images import PIXEL_PIPELINES, pipeline_class
+    from ..runtime.labels import labels_of
+    from ..runtime.model import check_run
     from ..runtime.session import DIFFERENCE
     from ..studies.report import summary_text, time_text
 
@@ -160,7 +162,8 @@ def _with_runtime(
     asked: _Asked, artefact: QuantizedModel, config: HardwareConfig, labels: np.ndarray
 ) -> tuple[Run, Images]:
     """Of a model whose samples are its images."""
-    from ..runtime.model import Model, check_drawable
+    from ..runtime.images import check_drawable
+    from ..runtime.model import Model
     from ..runtime.output import Run
 
     if artefact.graph.context is not None:
@@ -186,7 +189,7 @@ def _with_pipeline(
     asked: _Asked, artefact: QuantizedModel, config: HardwareConfig, labels: np.ndarray
 ) -> tuple[Run, Images]:
     """Of a model whose samples are not its images, as latents are not: diffusers' pipeline makes them."""
-    from ..runtime.model import pipeline_class
+    from ..runtime.images import pipeline_class
     from ..runtime.output import Run
 
     takes_prompts, prompts = artefact.graph.context is not None, asked.prompt
@@ -203,7 +206,8 @@ def _with_pipeline(
         raise ValueError("the model takes prompts; give at least one, such as --prompt 'a red heart'")
     if prompts and not takes_prompts:
         raise ValueError("the model takes no prompts; leave them out")
-    from ..diffusers.drop_in import Request, batches, load_pipeline, pipeline_model
+    from ..diffusers.drawing import Request, batches, pipeline_model
+    from ..diffusers.drop_in import load_pipeline
 
     texts = tuple(prompts[index % len(prompts)] for index in range(asked.count)) if prompts else ()
     request = Request(texts, () if takes_prompts else tuple(labels.tolist()), asked.seed, asked.guidance)

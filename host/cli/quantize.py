@@ -20,6 +20,7 @@ from .shared import (
     OUTPUT_FOLDER,
     SEED,
     WORKERS,
+    announce,
     config_of,
     fleet_of,
     parse_labels,
@@ -48,7 +49,10 @@ if TYPE_CHECKING:
 @click.option("--trajectories", default=16, type=COUNT, show_default=True, help="Denoising runs to calibrate on.")
 @click.option("--norm", default=2.4, show_default=True, help="Exponent of the clipping error; 0 keeps the full range.")
 @click.option(
-    "--fine", default=4, show_default=True, help="Tensors, the most disturbing ones, with codes in two parts."
+    "--fine",
+    default=4,
+    show_default=True,
+    help="Tensors, the most disturbing ones, with codes in two parts; all that can have them, if they are fewer.",
 )
 @click.option("--no-bias-correction", is_flag=True, help="Leave the biases as they are.")
 @click.option("--labels", help="Classes to quantize for, such as 0-8,1000 (default: all, if they are few).")
@@ -64,7 +68,7 @@ if TYPE_CHECKING:
     help="Half of the calibration's prompts have this weight, so that weighted prompts find room; 1 for none.",
 )  # fmt: skip
 @click.option("--seed", default=0, show_default=True)
-@click.option("--variant", help="Of the files with weights, such as fp16.")
+@click.option("--variant", help="Which files of weights are read, such as fp16 (default: those of no variant).")
 @click.option("--sample-size", help="Height and width of samples, such as 64 or 64x96, if the model does not say it.")
 @click.option("--overwrite", is_flag=True, help="Replace a quantized model that is in the output folder.")
 def quantize(model: str, output: Path, scheduler: str, steps: int, eta: float, groups: int | None, trajectories: int,
@@ -72,6 +76,7 @@ def quantize(model: str, output: Path, scheduler: str, steps: int, eta: float, g
              guidance: float | None, prompt_weight: float, seed: int, variant: str | None, sample_size: str | None,
              force_scheduler: bool, overwrite: bool) -> None:  # fmt: skip
     """Quantize a diffusers pipeline MODEL (folder or hub name) for a schedule, with Brevitas."""
+    from ...hls.contract.operators import Quantize
 
     asked = import_module("...quant.common.options", __package__)  # by name: the runtime never depends on the quantizer
     quantizer = import_module("...quant.quantize", __package__)
@@ -82,6 +87,11 @@ def quantize(model: str, output: Path, scheduler: str, steps: int, eta: float, g
     with without_loading_bars():
         quantized = quantizer.quantize(model, output, schedule, options, *conditions, reading, overwrite)
     graph = quantized.graph
+    in_parts = sum(isinstance(node, Quantize) and node.fine for node in graph.nodes)
+    if in_parts < fine:
+        announce(
+            f"found --fine {fine}, but {number_of(in_parts, 'tensor')} can have codes in two parts: all of them do"
+        )
     size = f"{number_of(len(graph.linear_nodes), 'linear operator')} of {number_of(len(graph.nodes), 'operator')}"
     click.echo(f"{output}: the quantized model, for {number_of(steps, f'{scheduler} step')} ({size})")
     click.echo(f"next: {_next_command(output, quantized)}")
@@ -90,7 +100,7 @@ def quantize(model: str, output: Path, scheduler: str, steps: int, eta: float, g
 def _next_command(output: Path, quantized: QuantizedModel) -> str:
     """What draws with the model: a command, or, of a denoiser whose samples are no pictures, the drop-in."""
     from ...hls.artefact.folder import INDEX
-    from ..runtime.model import is_picture
+    from ..runtime.images import is_picture
 
     prompted = quantized.graph.context is not None
     if not (output / INDEX).is_file() and (prompted or not is_picture(quantized.graph.sample_shape)):
@@ -127,7 +137,8 @@ def _prompts(path: Path | None) -> list[str] | None:
 @click.option(
     "--reference",
     required=True,
-    help="Real pictures: emoji:FOLDER, clips:FOLDER, a folder of pictures, or an .npz of images.",
+    help="Real pictures: emoji:FOLDER or clips:FOLDER, a folder that exists, where npm fetches them to if they are not there; "
+    "another folder of pictures; or an .npz of images.",
 )
 @click.option("-n", "--count", default=500, type=COUNT, show_default=True, help="Images, or clips, of each pipeline.")
 @click.option("--guidance", type=float, help="Scale of classifier-free guidance (default: that of the calibration).")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ...hls.machine.boards import DEFAULT_BOARD
 from ..common.files import check_file, check_folder
 from ..common.limits import MOST_IMAGES, MOST_SAMPLES, SEED_BITS
 
@@ -40,7 +41,7 @@ class _Output(click.Path):
 
 OUTPUT_FILE, OUTPUT_FOLDER = _Output(check_file), _Output(check_folder)
 MODEL = click.argument("model", type=click.Path(path_type=Path), required=False)
-BOARD = click.option("--board", default="zcu104", show_default=True, help="Board whose configuration is emulated.")
+BOARD = click.option("--board", default=DEFAULT_BOARD, show_default=True, help="Board whose configuration is emulated.")
 HARDWARE = click.option(
     "--hardware", type=click.Path(path_type=Path), help="Hardware configuration (JSON) instead of --board."
 )

@@ -49,7 +49,7 @@ class EmulatedBoard(pynq.Device):
         self.name = name or f"emulated-{board.name}-{os.getpid()}"
         super().__init__(self.name)
         self.capabilities = {"REGISTER_RW": True}
-        self.arch = "aarch64" if board.zynq_ultrascale else "armv7l"
+        self.arch = board.architecture
         self.fabric = fabric
         self.cma_bytes = (board.cma_mib << 20) if cma_bytes is None else cma_bytes
         self.default_memory = _Memory(self)

@@ -166,7 +166,7 @@ class _Files(remote_device_pb2_grpc.RemoteDeviceServicer):
     def __init__(self, board: EmulatedBoard, limits: Limits):
         self._board, self._limits = board, limits
         self.configured: Callable[[], None] = lambda: None
-        architecture = "aarch64" if find_board(board.fabric.config.board).zynq_ultrascale else "armv7l"
+        architecture = find_board(board.fabric.config.board).architecture
         self._public = {
             "/proc/version": f"Linux version 6.6.0 (emulated) {architecture}\n".encode(),
             "/proc/device-tree/chosen/pynq_board": board.name.encode() + b"\0",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 
 
 def kept_tokens(context: np.ndarray, keep: np.ndarray) -> np.ndarray:
@@ -26,3 +27,12 @@ def kept_tokens(context: np.ndarray, keep: np.ndarray) -> np.ndarray:
             f"numbers whose common multiple is at most {context.shape[1]}; give one prompt at a time, without a negative one"
         )
     return np.stack([np.tile(row[mask], (tokens // mask.sum(), 1)) for row, mask in zip(context, keep, strict=True)])
+
+
+def seen_tokens(context: np.ndarray, mask: torch.Tensor) -> np.ndarray:
+    """The tokens that a mask [B, tokens] of ones and zeros keeps."""
+    if mask.ndim != 2 or not bool(((mask == 0) | (mask == 1)).all()):
+        raise ValueError(
+            "found an encoder_attention_mask that is no [batch, tokens] of ones and zeros; give such a one"
+        )
+    return kept_tokens(context, mask.numpy() != 0)

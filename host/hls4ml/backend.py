@@ -22,6 +22,7 @@ from ...hls.artefact.model import QuantizedModel
 from ...hls.build.csim import build_library, default_cache
 from ...hls.build.project import run_tools, write_project
 from ...hls.contract.references import Reference
+from ...hls.machine.boards import DEFAULT_BOARD
 from ...hls.machine.config import HardwareConfig, default_config
 from ..devices.csim import CSimDevice
 from ..devices.device import Device
@@ -103,7 +104,7 @@ class DittoBackend(FPGABackend):
         if device not in ("csim", "emulator"):
             raise ValueError(f"found device {device!r}, expected csim or emulator")
         if hardware is None:
-            hardware = default_config(board or "zcu104")
+            hardware = default_config(board or DEFAULT_BOARD)
         config = hardware if isinstance(hardware, HardwareConfig) else HardwareConfig.load(Path(hardware))
         return {
             "Hardware": config.to_json(),

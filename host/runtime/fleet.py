@@ -23,7 +23,9 @@ from ...hls.machine.config import HardwareConfig
 from ..common.arguments import check_deadline, check_memory
 from ..common.errors import DeviceError
 from ..devices.opening import KINDS, open_device
-from .model import BUNDLED_MODEL, Batch, Images, Model, check_run, labels_of
+from .images import Batch, Images
+from .labels import labels_of
+from .model import BUNDLED_MODEL, Model, check_run
 from .schedulers import check_seed
 from .session import check_flow
 

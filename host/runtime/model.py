@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import functools
-import json
-import numbers
-import operator
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...hls.artefact.model import INDEX, QuantizedModel, null_label
+from ...hls.artefact.model import QuantizedModel, null_label
 from ...hls.artefact.model import load as load_artefact
 from ...hls.artefact.scheduler_config import takes_variance
-from ...hls.common.schema import show
+from ...hls.machine.boards import DEFAULT_BOARD
 from ...hls.machine.config import HardwareConfig, default_config
-from ...hls.machine.isa import COUNTER_NAMES
 from ..common.arguments import check_deadline, check_memory, integer, real_array
 from ..common.errors import DeviceLost
 from ..common.limits import MOST_IMAGES, MOST_SAMPLES
 from ..counting.traffic import dram_beats
 from ..devices.device import Device, check_device
 from ..devices.emulator import EmulatorDevice
-from ..program.compiler import Program, compile_program
+from ..program.compiler import compile_program
+from .guidance import Branches, Guidance
+from .images import Batch, Images
+from .labels import labels_of, rows_of
+from .progress import OnceEach, progress_bar
+from .record import Record
 from .schedulers import (
     KINDS,
     Sampler,
@@ -41,135 +41,7 @@ from .schedulers import (
 from .session import KEEPS_NOTHING, ORIGINAL, Session, check_flow, default_flow
 from .watch import Watch
 
-PIXEL_PIPELINES = (None, "DDPMPipeline", "DDIMPipeline")  # whose images are the denoiser's samples
-
-
-@dataclass(frozen=True)
-class Images:
-    """Generated images. ``images`` uint8 [N, H, W] or [N, H, W, 3]; ``samples`` float64 [N, C, H, W] in [-1, 1]."""
-
-    images: np.ndarray
-    samples: np.ndarray
-    labels: np.ndarray
-    record: Record | None = None
-
-    @staticmethod
-    def of(batches: Iterable[Batch], labels: np.ndarray) -> Images:
-        """Put together from batches in any order."""
-        ordered = sorted(batches, key=lambda batch: batch.first)
-        samples = np.concatenate([batch.samples for batch in ordered])
-        records = [batch.record for batch in ordered if batch.record is not None]
-        return Images(to_images(samples), samples, labels, functools.reduce(operator.add, records) if records else None)
-
-
-@dataclass(frozen=True)
-class Record:
-    """What the device counted: ``counters`` [steps, operations] of counter records, summed over batches of ``samples``."""
-
-    names: tuple[str, ...]
-    modules: tuple[str, ...]
-    counters: np.ndarray
-    samples: int
-
-    def __add__(self, other: Record) -> Record:
-        total = self.counters.copy()
-        for name in COUNTER_NAMES:
-            total[name] += other.counters[name]
-        return Record(self.names, self.modules, total, self.samples + other.samples)
-
-    @staticmethod
-    def of(program: Program, counted: list[np.ndarray], images: int) -> Record:
-        """The counter records of all steps of a batch of ``images``, summed over its parts, with the names of the layers."""
-        layers = program.layers
-        names, modules = tuple(layer.name for layer in layers), tuple(layer.first.module for layer in layers)
-        return Record(names, modules, program.by_layer(np.stack(counted)), images)
-
-
-def check_run(count: int, batch: int, flow: str | None, seed: int = 0) -> tuple[int, int, int]:
-    """Count, batch and seed as Python's integers; TypeError for what is none. ValueError where there is nothing to generate or
-    too much, for an unknown flow, and for a seed out of [0, 2**64)."""
-    count, batch, seed = integer("a count of", count), integer("a batch of", batch), integer("seed", seed)
-    check_seed(seed)
-    check_flow(flow)
-    if count < 1 or batch < 1:
-        raise ValueError(f"found {count} images in batches of {batch}, expected at least 1 of each")
-    if count > MOST_IMAGES:
-        raise ValueError(f"found {count} images, expected at most {MOST_IMAGES:,} in a run; use several seeds")
-    if min(count, batch) > MOST_SAMPLES:
-        raise ValueError(f"found a batch of {batch}, expected at most {MOST_SAMPLES:,}: descriptors count no further")
-    return count, batch, seed
-
-
-def labels_of(artefact: QuantizedModel, count: int, labels: Sequence[int] | None) -> np.ndarray:
-    """int64 [count], taken in turn (default: all that the model was quantized for, but for its null label); ValueError, listing
-    them, for another one."""
-    known = [label for label in artefact.labels if label != null_label(artefact.config)] or list(artefact.labels)
-    given = np.asarray(known if labels is None else labels, object)  # whatever their size
-    if given.ndim != 1 or not len(given):
-        raise ValueError(f"found labels of shape {given.shape}, expected a list of at least one")
-    rows_of(artefact, given)
-    return np.resize(given.astype(np.int64), count)
-
-
-def pipeline_class(folder: Path) -> str | None:
-    """The diffusers pipeline that a quantized folder is of; None where the denoiser was quantized alone."""
-    path = folder / INDEX
-    name = json.loads(path.read_text()).get("_class_name") if path.is_file() else None
-    return None if name is None else str(name)
-
-
-def is_picture(shape: tuple[int, ...]) -> bool:
-    """Whether samples of ``shape`` are images of one or three channels."""
-    return len(shape) == 3 and shape[0] in (1, 3)
-
-
-def check_drawable(artefact: QuantizedModel) -> None:
-    """ValueError where samples are no images of one or three channels, as latents are not."""
-    if not is_picture(artefact.graph.sample_shape):
-        shape = artefact.graph.sample_shape
-        raise ValueError(
-            f"the model's samples are {'x'.join(map(str, shape))}, no pictures, and the folder holds no VAE to draw them with; "
-            "use it in its pipeline through ditto_zynq.host.diffusers.wrap, or quantize the whole pipeline's folder"
-        )
-
-
-def rows_of(artefact: QuantizedModel, labels: np.ndarray) -> np.ndarray:
-    """Rows int64 [B] of conditional tables, of integer ``labels`` [B]; ValueError, listing the known ones, for a label that was
-    not quantized for."""
-    rows = {label: row for row, label in enumerate(artefact.labels)}
-    wrong = [label for label in labels.tolist() if not _is_integer(label) or label not in rows]
-    if wrong:
-        known = artefact.labels
-        in_turn = len(known) > 1 and known == tuple(range(len(known)))
-        listed = f"0 to {known[-1]}" if in_turn else ", ".join(map(str, known))
-        raise ValueError(f"found label {show(wrong[0]) if isinstance(wrong[0], str) else wrong[0]}, expected {listed}")
-    return np.array([rows[label] for label in labels.tolist()], np.int64)
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
-@dataclass(frozen=True)
-class Guidance:
-    """Classifier-free guidance (Ho & Salimans 2022): each sample is two branches with histories of their own.
-
-    The output is that without + ``scale`` * (that with label and context - that without). ``label`` and ``context`` [tokens,
-    channels] are what stands for none.
-    """
-
-    scale: float
-    label: int | None = None
-    context: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Samples [first, first + B) float64 [B, ...] that advanced together, and what the device counted, if it counts."""
-
-    first: int
-    samples: np.ndarray
-    record: Record | None
+BUNDLED_MODEL = Path(__file__).parents[1] / "models" / "fashion-mnist"
 
 
 class Model:
@@ -232,7 +104,8 @@ class Model:
         flow: str | None = None,
         progress: bool = True,
     ) -> Images:
-        """Generate ``count`` images. ``labels`` are taken in turn (default: all that the model knows)."""
+        """Generate ``count`` images, in batches of at most ``batch``. ``labels`` are taken in turn (default: all that the model
+        knows); ``progress`` shows a bar of steps. TypeError or ValueError for what no run can have (:func:`check_run`)."""
         count, batch, seed = check_run(count, batch, flow, seed)
         chosen = self.labels_of(count, labels)
         return Images.of(self.batches(count, chosen, seed, batch, flow, progress), chosen)
@@ -244,10 +117,10 @@ class Model:
         labels: Sequence[int] | None = None,
         context: np.ndarray | None = None,
     ) -> np.ndarray:
-        """The model's output for samples float64 [B, ...] at one timestep of its schedule, without history.
+        """The model's output, float64 [B, ...], for samples float64 [B, ...] at one timestep of its schedule, without history.
 
-        ``context`` [B, tokens, channels] for a model that attends to one. Raises ValueError, listing the schedule's timesteps,
-        for any other one.
+        ``context`` float64 [B, tokens, channels] for a model that attends to one. Raises ValueError, listing the schedule's
+        timesteps, for any other one.
         """
         sample = real_array("sample", sample, (None, *self.artefact.graph.sample_shape))
         if np.ndim(timestep):
@@ -258,7 +131,7 @@ class Model:
         return session.run_step(sample, step, rows, ORIGINAL, context)
 
     def throughput_test(self, batch: int = 16, flow: str | None = None) -> dict[str, Any]:
-        """One batch through the whole schedule, by the names that FINN's drivers have for it (finn, ``throughput_test``).
+        """Times one batch through the whole schedule; the names are those of FINN's drivers (finn, ``throughput_test``).
 
         ``runtime[ms]`` is wall time, so of a device without a board it is the simulation's. Where the device counts, the
         accelerator's own time and traffic follow, by its counters (``kind`` says of what they are).
@@ -279,17 +152,7 @@ class Model:
             "throughput[images/s]": batch / seconds,
             "fclk[mhz]": program.config.clock_mhz,
         }
-        if record is not None:
-            cycles = int(record.counters["cycles"].sum())
-            accelerator_s = cycles / (program.config.clock_mhz * 1e6)
-            moved = int(dram_beats(record.counters).sum()) * program.config.bus_bytes
-            result |= {
-                "kind": "emulated",
-                "accelerator[ms]": accelerator_s * 1e3,
-                "accelerator throughput[images/s]": batch / accelerator_s,
-                "DRAM bandwidth[MB/s]": moved / accelerator_s / 1e6,
-            }
-        return result
+        return result if record is None else result | _accelerator_figures(record, program.config, batch)
 
     def denoise_as_calibrated(
         self,
@@ -321,7 +184,7 @@ class Model:
         return self.denoise(np.arange(count), chosen, seed, flow, advance, context, guidance)
 
     def labels_of(self, count: int, labels: Sequence[int] | None) -> np.ndarray:
-        """int64 [count]; see :func:`labels_of`."""
+        """Labels int64 [count] of a run of this model; see :func:`.labels.labels_of`."""
         return labels_of(self.artefact, count, labels)
 
     def batches(
@@ -334,10 +197,11 @@ class Model:
         progress: bool = True,
         starts: Sequence[int] | None = None,
     ) -> Iterator[Batch]:
-        """Batches of at most ``batch`` samples; ``starts``: only those that begin with these samples (default: all)."""
+        """Denoise ``count`` samples with ``labels`` int64 [count], in batches of at most ``batch``, as they are asked for.
+        ``starts``: only the batches that begin with these samples (default: all)."""
         count, batch, seed = check_run(count, batch, flow, seed)
         chosen = range(0, count, batch) if starts is None else starts
-        with _progress(progress, len(chosen) * len(self.sampler)) as advance:
+        with progress_bar(progress, len(chosen) * len(self.sampler)) as advance:
             for start in chosen:
                 indices = np.arange(start, min(start + batch, count))
                 yield self.denoise(indices, labels[indices], seed, flow, advance)
@@ -352,15 +216,16 @@ class Model:
         context: np.ndarray | None = None,
         guidance: Guidance | None = None,
     ) -> Batch:
-        """Denoise the samples with these indices, all in one batch; ``context`` float64 [B, tokens, channels] for a model that
-        attends to one. With ``guidance`` the model's batch is 2 B.
+        """Denoise the samples with these ``indices`` int64 [B] and ``labels`` int64 [B], all in one batch; ``context`` float64
+        [B, tokens, channels] for a model that attends to one. With ``guidance`` the model's batch is 2 B. ``advance`` is called
+        after every step.
 
         A board that loses its configuration on the way (it was switched off and on) is configured again, once, and the batch
         starts anew: its images are the same.
         """
         check_flow(flow)
         flow = flow or default_flow(self.device)
-        each_step, branches = _OnceEach(advance), _Branches.of(self.artefact, labels, context, guidance)
+        each_step, branches = OnceEach(advance), Branches.of(self.artefact, labels, context, guidance)
         try:
             try:
                 return self._denoise(indices, branches, seed, flow, each_step)
@@ -381,7 +246,7 @@ class Model:
                 self.device.reload()
 
     def _denoise(
-        self, indices: np.ndarray, branches: _Branches, seed: int, flow: str, advance: Callable[[], object]
+        self, indices: np.ndarray, branches: Branches, seed: int, flow: str, advance: Callable[[], object]
     ) -> Batch:
         scheduler = self.sampler
         session = self.session(len(branches.rows), flow not in KEEPS_NOTHING)
@@ -450,79 +315,33 @@ def load(
     """
     artefact = load_artefact(BUNDLED_MODEL if folder is None else folder)
     if device is None:
-        device = EmulatorDevice(config or default_config("zcu104"), counting=counting)
+        device = EmulatorDevice(config or default_config(DEFAULT_BOARD), counting=counting)
     return Model(artefact, device)
 
 
-BUNDLED_MODEL = Path(__file__).parents[1] / "models" / "fashion-mnist"
+def check_run(count: int, batch: int, flow: str | None, seed: int = 0) -> tuple[int, int, int]:
+    """Count, batch and seed of a run, as Python's integers. TypeError for what is none; ValueError where there is nothing to
+    generate or too much, for an unknown flow, and for a seed out of [0, 2**64)."""
+    count, batch, seed = integer("a count of", count), integer("a batch of", batch), integer("seed", seed)
+    check_seed(seed)
+    check_flow(flow)
+    if count < 1 or batch < 1:
+        raise ValueError(f"found {count} images in batches of {batch}, expected at least 1 of each")
+    if count > MOST_IMAGES:
+        raise ValueError(f"found {count} images, expected at most {MOST_IMAGES:,} in a run; use several seeds")
+    if min(count, batch) > MOST_SAMPLES:
+        raise ValueError(f"found a batch of {batch}, expected at most {MOST_SAMPLES:,}: descriptors count no further")
+    return count, batch, seed
 
 
-def to_images(samples: np.ndarray) -> np.ndarray:
-    """float64 [N, C, H, W] in [-1, 1] -> uint8 [N, H, W] (one channel) or [N, H, W, C], rounded as diffusers does."""
-    images = np.rint(np.clip(samples / 2 + 0.5, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
-    return images[..., 0] if images.shape[-1] == 1 else images
-
-
-@dataclass(frozen=True)
-class _Branches:
-    """What the model computes for each sample: itself, or itself and its unguided branch."""
-
-    rows: np.ndarray
-    context: np.ndarray | None
-    scale: float | None
-
-    @staticmethod
-    def of(
-        artefact: QuantizedModel, labels: np.ndarray, context: np.ndarray | None, guidance: Guidance | None
-    ) -> _Branches:
-        if guidance is None:
-            return _Branches(rows_of(artefact, labels), context, None)
-        unguided = labels if guidance.label is None else np.full_like(labels, guidance.label)
-        if context is not None:
-            none = np.zeros_like(context[0]) if guidance.context is None else guidance.context
-            context = np.concatenate([context, np.broadcast_to(none, context.shape)])
-        return _Branches(rows_of(artefact, np.concatenate([labels, unguided])), context, guidance.scale)
-
-    def of_all(self, sample: np.ndarray) -> np.ndarray:
-        return sample if self.scale is None else np.concatenate([sample, sample])
-
-    def guided(self, output: np.ndarray) -> np.ndarray:
-        if self.scale is None:
-            return output
-        guided, unguided = np.split(output, 2)
-        return unguided + self.scale * (guided - unguided)
-
-
-class _OnceEach:
-    """Reports every step of a batch once, though the batch may start anew."""
-
-    def __init__(self, report: Callable[[], object]):
-        self._report, self._steps, self._reported = report, 0, 0
-
-    def __call__(self) -> None:
-        self._steps += 1
-        if self._steps > self._reported:
-            self._reported = self._steps
-            self._report()
-
-    def restart(self) -> None:
-        self._steps = 0
-
-
-class _progress:
-    """A tqdm bar of denoising steps, or nothing."""
-
-    def __init__(self, shown: bool, total: int):
-        self.shown, self.total = shown, total
-
-    def __enter__(self) -> Callable[[], object]:
-        if not self.shown:
-            return lambda: None
-        from tqdm import tqdm
-
-        self.bar = tqdm(total=self.total, desc="denoise", unit="step")
-        return self.bar.update
-
-    def __exit__(self, *_: object) -> None:
-        if self.shown:
-            self.bar.close()
+def _accelerator_figures(record: Record, config: HardwareConfig, batch: int) -> dict[str, Any]:
+    """What the counters of a batch say of the accelerator's own time and traffic."""
+    cycles = int(record.counters["cycles"].sum())
+    accelerator_s = cycles / (config.clock_mhz * 1e6)
+    moved = int(dram_beats(record.counters).sum()) * config.bus_bytes
+    return {
+        "kind": "emulated",
+        "accelerator[ms]": accelerator_s * 1e3,
+        "accelerator throughput[images/s]": batch / accelerator_s,
+        "DRAM bandwidth[MB/s]": moved / accelerator_s / 1e6,
+    }

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from ..common.files import check_file, write_atomically
-from .model import Batch, Images, Record, to_images
+from .images import Batch, Images, to_images
+from .record import Record
 
 FORMATS = (".png", ".npz")
 MAGNIFICATION = 3

@@ -61,12 +61,12 @@ def _kept(drawing: Drawing) -> tuple[Any, QuantizedModel]:
 def _draw(
     drawing: Drawing, pipeline: Any, artefact: QuantizedModel, requests: Any, indices: Sequence[int]
 ) -> np.ndarray:
-    from ..diffusers.drop_in import draw as draw_images
+    from ..diffusers.drawing import Request
+    from ..diffusers.drawing import draw as draw_images
 
     steps, eta = artefact.quantization["steps"], artefact.quantization["eta"]
-    images = draw_images(
-        pipeline, steps, drawing.guidance, drawing.seed, requests.prompts, requests.labels, indices, eta
-    )
+    request = Request(requests.prompts, requests.labels, drawing.seed, drawing.guidance)
+    images = draw_images(pipeline, request, indices, steps, eta)
     return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
 
 
@@ -108,13 +108,14 @@ def evaluate(
     Dask scheduler whose workers draw; ``artefact``: the model, where it was loaded before. Finished batches in ``output`` are not
     drawn again; ValueError where they are of other settings.
     """
+    from ..diffusers.drawing import TORCH_SEED_BITS, guidance_of
+
     quality = import_module("...quant.judge.evaluate", __package__)
     artefact = load_artefact(model) if artefact is None else artefact
     if count < 2 or batch < 1:
         raise ValueError(f"found {count} images in batches of {batch}, expected at least 2, and 1")
-    drop_in = import_module("..diffusers.drop_in", __package__)
-    check_seed(seed, drop_in.TORCH_SEED_BITS)
-    scale = drop_in.guidance_of(artefact, guidance)
+    check_seed(seed, TORCH_SEED_BITS)
+    scale = guidance_of(artefact, guidance)
     settings = {"model": artefact.digest, "against": _digest(against), "reference": reference, "count": count}
     settings |= {"guidance": scale, "seed": seed, "batch": batch}
     _check_origin(against, artefact)

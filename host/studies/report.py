@@ -13,7 +13,7 @@ from ...hls.machine.isa import COUNTER_NAMES, COUNTERS
 from ...hls.machine.resources import available, estimate, parts
 from ..common.words import LONGEST_NAME, number_of, shortened
 from ..counting.traffic import dram_beats
-from ..runtime.model import Record
+from ..runtime.record import Record
 
 
 def profile_json(record: Record, config: HardwareConfig) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def _sum(records: np.ndarray) -> np.void:
 def boards_json(boards: Mapping[str, Board]) -> list[dict[str, Any]]:
     return [
         {
-            **vars(board),
+            **{field: value for field, value in vars(board).items() if field != "shipped"},
             "configuration": default_config(name).to_json(),
             "estimated": {part: vars(used) for part, used in parts(default_config(name)).items()},
         }

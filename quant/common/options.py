@@ -49,7 +49,8 @@ class Schedule:
             )
 
     def group_of_step(self, evaluations: int | None = None) -> list[int]:
-        """Of every evaluation of the model, groups of even sizes; some schedulers take more than one evaluation a step."""
+        """The step group of every evaluation of the model (default: one a step; some schedulers take more), in groups of even
+        sizes."""
         count = evaluations or self.steps
         return [step * self.groups // count for step in range(count)]
 
@@ -58,11 +59,11 @@ class Schedule:
 class Options:
     """``norm``: exponent of the error that clipping thresholds minimise, 0 for the full range (absmax).
 
-    ``fine``: how many tensors, of those that disturb the model's output most, get codes in two parts. ``guidance``: the
-    scale of classifier-free guidance in trajectories (default: that of diffusers' pipelines, where the model has prompts or a
-    null label); up to 1 it is none, as in diffusers. ``prompt_weight``: how far every second trajectory's context is from that
-    of the empty prompt, 1 for where the text encoder puts it: weighted prompts then find room in the codes. ValueError for
-    numbers out of their ranges.
+    ``fine``: how many tensors, of those that disturb the model's output most, get codes in two parts; all that can have them, if
+    they are fewer. ``guidance``: the scale of classifier-free guidance in trajectories (default: that of diffusers' pipelines,
+    where the model has prompts or a null label); up to 1 it is none, as in diffusers. ``prompt_weight``: how far every second
+    trajectory's context is from that of the empty prompt, 1 for where the text encoder puts it: weighted prompts then find room
+    in the codes. ValueError for numbers out of their ranges.
     """
 
     trajectories: int = 16

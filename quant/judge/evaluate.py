@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import shlex
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from ..zoo.mobilenet import FEATURES, features_of, load_mobilenet
 from .quality import frechet_distance, gaussian, psnr
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+FETCHED = ("emoji", "clips")  # references that npm packages carry
 CLASSIFIER = Path(__file__).parents[1] / "models" / "emoji-classifier.safetensors"
 
 
@@ -170,10 +172,16 @@ def _clip_score(found: np.ndarray, reference: np.ndarray, prompts: Sequence[str]
 def load_reference(where: str) -> tuple[np.ndarray, Requests]:
     """Reference images uint8 [N, H, H, 3] and what to draw beside them.
 
-    ``where``: ``emoji:FOLDER`` or ``clips:FOLDER`` (the packages of :mod:`..zoo.emoji`, fetched there), or a folder of pictures,
-    or an .npz file with ``images`` and, if it has them, ``prompts`` and ``labels``. ValueError, with these, for anything else.
+    ``where``: ``emoji:FOLDER`` or ``clips:FOLDER`` (the packages of :mod:`..zoo.emoji`, fetched there where they are missing), or
+    a folder of pictures, or an .npz file with ``images`` and, if it has them, ``prompts`` and ``labels``. ValueError, with these,
+    for anything else, and for a FOLDER that does not exist: whoever mistypes one downloads nothing.
     """
     kind, _, folder = where.partition(":")
+    if kind in FETCHED and folder and not Path(folder).is_dir():
+        raise ValueError(
+            f"found reference {where!r}, but there is no folder {folder}; give the one that pictures were fetched to, or make it "
+            f"(mkdir -p {shlex.quote(folder)}): then they are fetched to it with npm, tens of megabytes"
+        )
     if kind == "emoji" and folder:
         pictures = load_pictures(Path(folder))
         everything = pictures.captions, tuple(pictures.labels.tolist()), tuple(pictures.labels.tolist())

@@ -20,5 +20,9 @@ def check_place(folder: Path, overwrite: bool = False) -> None:
             f"{folder} holds a quantized model; give another output folder, or --overwrite to replace it"
         )
     there = next(path for path in folder.parents if path.exists())
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=there):
-        pass
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=there):
+            pass
+    except OSError as error:
+        reason = f"cannot be written ({error.strerror}), expected a place where a folder can be made"
+        raise OSError(error.errno, reason, str(folder)) from error

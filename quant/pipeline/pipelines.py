@@ -182,7 +182,10 @@ def _check_weights(where: Path | str, names: Sequence[str], variant: str | None)
         return
     pattern = rf"{WEIGHTS}\.(?:safetensors\.index\.)?([\w-]+)\.(?:safetensors|json)"
     variants = [found[1] for name in files if (found := re.fullmatch(pattern, name)) and found[1] != "safetensors"]
-    if variants:
+    plain = [name for name in files if re.fullmatch(rf"{WEIGHTS}(\.safetensors|\.safetensors\.index\.json)", name)]
+    if plain:
+        advice = f"only {plain[0]}, which is of no variant; leave --variant out"
+    elif variants:
         advice = f"only those of variant {variants[0]!r}; say --variant {variants[0]}"
     elif any(name.endswith((".bin", ".ckpt", ".pt", ".pth")) for name in files):
         advice = (

@@ -11,7 +11,7 @@ from diffusers import DDIMScheduler
 from ditto_zynq.hls.contract.interpreter import Interpreter
 from ditto_zynq.hls.machine.config import default_config
 from ditto_zynq.host.devices.emulator import EmulatorDevice
-from ditto_zynq.host.diffusers.drop_in import QuantizedDenoiser
+from ditto_zynq.host.diffusers.denoiser import QuantizedDenoiser
 from ditto_zynq.host.program.operations import fitting
 from ditto_zynq.host.runtime.session import DIFFERENCE
 from ditto_zynq.quant.calibrate.calibration import Options, QuantizedNetwork

@@ -20,7 +20,8 @@ from ditto_zynq.hls.machine.config import default_config
 from ditto_zynq.hls.machine.resources import estimate
 from ditto_zynq.host.cli.app import main
 from ditto_zynq.host.cli.quantize import _next_command
-from ditto_zynq.host.runtime.model import Model, is_picture
+from ditto_zynq.host.runtime.images import is_picture
+from ditto_zynq.host.runtime.model import Model
 from ditto_zynq.host.runtime.output import Run
 from ditto_zynq.quant.common.options import Options, Schedule
 from ditto_zynq.quant.quantize import quantize_denoiser

@@ -18,7 +18,6 @@ from diffusers import DDPMScheduler, DiffusionPipeline
 from ditto_zynq.hls.build import project as builder
 from ditto_zynq.hls.common.notices import PrecisionWarning
 from ditto_zynq.host.cli.app import main
-from ditto_zynq.host.common import files
 from ditto_zynq.host.devices.csim import CSimDevice
 from ditto_zynq.host.devices.emulator import EmulatorDevice
 from ditto_zynq.host.devices.remote_board import Server
@@ -87,8 +86,9 @@ BAD = {
     },
     "evaluate": {
         "model": NO_FOLDER, "against": ["missing", "file", "folder", "n" * 300], "count": COUNTS, "guidance": REALS,
-        "reference": ["missing", "file", "folder", "emoji:", "n" * 300 + ".npz"], "seed": SEEDS, "batch": COUNTS[:-1],
-        "output": FOLDER_TO_WRITE, "memory": [*NUMBERS, "0", "-1"], "board": BOARDS, "hardware": HARDWARE, **FLEET,
+        "reference": ["missing", "file", "folder", "emoji:", "emoji:missing", "n" * 300 + ".npz"], "seed": SEEDS,
+        "batch": COUNTS[:-1], "output": FOLDER_TO_WRITE, "memory": [*NUMBERS, "0", "-1"], "board": BOARDS, "hardware": HARDWARE,
+        **FLEET,
     },
     "csim": {
         "model": NO_FOLDER, "steps": [*COUNTS, "7"], "batch": COUNTS, "types": ["", "nope"], "seed": SEEDS, **EMULATED,
@@ -294,46 +294,6 @@ def test_a_name_that_is_no_text(tmp_path):
     result = subprocess.run(command, capture_output=True)
     assert result.returncode == 0 and b"files for zcu104" in result.stdout, result.stderr
     assert os.path.isdir(name)
-
-
-def test_files_are_written_whole_or_not_at_all(tmp_path):
-    """Also by two at once: neither publishes what the other one has half written."""
-    path = tmp_path / "x.txt"
-
-    def write(file) -> None:
-        file.write(b"first, ")
-        files.write_text(path, "of another process")
-        assert path.read_text() == "of another process"
-        file.write(b"whole")
-
-    files.write_atomically(path, write)
-    assert path.read_text() == "first, whole"
-
-    def fail(file) -> None:
-        file.write(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with pytest.raises(OSError, match=r"No space left on device: '.*x\.txt'"):
-        files.write_atomically(path, fail)
-    assert path.read_text() == "first, whole" and list(tmp_path.iterdir()) == [path]
-
-    def fail_without_a_number(file) -> None:
-        raise OSError("encoder error -2 when writing image file")
-
-    with pytest.raises(OSError, match=r"^/.*x\.txt: encoder error -2 when writing image file$"):
-        files.write_atomically(path, fail_without_a_number)
-
-
-def test_what_is_no_file_is_not_replaced_by_one(tmp_path):
-    """As /dev/null and a FIFO, by root."""
-    path = tmp_path / "x.txt"
-    os.mkfifo(path)
-    for call, *arguments in ((files.check_file, path), (files.write_text, path, "text")):
-        with pytest.raises(
-            ValueError, match=r"x\.txt cannot be written: expected a file, not a folder, device or FIFO"
-        ):
-            call(*arguments)
-    assert path.is_fifo() and list(tmp_path.iterdir()) == [path]
 
 
 def test_no_option_is_forgotten():

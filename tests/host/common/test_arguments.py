@@ -11,7 +11,8 @@ import torch
 from ditto_zynq.hls.machine.config import default_config
 from ditto_zynq.host.common.arguments import integer, number, real_array
 from ditto_zynq.host.devices.emulator import EmulatorDevice
-from ditto_zynq.host.diffusers.drop_in import Request, wrap
+from ditto_zynq.host.diffusers.drawing import Request
+from ditto_zynq.host.diffusers.drop_in import wrap
 from ditto_zynq.host.program.compiler import DoesNotFit, compile_program
 from ditto_zynq.host.runtime import agreement
 from ditto_zynq.host.runtime.agreement import compare

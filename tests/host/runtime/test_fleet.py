@@ -15,7 +15,8 @@ from ditto_zynq.host.cli.app import main
 from ditto_zynq.host.common.errors import DeviceError
 from ditto_zynq.host.devices.emulator import EmulatorDevice
 from ditto_zynq.host.runtime.fleet import BOARD, Job, cluster_of, connection, generate
-from ditto_zynq.host.runtime.model import Images, Model
+from ditto_zynq.host.runtime.images import Images
+from ditto_zynq.host.runtime.model import Model
 from ditto_zynq.host.runtime.output import Run
 from ditto_zynq.host.studies.compare import compare
 from ditto_zynq.host.studies.explore import explore

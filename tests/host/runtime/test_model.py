@@ -19,7 +19,8 @@ from ditto_zynq.hls.machine.isa import Region
 from ditto_zynq.host import load
 from ditto_zynq.host.compute.products import vnni_is_exact
 from ditto_zynq.host.devices.emulator import EmulatorDevice
-from ditto_zynq.host.runtime.model import Model, labels_of
+from ditto_zynq.host.runtime.labels import labels_of
+from ditto_zynq.host.runtime.model import Model
 from ditto_zynq.host.runtime.schedulers import standard_normal
 from ditto_zynq.host.runtime.session import DIFFERENCE, FLOWS, ORIGINAL, default_flow, reference_of
 from ditto_zynq.host.runtime.watch import Watch

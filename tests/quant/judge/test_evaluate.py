@@ -92,6 +92,16 @@ def test_references(tmp_path):
             load_reference(wrong)
 
 
+@pytest.mark.parametrize("kind", ["emoji", "clips"])
+def test_a_folder_that_is_mistyped_is_not_filled(kind, tmp_path):
+    typo = tmp_path / "tpyo"
+    with pytest.raises(
+        ValueError, match=rf"but there is no folder {typo}; give the one .* or make it \(mkdir -p {typo}\)"
+    ):
+        load_reference(f"{kind}:{typo}")
+    assert not typo.exists()
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [

@@ -11,7 +11,8 @@ from diffusers import DiffusionPipeline, DiTPipeline, LattePipeline, StableDiffu
 from ditto_zynq import host, quant
 from ditto_zynq.hls.machine.config import default_config
 from ditto_zynq.host.devices.emulator import EmulatorDevice
-from ditto_zynq.host.diffusers.drop_in import draw, load_pipeline
+from ditto_zynq.host.diffusers.drawing import Request, draw
+from ditto_zynq.host.diffusers.drop_in import load_pipeline
 from ditto_zynq.quant.calibrate.calibration import Options
 from ditto_zynq.quant.judge.quality import psnr
 from ditto_zynq.quant.quantize import Schedule, quantize
@@ -53,6 +54,6 @@ def test_quantized_they_draw_what_they_drew(kind, tmp_path):
     exact.scheduler = quantized.scheduler
     for pipeline in (exact, quantized):
         pipeline.set_progress_bar_config(disable=True)
-    expected, found = (draw(each, steps, 4.0, 0, prompts, labels, [0]) for each in (exact, quantized))
+    expected, found = (draw(each, Request(prompts, labels, 0, 4.0), [0], steps) for each in (exact, quantized))
     assert np.isfinite(found).all()
     assert psnr(found * 2 - 1, expected * 2 - 1).mean() > 20

@@ -23,7 +23,12 @@ BY_NAME = {  # modules of the runtime that find the quantizer by its name, where
     "host.cli.quantize": {"quant.common.options", "quant.quantize"},
     "host.studies.evaluation": {"quant.judge.evaluate"},
 }
-REGISTRIES = ("hls.contract.operators", "hls.contract.references", "host.operators", "quant.operators")  # of all their modules
+REGISTRIES = (
+    "hls.contract.operators",
+    "hls.contract.references",
+    "host.operators",
+    "quant.operators",
+)  # of all their modules
 HEAVY = ("torch", "diffusers", "transformers", "brevitas", "scipy", "pynq", "hls4ml", "numba", "matplotlib")
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

@@ -15,6 +15,7 @@ or unpickled. Weights are mapped, not read: a model takes the memory of what is 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -55,6 +56,7 @@ from .replace import replacing
 from .rule import Rule
 from .scheduler_config import SchedulerConfig
 from .tensor_file import read_tensors
+from .weights import loaded_weights, stored_weights
 
 SCALE_PREFIX = "scale:"
 EXAMPLES = "example_contexts"
@@ -208,7 +210,8 @@ def save(model: QuantizedModel, folder: Path, companions: Companions | None = No
         tables = {name: table for name, table in model.tables.items() if name not in weights}
         tables |= {f"{SCALE_PREFIX}{name}": scale for name, scale in model.scales.items()}
         tables |= {} if model.examples is None else {EXAMPLES: model.examples}
-        save_file({name: model.tables[name] for name in sorted(weights)}, temporary / files.weights)
+        stored = stored_weights(model.graph, {name: model.tables[name] for name in sorted(weights)})
+        save_file(stored, temporary / files.weights)
         save_file({name: tables[name] for name in sorted(tables)}, temporary / files.tables)
         write_json(temporary / files.config, {**model.config, QUANTIZATION: dict(model.quantization)})
         write_json(temporary / files.graph, graph_to_json(model.graph))
@@ -251,6 +254,7 @@ def load(folder: Path | str) -> QuantizedModel:
         graph, tables | weights, scales, config, scheduler, quantization, digest, files.name, examples
     )
     try:
+        model = dataclasses.replace(model, tables=tables | loaded_weights(graph, weights))
         check_model(model)
     except ValueError as error:
         raise ArtefactError(f"{folder}: {error}; quantize the model again") from error

@@ -65,10 +65,10 @@ class Matches:
 
 @dataclass(frozen=True)
 class OneOf:
-    values: tuple[str, ...]
+    values: tuple[str | int, ...]
 
     def __str__(self) -> str:
-        return f"that is one of {', '.join(self.values)}"
+        return f"that is one of {', '.join(map(str, self.values))}"
 
     def allows(self, value: Any) -> bool:
         return value in self.values

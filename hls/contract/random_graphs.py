@@ -45,6 +45,7 @@ class GraphBuilder:
 
     def __post_init__(self) -> None:
         self.random = np.random.default_rng(self.seed)
+        self.nibbles: np.random.Generator | None = None  # decides which layers have weights of 4 bits
 
     def input(self, shape: Shape) -> str:
         self.tensors["sample"] = Tensor("sample", CODE, shape)
@@ -73,12 +74,16 @@ class GraphBuilder:
         extreme: bool = False,
         relu: bool = False,
         gated: bool = False,
+        weight_bits: int | None = None,
     ) -> str:
-        node = Convolution(self._name(), "m", (source,), kernel, stride, padding, conditional, relu, gated)
+        """``weight_bits`` (default: 8, or by chance where the builder has ``nibbles``)."""
+        bits = weight_bits or (int(self.nibbles.choice([4, 8])) if self.nibbles is not None else 8)
+        node = Convolution(self._name(), "m", (source,), kernel, stride, padding, conditional, relu, gated, bits)
         depth = self.tensors[source].shape[2]
         weight = self.random.integers(-127, 128, (channels, *kernel, depth))
         if extreme:
             weight = 127 * self.random.choice([-1, 1], (channels, 1, 1, 1)) * np.ones_like(weight)
+        weight = weight >> 4 if bits == 4 else weight
         rows = (self.steps, self.labels, channels) if conditional else (self.groups, channels)
         reach = 60 * 60 * np.sqrt(weight[0].size)
         self._set(node, weight=weight.astype(np.int8), bias=self._integers(-reach, reach, rows, np.int32))
@@ -219,9 +224,11 @@ class GraphBuilder:
         self._set(node, multiplier=multiplier.astype(np.int32), shift=np.clip(shifts, 1, 62).astype(np.int32))
 
 
-def random_unet(seed: int) -> tuple[GraphBuilder, Graph]:
-    """A small U-Net with every operator: odd channels, strides, asymmetric padding, skip concatenations, attention."""
+def random_unet(seed: int, nibbles: bool = False) -> tuple[GraphBuilder, Graph]:
+    """A small U-Net with every operator: odd channels, strides, asymmetric padding, skip concatenations, attention; ``nibbles``:
+    some layers, by chance, with weights of 4 bits."""
     build = GraphBuilder(seed, groups=int(np.random.default_rng(seed).integers(1, 4)))
+    build.nibbles = np.random.default_rng(seed) if nibbles else None
     random = build.random
     heads, per_head = int(random.integers(1, 4)), int(random.integers(1, 9))
     norm_groups = int(random.integers(1, 4))

@@ -25,6 +25,7 @@ inline Product convolution_product(const forms::Convolution& f, const Scalars& s
     p.kept_pitch = f.channels;
     p.layout = PACKED;
     p.weights = f.weights;
+    p.weight_bits = f.weight_bits;
     p.accumulators = f.state_accumulators;
     p.accumulator_pixel = f.output_channels;
     p.accumulator_channel = 1;

@@ -39,31 +39,40 @@ struct WeightLoader {
         cycles += beats - before;
     }
 
+    // A lane's word, the weights of a tile's output channels, is a row of whole beats.
     static void load_packed(const word* weights, const Product& p, int tile, int chunk, int address, WeightBanks<C>& banks,
                             count_t& beats) {
         static_assert(C::oc_tile % C::bus_bytes == 0, "a word of weights is a whole number of beats");
-        const int row = C::lanes * C::oc_tile, taps = p.kernel_height * p.kernel_width;
-        const int tile_words = taps * ceil_divide(p.channels, C::lanes);
+        const bool nibbles = p.weight_bits == 4;
+        const int in_beat = nibbles ? 2 * C::bus_bytes : C::bus_bytes, row_beats = ceil_divide(C::oc_tile, in_beat);
+        const int taps = p.kernel_height * p.kernel_width, tile_words = taps * ceil_divide(p.channels, C::lanes);
         const int before = chunk * taps * (p.chunk_channels / C::lanes);
-        const address_t first = (p.weights + address_t(tile * tile_words + before) * row) / C::bus_bytes;
+        address_t beat = p.weights / C::bus_bytes + address_t(tile * tile_words + before) * C::lanes * row_beats;
         const int words = T::bank_words(p, chunk);
-        address_t beat = first;
     load_packed_words:
         for (int index = 0; index < words; ++index) {
         load_packed_lanes:
             for (int lane = 0; lane < C::lanes; ++lane) {
             load_packed_beats:
-                for (int oc = 0; oc < C::oc_tile; oc += C::bus_bytes) {
+                for (int oc = 0; oc < C::oc_tile; oc += in_beat) {
 #pragma HLS PIPELINE II = 1
                     const word w = weights[beat++];
-                    for (int i = 0; i < C::bus_bytes; ++i) {
+                    for (int i = 0; i < 2 * C::bus_bytes; ++i) {
 #pragma HLS UNROLL
-                        banks.put(lane, address + index, oc + i, typename A::code(C::get_byte(w, i)));
+                        if (i < in_beat && oc + i < C::oc_tile) banks.put(lane, address + index, oc + i, weight(w, i, nibbles));
                     }
                     ++beats;
                 }
             }
         }
+    }
+
+    // Weight i of a beat: a byte, or half of one, the first of two in the low half.
+    static typename A::code weight(const word& w, int i, bool nibbles) {
+#pragma HLS INLINE
+        if (!nibbles) return typename A::code(C::get_byte(w, i % C::bus_bytes));
+        const int half = (int(C::get_byte(w, i / 2)) >> (4 * (i % 2))) & 15;
+        return typename A::code((half ^ 8) - 8);
     }
 
     // Codes (oc, k) in rows of k: a tile's rows are read, then turned into words of oc.

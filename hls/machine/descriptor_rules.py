@@ -27,6 +27,7 @@ from .accesses import Sizes, is_aligned, is_inside, times
 from .config import HardwareConfig
 from .isa import COUNTERS, DESCRIPTOR, SCALARS, Flag, Opcode, Region
 from .order_rules import check_neighbours, check_parts
+from .packing import row_bytes
 from .plan import LARGEST_KERNEL
 from .plan_rules import check_plans
 from .refusal import Refusal, Rules
@@ -85,7 +86,8 @@ def _check_table(rules: Rules, s: Sizes, sizes: Mapping[Region, int]) -> None:
     """Opcodes, and how descriptors name each other."""
     index, leader = np.arange(len(s.opcode)), s["leader"]
     rules.require(np.isin(s.opcode, list(Opcode)), "a known opcode")
-    rules.require(s["reserved_"] == 0, "reserved bits are zero")
+    bits = s["weight_bits"]
+    rules.require(np.where(s.is_convolution, (bits == 4) | (bits == 8), bits == 0), "weights of 4 or 8 bits")
     rules.require(s["node"] == index, "the node is the descriptor's index")
     rules.require(s["scalars"] == index * SCALARS.itemsize, "the scalars are those of the descriptor's index")
     follows = s.has(Flag.FOLLOWS)
@@ -223,7 +225,8 @@ def _check_memory(rules: Rules, s: Sizes, config: HardwareConfig, sizes: Mapping
     for operand in tensors[:2]:
         rules.require(~operand.meets(tensors[2]), f"{operand.name} and output do not overlap")
     tiles, words = ceil_divide(s["output_channels"], config.oc_tile), ceil_divide(s["channels"], config.lanes)
-    packed = np.where(s.is_convolution, times(tiles, s.taps, words, config.lanes * config.oc_tile), 0)
+    of_lane = np.where(s["weight_bits"] == 4, row_bytes(config, 4), row_bytes(config, 8))
+    packed = np.where(s.is_convolution, times(tiles, s.taps, words, config.lanes * of_lane), 0)
     size = sizes[Region.WEIGHTS]
     rules.require((s["weights"] % config.bus_bytes == 0) | ~s.is_convolution, "weights that begin with a beat")
     rules.require(~s.is_convolution | (s["weights"] + packed <= size), "weights inside WEIGHTS")

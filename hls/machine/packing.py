@@ -1,7 +1,8 @@
-"""Weights as the weight banks hold them: [tile, chunk, tap, word, lane, output channel of the tile], int8, zeros where none.
+"""Weights as the weight banks hold them: [tile, chunk, tap, word, lane, output channel of the tile], zeros where there are none.
 
 Lane j of a chunk takes its channels c with ``c % lanes == j``; a word is the channels ``word * lanes ... + lanes - 1`` of the
-chunk. Chunks start at multiples of the lanes, so words do not depend on them: the order is [tile, chunk, tap, word of chunk].
+chunk. Chunks start at multiples of the lanes, so words do not depend on them: the order is [tile, chunk, tap, word of chunk]. The
+output channels of a lane's word are a row of whole beats, of int8 or, with 4 bits, of two numbers in a byte.
 """
 
 from __future__ import annotations
@@ -9,35 +10,44 @@ from __future__ import annotations
 import numpy as np
 
 from ..contract.arithmetic import ceil_divide
+from ..contract.nibbles import join_nibbles, split_nibbles
 from .config import HardwareConfig
 
 
-def packed_size(config: HardwareConfig, shape: tuple[int, ...]) -> int:
+def row_bytes(config: HardwareConfig, weight_bits: int) -> int:
+    """Bytes of the weights of a tile's output channels for one input channel: whole beats."""
+    return ceil_divide(config.oc_tile * weight_bits // 8, config.bus_bytes) * config.bus_bytes
+
+
+def packed_size(config: HardwareConfig, shape: tuple[int, ...], weight_bits: int = 8) -> int:
     """Bytes of packed weights of ``shape`` [O, kh, kw, I]."""
     outputs, height, width, channels = shape
     tiles, words = ceil_divide(outputs, config.oc_tile), ceil_divide(channels, config.lanes)
-    return tiles * height * width * words * config.lanes * config.oc_tile
+    return tiles * height * width * words * config.lanes * row_bytes(config, weight_bits)
 
 
-def pack_weights(config: HardwareConfig, weight: np.ndarray, chunk_channels: int) -> np.ndarray:
-    """int8 [O, kh, kw, I] -> int8 [packed_size]."""
+def pack_weights(config: HardwareConfig, weight: np.ndarray, chunk_channels: int, weight_bits: int = 8) -> np.ndarray:
+    """int8 [O, kh, kw, I] -> uint8 [packed_size]."""
     outputs, height, width, channels = weight.shape
     tiles, words = ceil_divide(outputs, config.oc_tile), ceil_divide(channels, config.lanes)
     padded = np.zeros((tiles * config.oc_tile, height * width, words * config.lanes), np.int8)
     padded[:outputs, :, :channels] = weight.reshape(outputs, height * width, channels)
-    banks = padded.reshape(tiles, config.oc_tile, height * width, words, config.lanes).transpose(0, 2, 3, 4, 1)
+    rows = padded.reshape(tiles, config.oc_tile, height * width, words, config.lanes).transpose(0, 2, 3, 4, 1)
+    raw = rows.view(np.uint8) if weight_bits == 8 else join_nibbles(rows)
+    banks = np.zeros((*raw.shape[:-1], row_bytes(config, weight_bits)), np.uint8)
+    banks[..., : raw.shape[-1]] = raw
     step = ceil_divide(chunk_channels, config.lanes)
     pieces = [banks[tile, :, first : first + step].ravel() for tile in range(tiles) for first in range(0, words, step)]
     return np.concatenate(pieces)
 
 
 def unpack_weights(
-    config: HardwareConfig, packed: np.ndarray, shape: tuple[int, ...], chunk_channels: int
+    config: HardwareConfig, packed: np.ndarray, shape: tuple[int, ...], chunk_channels: int, weight_bits: int = 8
 ) -> np.ndarray:
     """The inverse of :func:`pack_weights`: int8 [O, kh, kw, I]."""
     outputs, height, width, channels = shape
     tiles, words = ceil_divide(outputs, config.oc_tile), ceil_divide(channels, config.lanes)
-    banks = np.empty((tiles, height * width, words, config.lanes, config.oc_tile), np.int8)
+    banks = np.empty((tiles, height * width, words, config.lanes, row_bytes(config, weight_bits)), np.uint8)
     step = ceil_divide(chunk_channels, config.lanes)
     offset = 0
     for tile in range(tiles):
@@ -45,5 +55,7 @@ def unpack_weights(
             piece = banks[tile, :, first : first + step]
             piece[...] = packed[offset : offset + piece.size].reshape(piece.shape)
             offset += piece.size
-    weight = banks.transpose(0, 4, 1, 2, 3).reshape(tiles * config.oc_tile, height, width, words * config.lanes)
+    raw = banks[..., : config.oc_tile * weight_bits // 8]
+    rows = raw.view(np.int8) if weight_bits == 8 else split_nibbles(raw, config.oc_tile)
+    weight = rows.transpose(0, 4, 1, 2, 3).reshape(tiles * config.oc_tile, height, width, words * config.lanes)
     return np.ascontiguousarray(weight[:outputs, :, :, :channels])

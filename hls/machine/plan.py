@@ -44,6 +44,7 @@ class ProductShape:
     staged: bool = False
     gathered: bool = False  # the operand is read in columns
     extra_columns: int = 0  # that spatial differences encode beyond the operand's width
+    weight_bits: int = 8
 
     @property
     def taps(self) -> int:
@@ -136,7 +137,8 @@ def estimated_cycles(config: HardwareConfig, shape: ProductShape, plan: Plan) ->
     encode = max(positions * words, read / config.bus_bytes)
     compute = plan.pass_tiles * pixels * shape.taps * max(words * EXPECTED_DIGITS, 1)
     finish = config.cores * plan.pass_tiles * pixels * config.oc_tile * 4 / config.bus_bytes / chunks
-    weights = plan.pass_tiles * shape.taps * words * config.lanes * config.oc_tile / config.bus_bytes
+    of_lane = ceil_divide(config.oc_tile * shape.weight_bits // 8, config.bus_bytes)  # beats
+    weights = plan.pass_tiles * shape.taps * words * config.lanes * of_lane
     phases, fill = rounds * chunks, config.fill_cycles
     if plan.resident:  # two buffers of sums take turns
         phase = max(encode, compute, finish, (compute + fill + finish) / 2)

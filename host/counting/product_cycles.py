@@ -10,6 +10,7 @@ import numpy as np
 from ...hls.contract.arithmetic import ceil_divide
 from ...hls.contract.spatial import Chains
 from ...hls.machine.config import HardwareConfig
+from ...hls.machine.packing import row_bytes
 from ...hls.machine.plan import Plan
 from .digits import Encoded
 from .traffic import Array, beats, merged_beats
@@ -62,6 +63,7 @@ class Product:
     multipliers: int | None = None
     multiplier_stride: int = 0
     chains: Chains | None = None  # of spatial differences
+    weight_bits: int = 8
 
     @property
     def encoded_width(self) -> int:
@@ -187,7 +189,8 @@ class ProductModel:
     def _weight_beats(self) -> Array:
         p, config = self.product, self.config
         if p.layout == PACKED:
-            words = p.kernel[0] * p.kernel[1] * self.words * config.lanes * config.oc_tile // config.bus_bytes
+            of_lane = row_bytes(config, p.weight_bits) // config.bus_bytes
+            words = p.kernel[0] * p.kernel[1] * self.words * config.lanes * of_lane
             return np.broadcast_to(words, (p.instances, self.tiles, p.chunks))
         base = p.weights[:, None, None]
         if p.layout == ROWS:

@@ -39,8 +39,9 @@ class ConvolutionExecution(ImageExecution[forms.Convolution], LinearExecution[fo
         form, config = self.form, self.means.config
         self.image = (form.height, form.width, form.channels)
         shape = (form.output_channels, *form.kernel, form.channels)
-        packed = self.memory.view(Region.WEIGHTS, form.weights, np.int8, (packed_size(config, shape),))
-        self.weight = unpack_weights(config, packed, shape, form.chunk_channels)
+        size = packed_size(config, shape, form.weight_bits)
+        packed = self.memory.view(Region.WEIGHTS, form.weights, np.uint8, (size,))
+        self.weight = unpack_weights(config, packed, shape, form.chunk_channels, form.weight_bits)
         self.product = self.product_of(form.padding)
         self.kept_input = self.kept(form.state_input, form.state_input_span, self.image)
         self.sums_shape = (form.output_pixels, form.output_channels)
@@ -165,6 +166,7 @@ class ConvolutionOperator(LinearOperator[Convolution, forms.Convolution]):
             "lead_columns": chains.lead_columns,
             "extra_columns": chains.extra_columns,
             "weights": places.weights[node.name],
+            "weight_bits": node.weight_bits,
             "bias": places.vector(f"{node.name}.bias", node.conditional),
             "multiplier": places.vector(f"{node.name}.multiplier", node.gated),
         }
@@ -183,7 +185,7 @@ class ConvolutionOperator(LinearOperator[Convolution, forms.Convolution]):
         source, result = graph.tensors[node.inputs[0]].shape, graph.tensors[node.name].shape
         extra = self._chains(node, graph).extra_columns
         shape = ProductShape(samples, *source, *result, node.kernel, node.stride[0], dense=dense, extra_columns=extra)
-        return (shape,)
+        return (dataclasses.replace(shape, weight_bits=node.weight_bits),)
 
     def instances(self, node: Convolution, samples: int) -> int:
         return 1
@@ -226,6 +228,7 @@ class ConvolutionOperator(LinearOperator[Convolution, forms.Convolution]):
             multipliers=form.multiplier,
             multiplier_stride=form.sample_stride if form.has(Flag.GATED) else 0,
             chains=form.chains if reference.in_chains else None,
+            weight_bits=form.weight_bits,
         )
         return [product]
 

@@ -162,9 +162,9 @@ def _pack_weights(program: Program, tables: Tables) -> np.ndarray:
     for operation in program.operations:
         node = operation.first
         weight = node.weights(tables) if isinstance(node, LinearNode) else None
-        if weight is not None:
+        if isinstance(node, LinearNode) and weight is not None:
             descriptor = program.descriptors[operation.index]
-            raw = pack_weights(program.config, weight, int(descriptor["chunk_channels"])).view(np.uint8)
+            raw = pack_weights(program.config, weight, int(descriptor["chunk_channels"]), node.weight_bits)
             offset = int(descriptor["weights"])
             packed[offset : offset + raw.size] = raw
     return packed

@@ -109,7 +109,7 @@ def place_weights(graph: Graph, tables: Tables, config: HardwareConfig) -> tuple
         weight = node.weights(tables)
         if weight is not None:
             offsets[node.name] = size
-            size = align(size + packed_size(config, weight.shape))
+            size = align(size + packed_size(config, weight.shape, node.weight_bits))
     return offsets, max(size, ALIGNMENT)
 
 

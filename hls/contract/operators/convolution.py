@@ -5,14 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
+from ...common.schema import OneOf
+from .. import nibbles
 from ..arithmetic import ACCUMULATOR_RANGE, CODE_RANGE, requantize
 from ..spatial import chains_of, with_neighbours
 from ..table_rule import INT8, INT32, TableRule, shift_rule
 from ..tensor import Pad, Tables, Tap, Tensor
 from .node import LinearNode, Operands, StepTables, TableAxes
+
+WEIGHT_RANGES = {4: nibbles.RANGE, 8: CODE_RANGE}  # by the bits of a weight
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class Convolution(LinearNode):
     conditional: bool = False  # the bias is [steps, labels, channels]
     relu: bool = False  # the result is saturated at 0 too
     gated: bool = False  # the multiplier is [steps, labels, channels] (adaLN-Zero: Peebles & Xie 2023, section 3.2)
+    weight_bits: Annotated[int, OneOf(tuple(WEIGHT_RANGES))] = 8
 
     def output_shape(self, inputs: Sequence[Tensor], channels: int) -> tuple[int, int, int]:
         height, width, _ = inputs[0].shape
@@ -43,7 +49,9 @@ class Convolution(LinearNode):
     def table_rules(self, inputs: list[Tensor], output: Tensor, axes: TableAxes) -> dict[str, TableRule]:
         channels = output.shape[2]
         return {
-            "weight": TableRule((INT8,), (channels, *self.kernel, inputs[0].shape[2]), *CODE_RANGE),
+            "weight": TableRule(
+                (INT8,), (channels, *self.kernel, inputs[0].shape[2]), *WEIGHT_RANGES[self.weight_bits]
+            ),
             "bias": TableRule((INT32,), axes.rows(self.conditional, channels), *ACCUMULATOR_RANGE),
             "multiplier": TableRule((INT32,), axes.rows(self.gated, channels), *ACCUMULATOR_RANGE),
             "shift": shift_rule(axes.groups),

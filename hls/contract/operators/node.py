@@ -114,6 +114,7 @@ class LinearNode(Node):
     """
 
     weight_table: ClassVar[str | None] = None  # int8 [O, kh, kw, I], of an operator that has weights
+    weight_bits: int = 8
 
     @abstractmethod
     def products_of_a_sum(self, inputs: Sequence[Tensor]) -> int:

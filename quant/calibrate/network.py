@@ -112,7 +112,7 @@ class QuantizedNetwork(nn.Module):
             tensors[name] = self._pass(name, value.expand(len(sample), *value.shape))
         last_reader = {source: node.name for node in graph.nodes for source in node.inputs}
         for node in graph.nodes:
-            result = self._run(node, [tensors[name] for name in node.inputs], step, labels)
+            result = self.run_node(node, [tensors[name] for name in node.inputs], step, labels)
             tensors[node.name] = self._pass(node.name, result)
             for source in set(node.inputs):
                 if last_reader[source] == node.name:
@@ -172,11 +172,12 @@ class QuantizedNetwork(nn.Module):
         residue = ((x - coarse) / scale * FINE_STEPS).round().clamp(*CODE_RANGE) * scale  # zero where not quantized
         return torch.cat([coarse, residue], dim=1)
 
-    def _run(self, node: Node, inputs: Sequence[torch.Tensor], step: int, labels: torch.Tensor) -> torch.Tensor:
+    def run_node(self, node: Node, inputs: Sequence[torch.Tensor], step: int, labels: torch.Tensor) -> torch.Tensor:
+        """One operator's result, before its quantizer."""
         read = FloatStep(self.parameters_, self, node.name, step, labels)
         return operator_of(node).run(node, inputs, read, self.graph.tensors[node.name])
 
-    # ---------------------------------------------------------------------------- layers with weights, see builders/layers.py
+    # What Layers asks for, of the layers with weights.
 
     def _layer(self, name: str) -> QuantConv2d:
         return self.weights[_key(name)]  # type: ignore[return-value]

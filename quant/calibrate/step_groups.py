@@ -32,7 +32,7 @@ def group_steps(even: Sequence[int], ranges: Sequence[float]) -> tuple[int, ...]
 
 
 def levels_of(groups: Sequence[int], ranges: Sequence[float]) -> list[float]:
-    """Of the 127 positive codes, how many a step's largest input reaches where its group's largest reaches all."""
+    """How many of the 127 positive codes each step's largest input reaches where its group's largest reaches all of them."""
     largest: dict[int, float] = {}
     for group, value in zip(groups, ranges, strict=True):
         largest[group] = max(largest.get(group, 1e-30), value)

@@ -29,7 +29,7 @@ def export(
 
 
 def without_annotations(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same model in plain ONNX, which onnxruntime runs: every ``Quant`` is an identity."""
+    """``model`` in plain ONNX, which onnxruntime runs: every ``Quant`` is an identity."""
     return as_identities(model, DOMAIN)
 
 

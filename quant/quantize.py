@@ -32,11 +32,23 @@ from .trace.tracing import Interface, trace
 
 EXAMPLES = 16  # prompts whose contexts are kept
 PROMPTS = (  # to calibrate with where none are given
-    "a red apple on a white table", "a photo of a cat", "a city street at night in the rain", "a smiling woman with a hat",
-    "mountains and a lake", "a green bird in a tree", "a bowl of soup", "a blue car",
-    "portrait of an old man", "a dog running on a beach", "an astronaut", "yellow flowers in a vase",
-    "a castle on a hill", "a pair of shoes", "the moon over the sea", "a child with a balloon",
-)  # fmt: skip
+    "a red apple on a white table",
+    "a photo of a cat",
+    "a city street at night in the rain",
+    "a smiling woman with a hat",
+    "mountains and a lake",
+    "a green bird in a tree",
+    "a bowl of soup",
+    "a blue car",
+    "portrait of an old man",
+    "a dog running on a beach",
+    "an astronaut",
+    "yellow flowers in a vase",
+    "a castle on a hill",
+    "a pair of shoes",
+    "the moon over the sea",
+    "a child with a balloon",
+)
 
 
 def quantize(

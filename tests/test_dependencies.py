@@ -16,19 +16,19 @@ FLOORS = {  # of each folder, from the ground; a module outside of them stands o
         "common", "compute", "counting", "operators", "program", "costs", "devices", "runtime", "diffusers", "hls4ml",
         "studies", "cli",
     ),
-    "quant": ("common", "trace", "calibrate", "pipeline", "qonnx", "zoo", "judge"),
+    "quant": ("common", "builders", "operators", "trace", "calibrate", "pipeline", "qonnx", "zoo", "judge"),
 }  # fmt: skip
 BELOW = {"hls": set(), "host": {"hls"}, "quant": {"hls"}}
 BY_NAME = {  # modules of the runtime that find the quantizer by its name, where it is installed
     "host.cli.quantize": {"quant.common.options", "quant.quantize"},
     "host.studies.evaluation": {"quant.judge.evaluate"},
 }
-REGISTRIES = (
+REGISTRIES = (  # rooms that are entered as a whole: all of a kind, by name
     "hls.contract.operators",
     "hls.contract.references",
     "host.operators",
     "quant.operators",
-)  # of all their modules
+)
 HEAVY = ("torch", "diffusers", "transformers", "brevitas", "scipy", "pynq", "hls4ml", "numba", "matplotlib")
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

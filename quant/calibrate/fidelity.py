@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import torch
 
 from ...hls.common.notices import LOWEST_COSINE, PrecisionWarning
-from ...hls.contract.operators import Convolution
-from .calibration import FLOAT, QUANTIZED, QuantizedNetwork, Trajectories, progress
+from ..operators import operator_of
+from .calibration import Trajectories, progress
 from .fine_parts import can_be_fine
+from .network import FLOAT, QUANTIZED, QuantizedNetwork
 
 SAMPLES = 2  # of every step that are compared
 NAMED = 3  # tensors, the coarsest ones
@@ -24,7 +25,7 @@ NAMED = 3  # tensors, the coarsest ones
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Of a step's outputs, the worst sample's: ``cosine`` with the float model's, and ``decibels`` of signal to error."""
+    """The worst of a step's outputs: its ``cosine`` with the float model's, and ``decibels`` of signal to error."""
 
     step: int
     cosine: float
@@ -33,7 +34,7 @@ class Fidelity:
 
 @torch.no_grad()
 def measure(network: QuantizedNetwork, trajectories: Trajectories) -> list[Fidelity]:
-    """Of every step, on some of the samples of calibration."""
+    """Compare every step, on some of the samples of calibration."""
     steps = progress(range(len(trajectories.samples)), "compare with the float model", "step")
     found = [_compare(step, *_outputs(network, trajectories, step)) for step in steps]
     network.mode = QUANTIZED
@@ -68,7 +69,7 @@ def coarsest(network: QuantizedNetwork, trajectories: Trajectories, step: int) -
     """Every tensor of codes and every layer's weights, with the cosine of a step's output when nothing else is quantized."""
     nodes = network.graph.nodes
     names = [name for name in network.graph.tensors if name.replace(".", "/") in network.codes]
-    names += [f"{node.name}.weight" for node in nodes if isinstance(node, Convolution)]
+    names += [f"{node.name}.weight" for node in nodes if operator_of(node).has_weights]
     network.mode = FLOAT
     exact = trajectories.run(network, step, SAMPLES)
     found: list[tuple[str, float]] = []

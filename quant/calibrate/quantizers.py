@@ -110,11 +110,9 @@ def scales(quantizer: QuantIdentity) -> torch.Tensor:
     return scaling.threshold.double().clamp_min(1e-8) / scaling.levels
 
 
-def weight_quantized_convolution(weight: torch.Tensor, stride: tuple[int, int]) -> QuantConv2d:
-    """A Brevitas convolution with int8 symmetric, narrow-range weights, scale per output channel; no bias, no padding."""
+def weight_quantizer(weight: torch.Tensor) -> QuantConv2d:
+    """A Brevitas layer that holds ``weight`` [O, I, kh, kw] as int8, symmetric, narrow range, with a scale per output channel."""
     outputs, inputs, height, width = weight.shape
-    layer = QuantConv2d(
-        inputs, outputs, (height, width), stride=stride, bias=False, weight_quant=Int8WeightPerChannelFloat
-    )
+    layer = QuantConv2d(inputs, outputs, (height, width), bias=False, weight_quant=Int8WeightPerChannelFloat)
     layer.weight = nn.Parameter(weight.contiguous(), requires_grad=False)  # shared, not copied: models can be large
     return layer

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+
+from ...hls.common.notices import FEWEST_LEVELS, PrecisionWarning
 
 SPREAD = 8.0  # largest to smallest input of a group, from which on its quietest step would have less than 5 of 8 bits
 
@@ -29,11 +32,25 @@ def group_steps(even: Sequence[int], ranges: Sequence[float]) -> tuple[int, ...]
 
 
 def levels_of(groups: Sequence[int], ranges: Sequence[float]) -> list[float]:
-    """Of the 127 positive codes, how many a step's largest input reaches where its group's largest reaches all."""
+    """How many of the 127 positive codes each step's largest input reaches where its group's largest reaches all of them."""
     largest: dict[int, float] = {}
     for group, value in zip(groups, ranges, strict=True):
         largest[group] = max(largest.get(group, 1e-30), value)
     return [127 * value / largest[group] for group, value in zip(groups, ranges, strict=True)]
+
+
+def warn_of_few_levels(groups: Sequence[int], ranges: Sequence[float]) -> None:
+    """A PrecisionWarning that names the step whose input is smallest beside its group's largest, if it is very small."""
+    levels = levels_of(groups, ranges)
+    step = min(range(len(levels)), key=levels.__getitem__)
+    if levels[step] < FEWEST_LEVELS:
+        largest = max(value for group, value in zip(groups, ranges, strict=True) if group == groups[step])
+        warnings.warn(
+            f"the input of step {step} reaches {levels[step]:.1f} of 127 codes: its values are up to {ranges[step]:.3g}, "
+            f"those of its step group up to {largest:.3g}; quantize with more --groups",
+            PrecisionWarning,
+            stacklevel=2,
+        )
 
 
 def _worst_spread(groups: Sequence[int], ranges: Sequence[float]) -> float:

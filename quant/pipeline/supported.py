@@ -7,7 +7,7 @@ from typing import Any
 
 from ...hls.artefact.scheduler_config import takes_variance
 from ...hls.common.limits import LARGEST_DIMENSION, MOST_PIXELS
-from ..trace.traced import UnsupportedOperator
+from ..common.unsupported import UnsupportedOperator
 
 UNETS = ("UNet2DModel", "UNet2DConditionModel")
 TRANSFORMERS = ("DiTTransformer2DModel", "LatteTransformer3DModel", "PixArtTransformer2DModel", "Transformer2DModel")

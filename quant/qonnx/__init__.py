@@ -1,1 +1,1 @@
-"""A step of an integer graph as QONNX."""
+"""A step of an integer graph as QONNX, in a file."""

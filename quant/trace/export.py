@@ -11,7 +11,7 @@ from textwrap import shorten
 import torch
 from torch import fx, nn
 
-from .traced import UnsupportedOperator
+from ..common.unsupported import UnsupportedOperator
 
 LONGEST = 300  # characters of another library's message
 

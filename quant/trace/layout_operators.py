@@ -3,48 +3,46 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 from torch import fx
 
 from ...hls.contract.layout import permute, reshape
-from .traced import Traced
-from .translation import Translation
+from ..builders.traced import Traced
+from ..builders.translation import Handler, Translation
 
 
-def _einsum(translator: Translation, node: fx.Node) -> Traced:
-    """One that permutes the axes of one operand (unpatchify)."""
+def _einsum(translation: Translation, node: fx.Node) -> Traced:
+    """A permutation of the axes of one operand (unpatchify)."""
     equation, operands = str(node.args[0]).replace(" ", ""), list(node.args[1])  # type: ignore[call-overload, arg-type]
     before, _, after = equation.partition("->")
     if len(operands) != 1 or sorted(before) != sorted(after) or len(set(before)) != len(before):
         raise ValueError(f"einsum {equation!r} is not supported, only permutations of axes")
-    source = translator.operand(operands[0])
+    source = translation.operand(operands[0])
     return dataclasses.replace(source, layout=permute(source.layout, [before.index(axis) for axis in after]))
 
 
-def _same(translator: Translation, node: fx.Node) -> Traced:
-    return translator.traced[node.all_input_nodes[0]]
+def _same(translation: Translation, node: fx.Node) -> Traced:
+    return translation.traced[node.all_input_nodes[0]]
 
 
-def _view(translator: Translation, node: fx.Node) -> Traced:
-    source = translator.operand(node.args[0])
+def _view(translation: Translation, node: fx.Node) -> Traced:
+    source = translation.operand(node.args[0])
     return dataclasses.replace(source, layout=reshape(source.layout, tuple(node.meta["val"].shape)))
 
 
-def _transpose(translator: Translation, node: fx.Node) -> Traced:
-    source = translator.operand(node.args[0])
+def _transpose(translation: Translation, node: fx.Node) -> Traced:
+    source = translation.operand(node.args[0])
     order = list(range(len(source.layout)))
     first, second = node.args[1], node.args[2]
     order[first], order[second] = order[second], order[first]  # type: ignore[index]
     return dataclasses.replace(source, layout=permute(source.layout, order))
 
 
-def _permute(translator: Translation, node: fx.Node) -> Traced:
-    source = translator.operand(node.args[0])
+def _permute(translation: Translation, node: fx.Node) -> Traced:
+    source = translation.operand(node.args[0])
     return dataclasses.replace(source, layout=permute(source.layout, node.args[1]))  # type: ignore[arg-type]
 
 
-Handler = Callable[["Translation", fx.Node], Traced]
 LAYOUT_HANDLERS: dict[str, Handler] = {
     "aten.view": _view,
     "aten.reshape": _view,

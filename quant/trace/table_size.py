@@ -7,27 +7,21 @@ from collections.abc import Iterable, Mapping
 
 from ...hls.common.limits import MOST_TABLE_BYTES
 from ...hls.common.notices import SizeWarning
-from ...hls.contract.operators import Convolution, GroupNorm, LayerNorm, Node
+from ...hls.contract.operators import Node
 from ...hls.contract.tensor import Tensor
+from ..operators import CONDITIONED
 
 LARGE = 16 << 20  # from which on the size is said
-BYTES_OF_ROW = {
-    "bias": 4,
-    "gate": 4,
-    "norm": 12,
-}  # a channel: int32 biases and multipliers, int32 gains with int64 offsets
 
 
 def table_bytes(nodes: Iterable[Node], tensors: Mapping[str, Tensor], steps: int, labels: int) -> int:
-    """At most, of all tables that have a row per step and label; some offsets fit half of what is counted."""
-    channels = 0
-    for node in nodes:
-        width = tensors[node.name].shape[2]
-        if isinstance(node, Convolution):
-            channels += width * (node.conditional * BYTES_OF_ROW["bias"] + node.gated * BYTES_OF_ROW["gate"])
-        elif isinstance(node, (GroupNorm, LayerNorm)):
-            channels += width * node.conditional * BYTES_OF_ROW["norm"]
-    return steps * labels * channels
+    """How many bytes all tables that have a row per step and label take, at most."""
+    of_row = sum(
+        tensors[node.name].shape[2] * CONDITIONED[type(node)].row_bytes(node)
+        for node in nodes
+        if type(node) in CONDITIONED
+    )
+    return steps * labels * of_row
 
 
 def check_table_size(size: int, steps: int, labels: int, weights: int) -> None:

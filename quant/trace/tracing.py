@@ -19,28 +19,27 @@ from torch import fx, nn
 from ...hls.artefact.model import null_label
 from ...hls.contract.graph import Graph
 from ...hls.contract.layout import BATCH, Layout, Part, image_layout, without
+from ...hls.contract.operators import Node
 from ...hls.contract.tensor import CODE, Tensor
+from ..builders.traced import CONTEXT, INPUT, Builder, Traced, module_path, operator_name
+from ..builders.translation import Translation, rows, token_layout
+from ..common.unsupported import UnsupportedOperator
+from ..operators import CONDITIONED, HANDLERS, operator_of
 from .conditioning import fold_conditioning, mark_conditional
 from .export import export_aten
 from .insert_quantizers import insert_quantizers
 from .layout_operators import LAYOUT_HANDLERS
-from .operators import HANDLERS
 from .table_size import check_table_size, table_bytes
-from .traced import CONTEXT, INPUT, Builder, Traced, UnsupportedOperator, module_path, operator_name
-from .translation import Translation, rows, token_layout
 
 COPIES = ("aten.clone", "aten._to_copy")
+ALL_HANDLERS = LAYOUT_HANDLERS | HANDLERS
 VIEWS = LAYOUT_HANDLERS.keys() - COPIES  # what may have its operand's memory
 
 
 @dataclass(frozen=True)
 class FloatModel:
-    """A traced model. ``graph`` has its quantizers in place; ``parameters`` holds float tensors per node.
-
-    Per operator: Convolution ``weight`` [O, I, kh, kw], ``bias`` [O] or [steps, labels, O], ``gate`` of the same shape where it
-    is gated; GroupNorm and LayerNorm ``gain``, ``offset`` [C] or [steps, labels, C] and ``epsilon``; Add ``factors`` [2]; MatMul
-    and Multiply ``factor``. Per constant ``value`` [H, W, C].
-    """
+    """A traced model. ``graph`` has its quantizers in place; ``parameters`` holds float tensors by name: those of its nodes, see
+    :mod:`..operators`, and of every constant ``value`` [H, W, C]."""
 
     graph: Graph
     parameters: dict[str, torch.Tensor]
@@ -161,6 +160,12 @@ class Translator(Translation):
         self.unsupported: dict[tuple[str, str], list[str]] = {}  # places of an operator and what is wrong with it
         self.unknown: set[str] = set()  # results of unsupported operators, and what is computed of them
 
+    def scaled_parameters(self, node: Node) -> tuple[str, ...]:
+        return operator_of(node).scaled
+
+    def takes_conditioning(self, node: Node) -> bool:
+        return type(node) in CONDITIONED
+
     def run(self) -> tuple[Builder, Traced]:
         output: Traced | None = None
         for node in self.exported.graph.nodes:
@@ -207,7 +212,7 @@ class Translator(Translation):
         if any(source in self.traced and self.traced[source].name in self.unknown for source in node.all_input_nodes):
             self.traced[node] = self._placeholder(node)  # a consequence of an operator already reported
             return
-        handler = HANDLERS.get(operator_name(node))
+        handler = ALL_HANDLERS.get(operator_name(node))
         try:
             if handler is None:
                 raise ValueError("no such operator in the integer graph")

@@ -14,10 +14,11 @@ from ditto_zynq.host.devices.emulator import EmulatorDevice
 from ditto_zynq.host.diffusers.denoiser import QuantizedDenoiser
 from ditto_zynq.host.program.operations import fitting
 from ditto_zynq.host.runtime.session import DIFFERENCE
-from ditto_zynq.quant.calibrate.calibration import Options, QuantizedNetwork
 from ditto_zynq.quant.calibrate.lower import IntegerModel, lower
+from ditto_zynq.quant.calibrate.network import QuantizedNetwork
+from ditto_zynq.quant.common.options import Options
+from ditto_zynq.quant.common.unsupported import UnsupportedOperator
 from ditto_zynq.quant.quantize import Schedule, quantize_denoiser, sample_shape_of
-from ditto_zynq.quant.trace.traced import UnsupportedOperator
 
 from tests.conftest import SCHEDULER_CONFIG
 from tests.quant.architectures import BATCH, random_architecture

@@ -12,10 +12,10 @@ from ditto_zynq.hls.artefact.rule import check_rule
 from ditto_zynq.hls.contract.interpreter import Interpreter
 from ditto_zynq.hls.contract.operators import Convolution, GroupNorm, Quantize, SiLU
 from ditto_zynq.hls.contract.tensor import CODE, VALUE
-from ditto_zynq.quant.calibrate import calibration
-from ditto_zynq.quant.calibrate.calibration import QUANTIZED, Options, calibrate
+from ditto_zynq.quant.calibrate.calibration import Options, calibrate
 from ditto_zynq.quant.calibrate.fine_parts import add_fine_ends, can_be_fine
 from ditto_zynq.quant.calibrate.lower import lower
+from ditto_zynq.quant.calibrate.network import FLOAT, QUANTIZED
 from ditto_zynq.quant.calibrate.quantizers import SEARCH, Calibration, activation_quantizer, scales, stepwise_scaling
 from ditto_zynq.quant.quantize import Schedule, quantize, quantize_denoiser
 from ditto_zynq.quant.trace.tracing import trace
@@ -152,7 +152,7 @@ def test_bias_correction_removes_the_mean_error(tiny_unet, calibrated):
             return y
 
         with torch.no_grad():
-            for model.mode, model.on_convolution in ((calibration.FLOAT, remember), (QUANTIZED, compare)):
+            for model.mode, model.on_convolution in ((FLOAT, remember), (QUANTIZED, compare)):
                 model(trajectories.samples[3], 3, trajectories.labels)
     model.on_convolution, model.mode = None, QUANTIZED
     model.correction.update(correction)
@@ -178,7 +178,7 @@ def test_fine_codes_go_where_they_help_most(tiny_unet):
         total = 0.0
         with torch.no_grad():
             for step, sample in enumerate(trajectories.samples):
-                model.mode = calibration.FLOAT
+                model.mode = FLOAT
                 exact = model(sample, step, trajectories.labels)
                 model.mode = QUANTIZED
                 total += float((model(sample, step, trajectories.labels) - exact).abs().mean())

@@ -7,7 +7,7 @@ import pytest
 from ditto_zynq.hls.contract import operators
 from ditto_zynq.hls.contract import tables as lut
 from ditto_zynq.hls.contract.arithmetic import VALUE_RANGE, requantize, to_multiplier
-from ditto_zynq.quant.calibrate.lower import gain_fraction_bits
+from ditto_zynq.quant.operators.norm import gain_fraction_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import erf

@@ -12,8 +12,9 @@ from ditto_zynq.hls.contract.arithmetic import decode_output, encode_input
 from ditto_zynq.hls.contract.graph import check_graph
 from ditto_zynq.hls.contract.random_graphs import GraphBuilder
 from ditto_zynq.hls.contract.tensor import CODE
-from ditto_zynq.quant.calibrate.calibration import FLOAT, QUANTIZED, Options, QuantizedNetwork, calibrate
+from ditto_zynq.quant.calibrate.calibration import Options, calibrate
 from ditto_zynq.quant.calibrate.fine_parts import add_fine_ends
+from ditto_zynq.quant.calibrate.network import FLOAT, QUANTIZED, QuantizedNetwork
 from ditto_zynq.quant.trace.tracing import FloatModel, trace
 from hypothesis import given
 from hypothesis import strategies as st

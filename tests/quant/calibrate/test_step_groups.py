@@ -7,8 +7,7 @@ import pytest
 import torch
 from ditto_zynq.hls.common.notices import PrecisionWarning
 from ditto_zynq.hls.contract.interpreter import Interpreter
-from ditto_zynq.quant.calibrate.calibration import warn_of_few_levels
-from ditto_zynq.quant.calibrate.step_groups import group_steps, levels_of
+from ditto_zynq.quant.calibrate.step_groups import group_steps, levels_of, warn_of_few_levels
 from ditto_zynq.quant.common.options import Options, Schedule
 from ditto_zynq.quant.pipeline.schedule import scheduler_for
 from ditto_zynq.quant.quantize import quantize_denoiser

@@ -13,9 +13,9 @@ from ditto_zynq.hls.artefact.model import QuantizedModel, load
 from ditto_zynq.hls.contract.interpreter import Interpreter
 from ditto_zynq.hls.contract.random_graphs import GraphBuilder, random_unet
 from ditto_zynq.quant.calibrate.calibration import Options
+from ditto_zynq.quant.common.unsupported import UnsupportedOperator
 from ditto_zynq.quant.qonnx.export import export, without_annotations
 from ditto_zynq.quant.quantize import Schedule, quantize
-from ditto_zynq.quant.trace.traced import UnsupportedOperator
 from onnx import TensorProto, helper
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx

@@ -8,10 +8,10 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 from ditto_zynq.hls.contract.operators import Concat, Convolution, Quantize
-from ditto_zynq.quant.calibrate.calibration import Options, QuantizedNetwork
 from ditto_zynq.quant.calibrate.lower import check_lowering
-from ditto_zynq.quant.trace import translation
-from ditto_zynq.quant.trace.traced import UnsupportedOperator
+from ditto_zynq.quant.calibrate.network import QuantizedNetwork
+from ditto_zynq.quant.common.options import Options
+from ditto_zynq.quant.common.unsupported import UnsupportedOperator
 from ditto_zynq.quant.trace.tracing import trace
 from torch import nn
 
@@ -75,12 +75,6 @@ def test_the_architecture_of_ddpm_for_cifar10_traces_whole(cifar10_unet):
     lowered = {node.module for node in graph.nodes if isinstance(node, Convolution)}
     conditioning = {name for name in modules if "time_emb" in name}
     assert lowered == modules - conditioning, "every layer that sees the sample is in the graph, and no other"
-
-
-def test_no_module_is_made_for_a_term_that_varies(tiny_unet, monkeypatch):
-    """One for each would walk the whole model as many times."""
-    monkeypatch.setattr(translation, "conditioning_module", None)
-    trace(tiny_unet, (3, 8, 8), [500], [0])
 
 
 def test_one_quantizer_serves_all_readers(tiny_model):

@@ -10,15 +10,16 @@ from ditto_zynq.hls.contract.graph import constant_tensors, with_context_tokens
 from ditto_zynq.hls.contract.graph_json import graph_from_json, graph_to_json
 from ditto_zynq.hls.contract.interpreter import Interpreter
 from ditto_zynq.hls.contract.operators import MatMul, Softmax
-from ditto_zynq.quant.calibrate.calibration import FLOAT, Conditions, Options, QuantizedNetwork, calibrate
+from ditto_zynq.quant.calibrate.calibration import Conditions, Options, calibrate
 from ditto_zynq.quant.calibrate.fine_parts import add_fine_ends
 from ditto_zynq.quant.calibrate.lower import lower
+from ditto_zynq.quant.calibrate.network import FLOAT, QuantizedNetwork
+from ditto_zynq.quant.common.unsupported import UnsupportedOperator
 from ditto_zynq.quant.quantize import sample_shape_of
-from ditto_zynq.quant.trace.traced import UnsupportedOperator
 from ditto_zynq.quant.trace.tracing import Interface, context_channels, trace
 
+from tests.quant.operators.one_by_one import Operators
 from tests.quant.small import CROSS_ATTENTION as UNET
-from tests.quant.trace.operators import Operators
 
 TIMESTEPS = [666, 333, 0]  # of three steps of DDIM
 TOKENS = 7

@@ -10,35 +10,22 @@ import torch
 from ditto_zynq.hls.contract.arithmetic import CODE_RANGE, FINE_STEPS
 from ditto_zynq.hls.contract.graph import constant_tensors
 from ditto_zynq.hls.contract.interpreter import Interpreter
-from ditto_zynq.hls.contract.operators import (
-    GELU,
-    Concat,
-    Convolution,
-    GroupNorm,
-    LayerNorm,
-    Node,
-    Quantize,
-    ReLU,
-    SiLU,
-    Softmax,
-    Upsample,
-)
+from ditto_zynq.hls.contract.operators import Convolution, Node, Quantize, Softmax
 from ditto_zynq.hls.contract.references import Reference
 from ditto_zynq.hls.contract.tensor import LIMITS
-from ditto_zynq.quant.calibrate.calibration import QUANTIZED, QuantizedNetwork
 from ditto_zynq.quant.calibrate.lower import IntegerModel
+from ditto_zynq.quant.calibrate.network import QUANTIZED, QuantizedNetwork
+from ditto_zynq.quant.operators import OPERATORS
+from ditto_zynq.quant.operators.activation import Activation
+from ditto_zynq.quant.operators.norm import NormOperator
+from ditto_zynq.quant.operators.softmax import SoftmaxOperator
 
-# steps of its result that an operator may be off, as README and hls/contract/operators promise; others are rounded once
 ALLOWED: dict[type[Node], float] = {
-    SiLU: 1,
-    GELU: 1,
-    GroupNorm: 1,
-    LayerNorm: 1,
-    Softmax: 1,
-    Upsample: 0,
-    Concat: 0,
-    ReLU: 0,
+    kind: 0 if operator.keeps_scale else 1
+    for kind, operator in OPERATORS.items()
+    if operator.keeps_scale or isinstance(operator, (Activation, NormOperator, SoftmaxOperator))
 }
+"""Steps of its result that an operator may be off, as README and hls/contract/operators promise; others are rounded once."""
 FLOAT32 = 1 / 64  # and what the other side's float32 is off: 2**-21 of 16 bits
 
 
@@ -49,8 +36,13 @@ class Operators:
     """
 
     def __init__(
-        self, quantized: QuantizedNetwork, integer: IntegerModel, tensors: dict[str, np.ndarray], step: int, labels: np.ndarray
-    ):  # fmt: skip
+        self,
+        quantized: QuantizedNetwork,
+        integer: IntegerModel,
+        tensors: dict[str, np.ndarray],
+        step: int,
+        labels: np.ndarray,
+    ):
         self.quantized, self.integer, self.tensors, self.step, self.labels = quantized, integer, tensors, step, labels
         self.group = integer.graph.group_of_step[step]
         self.softmaxes = {node.name for node in integer.graph.nodes if isinstance(node, Softmax)}
@@ -82,7 +74,7 @@ class Operators:
         network, step = self.quantized, 0 if node.name in self.unchanging else self.step
         network.mode, network.calibration.row = QUANTIZED, self.integer.graph.group_of_step[step]
         inputs = [torch.from_numpy(self._decoded(name)).float() for name in node.inputs]
-        result = network._run(node, inputs, step, torch.from_numpy(self.labels)).double()
+        result = network.run_node(node, inputs, step, torch.from_numpy(self.labels)).double()
         if isinstance(node, Softmax):
             return (result / result.amax(dim=-1, keepdim=True) * CODE_RANGE[1]).numpy()
         steps = result.numpy() / self.integer.scales[node.name][self.group]

@@ -7,7 +7,6 @@ import pytest
 import torch
 from ditto_zynq.hls.artefact.model import load, save
 from ditto_zynq.hls.contract.interpreter import Interpreter
-from ditto_zynq.quant.calibrate.least_scales import LARGEST_BIAS, with_room_for_biases
 from ditto_zynq.quant.common.options import Options, Schedule
 from ditto_zynq.quant.quantize import quantize_denoiser
 
@@ -79,11 +78,3 @@ def test_one_row_of_many(tmp_path):
     unet.conv_in.weight.data[1] = 0
     unet.conv_out.weight.data[0] = 1e-30
     compare(unet, tmp_path / "model")
-
-
-def test_rows_give_way_to_their_biases_alone():
-    weight = np.array([[100, -3], [100, 64], [0, 0]], np.int8)
-    biases = np.array([[5.0, -(2.0**35), 2.0**40], [2.0**30, 2.0**30, 0.0]])
-    found, growth = with_room_for_biases(weight, biases)
-    assert growth.tolist() == [1, 32, 1024] and found.tolist() == [[100, -3], [3, 2], [0, 0]]
-    assert found.dtype == weight.dtype and (np.abs(biases / growth) <= LARGEST_BIAS).all()

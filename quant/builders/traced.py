@@ -18,10 +18,6 @@ Padding = tuple[int, int, int, int]
 NO_PADDING: Padding = (0, 0, 0, 0)
 
 
-class UnsupportedOperator(ValueError):
-    """A model that the integer graph cannot hold; the message says what was found, of operators all of them."""
-
-
 @dataclass(frozen=True)
 class Traced:
     """What an aten node stands for: a stored tensor, seen through a layout, zero-padded where a pad precedes."""
@@ -43,14 +39,18 @@ class Term:
 
 @dataclass
 class Builder:
+    """The float graph in the making. ``parameters`` are float tensors, "<node>.<parameter>"; ``conditioning`` lists, by their
+    nodes' names, the terms that fold into them; ``concatenated`` are concatenations and their parts."""
+
     tensors: dict[str, Tensor] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
     parameters: dict[str, torch.Tensor] = field(default_factory=dict)
     conditioning: dict[str, list[Term]] = field(default_factory=dict)
     constants: list[str] = field(default_factory=list)
-    concatenated: set[str] = field(default_factory=set)  # concatenations and their parts
+    concatenated: set[str] = field(default_factory=set)
 
     def add(self, node: Node, kind: str, channels: int = 0) -> str:
+        """Add ``node``, whose result is of ``kind`` and, of a layer with weights, has ``channels``; its name, which is free."""
         name, count = node.name, 0
         while name in self.tensors:
             count += 1
@@ -72,6 +72,7 @@ class Builder:
 
 
 def operator_name(node: fx.Node) -> str:
+    """Such as ``aten.conv2d``."""
     return str(node.target).removesuffix(".default")
 
 
@@ -82,9 +83,11 @@ def module_path(node: fx.Node) -> str:
 
 
 def argument(node: fx.Node, position: int, name: str, default: Any) -> Any:
+    """The argument that is given by its position or its name, or ``default``."""
     return node.args[position] if len(node.args) > position else node.kwargs.get(name, default)
 
 
 def pair(value: Any) -> tuple[int, int]:
+    """A size of both axes (vertical, horizontal), which may be given as one number."""
     items = list(value) if isinstance(value, (list, tuple)) else [value]
     return (items[0], items[-1])

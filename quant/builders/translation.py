@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -10,11 +11,11 @@ from torch import fx
 
 from ...hls.contract.layout import HEIGHT, Axis, Layout, Part, image_layout
 from ...hls.contract.operators import Node
-from .conditioning import conditioning_module
+from .terms import terms_module
 from .traced import NO_PADDING, Builder, Traced, operator_name
 
 
-class Translation:
+class Translation(ABC):
     """``traced``: how nodes of ``exported`` are seen; ``pieces``: what a tensor has been cut into; ``varying``: inputs, and what
     depends on one; ``views``: names of the operators that move nothing."""
 
@@ -29,7 +30,16 @@ class Translation:
             if node.op == "placeholder" or any(source in self.varying for source in node.all_input_nodes):
                 self.varying.add(node)
 
+    @abstractmethod
+    def scaled_parameters(self, node: Node) -> tuple[str, ...]:
+        """Which parameters of ``node`` a factor of its result multiplies; none where it cannot be folded into them."""
+
+    @abstractmethod
+    def takes_conditioning(self, node: Node) -> bool:
+        """Whether conditioning folds into ``node``."""
+
     def operand(self, node: Any, padded: bool = False) -> Traced:
+        """How the activation ``node`` is seen. ValueError for what is none, and for one with zero padding unless ``padded``."""
         if not isinstance(node, fx.Node) or node not in self.traced:
             raise ValueError(f"found {node!r} where an activation is expected")
         traced = self.traced[node]
@@ -49,6 +59,7 @@ class Translation:
         return value.detach()
 
     def expect_image(self, traced: Traced) -> tuple[int, int, int]:
+        """(height, width, channels) of an operand that PyTorch sees as [B, C, H, W]; ValueError for another one."""
         height, width, channels = self.builder.tensors[traced.name].shape
         if traced.layout != image_layout(self.batch, height, width, channels):
             raise ValueError(
@@ -78,9 +89,10 @@ class Translation:
         if term in self.varying:
             return None
         with torch.no_grad():
-            return conditioning_module(self.exported, [term])()[0]
+            return terms_module(self.exported, [term])()[0]
 
     def image(self, name: str) -> Traced:
+        """A tensor that PyTorch sees as [B, C, H, W]."""
         height, width, channels = self.builder.tensors[name].shape
         return Traced(name, image_layout(self.batch, height, width, channels))
 
@@ -94,14 +106,19 @@ class Translation:
         return None
 
     def producer(self, node: fx.Node) -> Node:
-        """As :meth:`only_producer`; ValueError where there is none."""
+        """The operator of :meth:`only_producer`; ValueError where there is none."""
         producer = self.only_producer(node)
         if producer is None:
             raise ValueError(f"conditioning cannot be folded into {self.traced[node].name}: others read it, too")
         return producer
 
 
+Handler = Callable[[Translation, fx.Node], Traced]
+"""Makes an aten node operators of the integer graph, and says how its result is seen; ValueError for a form that has none."""
+
+
 def rows(count: int, stride: int = 1) -> Axis:
+    """An axis of ``count`` rows, every one ``stride`` rows below the one before it."""
     return (Part(HEIGHT, count, stride),) if count > 1 else ()
 
 

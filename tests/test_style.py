@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parents[1]
+CPP = sorted([*(ROOT / "hls" / "kernels").rglob("*.hpp"), *(ROOT / "tests").rglob("*.cpp")])
+TEMPLATES = sorted((ROOT / "hls" / "templates").glob("*.j2"))
+CLANG_FORMAT = "23"  # what .clang-format was tried with: others break some lines elsewhere
 
 
 def run(*command: str, cwd: Path = ROOT) -> None:
@@ -23,6 +28,27 @@ def test_lint():
 
 def test_format():
     run("ruff", "format", "--check", ".")
+
+
+@pytest.mark.parametrize("path", [*CPP, *TEMPLATES], ids=lambda path: path.name)
+def test_lines_and_files_are_short(path):
+    """Of C++ and of templates: what is formatted by hand, or where clang-format is not installed."""
+    lines = path.read_text().splitlines()
+    assert len(lines) <= 400, "too long for one file"
+    assert not [number for number, line in enumerate(lines, 1) if len(line) > 120], "lines of more than 120 columns"
+
+
+def test_format_of_cpp():
+    """Where somebody has installed clang-format, with its settings in .clang-format."""
+    try:
+        version = importlib.metadata.version("clang-format")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("pip install clang-format")
+    if version.split(".")[0] != CLANG_FORMAT:
+        pytest.skip(f"clang-format {version} is there, expected {CLANG_FORMAT}")
+    command = [Path(sys.executable).with_name("clang-format"), "--dry-run", "-Werror", *CPP]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 def test_types(tmp_path):

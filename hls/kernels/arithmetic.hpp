@@ -1,4 +1,5 @@
-// The integer arithmetic of DESIGN section 3, as in hls/contract/arithmetic.py: rounding, saturation, digits, chains of packed products.
+// The integer arithmetic of DESIGN section 3, as in hls/contract/arithmetic.py: rounding, saturation, digits, chains of
+// packed products.
 #pragma once
 
 #include "types.hpp"
@@ -60,13 +61,14 @@ struct Arithmetic {
         low = narrow ? digit(d) : digit(d & 15);
     }
 
-    // A multiplier takes two weights, GAP bits apart, times one digit; slices of a chain add up inside: 4 lanes in DSP48E2s
-    // (27 x 18 bits), 1 in a DSP48E1 (25 x 18). The lower sum, of codes of -128 and digits of -256 at most, is then 2**(GAP - 1).
+    // A multiplier takes two weights, GAP bits apart, times one digit; slices of a chain add up inside: 4 lanes in
+    // DSP48E2s (27 x 18 bits), 1 in a DSP48E1 (25 x 18). The lower sum, of codes of -128 and digits of -256 at most, is
+    // then 2**(GAP - 1).
     static constexpr int gap = C::multiplier_bits - 9, chained = C::multiplier_bits >= 27 ? 4 : 1;
 
-    // Sums of the lanes' products with weights a and with weights b. A digit is 16 times what it was if it is a high one.
-    static void multiply_chain(const code a[chained], const code b[chained], const difference digits[chained], accumulator& sum_a,
-                               accumulator& sum_b) {
+    // Sums of the lanes' products with weights a and with weights b. Of high digits 16 times them are given.
+    static void multiply_chain(const code a[chained], const code b[chained], const difference digits[chained],
+                               accumulator& sum_a, accumulator& sum_b) {
 #pragma HLS INLINE
         typename C::template sint<48> chain = 0;
         for (int lane = 0; lane < chained; ++lane) {
@@ -77,7 +79,8 @@ struct Arithmetic {
             chain = chain + product;
         }
         const wide low = wide(chain) & ((wide(1) << gap) - 1), half = wide(1) << (gap - 1);
-        sum_a = accumulator(low > half ? wide(low - (wide(1) << gap)) : low);  // half itself is the largest sum, never the least
+        const bool negative = low > half;  // half itself is the largest sum, never the least
+        sum_a = accumulator(negative ? wide(low - (wide(1) << gap)) : low);
         sum_b = accumulator(wide(wide(chain) - wide(sum_a)) >> gap);
     }
 

@@ -1,7 +1,7 @@
-// Compute unit: one core is `lanes` x `oc_tile` multipliers of a 5-bit digit and an 8-bit weight, a shift-and-add tree and
-// int32 sums. A core works on one output pixel at a time; its lanes wait for each other once per pixel. With spatial differences
-// a pixel's sums go on from those of the one before it. All cores multiply in one loop, and two of them share a copy of the
-// weights, whose memories have two read ports.
+// Compute unit: one core is `lanes` x `oc_tile` multipliers of a 5-bit digit and an 8-bit weight, a shift-and-add tree
+// and int32 sums. A core works on one output pixel at a time; its lanes wait for each other once per pixel. With
+// spatial differences a pixel's sums go on from those of the one before it. All cores multiply in one loop, and two of
+// them share a copy of the weights, whose memories have two read ports.
 #pragma once
 
 #include "encoder.hpp"
@@ -11,17 +11,17 @@
 
 namespace ditto {
 
-// The output pixels of one core's block, none where it is idle, and where their windows lie in the encoded input pixels.
+// The output pixels of one core's block, none where it is idle, and where their windows lie in the encoded pixels.
 struct OutputBlock {
-    int output_rows, output_width;       // of the block
-    int first_row, rows, width;          // encoded input rows: first_row may be negative (padding above the image)
+    int output_rows, output_width;  // of the block
+    int first_row, rows, width;     // encoded input rows: first_row may be negative (padding above the image)
     int kernel_height, kernel_width, stride_height, stride_width, pad_left;
-    int lead_columns;          // windows left of the first pixel of a row, whose sums are not stored
+    int lead_columns;                 // windows left of the first pixel of a row, whose sums are not stored
     bool chained_row, chained_block;  // sums go on from pixel to pixel of a row, or of the block
 };
 
-// Codes of the second operand, a word of oc_tile of them for every lane and address, in a copy for every two cores: the first
-// C::uram_copies of them in UltraRAM, the others in block RAM.
+// Codes of the second operand, a word of oc_tile of them for every lane and address, in a copy for every two cores: the
+// first C::uram_copies of them in UltraRAM, the others in block RAM.
 template <class C>
 struct WeightBanks {
     typedef typename C::template sint<8> code;
@@ -146,8 +146,8 @@ struct Compute {
     }
 
     // One lane: for every output pixel, the taps that have digits, and the total of these.
-    static void enumerate(int lane, const DigitLists<C>& lists, hls::stream<Tap<C>>& taps, hls::stream<Segment<C>>& segments,
-                          hls::stream<total>& totals) {
+    static void enumerate(int lane, const DigitLists<C>& lists, hls::stream<Tap<C>>& taps,
+                          hls::stream<Segment<C>>& segments, hls::stream<total>& totals) {
         total sum = 0;
         bool more = true;
     enumerate_taps:
@@ -172,7 +172,8 @@ struct Compute {
     }
 
     // One lane: segments to single digits with the addresses of their weights.
-    static void send(int lane, const DigitLists<C>& lists, hls::stream<Segment<C>>& segments, hls::stream<Token<C>>& tokens) {
+    static void send(int lane, const DigitLists<C>& lists, hls::stream<Segment<C>>& segments,
+                     hls::stream<Token<C>>& tokens) {
         Segment<C> segment = segments.read();
     send_segments:
         while (!segment.last) {
@@ -195,14 +196,16 @@ struct Compute {
         }
     }
 
-    // All cores and lanes: every cycle one digit of each times oc_tile weights. A pixel takes the digits of its fullest lane,
-    // at least 1. Its sums follow those of the pixel before it.
-    static void multiply(hls::stream<Token<C>> tokens[C::cores][C::lanes], hls::stream<total> totals[C::cores][C::lanes],
-                         const WeightBanks<C>& weights, const OutputBlock blocks[C::cores], int tiles, BlockSums<C>& sums,
-                         count_t cycles[C::cores], count_t& products) {
+    // All cores and lanes: every cycle one digit of each times oc_tile weights. A pixel takes the digits of its fullest
+    // lane, at least 1. Its sums follow those of the pixel before it.
+    static void multiply(hls::stream<Token<C>> tokens[C::cores][C::lanes],
+                         hls::stream<total> totals[C::cores][C::lanes], const WeightBanks<C>& weights,
+                         const OutputBlock blocks[C::cores], int tiles, BlockSums<C>& sums, count_t cycles[C::cores],
+                         count_t& products) {
         typename A::accumulator pixel_sums[C::cores][C::oc_tile];
         total lane_totals[C::cores][C::lanes];
-        int column[C::cores], pixel[C::cores], pixels[C::cores], stored[C::cores], cycle[C::cores], last_cycle[C::cores];
+        int column[C::cores], pixel[C::cores], pixels[C::cores], stored[C::cores];
+        int cycle[C::cores], last_cycle[C::cores];
 #pragma HLS ARRAY_PARTITION variable = pixel_sums complete dim = 0
 #pragma HLS ARRAY_PARTITION variable = lane_totals complete dim = 0
 #pragma HLS ARRAY_PARTITION variable = column complete
@@ -230,7 +233,8 @@ struct Compute {
                 if (stored[core] == tiles * pixels[core]) continue;
                 if (cycle[core] == 0) {
                     const OutputBlock& block = blocks[core];
-                    const bool row_starts = column[core] == -block.lead_columns, block_starts = row_starts && pixel[core] == 0;
+                    const bool row_starts = column[core] == -block.lead_columns;
+                    const bool block_starts = row_starts && pixel[core] == 0;
                     const bool clear = block.chained_block ? block_starts : block.chained_row ? row_starts : true;
                     start_pixel(totals[core], clear, lane_totals[core], last_cycle[core], pixel_sums[core]);
                 }
@@ -260,7 +264,8 @@ struct Compute {
                         ++stored[core];
                         pixel[core] = pixel[core] + 1 == pixels[core] ? 0 : pixel[core] + 1;
                     }
-                    column[core] = column[core] + 1 == blocks[core].output_width ? -blocks[core].lead_columns : column[core] + 1;
+                    const bool row_ends = column[core] + 1 == blocks[core].output_width;
+                    column[core] = row_ends ? -blocks[core].lead_columns : column[core] + 1;
                     cycle[core] = 0;
                 } else {
                     ++cycle[core];
@@ -270,8 +275,8 @@ struct Compute {
         }
     }
 
-    static void start_pixel(hls::stream<total> totals[C::lanes], bool clear, total lane_totals[C::lanes], int& last_cycle,
-                            typename A::accumulator pixel_sums[C::oc_tile]) {
+    static void start_pixel(hls::stream<total> totals[C::lanes], bool clear, total lane_totals[C::lanes],
+                            int& last_cycle, typename A::accumulator pixel_sums[C::oc_tile]) {
 #pragma HLS INLINE
         last_cycle = 0;
         for (int lane = 0; lane < C::lanes; ++lane) {
@@ -286,8 +291,10 @@ struct Compute {
     }
 
     // The products of the lanes' digits, 0 where there is none, with oc_tile weights each, into the sums.
-    static void add_products(const WeightBanks<C>& weights, int copy, const typename C::template uint<16> addresses[C::lanes],
-                             const typename A::difference digits[C::lanes], typename A::accumulator pixel_sums[C::oc_tile]) {
+    static void add_products(const WeightBanks<C>& weights, int copy,
+                             const typename C::template uint<16> addresses[C::lanes],
+                             const typename A::difference digits[C::lanes],
+                             typename A::accumulator pixel_sums[C::oc_tile]) {
 #pragma HLS INLINE
         if (!C::packs_products) {  // the same sums, quicker to simulate
             for (int lane = 0; lane < C::lanes; ++lane) {
@@ -334,8 +341,9 @@ struct Compute {
     }
 
     // One block of output pixels per core: lists of digits and tiles of weights to int32 sums.
-    static void run(const DigitLists<C> lists[C::cores], const WeightBanks<C>& weights, const OutputBlock blocks[C::cores],
-                    int words, const WeightTiles& tiles, BlockSums<C>& sums, ComputeCounters& counters) {
+    static void run(const DigitLists<C> lists[C::cores], const WeightBanks<C>& weights,
+                    const OutputBlock blocks[C::cores], int words, const WeightTiles& tiles, BlockSums<C>& sums,
+                    ComputeCounters& counters) {
 #pragma HLS DATAFLOW
         hls::stream<Tap<C>> taps[C::cores][C::lanes];
         hls::stream<Segment<C>> segments[C::cores][C::lanes];

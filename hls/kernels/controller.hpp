@@ -13,13 +13,13 @@ struct Controller {
     typedef typename M::word word;
     typedef typename C::template uint<8> byte;
 
-    // Runs `count` descriptors; returns 0, or 1 + the index of one that is not legal (legal.hpp). `values` and `values_out` are ACTIVATIONS again,
-    // for the vector unit, `affine` is PARAMETERS; `sums` and `sums_out` are STATE, for accumulators. `progress`: 1 + the index of
-    // the descriptor that runs, for a host that asks what hangs.
+    // Runs `count` descriptors; returns 0, or 1 + the index of one that is not legal (legal.hpp). `values` and
+    // `values_out` are ACTIVATIONS again, for the vector unit, `affine` is PARAMETERS; `sums` and `sums_out` are STATE,
+    // for accumulators. `progress`: 1 + the index of the descriptor that runs, for a host that asks what hangs.
     static uint32_t run(const word* program, const word* weights, const word* parameters, const word* affine,
                         const word* activations, word* activations_out, const word* values, word* values_out,
-                        const word* state, word* state_out, const word* sums, word* sums_out, word* counters, uint32_t count,
-                        volatile uint32_t* progress, LinearBuffers<C>& buffers) {
+                        const word* state, word* state_out, const word* sums, word* sums_out, word* counters,
+                        uint32_t count, volatile uint32_t* progress, LinearBuffers<C>& buffers) {
     run_descriptors:
         for (uint32_t i = 0; i < count; ++i) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 256
@@ -57,8 +57,9 @@ struct Controller {
                 LinearCounters linear = {};
                 VectorCounters vector = {};
                 const int first = overlapped ? stage : 0, end = overlapped ? stage + 1 : steps;
-                run_units(weights, parameters, affine, activations, activations_out, values, values_out, state, state_out, sums,
-                          sums_out, d, s, next, next_scalars, overlapped, paired, first, end, buffers, linear, vector);
+                run_units(weights, parameters, affine, activations, activations_out, values, values_out, state,
+                          state_out, sums, sums_out, d, s, next, next_scalars, overlapped, paired, first, end, buffers,
+                          linear, vector);
                 add(record, linear);
                 add(both ? next_record : record, vector);
                 const count_t slower = linear.cycles > vector.cycles ? linear.cycles : vector.cycles;
@@ -68,15 +69,16 @@ struct Controller {
                 if (paired) pair_cycles = record_fetch(record, linear) + record_fetch(next_record, vector) + slower;
                 if (overlapped) last = vector.cycles;
             }
-            // In channel groups the last group's normalization overlaps with nothing; its cycles are the GROUP_NORM's. Of a pair
-            // the second one's cycles are those that it adds.
+            // In channel groups the last group's normalization overlaps with nothing; its cycles are the GROUP_NORM's.
+            // Of a pair the second one's cycles are those that it adds.
             const count_t beats = traffic(record), both_beats = beats + traffic(next_record);
             record.cycles = dram_cycles(cycles, paired ? beats : both_beats) - last + START_CYCLES;
             next_record.cycles = last + START_CYCLES;
             if (paired) next_record.cycles = dram_cycles(pair_cycles, both_beats) + START_CYCLES - record.cycles;
             store_counters(counters, d.node, record);
             if (runs_linear) {
-                const count_t lean = dram_cycles(lean_cycles, (paired ? beats : both_beats) - keeping_beats) - last + START_CYCLES;
+                const count_t lean =
+                    dram_cycles(lean_cycles, (paired ? beats : both_beats) - keeping_beats) - last + START_CYCLES;
                 Defo<C>::record(entry, follows, asked, s, record.cycles, lean);
                 Defo<C>::store(counters, d.leader, entry);
             }
@@ -92,7 +94,8 @@ struct Controller {
     }
 
     // A descriptor and its scalars; false, with no scalars read, where it is not legal.
-    static bool fetch(const word* program, const word* parameters, uint32_t index, Descriptor& d, Scalars& s, Counters& record) {
+    static bool fetch(const word* program, const word* parameters, uint32_t index, Descriptor& d, Scalars& s,
+                      Counters& record) {
         byte raw[DESCRIPTOR_BYTES], raw_scalars[SCALARS_BYTES];
 #pragma HLS ARRAY_PARTITION variable = raw complete
 #pragma HLS ARRAY_PARTITION variable = raw_scalars complete
@@ -117,30 +120,30 @@ struct Controller {
 
     // ------------------------------------------------------------------------------------------------- units
 
-    // The only place where either unit is called, so that there is one of each. Steps [first, end) of the linear unit, and the
-    // vector unit's of the first.
+    // The only place where either unit is called, so that there is one of each. Steps [first, end) of the linear unit,
+    // and the vector unit's of the first.
     static void run_units(const word* weights, const word* parameters, const word* affine, const word* activations,
-                          word* activations_out, const word* values, word* values_out, const word* state, word* state_out,
-                          const word* sums, word* sums_out, const Descriptor& d, const Scalars& s, const Descriptor& next,
-                          const Scalars& next_scalars, bool overlapped, bool paired, int first, int end,
-                          LinearBuffers<C>& buffers, LinearCounters& linear, VectorCounters& vector) {
+                          word* activations_out, const word* values, word* values_out, const word* state,
+                          word* state_out, const word* sums, word* sums_out, const Descriptor& d, const Scalars& s,
+                          const Descriptor& next, const Scalars& next_scalars, bool overlapped, bool paired, int first,
+                          int end, LinearBuffers<C>& buffers, LinearCounters& linear, VectorCounters& vector) {
 #pragma HLS DATAFLOW
-        run_linear(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, d, s, next, next_scalars,
-                   overlapped, paired, first, end, buffers, linear);
+        run_linear(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, d, s, next,
+                   next_scalars, overlapped, paired, first, end, buffers, linear);
         run_vector(affine, values, values_out, d, s, next, next_scalars, overlapped, paired, first, vector);
     }
 
     static void run_linear(const word* weights, const word* parameters, const word* activations, word* activations_out,
                            const word* state, word* state_out, const word* sums, word* sums_out, const Descriptor& d,
-                           const Scalars& s, const Descriptor& next, const Scalars& next_scalars, bool overlapped, bool paired,
-                           int first, int end, LinearBuffers<C>& buffers, LinearCounters& counters) {
+                           const Scalars& s, const Descriptor& next, const Scalars& next_scalars, bool overlapped,
+                           bool paired, int first, int end, LinearBuffers<C>& buffers, LinearCounters& counters) {
     run_linear_steps:
         for (int index = first; index < end; ++index) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
             const Step step = Steps<C>::at(d, s, next, next_scalars, overlapped, paired, index);
             if (step.linear) {
-                Linear<C>::run(weights, parameters, activations, activations_out, state, state_out, sums, sums_out, step.product,
-                               step.first_tile, step.end_tile, buffers, counters);
+                Linear<C>::run(weights, parameters, activations, activations_out, state, state_out, sums, sums_out,
+                               step.product, step.first_tile, step.end_tile, buffers, counters);
             }
             if (step.copy) {
                 OperandCounters copied = {};
@@ -154,9 +157,9 @@ struct Controller {
         }
     }
 
-    static void run_vector(const word* affine, const word* values, word* values_out, const Descriptor& d, const Scalars& s,
-                           const Descriptor& next, const Scalars& next_scalars, bool overlapped, bool paired, int first,
-                           VectorCounters& counters) {
+    static void run_vector(const word* affine, const word* values, word* values_out, const Descriptor& d,
+                           const Scalars& s, const Descriptor& next, const Scalars& next_scalars, bool overlapped,
+                           bool paired, int first, VectorCounters& counters) {
         const Step step = Steps<C>::at(d, s, next, next_scalars, overlapped, paired, first);
         if (step.vector) Vector<C>::run(affine, values, values_out, step.operation, step.norm, counters);
     }
@@ -171,7 +174,8 @@ struct Controller {
 
     // At least what the board's DRAM needs for the traffic of all ports together.
     static count_t dram_cycles(count_t cycles, count_t beats) {
-        const count_t dram = (beats * C::bus_bytes * 1000 + C::dram_bytes_per_kilocycle - 1) / C::dram_bytes_per_kilocycle;
+        const count_t dram =
+            (beats * C::bus_bytes * 1000 + C::dram_bytes_per_kilocycle - 1) / C::dram_bytes_per_kilocycle;
         return dram > cycles ? dram : cycles;
     }
 

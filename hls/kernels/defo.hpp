@@ -1,6 +1,6 @@
-// Defo unit (Ditto, HPCA 2025): the cycles that every linear operator took with each reference, and the cheapest of these. Who
-// does not refer to the previous step keeps nothing for a next one, so those counts are without what keeping costs. The table of
-// 32-bit counts lies behind the counter records, so every batch has its own.
+// Defo unit (Ditto, HPCA 2025): the cycles that every linear operator took with each reference, and the cheapest of
+// these. Who does not refer to the previous step keeps nothing for a next one, so those counts are without what keeping
+// costs. The table of 32-bit counts lies behind the counter records, so every batch has its own.
 #pragma once
 
 #include "isa.hpp"
@@ -16,16 +16,17 @@ struct Defo {
     static address_t entry_offset(uint32_t node) { return node * COUNTER_RECORD_BYTES + COUNTERS_BYTES; }
 
     static Decision read(const word* counters, uint32_t node, count_t& beats) {
-        static_assert(COUNTERS_BYTES % C::bus_bytes == 0 && DECISION_BYTES % C::bus_bytes == 0, "entries are whole beats");
+        static_assert(COUNTERS_BYTES % C::bus_bytes == 0 && DECISION_BYTES % C::bus_bytes == 0,
+                      "entries are whole beats");
         typename C::template uint<8> raw[DECISION_BYTES];
 #pragma HLS ARRAY_PARTITION variable = raw complete
         M::load(counters, entry_offset(node), DECISION_BYTES, raw, beats);
         return unpack_decision<C>(raw);
     }
 
-    // What the operator refers to: as asked or, where the unit decides, the reference of fewest cycles; one of unknown cost
-    // (0) before all others. Who does not refer to the previous step then keeps nothing. Across a change of scales differences
-    // are wider: then reference zero may be cheaper for once, and keeps. A follower does as its leader did.
+    // What the operator refers to: as asked or, where the unit decides, the reference of fewest cycles; one of unknown
+    // cost (0) before all others. Who does not refer to the previous step then keeps nothing. Across a change of scales
+    // differences are wider: then reference zero may be cheaper for once, and keeps. A follower does as its leader did.
     static void decide(const Decision& entry, bool follows, Scalars& s) {
         if (s.reference != DEFO && s.reference != DEFO_PLUS) return;
         const bool plus = s.reference == DEFO_PLUS;
@@ -47,9 +48,10 @@ struct Defo {
         s.keep_state = s.keep_state && difference;
     }
 
-    // `asked` is the reference of the scalars as the host wrote them. `lean_cycles`: if nothing had been kept. A follower's count
-    // with its leader's.
-    static void record(Decision& entry, bool follows, int asked, const Scalars& s, count_t cycles, count_t lean_cycles) {
+    // `asked` is the reference of the scalars as the host wrote them. `lean_cycles`: if nothing had been kept. A
+    // follower's count with its leader's.
+    static void record(Decision& entry, bool follows, int asked, const Scalars& s, count_t cycles,
+                       count_t lean_cycles) {
         if (asked == ZERO) {
             enter(entry.original_cycles, follows, lean_cycles);
             enter(entry.keeping_cycles, follows, cycles);

@@ -1,8 +1,8 @@
 // Encoding unit: x - x_ref, split in 5-bit digits; zeros are dropped, the others queued in one list per lane.
 //
-// Lane j takes channels c with c % lanes == j. An input pixel has one slot of `words` entries in each lane's list of low and
-// of high digits; the compute unit walks the slots of the pixels under its kernel window. With spatial differences x_ref is the
-// code of the pixel before it (see hls/contract/spatial.py).
+// Lane j takes channels c with c % lanes == j. An input pixel has one slot of `words` entries in each lane's list of
+// low and of high digits; the compute unit walks the slots of the pixels under its kernel window. With spatial
+// differences x_ref is the code of the pixel before it (see hls/contract/spatial.py).
 #pragma once
 
 #include "arithmetic.hpp"
@@ -69,8 +69,8 @@ struct Place {
     typename C::template uint<16> row, column;
 };
 
-// Codes of the pixels before, a word of one per lane; those that the next pixel's codes refer to come out again. Runs of rows
-// may come in turns: every row has words of its own.
+// Codes of the pixels before, a word of one per lane; those that the next pixel's codes refer to come out again. Runs
+// of rows may come in turns: every row has words of its own.
 template <class C>
 struct Neighbours {
     typedef typename C::template sint<8> code;
@@ -109,8 +109,8 @@ struct Encoder {
     typedef Arithmetic<C> A;
     typedef hls::stream<typename Memory<C>::word> words;
 
-    // A run of `pixels` of `channels` codes each, into the slots from `place` on, in rows of `width`. `outside`: no codes come,
-    // all are 0. Neighbours are `distance` columns apart.
+    // A run of `pixels` of `channels` codes each, into the slots from `place` on, in rows of `width`. `outside`: no
+    // codes come, all are 0. Neighbours are `distance` columns apart.
     static void encode(words& current, words& previous, Reference reference, bool outside, int pixels, int channels,
                        const Place<C>& place, int width, int distance, Neighbours<C>& neighbours, DigitLists<C>& lists,
                        EncodeCounters& counters) {
@@ -139,8 +139,9 @@ struct Encoder {
                 for (int lane = 0; lane < C::lanes; ++lane) {
 #pragma HLS UNROLL
                     const bool inside = lane < count;
-                    codes[lane] = inside && !outside ? typename A::code(now.byte(lane)) : typename A::code(0);
-                    references[lane] = inside && reference == PREVIOUS_STEP ? typename A::code(before.byte(lane)) : typename A::code(0);
+                    const bool coded = inside && !outside, refers = inside && reference == PREVIOUS_STEP;
+                    codes[lane] = coded ? typename A::code(now.byte(lane)) : typename A::code(0);
+                    references[lane] = refers ? typename A::code(before.byte(lane)) : typename A::code(0);
                 }
                 if (reference == NEIGHBOUR) {
                     neighbours.exchange((int(place.row) * distance + phase) * words_of_pixel + word,
@@ -159,7 +160,8 @@ struct Encoder {
                         const int queued = word == 0 ? 0 : int(filled[lane][half]);
                         const bool sent = digits[half] != 0;
                         if (sent) {
-                            DigitEntry<C>& entry = lists.entries[lane][half][(position + pixel) * words_of_pixel + queued];
+                            const int slot = (position + pixel) * words_of_pixel + queued;
+                            DigitEntry<C>& entry = lists.entries[lane][half][slot];
                             entry.digit = digits[half];
                             entry.word = word;
                         }

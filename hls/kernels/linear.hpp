@@ -2,8 +2,8 @@
 //
 //   for each weight set:  load the set;  for each phase (round, chunk):  encode || compute || finish
 //
-// A set is a pass where all its chunks fit the weight banks together ("resident"), else one phase's chunk. The stages of
-// phases that follow each other overlap, with two buffers between two stages.
+// A set is a pass where all its chunks fit the weight banks together ("resident"), else one phase's chunk. The stages
+// of phases that follow each other overlap, with two buffers between two stages.
 #pragma once
 
 #include "operand.hpp"
@@ -34,8 +34,8 @@ struct LinearBuffers {
 struct Timeline {
     count_t encoded, computed, computed_before, finished, finished_before;
 
-    // A stage begins when its input is there, when it is free, and when one of the two buffers behind it is. Sums are there
-    // `fill` cycles after the compute unit is free.
+    // A stage begins when its input is there, when it is free, and when one of the two buffers behind it is. Sums are
+    // there `fill` cycles after the compute unit is free.
     void add(count_t encode, count_t compute, count_t finish, int fill) {
         encoded = (encoded > computed_before ? encoded : computed_before) + encode;
         count_t start = encoded > computed ? encoded : computed;
@@ -52,11 +52,11 @@ struct Linear {
     typedef Tiling<C> T;
     typedef typename Memory<C>::word word;
 
-    // Output-channel tiles [first_tile, end_tile): all of them, or those of a channel group. `state` and `sums` are the same
-    // region, on two ports: kept operands, and kept accumulators.
+    // Output-channel tiles [first_tile, end_tile): all of them, or those of a channel group. `state` and `sums` are the
+    // same region, on two ports: kept operands, and kept accumulators.
     static void run(const word* weights, const word* parameters, const word* activations, word* activations_out,
-                    const word* state, word* state_out, const word* sums, word* sums_out, const Product& p, int first_tile,
-                    int end_tile, LinearBuffers<C>& buffers, LinearCounters& counters) {
+                    const word* state, word* state_out, const word* sums, word* sums_out, const Product& p,
+                    int first_tile, int end_tile, LinearBuffers<C>& buffers, LinearCounters& counters) {
     run_groups:
         for (int sample = 0; sample < p.samples; sample += C::sample_groups) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 4
@@ -72,11 +72,12 @@ struct Linear {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 16
                     const Phase phase = T::phase_at(p, start, first);
                     count_t loading = 0;
-                    WeightLoader<C>::load(weights, activations, state, p, phase, buffers.weights, counters.weight_beats, loading);
+                    WeightLoader<C>::load(weights, activations, state, p, phase, buffers.weights, counters.weight_beats,
+                                          loading);
                     counters.cycles += loading;
                     counters.lean_cycles += loading;
-                    run_phases(parameters, activations, activations_out, state, state_out, sums, sums_out, p, phase, phases,
-                               buffers.weights, buffers.totals, buffers.row_totals, counters);
+                    run_phases(parameters, activations, activations_out, state, state_out, sums, sums_out, p, phase,
+                               phases, buffers.weights, buffers.totals, buffers.row_totals, counters);
                 }
             }
         }
@@ -116,15 +117,17 @@ struct Linear {
             ResultCounters finished = {};
             encode(activations, state, state_out, p, first, i, lists, row_sums, encoded);
             compute(p, first, i, lists, banks, sums, computed);
-            finish(parameters, activations_out, sums_in, sums_out, p, first, i, sums, row_sums, totals, row_totals, finished);
+            finish(parameters, activations_out, sums_in, sums_out, p, first, i, sums, row_sums, totals, row_totals,
+                   finished);
             tally(encoded, computed, finished, timeline, lean, counters);
         }
         counters.cycles += timeline.finished;
         counters.lean_cycles += lean.finished;
     }
 
-    static void encode(const word* activations, const word* state, word* state_out, const Product& p, const Phase& first,
-                       int index, DigitLists<C> lists[C::cores], typename Operand<C>::sums& row_sums, OperandCounters& counters) {
+    static void encode(const word* activations, const word* state, word* state_out, const Product& p,
+                       const Phase& first, int index, DigitLists<C> lists[C::cores],
+                       typename Operand<C>::sums& row_sums, OperandCounters& counters) {
         Operand<C>::encode(activations, state, state_out, p, T::phase_at(p, first, index), lists, row_sums, counters);
     }
 
@@ -140,28 +143,30 @@ struct Linear {
         for (int core = 0; core < C::cores; ++core) {
 #pragma HLS UNROLL
             const Block& block = of_cores[core];
-            const OutputBlock of_core = {block.rows,       p.output_width,  block.first - block.low, block.high - block.low,
-                                         T::encoded_width(p), p.kernel_height, p.kernel_width,          p.stride_height,
-                                         p.stride_width,   p.pad_left,      p.lead_columns,          p.spatial,
-                                         T::chained_block(p)};
+            const OutputBlock of_core = {
+                block.rows,      p.output_width, block.first - block.low, block.high - block.low, T::encoded_width(p),
+                p.kernel_height, p.kernel_width, p.stride_height,         p.stride_width,         p.pad_left,
+                p.lead_columns,  p.spatial,      T::chained_block(p)};
             blocks[core] = of_core;
         }
         const int first = T::bank_address(p, 0, phase.chunk), step = T::bank_address(p, 1, phase.chunk) - first;
         Compute<C>::run(lists, banks, blocks, words, {first, step, phase.tiles}, sums, counters);
     }
 
-    static void finish(const word* parameters, word* activations_out, const word* sums_in, word* sums_out, const Product& p,
-                       const Phase& first, int index, const BlockSums<C>& sums, typename Operand<C>::sums& row_sums,
-                       BlockSums<C>& totals, RowSums<C>& row_totals, ResultCounters& counters) {
-        Result<C>::finish(parameters, activations_out, sums_in, sums_out, p, T::phase_at(p, first, index), sums, row_sums, totals,
-                          row_totals, counters);
+    static void finish(const word* parameters, word* activations_out, const word* sums_in, word* sums_out,
+                       const Product& p, const Phase& first, int index, const BlockSums<C>& sums,
+                       typename Operand<C>::sums& row_sums, BlockSums<C>& totals, RowSums<C>& row_totals,
+                       ResultCounters& counters) {
+        Result<C>::finish(parameters, activations_out, sums_in, sums_out, p, T::phase_at(p, first, index), sums,
+                          row_sums, totals, row_totals, counters);
     }
 
     static void tally(const OperandCounters& encoded, const ComputeCounters& computed, const ResultCounters& finished,
                       Timeline& timeline, Timeline& lean, LinearCounters& counters) {
         timeline.add(encoded.cycles, computed.slowest, finished.cycles, C::fill_cycles);
         lean.add(encoded.lean_cycles, computed.slowest, finished.lean_cycles, C::fill_cycles);
-        counters.keeping_beats += encoded.kept_beats + encoded.merged_beats + finished.accumulator_writes + finished.kept_merged;
+        counters.keeping_beats +=
+            encoded.kept_beats + encoded.merged_beats + finished.accumulator_writes + finished.kept_merged;
         counters.encode.words += encoded.encode.words;
         counters.encode.elements += encoded.encode.elements;
         counters.encode.zeros += encoded.encode.zeros;

@@ -1,8 +1,8 @@
 // Byte runs between DRAM and the units, over a port of bus_bytes a beat.
 //
-// A run may begin and end anywhere in a beat; the units see it from its first byte on, in words of bus_bytes. Reading and
-// writing are processes of their own, which go on through all runs of an operator, so that DRAM's latency need not be paid for
-// every run. Every beat is counted: the traffic model predicts beats, not wishes.
+// A run may begin and end anywhere in a beat; the units see it from its first byte on, in words of bus_bytes. Reading
+// and writing are processes of their own, which go on through all runs of an operator, so that DRAM's latency need not
+// be paid for every run. Every beat is counted: the traffic model predicts beats, not wishes.
 #pragma once
 
 #include "types.hpp"
@@ -66,7 +66,8 @@ struct Memory {
     }
 
     // The same to a second stream too, where it is to be kept. Returns the sum of the run's bytes, as signed codes.
-    static sum_t read_twice(const word* memory, address_t offset, int bytes, words& run, words& kept, bool keep, count_t& beats) {
+    static sum_t read_twice(const word* memory, address_t offset, int bytes, words& run, words& kept, bool keep,
+                            count_t& beats) {
         Feed feed(offset, bytes);
         sum_t sum = 0;
         int left = bytes;

@@ -1,5 +1,5 @@
-// The encoding stage of a linear operator: the operand's codes from DRAM, and those of the previous step, to digit lists; and
-// the codes that are kept for the next step back to DRAM.
+// The encoding stage of a linear operator: the operand's codes from DRAM, and those of the previous step, to digit
+// lists; and the codes that are kept for the next step back to DRAM.
 //
 //   list runs --> read --------------> turn --> encode (per core)
 //            \--> read the previous -> turn ----^
@@ -17,8 +17,8 @@ struct OperandCounters {
     count_t cycles, lean_cycles;                                    // lean: if nothing were kept
 };
 
-// Operand codes that lie together in memory: pixels of a row, for one core and those after it whose blocks see the row too, or
-// rows of a channel of a gathered operand.
+// Operand codes that lie together in memory: pixels of a row, for one core and those after it whose blocks see the row
+// too, or rows of a channel of a gathered operand.
 struct Run {
     address_t input, state;  // from the start of the operand in ACTIVATIONS, and of a kept one in STATE
     int bytes, core, last_core, channel;
@@ -41,10 +41,10 @@ struct Operand {
     typedef hls::stream<Run> runs;
     typedef hls::stream<typename M::sum_t> sums;
 
-    // Digit lists of every core's block, and of weighted means the sums of its rows' codes, row by row of all cores in turn.
-    // Cycles: the fullest of the ports and of the cores' encoders.
-    static void encode(const word* activations, const word* state, word* state_out, const Product& p, const Phase& phase,
-                       DigitLists<C> lists[C::cores], sums& row_sums, OperandCounters& counters) {
+    // Digit lists of every core's block, and of weighted means the sums of its rows' codes, row by row of all cores in
+    // turn. Cycles: the fullest of the ports and of the cores' encoders.
+    static void encode(const word* activations, const word* state, word* state_out, const Product& p,
+                       const Phase& phase, DigitLists<C> lists[C::cores], sums& row_sums, OperandCounters& counters) {
         Block blocks[C::cores];
 #pragma HLS ARRAY_PARTITION variable = blocks complete
         T::blocks_of(p, phase, blocks);
@@ -52,10 +52,11 @@ struct Operand {
     }
 
     static void encode_blocks(const word* activations, const word* state, word* state_out, const Product& p,
-                              const Phase& phase, const Block blocks[C::cores], DigitLists<C> lists[C::cores], sums& row_sums,
-                              OperandCounters& counters) {
+                              const Phase& phase, const Block blocks[C::cores], DigitLists<C> lists[C::cores],
+                              sums& row_sums, OperandCounters& counters) {
 #pragma HLS DATAFLOW
-        runs reads("reads"), previous_reads("previous_reads"), turns("turns"), previous_turns("previous_turns"), writes("writes");
+        runs reads("reads"), previous_reads("previous_reads"), turns("turns"), previous_turns("previous_turns");
+        runs writes("writes");
         words kept("kept"), read("read"), previous_read("previous_read"), current[C::cores], previous[C::cores];
         hls::stream<Place<C>> places[C::cores];
 #pragma HLS STREAM variable = reads depth = 8
@@ -80,14 +81,15 @@ struct Operand {
     encode_cores:
         for (int core = 0; core < C::cores; ++core) {
 #pragma HLS UNROLL
-            encode_block(p, phase, blocks[core], places[core], current[core], previous[core], lists[core], encoded[core]);
+            encode_block(p, phase, blocks[core], places[core], current[core], previous[core], lists[core],
+                         encoded[core]);
         }
         write_kept(state_out, p, writes, kept, kept_beats, merged_beats);
         tally(p, phase, blocks, encoded, input_beats, previous_beats, kept_beats, merged_beats, counters);
     }
 
-    // In turn for all cores, which encode side by side; of a gathered operand core by core. A row that several blocks see is read
-    // once, for the first core; it is kept by the first block that needs it, in the last pass.
+    // In turn for all cores, which encode side by side; of a gathered operand core by core. A row that several blocks
+    // see is read once, for the first core; it is kept by the first block that needs it, in the last pass.
     static void list_runs(const Product& p, const Phase& phase, const Block blocks[C::cores], runs& reads,
                           runs& previous_reads, runs& turns, runs& previous_turns, runs& writes,
                           hls::stream<Place<C>> places[C::cores]) {
@@ -99,7 +101,8 @@ struct Operand {
         for (int core = 0; core < C::cores; ++core) {
 #pragma HLS UNROLL
             const bool follows = core > 0 && same_image(blocks[core - 1], blocks[core]);
-            unread[core] = follows && blocks[core - 1].high > blocks[core].low ? blocks[core - 1].high : blocks[core].low;
+            unread[core] =
+                follows && blocks[core - 1].high > blocks[core].low ? blocks[core - 1].high : blocks[core].low;
         }
     list_rows:
         for (int row = 0; row < rows; ++row) {
@@ -114,7 +117,8 @@ struct Operand {
                     const int core = p.gathered ? row : column, y = unread[core] + row;
                     const Block& block = blocks[core];
                     if (block.rows == 0 || (!p.gathered && y >= block.high)) continue;
-                    Run run = p.gathered ? channel_run(p, phase, block, column) : row_run(p, phase, block, y, segment, size);
+                    Run run =
+                        p.gathered ? channel_run(p, phase, block, column) : row_run(p, phase, block, y, segment, size);
                     run.core = run.last_core = core;
                     if (!p.gathered) {
                         for (int other = 0; other < C::cores; ++other) {
@@ -157,25 +161,34 @@ struct Operand {
         const int channel = phase.chunk * p.chunk_channels;
         const int kept_from = block.first_row == 0 ? 0 : block.first - p.stride_height + p.kernel_height;
         const address_t pixel = address_t(block.sample * p.height + y) * p.width + segment * p.segment_pixels;
-        const Run run = {pixel * p.input_pitch + channel, pixel * p.kept_pitch + channel, p.segment_pixels * size, 0, 0, 0,
-                         y >= kept_from, false};
+        Run run = {};
+        run.input = pixel * p.input_pitch + channel;
+        run.state = pixel * p.kept_pitch + channel;
+        run.bytes = p.segment_pixels * size;
+        run.keep = y >= kept_from;
         return run;
     }
 
     static Run channel_run(const Product& p, const Phase& phase, const Block& block, int channel) {
 #pragma HLS INLINE
         const address_t y = phase.chunk * p.chunk_channels + channel;
-        const Run run = {y * p.input_pitch + block.first_row, y * p.kept_pitch + block.first_row, block.rows, 0, 0, channel, true, false};
+        Run run = {};
+        run.input = y * p.input_pitch + block.first_row;
+        run.state = y * p.kept_pitch + block.first_row;
+        run.bytes = block.rows;
+        run.channel = channel;
+        run.keep = true;
         return run;
     }
 
-    static void read_current(const word* activations, const Product& p, runs& reads, words& read, words& kept, sums& row_sums,
-                             count_t& beats) {
+    static void read_current(const word* activations, const Product& p, runs& reads, words& read, words& kept,
+                             sums& row_sums, count_t& beats) {
         Run run = reads.read();
     read_current_runs:
         while (!run.last) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 512
-            const typename M::sum_t sum = M::read_twice(activations, p.input + run.input, run.bytes, read, kept, run.keep, beats);
+            const typename M::sum_t sum =
+                M::read_twice(activations, p.input + run.input, run.bytes, read, kept, run.keep, beats);
             if (p.weighted_mean) row_sums.write(sum);
             run = reads.read();
         }
@@ -191,7 +204,8 @@ struct Operand {
         }
     }
 
-    static void write_kept(word* state_out, const Product& p, runs& writes, words& kept, count_t& beats, count_t& merged) {
+    static void write_kept(word* state_out, const Product& p, runs& writes, words& kept, count_t& beats,
+                           count_t& merged) {
         Run run = writes.read();
     write_kept_runs:
         while (!run.last) {
@@ -203,8 +217,8 @@ struct Operand {
 
     // ------------------------------------------------------------------------------------------------- cores
 
-    // Runs to their cores. Those of a gathered operand are turned round, from rows of a channel to channels of a row: bytes lie
-    // diagonally in the banks, so that a word of either has one byte in each.
+    // Runs to their cores. Those of a gathered operand are turned round, from rows of a channel to channels of a row:
+    // bytes lie diagonally in the banks, so that a word of either has one byte in each.
     static void turn(const Product& p, const Phase& phase, runs& turns, words& in, words out[C::cores]) {
         typename A::byte banks[C::bus_bytes][C::gather_bytes / C::bus_bytes];
 #pragma HLS ARRAY_PARTITION variable = banks complete dim = 1
@@ -292,16 +306,16 @@ struct Operand {
             for (int outside = 0; outside <= int(ends_row); ++outside) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 2
                 if (outside) place.column = columns;
-                Encoder<C>::encode(current, previous, reference, outside, outside ? int(p.extra_columns) : pixels, size, place,
-                                   width, T::chained_block(p) ? 1 : stride, neighbours, lists, counters);
+                Encoder<C>::encode(current, previous, reference, outside, outside ? int(p.extra_columns) : pixels, size,
+                                   place, width, T::chained_block(p) ? 1 : stride, neighbours, lists, counters);
             }
         }
     }
 
     // Turning a gathered operand round takes a cycle for each word that leaves, one core after the other.
-    static void tally(const Product& p, const Phase& phase, const Block blocks[C::cores], const EncodeCounters encoded[C::cores],
-                      count_t input_beats, count_t previous_beats, count_t kept_beats, count_t merged_beats,
-                      OperandCounters& counters) {
+    static void tally(const Product& p, const Phase& phase, const Block blocks[C::cores],
+                      const EncodeCounters encoded[C::cores], count_t input_beats, count_t previous_beats,
+                      count_t kept_beats, count_t merged_beats, OperandCounters& counters) {
         count_t encoders = 0, turning = 0;
         for (int core = 0; core < C::cores; ++core) {
 #pragma HLS UNROLL

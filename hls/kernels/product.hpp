@@ -1,8 +1,8 @@
 // A linear operator on one instance, and how it is cut: tiles, passes, rounds, blocks, chunks, phases.
 //
-// Output channels come in tiles of oc_tile; a *pass* keeps the weights of one or more tiles on chip. Output rows come in
-// *blocks*; in one *round* every core works on its own block, with the same weights. Input channels come in *chunks*. A
-// *phase* is a round and a chunk. Samples come in groups that share each weight fetch.
+// Output channels come in tiles of oc_tile; a *pass* keeps the weights of one or more tiles on chip. Output rows come
+// in *blocks*; in one *round* every core works on its own block, with the same weights. Input channels come in
+// *chunks*. A *phase* is a round and a chunk. Samples come in groups that share each weight fetch.
 #pragma once
 
 #include "isa.hpp"
@@ -16,8 +16,8 @@ enum WeightLayout {
     COLUMNS = 2,  // codes (oc, k) at k * pitch + oc: attention's values
 };
 
-// A convolution over `samples`, or an attention product of one sample, window and head. Addresses are bytes from the base of a
-// region; an operand pixel's codes are contiguous.
+// A convolution over `samples`, or an attention product of one sample, window and head. Addresses are bytes from the
+// base of a region; an operand pixel's codes are contiguous.
 struct Product {
     dimension_t samples, height, width, channels;
     dimension_t output_height, output_width, outputs;
@@ -26,9 +26,9 @@ struct Product {
     address_t input, previous, kept;  // ACTIVATIONS; STATE, read and written
     int input_pitch, kept_pitch;      // codes from pixel to pixel
     bool difference, keep_input;
-    bool spatial;                                   // codes refer to their neighbours: see hls/contract/spatial.py
-    dimension_t lead_columns, extra_columns;        // windows left of the first one, columns right of the image; only if spatial
-    bool gathered;                    // (row, channel) at channel * pitch + row: an attention product's values
+    bool spatial;                             // codes refer to their neighbours: see hls/contract/spatial.py
+    dimension_t lead_columns, extra_columns;  // windows left of the first one, columns right of the image, if spatial
+    bool gathered;                            // (row, channel) at channel * pitch + row: an attention product's values
 
     WeightLayout layout;
     bool weights_in_state;
@@ -40,8 +40,8 @@ struct Product {
     int accumulator_pixel, accumulator_channel;  // elements from pixel to pixel and from channel to channel
     bool add_accumulators, keep_accumulators;
 
-    bool finish;  // requantize and write the result
-    bool weighted_mean;  // results are divided by the sum of the operand's row of codes: attention's, of pixels in one column
+    bool finish;         // requantize and write the result
+    bool weighted_mean;  // results are divided by the sum of the operand's row of codes: attention's, in one column
     bool shared_multiplier, has_bias, conditional_bias, conditional_multipliers, code_output, relu;
     address_t output, bias, multipliers, bias_stride;
     int output_pitch, multiplier, shift;
@@ -85,7 +85,7 @@ inline void set_reference(Product& p, const Scalars& s, address_t kept, address_
 
 struct Block {
     int sample, first_row, rows;  // output rows; none where a core is idle
-    int first, low, high;         // input rows [low, high); `first` is where its windows begin, which may lie above the image
+    int first, low, high;  // input rows [low, high); `first` is where its windows begin, which may lie above the image
 };
 
 struct Phase {
@@ -108,8 +108,8 @@ struct Tiling {
 
     // Spatial differences of windows that are single pixels side by side: a chain is a block, not a row.
     static bool chained_block(const Product& p) {
-        return p.spatial && p.kernel_height == 1 && p.kernel_width == 1 && p.stride_height == 1 && p.stride_width == 1 &&
-               p.output_height == p.height && p.output_width == p.width;
+        return p.spatial && p.kernel_height == 1 && p.kernel_width == 1 && p.stride_height == 1 &&
+               p.stride_width == 1 && p.output_height == p.height && p.output_width == p.width;
     }
 
     static int encoded_width(const Product& p) { return p.width + p.extra_columns; }
@@ -144,7 +144,8 @@ struct Tiling {
         const int index = phase.round * C::cores + core, per_sample = blocks(p);
         Block block = {phase.first_sample + index / per_sample, (index % per_sample) * p.block_rows, 0, 0, 0, 0};
         if (index >= phase.samples * per_sample) return block;
-        block.rows = p.output_height - block.first_row < p.block_rows ? p.output_height - block.first_row : p.block_rows;
+        const int rest = p.output_height - block.first_row;
+        block.rows = rest < p.block_rows ? rest : int(p.block_rows);
         block.first = block.first_row * p.stride_height - p.pad_top;
         const int end = block.first + (block.rows - 1) * p.stride_height + p.kernel_height;
         block.low = block.first < 0 ? 0 : block.first;

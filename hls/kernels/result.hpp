@@ -1,5 +1,5 @@
-// The finishing stage of a linear operator: sums of chunks are added up, accumulators of the previous step added and the new
-// ones kept, the total is requantized and written.
+// The finishing stage of a linear operator: sums of chunks are added up, accumulators of the previous step added and
+// the new ones kept, the total is requantized and written.
 //
 //   read accumulators -----> for each tile and core:  add chunk -> exchange -> requantize
 //   read parameters  ----'                                             |            `--> write results
@@ -42,21 +42,22 @@ struct Result {
 
     static constexpr int accumulators_of_word = C::bus_bytes / 4;
 
-    // Cycles: the fullest of the adders, the requantizers and the ports; a row's division is one step of a pipeline. `totals` and
-    // `row_totals` hold what earlier chunks gave.
-    static void finish(const word* parameters, word* activations_out, const word* sums_in, word* sums_out, const Product& p,
-                       const Phase& phase, const BlockSums<C>& sums, row_sums_t& row_sums, BlockSums<C>& totals,
-                       RowSums<C>& row_totals, ResultCounters& counters) {
+    // Cycles: the fullest of the adders, the requantizers and the ports; a row's division is one step of a pipeline.
+    // `totals` and `row_totals` hold what earlier chunks gave.
+    static void finish(const word* parameters, word* activations_out, const word* sums_in, word* sums_out,
+                       const Product& p, const Phase& phase, const BlockSums<C>& sums, row_sums_t& row_sums,
+                       BlockSums<C>& totals, RowSums<C>& row_totals, ResultCounters& counters) {
         Block blocks[C::cores];
 #pragma HLS ARRAY_PARTITION variable = blocks complete
         T::blocks_of(p, phase, blocks);
-        finish_blocks(parameters, activations_out, sums_in, sums_out, p, phase, blocks, sums, row_sums, totals, row_totals,
-                      counters);
+        finish_blocks(parameters, activations_out, sums_in, sums_out, p, phase, blocks, sums, row_sums, totals,
+                      row_totals, counters);
     }
 
     static void finish_blocks(const word* parameters, word* activations_out, const word* sums_in, word* sums_out,
-                              const Product& p, const Phase& phase, const Block blocks[C::cores], const BlockSums<C>& sums,
-                              row_sums_t& row_sums, BlockSums<C>& totals, RowSums<C>& row_totals, ResultCounters& counters) {
+                              const Product& p, const Phase& phase, const Block blocks[C::cores],
+                              const BlockSums<C>& sums, row_sums_t& row_sums, BlockSums<C>& totals,
+                              RowSums<C>& row_totals, ResultCounters& counters) {
 #pragma HLS DATAFLOW
         words added("added"), kept("kept"), constants("constants"), results("results");
 #pragma HLS STREAM variable = added depth = 64
@@ -82,7 +83,8 @@ struct Result {
         return address_t(block.sample * p.output_height + block.first_row) * p.output_width;
     }
 
-    // Runs of a block's accumulators: per pixel, along channels; where the product is transposed per channel, along pixels.
+    // Runs of a block's accumulators: per pixel, along channels; where the product is transposed per channel, along
+    // pixels.
     static int accumulator_runs(const Product& p, const Block& block, int tile) {
         return p.accumulator_channel == 1 ? block.rows * p.output_width : T::outputs_of(p, tile);
     }
@@ -98,8 +100,8 @@ struct Result {
         return p.accumulators + 4 * (pixel * p.accumulator_pixel + channel * p.accumulator_channel);
     }
 
-    static void read_accumulators(const word* sums_in, const Product& p, const Phase& phase, const Block blocks[C::cores],
-                                  words& added, count_t& beats) {
+    static void read_accumulators(const word* sums_in, const Product& p, const Phase& phase,
+                                  const Block blocks[C::cores], words& added, count_t& beats) {
         if (!phase.last_chunk || !p.add_accumulators) return;
     read_accumulators_tiles:
         for (int tile = phase.first_tile; tile < phase.first_tile + phase.tiles; ++tile) {
@@ -110,16 +112,15 @@ struct Result {
             read_accumulators_runs:
                 for (int run = 0; run < runs; ++run) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = C::accumulator_depth
-                    M::read(sums_in, accumulator_offset(p, block, tile, run), 4 * accumulator_run_length(p, block, tile),
-                            added, beats);
+                    M::read(sums_in, accumulator_offset(p, block, tile, run),
+                            4 * accumulator_run_length(p, block, tile), added, beats);
                 }
             }
         }
     }
 
     static void write_accumulators(word* sums_out, const Product& p, const Phase& phase, const Block blocks[C::cores],
-                                   words& kept, count_t& beats,
-                                   count_t& merged) {
+                                   words& kept, count_t& beats, count_t& merged) {
         if (!phase.last_chunk || !p.keep_accumulators) return;
     write_accumulators_tiles:
         for (int tile = phase.first_tile; tile < phase.first_tile + phase.tiles; ++tile) {
@@ -130,15 +131,15 @@ struct Result {
             write_accumulators_runs:
                 for (int run = 0; run < runs; ++run) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = C::accumulator_depth
-                    M::write(sums_out, accumulator_offset(p, block, tile, run), 4 * accumulator_run_length(p, block, tile),
-                             kept, beats, merged);
+                    M::write(sums_out, accumulator_offset(p, block, tile, run),
+                             4 * accumulator_run_length(p, block, tile), kept, beats, merged);
                 }
             }
         }
     }
 
-    static void read_parameters(const word* parameters, const Product& p, const Phase& phase, const Block blocks[C::cores],
-                                words& constants, count_t& beats) {
+    static void read_parameters(const word* parameters, const Product& p, const Phase& phase,
+                                const Block blocks[C::cores], words& constants, count_t& beats) {
         if (!phase.last_chunk || !p.finish) return;
     read_parameters_tiles:
         for (int tile = phase.first_tile; tile < phase.first_tile + phase.tiles; ++tile) {
@@ -150,14 +151,15 @@ struct Result {
                 const address_t of_sample = p.conditional_bias ? block.sample * p.bias_stride : 0;
                 const address_t of_gates = p.conditional_multipliers ? block.sample * p.bias_stride : 0;
                 if (p.has_bias) M::read(parameters, p.bias + of_sample + 4 * channel, bytes, constants, beats);
-                if (!p.shared_multiplier) M::read(parameters, p.multipliers + of_gates + 4 * channel, bytes, constants, beats);
+                if (!p.shared_multiplier) {
+                    M::read(parameters, p.multipliers + of_gates + 4 * channel, bytes, constants, beats);
+                }
             }
         }
     }
 
     static void write_results(word* activations_out, const Product& p, const Phase& phase, const Block blocks[C::cores],
-                              words& results, count_t& beats,
-                              count_t& merged) {
+                              words& results, count_t& beats, count_t& merged) {
         if (!phase.last_chunk || !p.finish) return;
         const int bytes = p.code_output ? 1 : 2;
     write_results_tiles:
@@ -170,7 +172,8 @@ struct Result {
                 for (int pixel = 0; pixel < pixels; ++pixel) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = C::accumulator_depth
                     const address_t element = (first_pixel(p, block) + pixel) * p.output_pitch + tile * C::oc_tile;
-                    M::write(activations_out, p.output + element * bytes, T::outputs_of(p, tile) * bytes, results, beats, merged);
+                    M::write(activations_out, p.output + element * bytes, T::outputs_of(p, tile) * bytes, results,
+                             beats, merged);
                 }
             }
         }
@@ -178,7 +181,8 @@ struct Result {
 
     // ------------------------------------------------------------------------------------------------- arithmetic
 
-    // Of weighted means: the multiplier of every row, from the sum of its codes. Sums come in the order in which rows are read.
+    // Of weighted means: the multiplier of every row, from the sum of its codes. Sums come in the order in which rows
+    // are read.
     static void divide_rows(const Product& p, const Phase& phase, const Block blocks[C::cores], row_sums_t& row_sums,
                             RowSums<C>& totals, RowSums<C>& multipliers) {
         if (!p.weighted_mean) return;
@@ -200,8 +204,9 @@ struct Result {
         }
     }
 
-    static void finish_tiles(const Product& p, const Phase& phase, const Block blocks[C::cores], const BlockSums<C>& sums, const RowSums<C>& of_rows,
-                             BlockSums<C>& totals, words& added, words& kept, words& constants, words& results, count_t& adding, count_t& requantizing) {
+    static void finish_tiles(const Product& p, const Phase& phase, const Block blocks[C::cores],
+                             const BlockSums<C>& sums, const RowSums<C>& of_rows, BlockSums<C>& totals, words& added,
+                             words& kept, words& constants, words& results, count_t& adding, count_t& requantizing) {
     finish_items:
         for (int item = 0; item < phase.tiles * C::cores; ++item) {
 #pragma HLS DATAFLOW
@@ -221,8 +226,8 @@ struct Result {
         }
     }
 
-    static void add_chunk(const Product& p, const Phase& phase, const Block blocks[C::cores], int item, const BlockSums<C>& sums, BlockSums<C>& totals,
-                          TileSums<C>& complete, count_t& vectors) {
+    static void add_chunk(const Product& p, const Phase& phase, const Block blocks[C::cores], int item,
+                          const BlockSums<C>& sums, BlockSums<C>& totals, TileSums<C>& complete, count_t& vectors) {
         const int core = item % C::cores, pixels = blocks[core].rows * p.output_width;
         const int first = (item / C::cores) * pixels;
     add_chunk_pixels:
@@ -240,10 +245,10 @@ struct Result {
         }
     }
 
-    // Adds the kept sums of the previous step (or of the other half of an attention product), and passes the new ones on to be
-    // kept.
-    static void exchange(const Product& p, const Phase& phase, const Block blocks[C::cores], int item, const TileSums<C>& complete, words& added,
-                         words& kept, TileSums<C>& exchanged) {
+    // Adds the kept sums of the previous step (or of the other half of an attention product), and passes the new ones
+    // on to be kept.
+    static void exchange(const Product& p, const Phase& phase, const Block blocks[C::cores], int item,
+                         const TileSums<C>& complete, words& added, words& kept, TileSums<C>& exchanged) {
         const Block& block = blocks[item % C::cores];
         if (!phase.last_chunk || block.rows == 0) return;
         const int tile = phase.first_tile + item / C::cores, pixels = block.rows * p.output_width;
@@ -298,15 +303,16 @@ struct Result {
         for (int k = 0; k < 4; ++k) C::set_byte(w, 4 * i + k, typename A::byte((x >> (8 * k)) & 255));
     }
 
-    static void take_parameters(const Product& p, const Phase& phase, const Block blocks[C::cores], int item, words& constants, accumulator bias[C::oc_tile],
-                                accumulator multipliers[C::oc_tile]) {
+    static void take_parameters(const Product& p, const Phase& phase, const Block blocks[C::cores], int item,
+                                words& constants, accumulator bias[C::oc_tile], accumulator multipliers[C::oc_tile]) {
         if (!phase.last_chunk || !p.finish || blocks[item % C::cores].rows == 0) return;
         const int outputs = T::outputs_of(p, phase.first_tile + item / C::cores);
         take_vector(constants, outputs, p.has_bias, 0, bias);
         take_vector(constants, outputs, !p.shared_multiplier, p.multiplier, multipliers);
     }
 
-    static void take_vector(words& constants, int outputs, bool present, accumulator otherwise, accumulator values[C::oc_tile]) {
+    static void take_vector(words& constants, int outputs, bool present, accumulator otherwise,
+                            accumulator values[C::oc_tile]) {
     take_vector_words:
         for (int first = 0; first < C::oc_tile; first += accumulators_of_word) {
 #pragma HLS PIPELINE II = 1
@@ -320,9 +326,10 @@ struct Result {
         }
     }
 
-    static void requantize(const Product& p, const Phase& phase, const Block blocks[C::cores], int item, const TileSums<C>& totals,
-                           const accumulator bias[C::oc_tile], const accumulator multipliers[C::oc_tile],
-                           const RowSums<C>& of_rows, words& results, count_t& vectors) {
+    static void requantize(const Product& p, const Phase& phase, const Block blocks[C::cores], int item,
+                           const TileSums<C>& totals, const accumulator bias[C::oc_tile],
+                           const accumulator multipliers[C::oc_tile], const RowSums<C>& of_rows, words& results,
+                           count_t& vectors) {
         if (!phase.last_chunk || !p.finish) return;
         const int pixels = blocks[item % C::cores].rows * p.output_width;
         const int outputs = T::outputs_of(p, phase.first_tile + item / C::cores);
@@ -338,8 +345,10 @@ struct Result {
                 for (int oc = first; oc < first + C::vector_width; ++oc) {
 #pragma HLS UNROLL
                     if (oc < outputs) {
-                        const typename A::wide x = typename A::wide(totals.pixels[pixel][oc]) + typename A::wide(bias[oc]);
-                        const accumulator multiplier = p.weighted_mean ? of_rows.rows[item % C::cores][pixel] : multipliers[oc];
+                        const typename A::wide x =
+                            typename A::wide(totals.pixels[pixel][oc]) + typename A::wide(bias[oc]);
+                        const accumulator multiplier =
+                            p.weighted_mean ? of_rows.rows[item % C::cores][pixel] : multipliers[oc];
                         typename A::wide y = A::template scale<33>(x, multiplier, p.shift);
                         if (p.relu && y < 0) y = 0;
                         if (p.code_output) {

@@ -54,7 +54,8 @@ struct NativeTypes : ObservesNothing {
     template <int N>
     using sint = typename std::conditional<
         N <= 8, int8_t,
-        typename std::conditional<N <= 16, int16_t, typename std::conditional<N <= 32, int32_t, int64_t>::type>::type>::type;
+        typename std::conditional<N <= 16, int16_t,
+                                  typename std::conditional<N <= 32, int32_t, int64_t>::type>::type>::type;
     template <int N>
     using uint = typename std::make_unsigned<sint<N>>::type;
     template <int BYTES>

@@ -13,9 +13,10 @@ struct WeightLoader {
     typedef Tiling<C> T;
     typedef typename M::word word;
 
-    // All weights of a pass, or of one phase's chunk of it. Adds beats, and cycles, which are more where codes are transposed.
-    static void load(const word* weights, const word* activations, const word* state, const Product& p, const Phase& phase,
-                     WeightBanks<C>& banks, count_t& beats, count_t& cycles) {
+    // All weights of a pass, or of one phase's chunk of it. Adds beats, and cycles, which are more where codes are
+    // transposed.
+    static void load(const word* weights, const word* activations, const word* state, const Product& p,
+                     const Phase& phase, WeightBanks<C>& banks, count_t& beats, count_t& cycles) {
         const count_t before = beats;
         const int first = p.resident ? 0 : phase.chunk, end = p.resident ? T::chunks(p) : phase.chunk + 1;
     load_tiles:
@@ -28,11 +29,11 @@ struct WeightLoader {
                 if (p.layout == PACKED) {
                     load_packed(weights, p, phase.first_tile + tile, chunk, address, banks, beats);
                 } else if (p.layout == ROWS) {
-                    load_rows(p.weights_in_state ? state : activations, p, phase.first_tile + tile, chunk, address, banks,
-                              beats, cycles);
+                    load_rows(p.weights_in_state ? state : activations, p, phase.first_tile + tile, chunk, address,
+                              banks, beats, cycles);
                 } else {
-                    load_columns(p.weights_in_state ? state : activations, p, phase.first_tile + tile, chunk, address, banks,
-                                 beats);
+                    load_columns(p.weights_in_state ? state : activations, p, phase.first_tile + tile, chunk, address,
+                                 banks, beats);
                 }
             }
         }
@@ -40,8 +41,8 @@ struct WeightLoader {
     }
 
     // A lane's word, the weights of a tile's output channels, is a row of whole beats.
-    static void load_packed(const word* weights, const Product& p, int tile, int chunk, int address, WeightBanks<C>& banks,
-                            count_t& beats) {
+    static void load_packed(const word* weights, const Product& p, int tile, int chunk, int address,
+                            WeightBanks<C>& banks, count_t& beats) {
         static_assert(C::oc_tile % C::bus_bytes == 0, "a word of weights is a whole number of beats");
         const bool nibbles = p.weight_bits == 4;
         const int in_beat = nibbles ? 2 * C::bus_bytes : C::bus_bytes, row_beats = ceil_divide(C::oc_tile, in_beat);
@@ -59,7 +60,8 @@ struct WeightLoader {
                     const word w = weights[beat++];
                     for (int i = 0; i < 2 * C::bus_bytes; ++i) {
 #pragma HLS UNROLL
-                        if (i < in_beat && oc + i < C::oc_tile) banks.put(lane, address + index, oc + i, weight(w, i, nibbles));
+                        if (i < in_beat && oc + i < C::oc_tile)
+                            banks.put(lane, address + index, oc + i, weight(w, i, nibbles));
                     }
                     ++beats;
                 }
@@ -96,7 +98,8 @@ struct WeightLoader {
         }
     }
 
-    static void turn_rows(typename M::words& rows, int outputs, int size, int address, WeightBanks<C>& banks, count_t& cycles) {
+    static void turn_rows(typename M::words& rows, int outputs, int size, int address, WeightBanks<C>& banks,
+                          count_t& cycles) {
         word buffer[C::oc_tile][ceil_divide(C::staging_depth, C::bus_bytes)];
 #pragma HLS ARRAY_PARTITION variable = buffer complete dim = 1
 #pragma HLS BIND_STORAGE variable = buffer type = ram_2p impl = lutram
@@ -121,7 +124,8 @@ struct WeightLoader {
 #pragma HLS UNROLL
                     if (oc < outputs && at < size) {
                         const word& w = buffer[oc][at / C::bus_bytes];
-                        banks.put(lane, address + k / C::lanes, oc, typename A::code(C::get_byte(w, at % C::bus_bytes)));
+                        banks.put(lane, address + k / C::lanes, oc,
+                                  typename A::code(C::get_byte(w, at % C::bus_bytes)));
                     }
                 }
             }
@@ -130,15 +134,16 @@ struct WeightLoader {
     }
 
     // Codes (oc, k) in columns: a run is a word.
-    static void load_columns(const word* memory, const Product& p, int tile, int chunk, int address, WeightBanks<C>& banks,
-                             count_t& beats) {
+    static void load_columns(const word* memory, const Product& p, int tile, int chunk, int address,
+                             WeightBanks<C>& banks, count_t& beats) {
         const int outputs = T::outputs_of(p, tile), size = T::chunk_size(p, chunk), first = chunk * p.chunk_channels;
     load_columns_runs:
         for (int k = 0; k < size; ++k) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = C::staging_depth
             typename A::byte column[C::oc_tile];
 #pragma HLS ARRAY_PARTITION variable = column complete
-            M::load(memory, p.weights + address_t(first + k) * p.weight_pitch + tile * C::oc_tile, outputs, column, beats);
+            M::load(memory, p.weights + address_t(first + k) * p.weight_pitch + tile * C::oc_tile, outputs, column,
+                    beats);
             for (int oc = 0; oc < C::oc_tile; ++oc) {
 #pragma HLS UNROLL
                 if (oc < outputs) banks.put(k % C::lanes, address + k / C::lanes, oc, typename A::code(column[oc]));

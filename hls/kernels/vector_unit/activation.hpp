@@ -34,8 +34,8 @@ struct Activation {
         const bool inside = argument < (1 << 15);
         const int knot = inside ? int(argument >> tables::SILU_STEP_BITS) : 0;
         const wide rest = argument & ((1 << tables::SILU_STEP_BITS) - 1);
-        const wide entry = Values<C>::template interpolate<tables::SILU_STEP_BITS>(deficit(flag, knot),
-                                                                                  deficit(flag, knot + 1), rest);
+        const wide entry =
+            Values<C>::template interpolate<tables::SILU_STEP_BITS>(deficit(flag, knot), deficit(flag, knot + 1), rest);
         const wide below = A::round_shift(entry, tables::SILU_ENTRY_BITS - fraction_bits);
         return positive - (inside ? below : wide(0));
     }

@@ -150,9 +150,9 @@ struct Norm {
         const wide mantissa = exponent >= scale ? wide(v >> (exponent - scale)) : wide(v << (scale - exponent));
         const wide position = mantissa - (wide(1) << scale);
         const int knot = int(position >> tables::RSQRT_STEP_BITS);
-        root = V::template interpolate<tables::RSQRT_STEP_BITS>(
-            tables::RECIPROCAL_SQUARE_ROOT[knot], tables::RECIPROCAL_SQUARE_ROOT[knot + 1],
-            position & ((wide(1) << tables::RSQRT_STEP_BITS) - 1));
+        root = V::template interpolate<tables::RSQRT_STEP_BITS>(tables::RECIPROCAL_SQUARE_ROOT[knot],
+                                                                tables::RECIPROCAL_SQUARE_ROOT[knot + 1],
+                                                                position & ((wide(1) << tables::RSQRT_STEP_BITS) - 1));
     }
 };
 

@@ -72,9 +72,9 @@ struct Softmax {
         const wide whole = exponent >> tables::EXP_FRACTION_BITS;
         const wide fraction = exponent & ((1 << tables::EXP_FRACTION_BITS) - 1);
         const int knot = int(fraction >> tables::EXP_STEP_BITS);
-        const wide entry = V::template interpolate<tables::EXP_STEP_BITS>(
-            tables::EXP2_NEGATIVE[knot], tables::EXP2_NEGATIVE[knot + 1],
-            fraction & ((1 << tables::EXP_STEP_BITS) - 1));
+        const wide entry =
+            V::template interpolate<tables::EXP_STEP_BITS>(tables::EXP2_NEGATIVE[knot], tables::EXP2_NEGATIVE[knot + 1],
+                                                           fraction & ((1 << tables::EXP_STEP_BITS) - 1));
         const int cut = tables::EXP_ENTRY_BITS - tables::SHARE_BITS + (whole > 31 ? 31 : int(whole));
         return wide((entry << 7) - entry) >> cut;
     }

@@ -101,21 +101,11 @@ struct Vector {
     static void compute(words& left, words& right, const VectorOperation& op, const Pass& pass, NormBuffers<C>& buffers,
                         words& results, words& residues, count_t& vectors) {
         switch (pass.kind) {
-            case LINE:
-                Line<C>::rows(left, right, op, pass, buffers, results, residues, vectors);
-                break;
-            case SUMS:
-                Norm<C>::sum_rows(left, pass, buffers, vectors);
-                break;
-            case SOFTMAX_ROWS:
-                Softmax<C>::rows(left, op, pass.pixels, results, vectors);
-                break;
-            case POOL:
-                Pool<C>::rows(left, op, pass.pixels, results, vectors);
-                break;
-            case COPIES:
-                Upsample<C>::rows(left, op, pass, results, vectors);
-                break;
+            case LINE: Line<C>::rows(left, right, op, pass, buffers, results, residues, vectors); break;
+            case SUMS: Norm<C>::sum_rows(left, pass, buffers, vectors); break;
+            case SOFTMAX_ROWS: Softmax<C>::rows(left, op, pass.pixels, results, vectors); break;
+            case POOL: Pool<C>::rows(left, op, pass.pixels, results, vectors); break;
+            case COPIES: Upsample<C>::rows(left, op, pass, results, vectors); break;
         }
     }
 

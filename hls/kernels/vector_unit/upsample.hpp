@@ -6,7 +6,7 @@
 
 namespace ditto {
 
-// Where a pixel is copied to: `rows` x `columns` pixels, the first in row `row` of all samples' rows. Fewer at a cut end.
+// Where a pixel is copied to: `rows` x `columns` pixels, the first in row `row` of all samples'. Fewer at a cut end.
 struct Copies {
     int row, column, rows, columns;
 };

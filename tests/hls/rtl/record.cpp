@@ -1,8 +1,9 @@
-// Runs a program in the C simulation and writes down what the compute unit gets and gives, block by block, in one descriptor.
+// Runs a program in the C simulation and writes down what the compute unit gets and gives, block by block, in one
+// descriptor.
 //
-// The file: records of int32s, the first of which says what follows. 1: a set of weights, int8 [lanes, weight_depth, oc_tile].
-// 2: a core's block, for a tile of output channels: `HEADER` int32s, counts int16 [pixels, lanes, 2], entries int16 [pixels * words, lanes, 2] (a word's number and
-// 5 bits of digit), sums int32 [output pixels, oc_tile].
+// The file: records of int32s, the first of which says what follows. 1: a set of weights, int8 [lanes, weight_depth,
+// oc_tile]. 2: a core's block, for a tile of output channels: `HEADER` int32s, counts int16 [pixels, lanes, 2], entries
+// int16 [pixels * words, lanes, 2] (a word's number and 5 bits of digit), sums int32 [output pixels, oc_tile].
 #include "config.hpp"
 #include "controller.hpp"
 
@@ -19,14 +20,16 @@ struct Record {
     std::vector<int8_t> weights;
 
     template <class T>
-    void put(const std::vector<T>& values) { std::fwrite(values.data(), sizeof(T), values.size(), file); }
+    void put(const std::vector<T>& values) {
+        std::fwrite(values.data(), sizeof(T), values.size(), file);
+    }
 } record;
 
 struct RecordingTypes : ditto::NativeTypes {
     template <class C>
-    static void observe(const ditto::DigitLists<C>* lists, const ditto::WeightBanks<C>& weights, const ditto::OutputBlock* blocks,
-                        int words, const ditto::WeightTiles& tiles, const ditto::BlockSums<C>& sums, const ditto::count_t* taps,
-                        const ditto::count_t* cycles) {
+    static void observe(const ditto::DigitLists<C>* lists, const ditto::WeightBanks<C>& weights,
+                        const ditto::OutputBlock* blocks, int words, const ditto::WeightTiles& tiles,
+                        const ditto::BlockSums<C>& sums, const ditto::count_t* taps, const ditto::count_t* cycles) {
         if (record.running != record.wanted) return;
         std::vector<int8_t> codes;
         for (int lane = 0; lane < C::lanes; ++lane) {
@@ -47,7 +50,8 @@ struct RecordingTypes : ditto::NativeTypes {
             std::vector<int16_t> counts, entries;
             for (int pixel = 0; pixel < pixels; ++pixel) {
                 for (int lane = 0; lane < C::lanes; ++lane) {
-                    for (int half = 0; half < 2; ++half) counts.push_back(int16_t(lists[core].counts[lane][half][pixel]));
+                    for (int half = 0; half < 2; ++half)
+                        counts.push_back(int16_t(lists[core].counts[lane][half][pixel]));
                 }
             }
             for (int slot = 0; slot < pixels * words; ++slot) {
@@ -59,11 +63,28 @@ struct RecordingTypes : ditto::NativeTypes {
                 }
             }
             for (int tile = 0; tile < tiles.tiles; ++tile) {  // all take as long: they have the same digits
-                record.put(std::vector<int32_t>{
-                    2, record.phase, tile, core, int32_t(taps[core]) / tiles.tiles, int32_t(cycles[core]) / tiles.tiles, b.output_rows,
-                    b.output_width, tile * outputs, b.first_row, -b.pad_left - b.lead_columns * b.stride_width, b.rows, b.width,
-                    b.kernel_height, b.kernel_width, b.stride_height, b.stride_width, b.lead_columns, b.chained_row, b.chained_block,
-                    words, tiles.first + tile * tiles.step});
+                record.put(std::vector<int32_t>{2,
+                                                record.phase,
+                                                tile,
+                                                core,
+                                                int32_t(taps[core]) / tiles.tiles,
+                                                int32_t(cycles[core]) / tiles.tiles,
+                                                b.output_rows,
+                                                b.output_width,
+                                                tile * outputs,
+                                                b.first_row,
+                                                -b.pad_left - b.lead_columns * b.stride_width,
+                                                b.rows,
+                                                b.width,
+                                                b.kernel_height,
+                                                b.kernel_width,
+                                                b.stride_height,
+                                                b.stride_width,
+                                                b.lead_columns,
+                                                b.chained_row,
+                                                b.chained_block,
+                                                words,
+                                                tiles.first + tile * tiles.step});
                 record.put(counts);
                 record.put(entries);
                 std::vector<int32_t> stored;
@@ -83,14 +104,16 @@ typedef ditto::Memory<C>::word word;
 
 }  // namespace
 
-// Runs `count` descriptors on copies of `regions` memories with the contents at `pointers`, of `sizes` bytes; `of_pointer` says which of
-// them each pointer of the top function is. Records descriptor number `wanted`, from 1, in the file `path`. Returns the error's code.
-extern "C" uint32_t ditto_record(uint8_t* const* pointers, const uint64_t* sizes, uint32_t regions, const uint32_t* of_pointer,
-                                 uint32_t count, uint32_t wanted, const char* path) {
+// Runs `count` descriptors on copies of `regions` memories with the contents at `pointers`, of `sizes` bytes;
+// `of_pointer` says which of them each pointer of the top function is. Records descriptor number `wanted`, from 1, in
+// the file `path`. Returns the error's code.
+extern "C" uint32_t ditto_record(uint8_t* const* pointers, const uint64_t* sizes, uint32_t regions,
+                                 const uint32_t* of_pointer, uint32_t count, uint32_t wanted, const char* path) {
     std::vector<std::vector<word>> memory;
     for (uint32_t i = 0; i < regions; ++i) {
         memory.emplace_back((sizes[i] + C::bus_bytes - 1) / C::bus_bytes + 1);
-        for (uint64_t at = 0; at < sizes[i]; ++at) C::set_byte(memory[i][at / C::bus_bytes], int(at % C::bus_bytes), pointers[i][at]);
+        for (uint64_t at = 0; at < sizes[i]; ++at)
+            C::set_byte(memory[i][at / C::bus_bytes], int(at % C::bus_bytes), pointers[i][at]);
     }
     record = Record();
     record.wanted = wanted;
@@ -98,8 +121,8 @@ extern "C" uint32_t ditto_record(uint8_t* const* pointers, const uint64_t* sizes
     if (!record.file) return ~0u;
     std::unique_ptr<ditto::LinearBuffers<C>> buffers(new ditto::LinearBuffers<C>());
     const auto at = [&](int pointer) { return memory[of_pointer[pointer]].data(); };
-    const uint32_t error = ditto::Controller<C>::run(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7), at(8), at(9), at(10), at(11),
-                                                     at(12), count, &record.running, *buffers);
+    const uint32_t error = ditto::Controller<C>::run(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7), at(8),
+                                                     at(9), at(10), at(11), at(12), count, &record.running, *buffers);
     std::fclose(record.file);
     return error;
 }

@@ -17,7 +17,6 @@ from ..contract.references import Reference
 from ..machine import isa
 from ..machine.boards import find_board
 from ..machine.config import HardwareConfig
-from ..machine.descriptor_rules import ACTIVATES
 from ..machine.forms import FORMS, MEANING, Form, kinds
 from ..machine.plan import QUEUES
 
@@ -122,7 +121,7 @@ def _isa_context() -> dict[str, Any]:
     return {
         "opcodes": list(isa.Opcode),
         "flags": list(isa.Flag),
-        "activations": int(ACTIVATES),
+        "activations": {each.__name__.upper(): number for number, each in operators.activation.BY_NUMBER.items()},
         "kinds": {_kind_name(kind): [opcode.name for opcode in opcodes] for kind, opcodes in kinds().items()},
         "forms": [_form_context(form) for form in dict.fromkeys(FORMS.values())],
         "references": list(Reference),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 from typing import Any
 
@@ -70,6 +71,10 @@ def manual() -> str:
         "start_cycles": isa.START_CYCLES,
         "common": _fields(Form, Opcode.CONVOLUTION),
         "flags": [_flag(flag) for flag in Flag],
+        "activations": [
+            {"name": each.__name__, "value": number, "meaning": inspect.getdoc(each)}
+            for number, each in activation.BY_NUMBER.items()
+        ],
         "opcodes": [_opcode(opcode) for opcode in Opcode],
         "always": [_scalar(name, limits) for name, limits in ALWAYS.items()],
     }

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .forms import Attention, Columns, Convolution, Finished, Form, Linear, Norm, Pair, Pool, Upsample, kinds
+from .forms import Activate, Attention, Columns, Convolution, Finished, Form, Linear, Norm, Pair, Pool, Upsample, kinds
 from .isa import Flag, Opcode, Region
 
 ARRAYS = ("used", "start", "pitch", "width", "rows", "sample_bytes", "alignment")  # of an access
@@ -77,6 +77,10 @@ class Sizes:
         self.convolution, self.attention, self.norm, self.pool, self.upsample = (
             Columns(form, descriptors) for form in (Convolution, Attention, Norm, Pool, Upsample)
         )
+        finished = [Columns(form, descriptors) for form in (Norm, Pair, Activate)]
+        self.finished = {
+            name: np.sum([columns[name] for columns in finished], axis=0) for name in ("activation", "activation_bits")
+        }
         self.is_convolution, self.is_attention, self.is_norm = (
             self.is_a(kind) for kind in (Convolution, Attention, Norm)
         )

@@ -21,6 +21,7 @@ from ..common.limits import (
     MOST_PRODUCTS_OF_ALL,
 )
 from ..contract.arithmetic import ceil_divide
+from ..contract.operators.activation import BY_NUMBER
 from ..contract.operators.norm import LARGEST_NORM
 from ..contract.tables import SILU_FRACTION_BITS
 from .accesses import Sizes, is_aligned, is_inside, times
@@ -32,7 +33,6 @@ from .plan import LARGEST_KERNEL
 from .plan_rules import check_plans
 from .refusal import Refusal, Rules
 
-ACTIVATES = Flag.SILU | Flag.GELU | Flag.RELU
 RESULT = Flag.QUANTIZE | Flag.FINE | Flag.CODE_OUTPUT
 LINEAR = Flag.CODE_INPUT | Flag.RESIDENT | Flag.FOLLOWS | Flag.PAIRED
 ATTENTION = LINEAR | Flag.OTHER_RESIDENT | Flag.CONSTANT_OTHER | Flag.INTERLEAVED
@@ -46,11 +46,11 @@ LEGAL_FLAGS = {
     Opcode.CONVOLUTION: LINEAR | Flag.CODE_OUTPUT | Flag.CONDITIONAL | Flag.GATED | Flag.RELU | Flag.SHARES_OPERAND,
     Opcode.SCORES: ATTENTION,
     Opcode.MIX: ATTENTION | Flag.CODE_OUTPUT,
-    Opcode.GROUP_NORM: ACTIVATES | RESULT | Flag.CONDITIONAL,
-    Opcode.LAYER_NORM: ACTIVATES | RESULT | Flag.CONDITIONAL,
+    Opcode.GROUP_NORM: RESULT | Flag.CONDITIONAL,
+    Opcode.LAYER_NORM: RESULT | Flag.CONDITIONAL,
     Opcode.ADD: RESULT,
     Opcode.MULTIPLY: RESULT,
-    Opcode.ACTIVATE: ACTIVATES | RESULT,
+    Opcode.ACTIVATE: RESULT,
     Opcode.SOFTMAX: Flag.CODE_OUTPUT,
     Opcode.AVERAGE_POOL: Flag(0),
     Opcode.UPSAMPLE: Flag.CODE_INPUT | Flag.CODE_OUTPUT,
@@ -105,11 +105,12 @@ def _check_flags(rules: Rules, s: Sizes) -> None:
     quantizes = s.has(Flag.QUANTIZE)
     rules.require(~s.is_finished | (quantizes == s.has(Flag.CODE_OUTPUT)), "codes come from a quantizer")
     rules.require(quantizes | ~s.has(Flag.FINE), "residue codes come from a quantizer")
-    activations = np.sum([s.has(flag) for flag in (Flag.SILU, Flag.GELU, Flag.RELU)], axis=0)
-    rules.require(activations <= 1, "one activation")
-    rules.require((s.opcode != Opcode.ACTIVATE) | (activations + quantizes > 0), "an activation or a quantizer")
-    tabled = s.has(Flag.SILU | Flag.GELU)
-    rules.require(~tabled | (s["activation_bits"] <= SILU_FRACTION_BITS), f"at most {SILU_FRACTION_BITS} fraction bits")
+    activation, bits = s.finished["activation"], s.finished["activation_bits"]
+    rules.require(
+        np.isin(activation, [0, *BY_NUMBER]) & ((activation == 0) | ~s.is_pair), "an activation that is known"
+    )
+    rules.require((s.opcode != Opcode.ACTIVATE) | (activation > 0) | quantizes, "an activation or a quantizer")
+    rules.require((activation == 0) | (bits <= SILU_FRACTION_BITS), f"at most {SILU_FRACTION_BITS} fraction bits")
     moves = s.opcode == Opcode.UPSAMPLE
     rules.require(~moves | (s.has(Flag.CODE_INPUT) == s.has(Flag.CODE_OUTPUT)), "upsampling keeps the type")
 

@@ -216,7 +216,10 @@ class Attention(Linear):
 class Finished(Image):
     """An operation of the vector unit that an activation and a quantizer may follow."""
 
-    activation_bits: int = field_of("activation_bits", "fraction bits of operand and result of a fused SiLU or GELU")
+    activation: int = field_of("kernel_height", "number of the fused activation, 0: none")
+    activation_bits: int = field_of(
+        "activation_bits", "fraction bits of its operand and result, where a table gives it"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,6 @@ class Opcode(IntEnum):
 class Flag(IntFlag):
     """Modifiers of a descriptor."""
 
-    SILU = 1
     QUANTIZE = 2
     CODE_OUTPUT = 4
     CODE_INPUT = 8
@@ -40,7 +39,6 @@ class Flag(IntFlag):
     FINE = 32
     RESIDENT = 64
     OTHER_RESIDENT = 128
-    GELU = 256
     RELU = 512
     CONSTANT_OTHER = 1024
     FOLLOWS = 2048
@@ -51,7 +49,6 @@ class Flag(IntFlag):
 
 
 FLAG_MEANINGS = {
-    Flag.SILU: "fused SiLU, with `activation_bits` fraction bits",
     Flag.QUANTIZE: "fused quantizer: the output is a code",
     Flag.CODE_OUTPUT: "output elements are int8, else int16",
     Flag.CODE_INPUT: "input elements are int8, else int16",
@@ -59,8 +56,7 @@ FLAG_MEANINGS = {
     Flag.FINE: "the fused quantizer appends residue codes: twice the operand's channels",
     Flag.RESIDENT: "all weights of a pass fit the weight banks together: see plan.py",
     Flag.OTHER_RESIDENT: "the same in an attention product's second sub-operation",
-    Flag.GELU: "fused GELU, with `activation_bits` fraction bits",
-    Flag.RELU: "fused ReLU, of CONVOLUTION too",
+    Flag.RELU: "fused ReLU",
     Flag.CONSTANT_OTHER: "the second operand is the same in every step: only the first one's differences count",
     Flag.FOLLOWS: "takes the reference that its leader takes, another descriptor before it: see host/program/flow.py",
     Flag.SHARES_OPERAND: "another convolution keeps the operand for this one",
@@ -117,7 +113,7 @@ DESCRIPTOR_FIELDS = (
     Field("output_height", "<u2", "of the result (windows x heads of SCORES)"),
     Field("output_width", "<u2", "of the result (queries of SCORES)"),
     Field("output_channels", "<u2", "of the result (keys of SCORES)"),
-    Field("kernel_height", "u1", "taps"),
+    Field("kernel_height", "u1", "taps; of operations that an activation may follow its number, 0 for none"),
     Field("kernel_width", "u1", "taps"),
     Field("stride_height", "u1", "input pixels per output pixel; factor of UPSAMPLE, window of AVERAGE_POOL"),
     Field("stride_width", "u1", "input pixels per output pixel"),
@@ -126,7 +122,7 @@ DESCRIPTOR_FIELDS = (
     Field("pad_left", "u1", "columns of code 0"),
     Field("pad_right", "u1", "columns of code 0"),
     Field("groups", "<u2", "of GROUP_NORM; heads of SCORES and MIX"),
-    Field("activation_bits", "u1", "fraction bits of operand and result of a fused SiLU or GELU"),
+    Field("activation_bits", "u1", "fraction bits of operand and result of a fused activation that a table gives"),
     Field("weight_bits", "u1", "of CONVOLUTION: 8, or 4 of two weights in a byte"),
     Field("block_rows", "<u2", "output rows of a core's block: see plan.py"),
     Field("chunk_channels", "<u2", "operand channels that are encoded together"),

@@ -48,13 +48,13 @@ def _of_samples(table: np.ndarray, samples: slice) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Activation:
-    """``kind``: a function of the reference ("silu", "gelu" or "relu") of values with ``fraction_bits``."""
+    """The contract's function of a ``kind``, of values with ``fraction_bits``."""
 
-    kind: str
+    kind: type[operators.activation.Activation]
     fraction_bits: int
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        return getattr(operators.activation, self.kind)(x, self.fraction_bits)
+        return self.kind.function(x, self.fraction_bits)
 
 
 @functools.lru_cache(maxsize=32)

@@ -11,8 +11,9 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from ...hls.contract.operators.activation import BY_NUMBER
 from ...hls.machine.config import HardwareConfig
-from ...hls.machine.forms import Form, Image
+from ...hls.machine.forms import Finished, Form, Image
 from ...hls.machine.isa import Flag, Region
 from ..common.memory import Memory
 from ..compute import vector
@@ -21,6 +22,7 @@ from ..counting.digits import Encoded
 
 F = TypeVar("F", bound=Form)
 I = TypeVar("I", bound=Image)  # noqa: E741
+D = TypeVar("D", bound=Finished)
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class ImageExecution(Execution[I]):
         return (self.input.dense,)
 
 
-class FinishedExecution(ImageExecution[I]):
+class FinishedExecution(ImageExecution[D]):
     """An operation of the vector unit that an activation and a quantizer may follow."""
 
     def quantizer(self, scalars: np.void) -> vector.Quantizer | None:
@@ -116,7 +118,6 @@ class FinishedExecution(ImageExecution[I]):
     @property
     def activation(self) -> vector.Activation | None:
         """The fused activation, if there is one."""
-        for flag, kind in ((Flag.SILU, "silu"), (Flag.GELU, "gelu"), (Flag.RELU, "relu")):
-            if self.form.has(flag):
-                return vector.Activation(kind, self.form.activation_bits)  # type: ignore[attr-defined]
-        return None
+        if not self.form.activation:
+            return None
+        return vector.Activation(BY_NUMBER[self.form.activation], self.form.activation_bits)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 
@@ -17,32 +18,56 @@ from .node import Node, Operands, StepTables
 FractionBits = Annotated[int, Range(1, SILU_FRACTION_BITS)]
 
 
+class Activation(Node):
+    """A function of one value; ``number`` stands for it in descriptors, where 0 is none."""
+
+    number: ClassVar[int]
+    fraction_bits: int = 0  # of operand and result, where a table gives the function
+
+    @staticmethod
+    @abstractmethod
+    def function(x: np.ndarray, fraction_bits: int) -> np.ndarray:
+        """The function of x int64 and its result, both in steps of ``2**-fraction_bits``."""
+
+    def run(self, operands: Operands, tables: StepTables, output: Tensor) -> np.ndarray:
+        return self.function(operands[0], self.fraction_bits)
+
+
 @dataclass(frozen=True)
-class SiLU(Node):
+class SiLU(Activation):
     """x * sigmoid(x); input and output have the scale 2**-fraction_bits."""
 
+    number = 1
+
     fraction_bits: FractionBits = 11
 
-    def run(self, operands: Operands, tables: StepTables, output: Tensor) -> np.ndarray:
-        return silu(operands[0], self.fraction_bits)
+    @staticmethod
+    def function(x: np.ndarray, fraction_bits: int) -> np.ndarray:
+        return silu(x, fraction_bits)
 
 
 @dataclass(frozen=True)
-class GELU(Node):
+class GELU(Activation):
     """x * Phi(x), Phi the normal distribution; input and output have the scale 2**-fraction_bits."""
 
+    number = 2
+
     fraction_bits: FractionBits = 11
 
-    def run(self, operands: Operands, tables: StepTables, output: Tensor) -> np.ndarray:
-        return gelu(operands[0], self.fraction_bits)
+    @staticmethod
+    def function(x: np.ndarray, fraction_bits: int) -> np.ndarray:
+        return gelu(x, fraction_bits)
 
 
 @dataclass(frozen=True)
-class ReLU(Node):
+class ReLU(Activation):
     """max(x, 0); input and output have the same scale."""
 
-    def run(self, operands: Operands, tables: StepTables, output: Tensor) -> np.ndarray:
-        return relu(operands[0])
+    number = 3
+
+    @staticmethod
+    def function(x: np.ndarray, fraction_bits: int) -> np.ndarray:
+        return relu(x)
 
 
 def silu(x: np.ndarray, fraction_bits: int) -> np.ndarray:
@@ -60,14 +85,18 @@ def relu(x: np.ndarray, fraction_bits: int = 0) -> np.ndarray:
     return np.maximum(np.asarray(x, np.int64), 0)
 
 
-def _gate(x: np.ndarray, fraction_bits: int, table: np.ndarray) -> np.ndarray:
-    """``max(x, 0) - deficit(|x|)``, the deficit even in x and 0 from 16 on."""
+def _gate(x: np.ndarray, fraction_bits: int, table: np.ndarray, negative: np.ndarray | None = None) -> np.ndarray:
+    """``max(x, 0) - deficit(|x|)``, the deficit by ``table``, or by ``negative`` where x is, and 0 from 16 on."""
     x = np.asarray(x, np.int64)
     argument = np.abs(x) << (lut.SILU_FRACTION_BITS - fraction_bits)
     inside = argument < 1 << 15
-    deficit = interpolate(table, np.where(inside, argument, 0), lut.SILU_STEP_BITS)
+    argument = np.where(inside, argument, 0)
+    deficit = interpolate(table, argument, lut.SILU_STEP_BITS)
+    if negative is not None:
+        deficit = np.where(x < 0, interpolate(negative, argument, lut.SILU_STEP_BITS), deficit)
     deficit = round_shift(deficit, lut.SILU_ENTRY_BITS - fraction_bits)
     return np.maximum(x, 0) - np.where(inside, deficit, 0)
 
 
 OPERATORS = (SiLU, GELU, ReLU)
+BY_NUMBER: dict[int, type[Activation]] = {each.number: each for each in OPERATORS}

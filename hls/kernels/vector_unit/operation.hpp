@@ -10,7 +10,7 @@ enum PassKind { LINE = 0, SUMS = 1, SOFTMAX_ROWS = 2, POOL = 3, COPIES = 4 };
 
 // What follows an operator on its way to memory.
 struct Finish {
-    int activation, fraction_bits;  // the activation's flag, or 0
+    int activation, fraction_bits;  // the activation's number
     bool quantize, fine;
     int multiplier, shift;
 };
@@ -74,7 +74,7 @@ VectorOperation image_operation(PassKind kind, const F& f) {
 template <class F>
 VectorOperation finished_line(const F& f, const Scalars& s) {
     VectorOperation op = image_operation(LINE, f);
-    op.finish.activation = f.flags & ACTIVATION_FLAGS;
+    op.finish.activation = f.activation;
     op.finish.fraction_bits = f.activation_bits;
     op.finish.quantize = f.has(FLAG_QUANTIZE);
     op.finish.fine = f.has(FLAG_FINE);

@@ -127,9 +127,9 @@ def test_activations_of_every_int16(bits):
     x = np.arange(-(2**15), 2**15).astype(np.int16).reshape(4, 128, 128)
     random = np.random.default_rng(bits)
     out = target(random, x.shape, np.int16)
-    for kind in ("silu", "gelu", "relu"):
+    for kind in operators.activation.OPERATORS:
         vector.activate(embed(random, x), 128, vector.Activation(kind, bits), out)
-        assert_written(out, getattr(operators.activation, kind)(x, bits))
+        assert_written(out, kind.function(x, bits))
 
 
 @FUZZ
@@ -141,10 +141,10 @@ def test_activations_of_every_int16(bits):
     activation=st.sampled_from(
         [
             None,
-            vector.Activation("silu", 6),
-            vector.Activation("gelu", 8),
-            vector.Activation("silu", 11),
-            vector.Activation("relu", 0),
+            vector.Activation(operators.SiLU, 6),
+            vector.Activation(operators.GELU, 8),
+            vector.Activation(operators.SiLU, 11),
+            vector.Activation(operators.ReLU, 0),
         ]
     ),
     quantizes=st.sampled_from(["not", "coarse", "fine"]),

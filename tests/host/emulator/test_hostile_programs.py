@@ -42,7 +42,7 @@ DESCRIPTORS = [  # of the first operation with this opcode a field, what a clien
     (CONVOLUTION, "opcode", 12, "a known opcode"),
     (CONVOLUTION, "flags", 0xFFFF & ~Flag.FOLLOWS, "the flags are the operation's"),
     (CONVOLUTION, "flags", 0, "the flags are the operation's"),
-    (GROUP_NORM, "flags", Flag.SILU | Flag.GELU, "one activation"),
+    (GROUP_NORM, "kernel_height", 255, "an activation that is known"),
     (GROUP_NORM, "flags", Flag.CODE_OUTPUT, "codes come from a quantizer"),
     (ACTIVATE, "flags", 0, "an activation or a quantizer"),
     (UPSAMPLE, "flags", Flag.CODE_INPUT, "upsampling keeps the type"),

@@ -3,10 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ditto_zynq.hls.artefact.model import QuantizedModel
-from ditto_zynq.hls.contract.operators import Concat, Quantize, SiLU
+from ditto_zynq.hls.contract.operators import Concat, Quantize
+from ditto_zynq.hls.contract.operators.activation import Activation
 from ditto_zynq.hls.contract.random_graphs import GraphBuilder, random_unet
 from ditto_zynq.hls.contract.references import Reference
 from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.hls.machine.forms import Finished, decode
 from ditto_zynq.hls.machine.isa import Flag, Opcode, Region
 from ditto_zynq.host.devices.emulator import EmulatorDevice
 from ditto_zynq.host.program import compiler
@@ -55,7 +57,9 @@ def test_programs_cover_the_graph(seed):
     opcodes = [Opcode(int(opcode)) for opcode in program.descriptors["opcode"]]
     for operation, opcode, descriptor in zip(program.operations, opcodes, program.descriptors, strict=True):
         flags = Flag(int(descriptor["flags"]))
-        assert bool(flags & Flag.SILU) == any(isinstance(node, SiLU) for node in operation.nodes)
+        fused = [node.number for node in operation.nodes if isinstance(node, Activation)]
+        form = decode(descriptor)
+        assert (form.activation if isinstance(form, Finished) else 0) == sum(fused)
         assert bool(flags & Flag.QUANTIZE) == isinstance(operation.nodes[-1], Quantize)
         assert opcode in Opcode
 

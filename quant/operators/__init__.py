@@ -17,9 +17,11 @@ OPERATORS: dict[type[Node], Operator[Any]] = {
 CONDITIONED: dict[type[Node], ConditionedOperator[Any]] = {
     kind: operator for kind, operator in OPERATORS.items() if isinstance(operator, ConditionedOperator)
 }
+"""The ones among them that conditioning folds into."""
 HANDLERS: dict[str, Handler] = {name: handler for file in FILES for name, handler in file.HANDLERS.items()}
 """By the names of the aten operators that they make operators of the graph."""
 
 
 def operator_of(node: Node) -> Operator[Any]:
+    """The quantizer's side of ``node``."""
     return OPERATORS[type(node)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 
 import pytest
@@ -11,6 +12,8 @@ from ditto_zynq.hls.contract.tensor import CODE, VALUE
 from ditto_zynq.quant.operators import FILES, HANDLERS, OPERATORS, operator_of
 from ditto_zynq.quant.operators.operator import EITHER
 from ditto_zynq.quant.trace.layout_operators import LAYOUT_HANDLERS
+
+from tests.helpers import ROOT
 
 KINDS = {CODE: (CODE,), VALUE: (VALUE,), EITHER: (CODE, VALUE)}
 
@@ -53,3 +56,12 @@ def test_kinds_of_tensors_are_those_of_the_contract(kind):
 def test_what_moves_keeps_its_scale():
     for operator in OPERATORS.values():
         assert operator.keeps_scale or not operator.moves
+
+
+@pytest.mark.parametrize("room", ["builders", "trace", "calibrate", "qonnx"])
+def test_nothing_else_knows_an_operator(room):
+    """Only quantizers, which the tracer puts in front of others, are named outside of the operators' own files."""
+    for path in (ROOT / "quant" / room).glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hls.contract.operators"):
+                assert {alias.name for alias in node.names} <= {"Node", "Quantize"}, path

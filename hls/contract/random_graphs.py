@@ -26,7 +26,7 @@ from .operators import (
     Softmax,
     Upsample,
 )
-from .tensor import CODE, VALUE, Tensor
+from .tensor import CODE, LIMITS, VALUE, Tensor
 
 Shape = tuple[int, int, int]
 
@@ -184,14 +184,15 @@ class GraphBuilder:
         """Input codes int8 [batch, H, W, C], sometimes at the ends of their range."""
         shape = (batch, *self.tensors[name].shape)
         if self.random.random() < 0.2:
-            return self.random.choice(np.array([-128, 127], np.int8), shape)
-        return self.random.integers(-128, 128, shape).astype(np.int8)
+            return self.random.choice(np.array(LIMITS[CODE], np.int8), shape)
+        low, high = LIMITS[CODE]
+        return self.random.integers(low, high + 1, shape).astype(np.int8)
 
     def next_codes(self, codes: np.ndarray) -> np.ndarray:
         """The codes of the following step: equal, close, or unrelated."""
         spread = int(self.random.choice([0, 2, 20, 256]))
         change = self.random.integers(-spread, spread + 1, codes.shape)
-        return np.clip(codes.astype(np.int64) + change, -128, 127).astype(np.int8)
+        return np.clip(codes.astype(np.int64) + change, *LIMITS[CODE]).astype(np.int8)
 
     def _name(self) -> str:
         return f"n{len(self.nodes)}"
@@ -210,7 +211,7 @@ class GraphBuilder:
 
     def _requantizer(self, node: Node, reach: float, kind: str, shape: tuple[int, ...]) -> None:
         """A multiplier that maps ``reach`` to a quarter, all or four times the result's range."""
-        limit = 127 if kind == CODE else 2**15 - 1
+        limit = LIMITS[kind][1]
         factor = limit / reach * self.random.choice([0.25, 1.0, 4.0]) * self.random.uniform(0.5, 1, shape)
         shift = 30 - int(np.ceil(np.log2(factor.max())))
         shift = int(np.clip(shift, 1, 62))

@@ -59,7 +59,7 @@ struct WeightLoader {
                     const word w = weights[beat++];
                     for (int i = 0; i < C::bus_bytes; ++i) {
 #pragma HLS UNROLL
-                        banks.put(lane, address + index, oc + i, typename A::code(C::get_byte(w, i)));
+                        banks.put(lane, address + index, oc + i, typename A::weight(C::get_byte(w, i)));
                     }
                     ++beats;
                 }
@@ -115,7 +115,7 @@ struct WeightLoader {
                     if (oc < outputs && at < size) {
                         const word& w = buffer[oc][at / C::bus_bytes];
                         banks.put(lane, address + k / C::lanes, oc,
-                                  typename A::code(C::get_byte(w, at % C::bus_bytes)));
+                                  typename A::weight(C::get_byte(w, at % C::bus_bytes)));
                     }
                 }
             }
@@ -136,7 +136,7 @@ struct WeightLoader {
                     beats);
             for (int oc = 0; oc < C::oc_tile; ++oc) {
 #pragma HLS UNROLL
-                if (oc < outputs) banks.put(k % C::lanes, address + k / C::lanes, oc, typename A::code(column[oc]));
+                if (oc < outputs) banks.put(k % C::lanes, address + k / C::lanes, oc, typename A::weight(column[oc]));
             }
         }
     }

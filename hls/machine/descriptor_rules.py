@@ -21,6 +21,7 @@ from ..common.limits import (
     MOST_PRODUCTS_OF_ALL,
 )
 from ..contract.arithmetic import ceil_divide
+from ..contract.formats import VALUE_BYTES
 from ..contract.operators.norm import LARGEST_NORM
 from ..contract.tables import SILU_FRACTION_BITS
 from .accesses import Sizes, is_aligned, is_inside, times
@@ -184,7 +185,7 @@ def _check_vector_shapes(rules: Rules, s: Sizes, config: HardwareConfig) -> None
     plain = ~s.is_linear & ~s.among(Opcode.AVERAGE_POOL, Opcode.UPSAMPLE)
     rules.require(~plain | (same_image & (s["output_channels"] == channels)), "a result of the operand's shape")
     keeps_rows = s.is_norm | s.among(Opcode.SOFTMAX, Opcode.AVERAGE_POOL, Opcode.UPSAMPLE)
-    rules.require(~keeps_rows | (2 * s["channels"] <= config.row_bytes), "rows that fit the row buffer")
+    rules.require(~keeps_rows | (VALUE_BYTES * s["channels"] <= config.row_bytes), "rows that fit the row buffer")
     groups = s.norm["groups"]
     even = (groups > 0) & (s["channels"] % s.norm_groups == 0)
     rules.require(~s.is_norm | even, "groups that share the channels evenly")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..arithmetic import ACCUMULATOR_RANGE, CODE_RANGE, requantize
+from ..arithmetic import ACCUMULATOR_RANGE, CODE_RANGE, WEIGHT_RANGE, requantize
 from ..spatial import chains_of, with_neighbours
 from ..table_rule import INT8, INT32, TableRule, shift_rule
 from ..tensor import Pad, Tables, Tap, Tensor
@@ -38,7 +38,7 @@ class Convolution(LinearNode):
     def table_rules(self, inputs: list[Tensor], output: Tensor, axes: TableAxes) -> dict[str, TableRule]:
         channels = output.shape[2]
         return {
-            "weight": TableRule((INT8,), (channels, *self.kernel, inputs[0].shape[2]), *CODE_RANGE),
+            "weight": TableRule((INT8,), (channels, *self.kernel, inputs[0].shape[2]), *WEIGHT_RANGE),
             "bias": TableRule((INT32,), axes.rows(self.conditional, channels), *ACCUMULATOR_RANGE),
             "multiplier": TableRule((INT32,), axes.rows(self.gated, channels), *ACCUMULATOR_RANGE),
             "shift": shift_rule(axes.groups),
@@ -99,11 +99,13 @@ def convolve(
 
 
 def check_accumulators(name: str, weight: np.ndarray, bias: np.ndarray) -> None:
-    """ValueError where a bound of the sums of products leaves int32: a bias's magnitude and 128 times those of the weights."""
+    """ValueError where a bound of the sums of products leaves int32: a bias's magnitude and that of
+    the weights, each times the largest code's."""
     largest = np.abs(bias.astype(np.int64)).reshape(-1, len(weight)).max(axis=0)
-    reach = largest + 128 * 128 * weight[0].size
+    largest_code, largest_weight = -CODE_RANGE[0], -WEIGHT_RANGE[0]
+    reach = largest + largest_code * largest_weight * weight[0].size
     if reach.max() > ACCUMULATOR_RANGE[1]:  # a bound that takes no look at the weights; most pass
         magnitudes = np.array([np.abs(row.astype(np.int64)).sum() for row in weight])
-        reach = largest + 128 * magnitudes
+        reach = largest + largest_code * magnitudes
     if reach.max() > ACCUMULATOR_RANGE[1]:
         raise ValueError(f"{name}: accumulators may reach {reach.max()}, more than int32 holds")

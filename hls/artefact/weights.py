@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..contract.formats import NARROW_WEIGHT_BITS
 from ..contract.graph import Graph
 from ..contract.nibbles import join_nibbles, split_nibbles
 from ..contract.table_rules import table_rules
@@ -13,9 +14,8 @@ from ..contract.table_rules import table_rules
 
 def _shapes_of_nibbles(graph: Graph) -> dict[str, tuple[int, ...]]:
     """The shape [O, kh, kw, I] of all weights of 4 bits, by the name of their table."""
-    names = {
-        f"{node.name}.{node.weight_table}" for node in graph.linear_nodes if node.weight_table and node.weight_bits == 4
-    }
+    chosen = [node for node in graph.linear_nodes if node.weight_table and node.weight_bits == NARROW_WEIGHT_BITS]
+    names = {f"{node.name}.{node.weight_table}" for node in chosen}
     return {name: rule.shape for name, rule in table_rules(graph).items() if name in names} if names else {}
 
 

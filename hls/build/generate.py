@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contract import operators, tables
+from ..contract import formats, operators, tables
 from ..contract.references import Reference
 from ..machine import isa
 from ..machine.boards import find_board
@@ -39,9 +39,10 @@ def environment() -> Any:
 
 
 def generate(config: HardwareConfig, folder: Path) -> list[Path]:
-    """Write config.hpp, isa.hpp, tables.hpp, top.cpp and csim.cpp into ``folder``; returns their paths."""
+    """Write config.hpp, formats.hpp, isa.hpp, tables.hpp, top.cpp and csim.cpp into ``folder``; returns their paths."""
     contexts: dict[str, dict[str, Any]] = {
         "config.hpp": {"config": config, "constants": config_constants(config)},
+        "formats.hpp": {"formats": format_constants()},
         "isa.hpp": _isa_context(),
         "tables.hpp": {"constants": table_constants(), "tables": _tables()},
         "top.cpp": {
@@ -78,6 +79,11 @@ def config_constants(config: HardwareConfig) -> dict[str, int]:
         "position_bits": config.positions.bit_length(),
     }
     return fields | derived | {f"queued_{name}": depth for name, depth in QUEUES.items()}
+
+
+def format_constants() -> dict[str, int]:
+    """The number formats, by their names in :mod:`..contract.formats`."""
+    return {name: value for name, value in vars(formats).items() if isinstance(value, int)}
 
 
 def table_constants() -> dict[str, int]:

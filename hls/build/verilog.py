@@ -16,9 +16,9 @@ from ..machine import resources
 from ..machine.boards import find_board
 from ..machine.config import HardwareConfig
 from ..machine.plan import QUEUES
-from ..machine.primitives import CHAINED_LANES
+from ..machine.primitives import CHAINED_LANES, weight_gap
 from ..machine.synthesis import luts
-from .generate import FOLDER, environment
+from .generate import FOLDER, environment, format_constants
 
 SOURCES = tuple(sorted([*(FOLDER / "rtl").glob("*.sv"), *(FOLDER / "rtl").glob("*.v")]))
 HEADER = "ditto_config.svh"
@@ -39,7 +39,7 @@ def constants(config: HardwareConfig) -> dict[str, int]:
         "word_bits",
     )
     of_config = {name.upper(): getattr(config, name) for name in (*names, "uram_copies")}
-    return of_config | {"GAP": bits - 9, "CHAIN": CHAINED_LANES[bits]} | queue_parameters()
+    return of_config | {"GAP": weight_gap(bits), "CHAIN": CHAINED_LANES[bits]} | queue_parameters()
 
 
 def core_parameters(config: HardwareConfig) -> dict[str, int]:
@@ -73,7 +73,8 @@ def write_blackbox(config: HardwareConfig, folder: Path) -> list[Path]:
     The kernels call it when they are compiled with :data:`DEFINES`; else it is not needed.
     """
     given = constants(config)
-    context = {"config": config} | {name.lower(): value for name, value in given.items()}
+    numbers = given | format_constants()
+    context = {"config": config} | {name.lower(): value for name, value in numbers.items()}
     places = {"rtl": ["v"], "src": ["hpp", "cpp"]}
     paths = []
     for place, suffixes in places.items():

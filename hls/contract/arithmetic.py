@@ -9,12 +9,29 @@ from typing import Any, overload
 
 import numpy as np
 
-CODE_RANGE = (-128, 127)
-VALUE_RANGE = (-32768, 32767)
-ACCUMULATOR_RANGE = (-(2**31), 2**31 - 1)
+from .formats import (
+    CODE_BITS,
+    DIFFERENCE_BITS,
+    DIGIT_BITS,
+    FINE_BITS,
+    NARROW_BITS,
+    RADIX,
+    RADIX_BITS,
+    SUM_BITS,
+    VALUE_BITS,
+    WEIGHT_BITS,
+    signed_range,
+)
+
+CODE_RANGE = signed_range(CODE_BITS)
+WEIGHT_RANGE = signed_range(WEIGHT_BITS)
+VALUE_RANGE = signed_range(VALUE_BITS)
+ACCUMULATOR_RANGE = signed_range(SUM_BITS)
+DIFFERENCE_RANGE = signed_range(DIFFERENCE_BITS)
+DIGIT_RANGE = signed_range(DIGIT_BITS)
+NARROW_RANGE = signed_range(NARROW_BITS)
 MULTIPLIER_BITS = 31
 MAX_SHIFT = 62
-FINE_BITS = 4
 FINE_STEPS = 1 << FINE_BITS  # residue codes per code of a tensor in two parts
 
 
@@ -101,13 +118,18 @@ def split_digits(d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Digits (hi, lo) of ``d`` in [-256, 255] with ``16 * hi + lo == d``, each a 5-bit signed number.
 
     ``d`` in [-16, 15] is one digit (lo = d, hi = 0); anything else is ``hi = d >> 4``, ``lo = d & 15``.
-    A zero digit is never sent.
+    A zero digit is never sent. In hardware: ``split`` of ``kernels/arithmetic.hpp`` and ``rtl/encoding_unit.sv``.
     """
     d = np.asarray(d, np.int64)
-    if np.any((d < -256) | (d > 255)):
-        raise ValueError(f"found a difference of {d[(d < -256) | (d > 255)][0]}, expected one in [-256, 255]")
-    narrow = (d >= -16) & (d <= 15)
-    return np.where(narrow, 0, d >> 4), np.where(narrow, d, d & 15)
+    outside = ~_fits(d, DIFFERENCE_RANGE)
+    if np.any(outside):
+        raise ValueError(f"found a difference of {d[outside][0]}, expected one in {list(DIFFERENCE_RANGE)}")
+    single = _fits(d, DIGIT_RANGE)
+    return np.where(single, 0, d >> RADIX_BITS), np.where(single, d, d & (RADIX - 1))
+
+
+def _fits(d: np.ndarray, limits: tuple[int, int]) -> np.ndarray:
+    return (d >= limits[0]) & (d <= limits[1])
 
 
 def count_digits(d: np.ndarray) -> np.ndarray:
@@ -119,4 +141,4 @@ def count_digits(d: np.ndarray) -> np.ndarray:
 def classify(d: np.ndarray) -> np.ndarray:
     """Ditto's classes per element: 0 = zero, 1 = fits 4 bits ([-8, 7]), 2 = more (HPCA'25, figure 5)."""
     d = np.asarray(d, np.int64)
-    return np.where(d == 0, 0, np.where((d >= -8) & (d <= 7), 1, 2))
+    return np.where(d == 0, 0, np.where(_fits(d, NARROW_RANGE), 1, 2))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-RANGE = (-8, 7)
+from .formats import NARROW_WEIGHT_BITS, signed_range
+
+RANGE = signed_range(NARROW_WEIGHT_BITS)
 
 
 def join_nibbles(numbers: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import operators
+from .formats import NARROW_WEIGHT_BITS, WEIGHT_BITS
 from .graph import Graph, check_graph
 from .operators import (
     GELU,
@@ -26,7 +27,7 @@ from .operators import (
     Softmax,
     Upsample,
 )
-from .tensor import CODE, VALUE, Tensor
+from .tensor import CODE, LIMITS, VALUE, Tensor
 
 Shape = tuple[int, int, int]
 
@@ -77,13 +78,14 @@ class GraphBuilder:
         weight_bits: int | None = None,
     ) -> str:
         """``weight_bits`` (default: 8, or by chance where the builder has ``nibbles``)."""
-        bits = weight_bits or (int(self.nibbles.choice([4, 8])) if self.nibbles is not None else 8)
+        by_chance = WEIGHT_BITS if self.nibbles is None else int(self.nibbles.choice([NARROW_WEIGHT_BITS, WEIGHT_BITS]))
+        bits = by_chance if weight_bits is None else weight_bits
         node = Convolution(self._name(), "m", (source,), kernel, stride, padding, conditional, relu, gated, bits)
         depth = self.tensors[source].shape[2]
         weight = self.random.integers(-127, 128, (channels, *kernel, depth))
         if extreme:
             weight = 127 * self.random.choice([-1, 1], (channels, 1, 1, 1)) * np.ones_like(weight)
-        weight = weight >> 4 if bits == 4 else weight
+        weight = weight >> (WEIGHT_BITS - bits)
         rows = (self.steps, self.labels, channels) if conditional else (self.groups, channels)
         reach = 60 * 60 * np.sqrt(weight[0].size)
         self._set(node, weight=weight.astype(np.int8), bias=self._integers(-reach, reach, rows, np.int32))
@@ -189,14 +191,15 @@ class GraphBuilder:
         """Input codes int8 [batch, H, W, C], sometimes at the ends of their range."""
         shape = (batch, *self.tensors[name].shape)
         if self.random.random() < 0.2:
-            return self.random.choice(np.array([-128, 127], np.int8), shape)
-        return self.random.integers(-128, 128, shape).astype(np.int8)
+            return self.random.choice(np.array(LIMITS[CODE], np.int8), shape)
+        low, high = LIMITS[CODE]
+        return self.random.integers(low, high + 1, shape).astype(np.int8)
 
     def next_codes(self, codes: np.ndarray) -> np.ndarray:
         """The codes of the following step: equal, close, or unrelated."""
         spread = int(self.random.choice([0, 2, 20, 256]))
         change = self.random.integers(-spread, spread + 1, codes.shape)
-        return np.clip(codes.astype(np.int64) + change, -128, 127).astype(np.int8)
+        return np.clip(codes.astype(np.int64) + change, *LIMITS[CODE]).astype(np.int8)
 
     def _name(self) -> str:
         return f"n{len(self.nodes)}"
@@ -215,7 +218,7 @@ class GraphBuilder:
 
     def _requantizer(self, node: Node, reach: float, kind: str, shape: tuple[int, ...]) -> None:
         """A multiplier that maps ``reach`` to a quarter, all or four times the result's range."""
-        limit = 127 if kind == CODE else 2**15 - 1
+        limit = LIMITS[kind][1]
         factor = limit / reach * self.random.choice([0.25, 1.0, 4.0]) * self.random.uniform(0.5, 1, shape)
         shift = 30 - int(np.ceil(np.log2(factor.max())))
         shift = int(np.clip(shift, 1, 62))

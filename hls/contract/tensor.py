@@ -17,9 +17,10 @@ import numpy as np
 from ..common.limits import LARGEST_DIMENSION, LARGEST_TAP
 from ..common.schema import Name, OneOf, Range
 from .arithmetic import CODE_RANGE, VALUE_RANGE
+from .formats import CODE_BITS, VALUE_BITS
 
 CODE, VALUE = "code", "value"
-DTYPES: dict[str, np.dtype[Any]] = {CODE: np.dtype(np.int8), VALUE: np.dtype(np.int16)}
+DTYPES: dict[str, np.dtype[Any]] = {CODE: np.dtype(f"int{CODE_BITS}"), VALUE: np.dtype(f"int{VALUE_BITS}")}
 LIMITS = {CODE: CODE_RANGE, VALUE: VALUE_RANGE}
 Tables = Mapping[str, np.ndarray]
 Size = Annotated[int, Range(1, LARGEST_DIMENSION)]

@@ -2,6 +2,7 @@
 // packed products.
 #pragma once
 
+#include "formats.hpp"
 #include "types.hpp"
 
 namespace ditto {
@@ -9,12 +10,16 @@ namespace ditto {
 template <class C>
 struct Arithmetic {
     typedef typename C::template sint<64> wide;
-    typedef typename C::template sint<32> accumulator;
-    typedef typename C::template sint<16> value;
-    typedef typename C::template sint<8> code;
-    typedef typename C::template sint<9> difference;
-    typedef typename C::template sint<5> digit;
+    typedef typename C::template sint<formats::SUM_BITS> accumulator;
+    typedef typename C::template sint<formats::VALUE_BITS> value;
+    typedef typename C::template sint<formats::CODE_BITS> code;
+    typedef typename C::template sint<formats::WEIGHT_BITS> weight;
+    typedef typename C::template sint<formats::DIFFERENCE_BITS> difference;
+    typedef typename C::template sint<formats::DIGIT_BITS> digit;
     typedef typename C::template uint<8> byte;
+
+    static constexpr int largest_code = (1 << (formats::CODE_BITS - 1)) - 1;
+    static constexpr int least_value = -(1 << (formats::VALUE_BITS - 1));
 
     // x / 2**shift, rounded half up; shift 0 returns x.
     static wide round_shift(wide x, int shift) {
@@ -28,8 +33,15 @@ struct Arithmetic {
         return x < low ? low : (x > high ? high : x);
     }
 
-    static code to_code(wide x) { return code(saturate(x, -128, 127)); }
-    static value to_value(wide x) { return value(saturate(x, -32768, 32767)); }
+    template <int BITS>
+    static bool fits(wide x) {
+#pragma HLS INLINE
+        const wide end = wide(1) << (BITS - 1);
+        return x >= -end && x < end;
+    }
+
+    static code to_code(wide x) { return code(saturate(x, -largest_code - 1, largest_code)); }
+    static value to_value(wide x) { return value(saturate(x, least_value, -least_value - 1)); }
 
     // x * y, which fit A and B bits: the width of the multiplier that is built.
     template <int A, int B>
@@ -53,28 +65,31 @@ struct Arithmetic {
         return round_shift(multiply<A, 32>(x, wide(multiplier)), shift);
     }
 
-    // Digits of d in [-256, 255]: d = 16 * high + low; one digit where d fits in 5 bits.
+    // Digits of a difference d = RADIX * high + low, of which low is not negative, or d alone where it fits a digit:
+    // the rule of split_digits in hls/contract/arithmetic.py. In Verilog: hls/rtl/encoding_unit.sv.
     static void split(difference d, digit& high, digit& low) {
 #pragma HLS INLINE
-        const bool narrow = d >= -16 && d <= 15;
-        high = narrow ? digit(0) : digit(d >> 4);
-        low = narrow ? digit(d) : digit(d & 15);
+        const bool single = fits<formats::DIGIT_BITS>(d);
+        high = single ? digit(0) : digit(d >> formats::RADIX_BITS);
+        low = single ? digit(d) : digit(d & (formats::RADIX - 1));
     }
 
     // A multiplier takes two weights, GAP bits apart, times one digit; slices of a chain add up inside: 4 lanes in
     // DSP48E2s (27 x 18 bits), 1 in a DSP48E1 (25 x 18). The lower sum, of codes of -128 and digits of -256 at most, is
     // then 2**(GAP - 1).
-    static constexpr int gap = C::multiplier_bits - 9, chained = C::multiplier_bits >= 27 ? 4 : 1;
+    static constexpr int packed_bits = C::multiplier_bits, gap = packed_bits - formats::WEIGHT_BITS - 1;
+    static constexpr int chained = C::multiplier_bits >= 27 ? 4 : 1;
 
     // Sums of the lanes' products with weights a and with weights b. Of high digits 16 times them are given.
-    static void multiply_chain(const code a[chained], const code b[chained], const difference digits[chained],
+    static void multiply_chain(const weight a[chained], const weight b[chained], const difference digits[chained],
                                accumulator& sum_a, accumulator& sum_b) {
 #pragma HLS INLINE
         typename C::template sint<48> chain = 0;
         for (int lane = 0; lane < chained; ++lane) {
 #pragma HLS UNROLL
-            const typename C::template sint<gap + 9> packed = wide(wide(b[lane]) << gap) + wide(a[lane]);
-            const typename C::template sint<gap + 18> product = wide(packed) * wide(digits[lane]);
+            const typename C::template sint<packed_bits> packed = wide(wide(b[lane]) << gap) + wide(a[lane]);
+            const typename C::template sint<packed_bits + formats::DIFFERENCE_BITS> product =
+                wide(packed) * wide(digits[lane]);
 #pragma HLS BIND_OP variable = product op = mul impl = dsp
             chain = chain + product;
         }
@@ -85,13 +100,13 @@ struct Arithmetic {
     }
 
     // The same of all lanes, in chains of `chained`.
-    static void multiply_lanes(const code a[C::lanes], const code b[C::lanes], const difference digits[C::lanes],
+    static void multiply_lanes(const weight a[C::lanes], const weight b[C::lanes], const difference digits[C::lanes],
                                accumulator& sum_a, accumulator& sum_b) {
 #pragma HLS INLINE
         sum_a = sum_b = 0;
         for (int first = 0; first < C::lanes; first += chained) {
 #pragma HLS UNROLL
-            code of_a[chained], of_b[chained];
+            weight of_a[chained], of_b[chained];
             difference of_chain[chained];
             for (int link = 0; link < chained; ++link) {
 #pragma HLS UNROLL
@@ -111,9 +126,9 @@ struct Arithmetic {
     // Little-endian elements of a byte buffer.
     static accumulator accumulator_at(const byte* buffer, int index) {
 #pragma HLS INLINE
-        typedef typename C::template uint<32> bits;
+        typedef typename C::template uint<formats::SUM_BITS> bits;
         bits x = 0;
-        for (int i = 3; i >= 0; --i) x = bits((x << 8) | bits(buffer[index + i]));
+        for (int i = formats::SUM_BYTES - 1; i >= 0; --i) x = bits((x << 8) | bits(buffer[index + i]));
         return accumulator(x);
     }
 

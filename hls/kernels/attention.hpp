@@ -50,10 +50,10 @@ struct Head {
         p.accumulator_pixel = columns;
         p.accumulator_channel = 1;
         if (f.is_scores()) {
-            p.output = f.output + 2 * instance() * rows * f.output_pitch;
+            p.output = f.output + formats::VALUE_BYTES * instance() * rows * f.output_pitch;
             p.output_pitch = f.output_pitch;
         } else {
-            p.output = f.output + (first_pixel(rows) * f.output_pitch + head * columns) * (p.code_output ? 1 : 2);
+            p.output = f.output + (first_pixel(rows) * f.output_pitch + head * columns) * element_bytes(p.code_output);
             p.output_pitch = token_pixels() * int(f.output_pitch);
         }
         return p;
@@ -139,7 +139,7 @@ struct Head {
         p.outputs = outputs;
         p.kernel_height = p.kernel_width = p.stride_height = p.stride_width = 1;
         p.segment_pixels = 1;
-        p.accumulators = f.state_accumulators + 4 * instance() * rows * columns;
+        p.accumulators = f.state_accumulators + formats::SUM_BYTES * instance() * rows * columns;
         p.shared_multiplier = true;
         return p;
     }

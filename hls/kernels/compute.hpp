@@ -1,7 +1,7 @@
-// Compute unit: one core is `lanes` x `oc_tile` multipliers of a 5-bit digit and an 8-bit weight, a shift-and-add tree
-// and int32 sums. A core works on one output pixel at a time; its lanes wait for each other once per pixel. With
-// spatial differences a pixel's sums go on from those of the one before it. All cores multiply in one loop, and two of
-// them share a copy of the weights, whose memories have two read ports.
+// Compute unit: one core is `lanes` x `oc_tile` multipliers of a digit and a weight, a shift-and-add tree and the sums.
+// A core works on one output pixel at a time; its lanes wait for each other once per pixel. With spatial differences a
+// pixel's sums go on from those of the one before it. All cores multiply in one loop, and two of them share a copy of
+// the weights, whose memories have two read ports.
 #pragma once
 
 #include "encoder.hpp"
@@ -24,12 +24,12 @@ struct OutputBlock {
 // first C::uram_copies of them in UltraRAM, the others in block RAM.
 template <class C>
 struct WeightBanks {
-    typedef typename C::template sint<8> code;
+    typedef typename Arithmetic<C>::weight weight;
     static constexpr int copies = ceil_divide(C::cores, 2), others = copies - C::uram_copies;
-    code in_uram[C::uram_copies > 0 ? C::uram_copies : 1][C::lanes][C::weight_depth][C::oc_tile];
-    code in_bram[others > 0 ? others : 1][C::lanes][C::weight_depth][C::oc_tile];
+    weight in_uram[C::uram_copies > 0 ? C::uram_copies : 1][C::lanes][C::weight_depth][C::oc_tile];
+    weight in_bram[others > 0 ? others : 1][C::lanes][C::weight_depth][C::oc_tile];
 
-    void put(int lane, int address, int oc, code x) {
+    void put(int lane, int address, int oc, weight x) {
 #pragma HLS INLINE
         for (int copy = 0; copy < copies; ++copy) {
 #pragma HLS UNROLL
@@ -41,7 +41,7 @@ struct WeightBanks {
         }
     }
 
-    const code* word(int copy, int lane, int address) const {
+    const weight* word(int copy, int lane, int address) const {
 #pragma HLS INLINE
         return copy < C::uram_copies ? in_uram[copy][lane][address] : in_bram[copy - C::uram_copies][lane][address];
     }
@@ -55,7 +55,7 @@ struct WeightTiles {
 // Sums of every core's block, tile by tile.
 template <class C>
 struct BlockSums {
-    typename C::template sint<32> pixels[C::cores][C::accumulator_depth][C::oc_tile];
+    typename Arithmetic<C>::accumulator pixels[C::cores][C::accumulator_depth][C::oc_tile];
 };
 
 template <class C>
@@ -74,7 +74,7 @@ struct Segment {  // the digits of one input pixel in one lane
 
 template <class C>
 struct Token {
-    typename C::template sint<5> digit;
+    typename Arithmetic<C>::digit digit;
     bool high;
     typename C::template uint<16> weight;
 };
@@ -248,7 +248,7 @@ struct Compute {
                     if (cycle[core] < int(lane_totals[core][lane])) {
                         const Token<C> token = tokens[core][lane].read();
                         const typename A::difference digit = token.digit;
-                        digits[lane] = token.high ? typename A::difference(digit << 4) : digit;
+                        digits[lane] = token.high ? typename A::difference(digit << formats::RADIX_BITS) : digit;
                         addresses[lane] = token.weight;
                         products += C::oc_tile;
                     }
@@ -300,33 +300,35 @@ struct Compute {
             for (int lane = 0; lane < C::lanes; ++lane) {
                 const typename A::accumulator digit = digits[lane];
                 if (digit == 0) continue;
-                const typename A::code* words = weights.word(copy, lane, int(addresses[lane]));
+                const typename A::weight* words = weights.word(copy, lane, int(addresses[lane]));
                 for (int oc = 0; oc < C::oc_tile; ++oc) pixel_sums[oc] = pixel_sums[oc] + words[oc] * digit;
             }
             return;
         }
 #ifdef DITTO_BLACKBOX
-        ap_uint<9 * C::lanes> all_digits;
-        ap_uint<8 * C::lanes * C::oc_tile> all_weights;
+        constexpr int digit = formats::DIFFERENCE_BITS, weight = formats::WEIGHT_BITS, sum = formats::SUM_BITS;
+        ap_uint<digit * C::lanes> all_digits;
+        ap_uint<weight * C::lanes * C::oc_tile> all_weights;
         for (int lane = 0; lane < C::lanes; ++lane) {
 #pragma HLS UNROLL
-            all_digits.range(9 * lane + 8, 9 * lane) = digits[lane];
+            all_digits.range(digit * lane + digit - 1, digit * lane) = digits[lane];
             for (int oc = 0; oc < C::oc_tile; ++oc) {
 #pragma HLS UNROLL
-                const int place = 8 * (lane * C::oc_tile + oc);
-                all_weights.range(place + 7, place) = weights.word(copy, lane, int(addresses[lane]))[oc];
+                const int place = weight * (lane * C::oc_tile + oc);
+                all_weights.range(place + weight - 1, place) = weights.word(copy, lane, int(addresses[lane]))[oc];
             }
         }
-        const ap_uint<32 * C::oc_tile> products = ditto_multiplier_columns(all_digits, all_weights);
+        const ap_uint<sum * C::oc_tile> products = ditto_multiplier_columns(all_digits, all_weights);
         for (int oc = 0; oc < C::oc_tile; ++oc) {
 #pragma HLS UNROLL
-            pixel_sums[oc] = pixel_sums[oc] + typename A::accumulator(products.range(32 * oc + 31, 32 * oc));
+            const typename A::accumulator of_column = products.range(sum * oc + sum - 1, sum * oc);
+            pixel_sums[oc] = pixel_sums[oc] + of_column;
         }
 #else
     multiply_pairs:
         for (int oc = 0; oc < C::oc_tile; oc += 2) {
 #pragma HLS UNROLL
-            typename A::code a[C::lanes], b[C::lanes];
+            typename A::weight a[C::lanes], b[C::lanes];
             for (int lane = 0; lane < C::lanes; ++lane) {
 #pragma HLS UNROLL
                 a[lane] = weights.word(copy, lane, int(addresses[lane]))[oc];

@@ -1,4 +1,4 @@
-// Encoding unit: x - x_ref, split in 5-bit digits; zeros are dropped, the others queued in one list per lane.
+// Encoding unit: x - x_ref, split in digits; zeros are dropped, the others queued in one list per lane.
 //
 // Lane j takes channels c with c % lanes == j. An input pixel has one slot of `words` entries in each lane's list of
 // low and of high digits; the compute unit walks the slots of the pixels under its kernel window. With spatial
@@ -15,7 +15,7 @@ enum DigitHalf { LOW = 0, HIGH = 1, HALVES = 2 };
 
 template <class C>
 struct DigitEntry {
-    typename C::template sint<5> digit;
+    typename Arithmetic<C>::digit digit;
     typename C::template uint<C::word_bits> word;  // channel / lanes
 };
 
@@ -73,7 +73,7 @@ struct Place {
 // of rows may come in turns: every row has words of its own.
 template <class C>
 struct Neighbours {
-    typedef typename C::template sint<8> code;
+    typedef typename Arithmetic<C>::code code;
     static constexpr int recent = 4;  // words that may still be on their way into the memory
     code words[C::digit_depth][C::lanes];
     code latest[recent][C::lanes];
@@ -171,7 +171,7 @@ struct Encoder {
                     }
                     counters.elements += inside;
                     counters.zeros += inside && d == 0;
-                    counters.narrow += inside && d != 0 && d >= -8 && d <= 7;
+                    counters.narrow += inside && d != 0 && A::template fits<formats::NARROW_BITS>(d);
                 }
                 now.at += count;
                 before.at += count;

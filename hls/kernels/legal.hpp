@@ -3,6 +3,7 @@
 // large its regions are.
 #pragma once
 
+#include "formats.hpp"
 #include "isa.hpp"
 
 namespace ditto {
@@ -33,7 +34,7 @@ struct Legal {
 
     template <class F>
     static bool row(const F& f) {
-        return 2 * uint64_t(f.channels) <= C::row_bytes;
+        return formats::VALUE_BYTES * uint64_t(f.channels) <= C::row_bytes;
     }
 
     static bool legal(const forms::Norm& f) { return f.groups && row(f); }

@@ -5,6 +5,7 @@
 // be paid for every run. Every beat is counted: the traffic model predicts beats, not wishes.
 #pragma once
 
+#include "formats.hpp"
 #include "types.hpp"
 
 namespace ditto {
@@ -14,7 +15,8 @@ struct Memory {
     typedef typename C::template word<C::bus_bytes> word;
     typedef typename C::template uint<8> byte;
     typedef hls::stream<word> words;
-    typedef typename C::template sint<32> sum_t;
+    typedef typename C::template sint<formats::SUM_BITS> sum_t;
+    typedef typename C::template sint<formats::CODE_BITS> code;
 
     static int words_of(int bytes) { return ceil_divide(bytes, C::bus_bytes); }
 
@@ -80,7 +82,7 @@ struct Memory {
             if (keep) kept.write(feed.aligned);
             for (int k = 0; k < C::bus_bytes; ++k) {
 #pragma HLS UNROLL
-                if (k < left) sum = sum + sum_t(typename C::template sint<8>(C::get_byte(feed.aligned, k)));
+                if (k < left) sum = sum + sum_t(code(C::get_byte(feed.aligned, k)));
             }
             left -= C::bus_bytes;
         }

@@ -5,6 +5,7 @@
 // *chunks*. A *phase* is a round and a chunk. Samples come in groups that share each weight fetch.
 #pragma once
 
+#include "formats.hpp"
 #include "isa.hpp"
 
 namespace ditto {

@@ -21,13 +21,13 @@ struct ResultCounters {
 // Sums of a tile's pixels.
 template <class C>
 struct TileSums {
-    typename C::template sint<32> pixels[C::accumulator_depth][C::oc_tile];
+    typename Arithmetic<C>::accumulator pixels[C::accumulator_depth][C::oc_tile];
 };
 
 // Of every row of the cores' blocks: the sum of its codes, or its multiplier. Only of weighted means.
 template <class C>
 struct RowSums {
-    typename C::template sint<32> rows[C::cores][C::accumulator_depth];
+    typename Arithmetic<C>::accumulator rows[C::cores][C::accumulator_depth];
 };
 
 template <class C>
@@ -40,7 +40,7 @@ struct Result {
     typedef typename A::accumulator accumulator;
     typedef hls::stream<typename M::sum_t> row_sums_t;
 
-    static constexpr int accumulators_of_word = C::bus_bytes / 4;
+    static constexpr int sum_bytes = formats::SUM_BYTES, accumulators_of_word = C::bus_bytes / sum_bytes;
 
     // Cycles: the fullest of the adders, the requantizers and the ports; a row's division is one step of a pipeline.
     // `totals` and `row_totals` hold what earlier chunks gave.
@@ -97,7 +97,7 @@ struct Result {
         const bool along_channels = p.accumulator_channel == 1;
         const address_t pixel = first_pixel(p, block) + (along_channels ? run : 0);
         const address_t channel = tile * C::oc_tile + (along_channels ? 0 : run);
-        return p.accumulators + 4 * (pixel * p.accumulator_pixel + channel * p.accumulator_channel);
+        return p.accumulators + sum_bytes * (pixel * p.accumulator_pixel + channel * p.accumulator_channel);
     }
 
     static void read_accumulators(const word* sums_in, const Product& p, const Phase& phase,
@@ -113,7 +113,7 @@ struct Result {
                 for (int run = 0; run < runs; ++run) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = C::accumulator_depth
                     M::read(sums_in, accumulator_offset(p, block, tile, run),
-                            4 * accumulator_run_length(p, block, tile), added, beats);
+                            sum_bytes * accumulator_run_length(p, block, tile), added, beats);
                 }
             }
         }
@@ -132,7 +132,7 @@ struct Result {
                 for (int run = 0; run < runs; ++run) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = C::accumulator_depth
                     M::write(sums_out, accumulator_offset(p, block, tile, run),
-                             4 * accumulator_run_length(p, block, tile), kept, beats, merged);
+                             sum_bytes * accumulator_run_length(p, block, tile), kept, beats, merged);
                 }
             }
         }
@@ -143,16 +143,16 @@ struct Result {
         if (!phase.last_chunk || !p.finish) return;
     read_parameters_tiles:
         for (int tile = phase.first_tile; tile < phase.first_tile + phase.tiles; ++tile) {
-            const int channel = tile * C::oc_tile, bytes = 4 * T::outputs_of(p, tile);
+            const int channel = tile * C::oc_tile, bytes = sum_bytes * T::outputs_of(p, tile);
         read_parameters_cores:
             for (int core = 0; core < C::cores; ++core) {
                 const Block& block = blocks[core];
                 if (block.rows == 0) continue;
                 const address_t of_sample = p.conditional_bias ? block.sample * p.bias_stride : 0;
                 const address_t of_gates = p.conditional_multipliers ? block.sample * p.bias_stride : 0;
-                if (p.has_bias) M::read(parameters, p.bias + of_sample + 4 * channel, bytes, constants, beats);
+                if (p.has_bias) M::read(parameters, p.bias + of_sample + sum_bytes * channel, bytes, constants, beats);
                 if (!p.shared_multiplier) {
-                    M::read(parameters, p.multipliers + of_gates + 4 * channel, bytes, constants, beats);
+                    M::read(parameters, p.multipliers + of_gates + sum_bytes * channel, bytes, constants, beats);
                 }
             }
         }
@@ -161,7 +161,7 @@ struct Result {
     static void write_results(word* activations_out, const Product& p, const Phase& phase, const Block blocks[C::cores],
                               words& results, count_t& beats, count_t& merged) {
         if (!phase.last_chunk || !p.finish) return;
-        const int bytes = p.code_output ? 1 : 2;
+        const int bytes = element_bytes(p.code_output);
     write_results_tiles:
         for (int tile = phase.first_tile; tile < phase.first_tile + phase.tiles; ++tile) {
         write_results_cores:
@@ -196,7 +196,7 @@ struct Result {
                 accumulator sum = row_sums.read();
                 if (phase.chunk > 0) sum = sum + totals.rows[core][row];
                 totals.rows[core][row] = sum;
-                const typename A::wide divisor = sum < 127 ? 127 : int(sum);
+                const typename A::wide divisor = sum < A::largest_code ? A::largest_code : int(sum);
                 const typename A::wide reciprocal = (typename A::wide(1) << tables::ROW_RECIPROCAL_BITS) / divisor;
                 const typename A::wide scaled = A::template multiply<32, 32>(p.multiplier, reciprocal);
                 multipliers.rows[core][row] = accumulator(A::round_shift(scaled, tables::ROW_BITS));
@@ -292,15 +292,15 @@ struct Result {
 
     static accumulator get_accumulator(const word& w, int i) {
 #pragma HLS INLINE
-        typedef typename C::template uint<32> bits;
+        typedef typename C::template uint<formats::SUM_BITS> bits;
         bits x = 0;
-        for (int k = 3; k >= 0; --k) x = bits((x << 8) | bits(C::get_byte(w, 4 * i + k)));
+        for (int k = sum_bytes - 1; k >= 0; --k) x = bits((x << 8) | bits(C::get_byte(w, sum_bytes * i + k)));
         return accumulator(x);
     }
 
     static void put_accumulator(word& w, int i, accumulator x) {
 #pragma HLS INLINE
-        for (int k = 0; k < 4; ++k) C::set_byte(w, 4 * i + k, typename A::byte((x >> (8 * k)) & 255));
+        for (int k = 0; k < sum_bytes; ++k) C::set_byte(w, sum_bytes * i + k, typename A::byte((x >> (8 * k)) & 255));
     }
 
     static void take_parameters(const Product& p, const Phase& phase, const Block blocks[C::cores], int item,
@@ -336,7 +336,7 @@ struct Result {
     requantize_pixels:
         for (int pixel = 0; pixel < pixels; ++pixel) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = C::accumulator_depth
-            typename A::byte row[2 * C::oc_tile];
+            typename A::byte row[formats::VALUE_BYTES * C::oc_tile];
 #pragma HLS ARRAY_PARTITION variable = row complete
         requantize_vectors:
             for (int first = 0; first < outputs; first += C::vector_width) {
@@ -352,15 +352,16 @@ struct Result {
                         typename A::wide y = A::template scale<33>(x, multiplier, p.shift);
                         if (p.relu && y < 0) y = 0;
                         if (p.code_output) {
-                            A::template put<1>(row, oc, typename A::wide(A::to_code(y)));
+                            A::template put<formats::CODE_BYTES>(row, oc, typename A::wide(A::to_code(y)));
                         } else {
-                            A::template put<2>(row, 2 * oc, typename A::wide(A::to_value(y)));
+                            A::template put<formats::VALUE_BYTES>(row, formats::VALUE_BYTES * oc,
+                                                                  typename A::wide(A::to_value(y)));
                         }
                     }
                 }
                 ++vectors;
             }
-            M::send(row, outputs * (p.code_output ? 1 : 2), results);
+            M::send(row, outputs * element_bytes(p.code_output), results);
         }
     }
 

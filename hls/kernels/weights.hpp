@@ -44,7 +44,7 @@ struct WeightLoader {
     static void load_packed(const word* weights, const Product& p, int tile, int chunk, int address,
                             WeightBanks<C>& banks, count_t& beats) {
         static_assert(C::oc_tile % C::bus_bytes == 0, "a word of weights is a whole number of beats");
-        const bool nibbles = p.weight_bits == 4;
+        const bool nibbles = p.weight_bits == formats::NARROW_WEIGHT_BITS;
         const int in_beat = nibbles ? 2 * C::bus_bytes : C::bus_bytes, row_beats = ceil_divide(C::oc_tile, in_beat);
         const int taps = p.kernel_height * p.kernel_width, tile_words = taps * ceil_divide(p.channels, C::lanes);
         const int before = chunk * taps * (p.chunk_channels / C::lanes);
@@ -70,11 +70,11 @@ struct WeightLoader {
     }
 
     // Weight i of a beat: a byte, or half of one, the first of two in the low half.
-    static typename A::code weight(const word& w, int i, bool nibbles) {
+    static typename A::weight weight(const word& w, int i, bool nibbles) {
 #pragma HLS INLINE
-        if (!nibbles) return typename A::code(C::get_byte(w, i % C::bus_bytes));
+        if (!nibbles) return typename A::weight(C::get_byte(w, i % C::bus_bytes));
         const int half = (int(C::get_byte(w, i / 2)) >> (4 * (i % 2))) & 15;
-        return typename A::code((half ^ 8) - 8);
+        return typename A::weight((half ^ 8) - 8);
     }
 
     // Codes (oc, k) in rows of k: a tile's rows are read, then turned into words of oc.
@@ -125,7 +125,7 @@ struct WeightLoader {
                     if (oc < outputs && at < size) {
                         const word& w = buffer[oc][at / C::bus_bytes];
                         banks.put(lane, address + k / C::lanes, oc,
-                                  typename A::code(C::get_byte(w, at % C::bus_bytes)));
+                                  typename A::weight(C::get_byte(w, at % C::bus_bytes)));
                     }
                 }
             }
@@ -146,7 +146,7 @@ struct WeightLoader {
                     beats);
             for (int oc = 0; oc < C::oc_tile; ++oc) {
 #pragma HLS UNROLL
-                if (oc < outputs) banks.put(k % C::lanes, address + k / C::lanes, oc, typename A::code(column[oc]));
+                if (oc < outputs) banks.put(k % C::lanes, address + k / C::lanes, oc, typename A::weight(column[oc]));
             }
         }
     }

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..contract.formats import CODE_BYTES, SUM_BYTES, VALUE_BYTES
 from .forms import Activate, Attention, Columns, Convolution, Finished, Form, Linear, Norm, Pair, Pool, Upsample, kinds
 from .isa import Flag, Opcode, Region
 
@@ -142,7 +143,7 @@ class Sizes:
         codes: np.ndarray,
         writes: bool = False,
     ) -> Access:
-        element = np.where(codes, 1, 2)
+        element = np.where(codes, CODE_BYTES, VALUE_BYTES)
         pitch = self[f"{name}_pitch"] * element
         rows = times(self["batch"], pixels)
         of_sample = np.where(used, times(pixels, pitch), 0)
@@ -181,7 +182,9 @@ class Sizes:
         return (
             *self._kept("state_input", self.is_linear, first),
             *self._kept("state_other", changing, second),
-            self._state("state_accumulators", self.is_linear, self["state_accumulators"], times(sums, 4), 4),
+            self._state(
+                "state_accumulators", self.is_linear, self["state_accumulators"], times(sums, SUM_BYTES), SUM_BYTES
+            ),
         )
 
     def _kept(self, name: str, used: np.ndarray, of_sample: np.ndarray) -> tuple[Access, Access]:

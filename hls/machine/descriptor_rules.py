@@ -21,7 +21,9 @@ from ..common.limits import (
     MOST_PRODUCTS_OF_ALL,
 )
 from ..contract.arithmetic import ceil_divide
+from ..contract.formats import NARROW_WEIGHT_BITS, VALUE_BYTES, WEIGHT_BITS
 from ..contract.operators.activation import BY_NUMBER
+from ..contract.operators.convolution import WEIGHT_RANGES
 from ..contract.operators.norm import LARGEST_NORM
 from ..contract.tables import SILU_FRACTION_BITS
 from .accesses import Sizes, is_aligned, is_inside, times
@@ -87,7 +89,7 @@ def _check_table(rules: Rules, s: Sizes, sizes: Mapping[Region, int]) -> None:
     index, leader = np.arange(len(s.opcode)), s["leader"]
     rules.require(np.isin(s.opcode, list(Opcode)), "a known opcode")
     bits = s["weight_bits"]
-    rules.require(np.where(s.is_convolution, (bits == 4) | (bits == 8), bits == 0), "weights of 4 or 8 bits")
+    rules.require(np.where(s.is_convolution, np.isin(bits, list(WEIGHT_RANGES)), bits == 0), "weights of 4 or 8 bits")
     rules.require(s["node"] == index, "the node is the descriptor's index")
     rules.require(s["scalars"] == index * SCALARS.itemsize, "the scalars are those of the descriptor's index")
     follows = s.has(Flag.FOLLOWS)
@@ -187,7 +189,7 @@ def _check_vector_shapes(rules: Rules, s: Sizes, config: HardwareConfig) -> None
     plain = ~s.is_linear & ~s.among(Opcode.AVERAGE_POOL, Opcode.UPSAMPLE)
     rules.require(~plain | (same_image & (s["output_channels"] == channels)), "a result of the operand's shape")
     keeps_rows = s.is_norm | s.among(Opcode.SOFTMAX, Opcode.AVERAGE_POOL, Opcode.UPSAMPLE)
-    rules.require(~keeps_rows | (2 * s["channels"] <= config.row_bytes), "rows that fit the row buffer")
+    rules.require(~keeps_rows | (VALUE_BYTES * s["channels"] <= config.row_bytes), "rows that fit the row buffer")
     groups = s.norm["groups"]
     even = (groups > 0) & (s["channels"] % s.norm_groups == 0)
     rules.require(~s.is_norm | even, "groups that share the channels evenly")
@@ -226,7 +228,8 @@ def _check_memory(rules: Rules, s: Sizes, config: HardwareConfig, sizes: Mapping
     for operand in tensors[:2]:
         rules.require(~operand.meets(tensors[2]), f"{operand.name} and output do not overlap")
     tiles, words = ceil_divide(s["output_channels"], config.oc_tile), ceil_divide(s["channels"], config.lanes)
-    of_lane = np.where(s["weight_bits"] == 4, row_bytes(config, 4), row_bytes(config, 8))
+    narrow, wide = (row_bytes(config, bits) for bits in (NARROW_WEIGHT_BITS, WEIGHT_BITS))
+    of_lane: np.ndarray = np.where(s["weight_bits"] == NARROW_WEIGHT_BITS, narrow, wide)
     packed = np.where(s.is_convolution, times(tiles, s.taps, words, config.lanes * of_lane), 0)
     size = sizes[Region.WEIGHTS]
     rules.require((s["weights"] % config.bus_bytes == 0) | ~s.is_convolution, "weights that begin with a beat")

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from ..contract.formats import CODE_BYTES, VALUE_BYTES
 from ..contract.spatial import Chains
 from .isa import DESCRIPTOR, Flag, Opcode
 from .plan import Plan
@@ -77,7 +78,7 @@ class Form:
     @property
     def output_bytes(self) -> int:
         """Bytes of an element of the result."""
-        return 1 if self.has(Flag.CODE_OUTPUT) else 2
+        return CODE_BYTES if self.has(Flag.CODE_OUTPUT) else VALUE_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)

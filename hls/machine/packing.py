@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..contract.arithmetic import ceil_divide
+from ..contract.formats import WEIGHT_BITS
 from ..contract.nibbles import join_nibbles, split_nibbles
 from .config import HardwareConfig
 
@@ -19,21 +20,23 @@ def row_bytes(config: HardwareConfig, weight_bits: int) -> int:
     return ceil_divide(config.oc_tile * weight_bits // 8, config.bus_bytes) * config.bus_bytes
 
 
-def packed_size(config: HardwareConfig, shape: tuple[int, ...], weight_bits: int = 8) -> int:
+def packed_size(config: HardwareConfig, shape: tuple[int, ...], weight_bits: int = WEIGHT_BITS) -> int:
     """Bytes of packed weights of ``shape`` [O, kh, kw, I]."""
     outputs, height, width, channels = shape
     tiles, words = ceil_divide(outputs, config.oc_tile), ceil_divide(channels, config.lanes)
     return tiles * height * width * words * config.lanes * row_bytes(config, weight_bits)
 
 
-def pack_weights(config: HardwareConfig, weight: np.ndarray, chunk_channels: int, weight_bits: int = 8) -> np.ndarray:
+def pack_weights(
+    config: HardwareConfig, weight: np.ndarray, chunk_channels: int, weight_bits: int = WEIGHT_BITS
+) -> np.ndarray:
     """int8 [O, kh, kw, I] -> uint8 [packed_size]."""
     outputs, height, width, channels = weight.shape
     tiles, words = ceil_divide(outputs, config.oc_tile), ceil_divide(channels, config.lanes)
     padded = np.zeros((tiles * config.oc_tile, height * width, words * config.lanes), np.int8)
     padded[:outputs, :, :channels] = weight.reshape(outputs, height * width, channels)
     rows = padded.reshape(tiles, config.oc_tile, height * width, words, config.lanes).transpose(0, 2, 3, 4, 1)
-    raw = rows.view(np.uint8) if weight_bits == 8 else join_nibbles(rows)
+    raw = rows.view(np.uint8) if weight_bits == WEIGHT_BITS else join_nibbles(rows)
     banks = np.zeros((*raw.shape[:-1], row_bytes(config, weight_bits)), np.uint8)
     banks[..., : raw.shape[-1]] = raw
     step = ceil_divide(chunk_channels, config.lanes)
@@ -42,7 +45,11 @@ def pack_weights(config: HardwareConfig, weight: np.ndarray, chunk_channels: int
 
 
 def unpack_weights(
-    config: HardwareConfig, packed: np.ndarray, shape: tuple[int, ...], chunk_channels: int, weight_bits: int = 8
+    config: HardwareConfig,
+    packed: np.ndarray,
+    shape: tuple[int, ...],
+    chunk_channels: int,
+    weight_bits: int = WEIGHT_BITS,
 ) -> np.ndarray:
     """The inverse of :func:`pack_weights`: int8 [O, kh, kw, I]."""
     outputs, height, width, channels = shape
@@ -56,6 +63,6 @@ def unpack_weights(
             piece[...] = packed[offset : offset + piece.size].reshape(piece.shape)
             offset += piece.size
     raw = banks[..., : config.oc_tile * weight_bits // 8]
-    rows = raw.view(np.int8) if weight_bits == 8 else split_nibbles(raw, config.oc_tile)
+    rows = raw.view(np.int8) if weight_bits == WEIGHT_BITS else split_nibbles(raw, config.oc_tile)
     weight = rows.transpose(0, 4, 1, 2, 3).reshape(tiles * config.oc_tile, height, width, words * config.lanes)
     return np.ascontiguousarray(weight[:outputs, :, :, :channels])

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..contract.arithmetic import ceil_divide
+from ..contract.formats import SUM_BYTES, WEIGHT_BITS
 from .config import HardwareConfig
 
 LARGEST_KERNEL = 32  # taps: a pixel's segments wait in their lane's queue till all of its taps are counted
@@ -44,7 +45,7 @@ class ProductShape:
     staged: bool = False
     gathered: bool = False  # the operand is read in columns
     extra_columns: int = 0  # that spatial differences encode beyond the operand's width
-    weight_bits: int = 8
+    weight_bits: int = WEIGHT_BITS
 
     @property
     def taps(self) -> int:
@@ -136,7 +137,7 @@ def estimated_cycles(config: HardwareConfig, shape: ProductShape, plan: Plan) ->
     read = images * shape.input_rows(config.cores * plan.block_rows) * shape.width * plan.chunk_channels
     encode = max(positions * words, read / config.bus_bytes)
     compute = plan.pass_tiles * pixels * shape.taps * max(words * EXPECTED_DIGITS, 1)
-    finish = config.cores * plan.pass_tiles * pixels * config.oc_tile * 4 / config.bus_bytes / chunks
+    finish = config.cores * plan.pass_tiles * pixels * config.oc_tile * SUM_BYTES / config.bus_bytes / chunks
     of_lane = ceil_divide(config.oc_tile * shape.weight_bits // 8, config.bus_bytes)  # beats
     weights = plan.pass_tiles * shape.taps * words * config.lanes * of_lane
     phases, fill = rounds * chunks, config.fill_cycles

@@ -5,9 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from ..contract.arithmetic import ceil_divide
+from ..contract.formats import WEIGHT_BITS
 from .boards import Board
 
 CHAINED_LANES = {27: 4, 25: 1}  # that are summed up inside their slices: kernels/arithmetic.hpp
+
+
+def weight_gap(multiplier_bits: int) -> int:
+    """Bits between the two weights that a slice multiplies at once: what its wider port has besides one and its carry."""
+    return multiplier_bits - WEIGHT_BITS - 1
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..contract.arithmetic import ceil_divide
+from ..contract.formats import CODE_BITS, DIGIT_BITS, SUM_BITS, SUM_BYTES, VALUE_BYTES, WEIGHT_BITS
 from ..contract.operators.softmax import ROW_RECIPROCAL_BITS
 from . import synthesis
 from .boards import Board, find_board
 from .isa import PORTS
-from .primitives import CHAINED_LANES, Resources, block_ram, lut_ram, multiplexer, multiplier_dsps, shifter, ultra_ram
+from .primitives import (
+    CHAINED_LANES,
+    Resources,
+    block_ram,
+    lut_ram,
+    multiplexer,
+    multiplier_dsps,
+    shifter,
+    ultra_ram,
+    weight_gap,
+)
 from .shape import Shape
 
 USABLE = {"dsp": 0.95, "lut": 0.85, "bram18": 0.95, "uram": 1.0}
@@ -70,7 +81,9 @@ def dense_parts(config: Shape) -> dict[str, Resources]:
     """The parts of a dense 8 x 8 array (two weights in a slice too) with this configuration's buffers and vector unit."""
     board, bus = find_board(config.board), config.bus_bytes
     core = synthesis.luts("dense_core", family(board), dense_core_parameters(config, board))
-    rows = block_ram(ceil_divide(config.digit_depth, 2), 8) * (config.lanes * 2)  # the operand's codes, in two buffers
+    rows = block_ram(ceil_divide(config.digit_depth, 2), CODE_BITS) * (
+        config.lanes * 2
+    )  # the operand's codes, in two buffers
     operand = (Resources(lut=2 * STATE_MACHINE) + rows) * config.cores + lut_ram(board, 64, 8 * bus) * 2
     dense = {
         "compute": Resources(config.multiplier_dsps, config.cores * core),
@@ -162,7 +175,7 @@ def core_parameters(config: Shape, board: Board) -> dict[str, int]:
         "POSITION_BITS": config.positions, "SLOT_BITS": config.digit_depth, "WEIGHT_BITS": config.weight_depth,
         "SUM_BITS": config.accumulator_depth,
     }  # fmt: skip
-    gap, chain = board.multiplier_bits - 9, CHAINED_LANES[board.multiplier_bits]
+    gap, chain = weight_gap(board.multiplier_bits), CHAINED_LANES[board.multiplier_bits]
     shape = {
         "LANES": config.lanes,
         "OC_TILE": config.oc_tile,
@@ -185,7 +198,7 @@ def _compute(config: Shape, board: Board) -> Resources:
 
 def _digit_lists(config: Shape, board: Board) -> Resources:
     """Entries and counts, low and high, in two buffers: written by the encoder, read by the compute unit."""
-    entries = block_ram(config.digit_depth, 5 + config.word_bits)
+    entries = block_ram(config.digit_depth, DIGIT_BITS + config.word_bits)
     counts = lut_ram(board, config.positions, config.word_bits + 1) + Resources(lut=LIST_LOGIC)
     return (entries + counts) * (config.cores * config.lanes * 2 * 2)
 
@@ -200,22 +213,24 @@ def _operands(config: Shape, board: Board) -> Resources:
     unit = synthesis.luts(
         "encoding_unit", family(board), {"LANES": config.lanes, "BUS_BYTES": bus, "WORD_BITS": config.word_bits}
     )
-    core = Resources(lut=unit) + block_ram(config.digit_depth, 8 * config.lanes) + lut_ram(board, 32, 8 * bus) * 2
+    core = (
+        Resources(lut=unit) + block_ram(config.digit_depth, CODE_BITS * config.lanes) + lut_ram(board, 32, 8 * bus) * 2
+    )
     turn = lut_ram(board, ceil_divide(config.gather_bytes, bus), 8) * bus + Resources(
         lut=2 * aligner(config) + STATE_MACHINE
     )
-    row_sum = 10 * bus + 32  # an adder for every code of a word, and one for the sum
+    row_sum = 10 * bus + SUM_BITS  # an adder for every code of a word, and one for the sum
     memory = Resources(lut=5 * STATE_MACHINE + 4 * aligner(config) + row_sum) + lut_ram(board, 64, 8 * bus) * 8
     return core * config.cores + turn * 2 + memory
 
 
 def _weights(config: Shape, board: Board) -> Resources:
-    width, in_uram = 8 * config.oc_tile, config.uram_copies
+    width, in_uram = WEIGHT_BITS * config.oc_tile, config.uram_copies
     banks = ultra_ram(config.weight_depth, width) * in_uram
     banks += block_ram(config.weight_depth, width, two_reads=config.cores > 1) * (config.weight_copies - in_uram)
     row = lut_ram(board, ceil_divide(config.staging_depth, config.bus_bytes), config.bus_bits)
     ways = ceil_divide(config.bus_bytes, config.lanes) if config.bus_bytes % config.lanes == 0 else config.bus_bytes
-    turned = Resources(lut=multiplexer(8 * config.oc_tile * config.lanes, max(ways, 2)))
+    turned = Resources(lut=multiplexer(width * config.lanes, max(ways, 2)))
     return banks * config.lanes + row * config.oc_tile + turned + Resources(lut=4 * STATE_MACHINE + 2 * aligner(config))
 
 
@@ -224,21 +239,28 @@ def _results(config: Shape, board: Board) -> Resources:
 
     Of rows that are divided by their sums: those in a queue, those of earlier chunks, and multipliers in two buffers.
     """
-    width, word = 32 * config.oc_tile, config.bus_bits
+    width, word = SUM_BITS * config.oc_tile, config.bus_bits
     sums = lut_ram(board, config.accumulator_depth, width) * (3 * config.cores + 4)
     adders = (
-        width + 2 * multiplexer(width, config.cores) + word + multiplexer(word, 4 * config.oc_tile // config.bus_bytes)
+        width
+        + 2 * multiplexer(width, config.cores)
+        + word
+        + multiplexer(word, SUM_BYTES * config.oc_tile // config.bus_bytes)
     )
     requantizer = multiplexer(64, ceil_divide(config.oc_tile, config.vector_width)) + 33 + shifter(64) + 64
     fifos = lut_ram(board, 64, word) * 4
     depth = config.cores * config.accumulator_depth
-    rows = block_ram(3 * depth, 32) + lut_ram(board, depth, 32) * 3 + Resources(lut=ROW_DIVIDER + STATE_MACHINE)
+    rows = (
+        block_ram(3 * depth, SUM_BITS)
+        + lut_ram(board, depth, SUM_BITS) * 3
+        + Resources(lut=ROW_DIVIDER + STATE_MACHINE)
+    )
     fixed = Resources(lut=adders + requantizer * config.vector_width + 9 * STATE_MACHINE + 4 * aligner(config))
     return sums + fifos + rows + fixed + _multipliers(config, board, "result")
 
 
 def _vector_unit(config: Shape, board: Board) -> Resources:
-    lanes, depth = config.vector_width, ceil_divide(config.row_bytes // 2, config.vector_width)
+    lanes, depth = config.vector_width, ceil_divide(config.row_bytes // VALUE_BYTES, config.vector_width)
     line = (
         64 + shifter(53) + 40 + 17 + shifter(16) + 40 + shifter(49) + shifter(53) + 60
     )  # with SiLU, quantizer, residue

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TypeVar
 
 from ..contract.arithmetic import ceil_divide
+from ..contract.formats import VALUE_BYTES, WEIGHT_BITS
 from .boards import DEFAULT_BOARD, find_board
 from .isa import PORTS
 from .primitives import CHAINED_LANES, ultra_ram
@@ -91,7 +92,7 @@ class Shape:
     @property
     def vector_width(self) -> int:
         """Elements that the vector unit works on in a cycle: a beat of values."""
-        return self.bus_bytes // 2
+        return self.bus_bytes // VALUE_BYTES
 
     @property
     def fill_cycles(self) -> int:
@@ -112,7 +113,7 @@ class Shape:
     def uram_copies(self) -> int:
         """Those in UltraRAM."""
         if self.weight_memory == "both":
-            bank = ultra_ram(self.weight_depth, 8 * self.oc_tile).uram
+            bank = ultra_ram(self.weight_depth, WEIGHT_BITS * self.oc_tile).uram
             return min(self.weight_copies, find_board(self.board).uram // (bank * self.lanes))
         return self.weight_copies if self.weight_memory == "uram" else 0
 

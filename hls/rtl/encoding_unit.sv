@@ -153,6 +153,7 @@ module encoding_unit #(
             wire signed [7:0] code = codes2[8*l+:8];
             wire signed [7:0] other = refers2 == NEIGHBOUR ? (there2 ? beside2[8*l+:8] : 8'b0) : before2[8*l+:8];
             wire signed [8:0] difference = code - other;
+            // The rule of split_digits in hls/contract/arithmetic.py, as `split` of kernels/arithmetic.hpp.
             wire fits = difference[8:4] == 5'b00000 || difference[8:4] == 5'b11111;
             wire [4:0] low = fits ? difference[4:0] : {1'b0, difference[3:0]};
             wire [4:0] high = fits ? 5'b0 : difference[8:4];

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...hls.contract.arithmetic import ceil_divide
+from ...hls.contract.formats import WEIGHT_BITS
 from ...hls.contract.spatial import Chains
 from ...hls.machine.config import HardwareConfig
 from ...hls.machine.packing import row_bytes
@@ -63,7 +64,7 @@ class Product:
     multipliers: int | None = None
     multiplier_stride: int = 0
     chains: Chains | None = None  # of spatial differences
-    weight_bits: int = 8
+    weight_bits: int = WEIGHT_BITS
 
     @property
     def encoded_width(self) -> int:

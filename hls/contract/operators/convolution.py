@@ -10,14 +10,14 @@ from typing import Annotated
 import numpy as np
 
 from ...common.schema import OneOf
-from .. import nibbles
-from ..arithmetic import ACCUMULATOR_RANGE, CODE_RANGE, requantize
+from ..arithmetic import ACCUMULATOR_RANGE, CODE_RANGE, WEIGHT_RANGE, requantize
+from ..formats import NARROW_WEIGHT_BITS, WEIGHT_BITS, signed_range
 from ..spatial import chains_of, with_neighbours
 from ..table_rule import INT8, INT32, TableRule, shift_rule
 from ..tensor import Pad, Tables, Tap, Tensor
 from .node import LinearNode, Operands, StepTables, TableAxes
 
-WEIGHT_RANGES = {4: nibbles.RANGE, 8: CODE_RANGE}  # by the bits of a weight
+WEIGHT_RANGES = {bits: signed_range(bits) for bits in (NARROW_WEIGHT_BITS, WEIGHT_BITS)}
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Convolution(LinearNode):
     conditional: bool = False  # the bias is [steps, labels, channels]
     relu: bool = False  # the result is saturated at 0 too
     gated: bool = False  # the multiplier is [steps, labels, channels] (adaLN-Zero: Peebles & Xie 2023, section 3.2)
-    weight_bits: Annotated[int, OneOf(tuple(WEIGHT_RANGES))] = 8
+    weight_bits: Annotated[int, OneOf(tuple(WEIGHT_RANGES))] = WEIGHT_BITS
 
     def output_shape(self, inputs: Sequence[Tensor], channels: int) -> tuple[int, int, int]:
         height, width, _ = inputs[0].shape
@@ -112,12 +112,14 @@ def convolve(
 
 
 def check_accumulators(name: str, weight: np.ndarray, bias: np.ndarray) -> None:
-    """ValueError where a bound of the sums of products leaves int32: a bias's magnitude and 128 times those of the weights."""
+    """ValueError where a bound of the sums of products leaves int32: a bias's magnitude and that of
+    the weights, each times the largest code's."""
     largest = np.abs(bias.astype(np.int64)).reshape(-1, len(weight)).max(axis=0)
-    reach = largest + 128 * 128 * weight[0].size
+    largest_code, largest_weight = -CODE_RANGE[0], -WEIGHT_RANGE[0]
+    reach = largest + largest_code * largest_weight * weight[0].size
     if reach.max() > ACCUMULATOR_RANGE[1]:  # a bound that takes no look at the weights; most pass
         magnitudes = np.array([np.abs(row.astype(np.int64)).sum() for row in weight])
-        reach = largest + 128 * magnitudes
+        reach = largest + largest_code * magnitudes
     if reach.max() > ACCUMULATOR_RANGE[1]:
         raise ValueError(f"{name}: accumulators may reach {reach.max()}, more than int32 holds")
 

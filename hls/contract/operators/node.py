@@ -15,6 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...common.schema import Name, Text, show
+from ..formats import WEIGHT_BITS
 from ..table_rule import TableRule
 from ..tensor import CODE, VALUE, Tables, Tensor
 
@@ -114,7 +115,7 @@ class LinearNode(Node):
     """
 
     weight_table: ClassVar[str | None] = None  # int8 [O, kh, kw, I], of an operator that has weights
-    weight_bits: int = 8
+    weight_bits: int = WEIGHT_BITS
 
     @abstractmethod
     def products_of_a_sum(self, inputs: Sequence[Tensor]) -> int:

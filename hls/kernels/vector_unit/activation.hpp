@@ -12,8 +12,8 @@ struct Activation {
     typedef Arithmetic<C> A;
     typedef typename A::wide wide;
 
-    // What an activation is below max(x, 0), at the knots of its table over |x| in [0, 16), of positive or negative x. One
-    // that is added is a line here; ReLU is below nowhere.
+    // What an activation is below max(x, 0), at the knots of its table over |x| in [0, 16), of positive or negative x.
+    // One that is added is a line here; ReLU is below nowhere.
     static wide deficit(int activation, bool negative, int knot) {
 #pragma HLS INLINE
         switch (activation) {

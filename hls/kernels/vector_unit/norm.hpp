@@ -11,7 +11,7 @@ namespace ditto {
 template <class C>
 struct NormBuffers {
     static constexpr int most_channels = Values<C>::most_channels;
-    typename C::template sint<32> gains[most_channels], sums[most_channels];
+    typename Arithmetic<C>::accumulator gains[most_channels], sums[most_channels];
     typename C::template sint<64> offsets[most_channels], intercepts[most_channels], squares[most_channels];
     typename C::template sint<36> slopes[most_channels];
 };
@@ -26,6 +26,8 @@ struct Norm {
     typedef typename A::byte byte;
     typedef typename A::wide wide;
     typedef typename A::accumulator accumulator;
+
+    static constexpr int gain_bytes = formats::SUM_BYTES, offset_bytes = 8;
 
     // Sums and sums of squares per channel.
     static void sum_rows(words& rows, const Pass& pass, NormBuffers<C>& buffers, count_t& vectors) {
@@ -57,17 +59,19 @@ struct Norm {
     load_affine_runs:
         for (int first = 0; first < channels; first += C::vector_width) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
-            byte of_gains[4 * C::vector_width], of_offsets[8 * C::vector_width];
+            byte of_gains[gain_bytes * C::vector_width], of_offsets[offset_bytes * C::vector_width];
 #pragma HLS ARRAY_PARTITION variable = of_gains complete
 #pragma HLS ARRAY_PARTITION variable = of_offsets complete
             const int count = channels - first < C::vector_width ? channels - first : C::vector_width;
-            M::load(parameters, norm.gain + of_sample + 4 * (channel + first), 4 * count, of_gains, beats);
-            M::load(parameters, norm.offset + of_sample + 8 * (channel + first), 8 * count, of_offsets, beats);
+            const address_t gains = norm.gain + of_sample + gain_bytes * (channel + first);
+            const address_t offsets = norm.offset + of_sample + offset_bytes * (channel + first);
+            M::load(parameters, gains, gain_bytes * count, of_gains, beats);
+            M::load(parameters, offsets, offset_bytes * count, of_offsets, beats);
             for (int i = 0; i < C::vector_width; ++i) {
 #pragma HLS UNROLL
                 if (i < count) {
-                    buffers.gains[first + i] = A::accumulator_at(of_gains, 4 * i);
-                    buffers.offsets[first + i] = A::wide_at(of_offsets, 8 * i);
+                    buffers.gains[first + i] = A::accumulator_at(of_gains, gain_bytes * i);
+                    buffers.offsets[first + i] = A::wide_at(of_offsets, offset_bytes * i);
                 }
             }
         }

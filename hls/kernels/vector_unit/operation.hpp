@@ -1,6 +1,7 @@
 // What the vector unit is asked to do: an operator's operands, what follows it, and the passes that it takes.
 #pragma once
 
+#include "formats.hpp"
 #include "isa.hpp"
 
 namespace ditto {
@@ -146,7 +147,7 @@ inline VectorOperation vector_operation(const Descriptor& d, const Scalars& s) {
     return operation_of(forms::Activate::decode(d), s);
 }
 
-inline int input_bytes(const VectorOperation& op) { return op.code_input ? 1 : 2; }
-inline int output_bytes(const VectorOperation& op) { return op.code_output ? 1 : 2; }
+inline int input_bytes(const VectorOperation& op) { return element_bytes(op.code_input); }
+inline int output_bytes(const VectorOperation& op) { return element_bytes(op.code_output); }
 
 }  // namespace ditto

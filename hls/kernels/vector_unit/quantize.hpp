@@ -36,8 +36,8 @@ struct Outlet {
             const wide product = finish.quantize ? A::template multiply<17, 32>(vector[i], finish.multiplier) : wide(0);
             const wide code = finish.quantize ? wide(A::to_code(A::round_shift(product, finish.shift))) : vector[i];
             C::set_byte(codes, half + i, byte(code & 255));
-            const wide sixteenths = A::round_shift(wide(product << 4), finish.shift);
-            C::set_byte(residues, half + i, byte(wide(A::to_code(sixteenths - (code << 4))) & 255));
+            const wide fine = A::round_shift(wide(product << formats::FINE_BITS), finish.shift);
+            C::set_byte(residues, half + i, byte(wide(A::to_code(fine - (code << formats::FINE_BITS))) & 255));
         }
         if (half || end) {
             results.write(codes);

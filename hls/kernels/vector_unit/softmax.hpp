@@ -30,7 +30,7 @@ struct Softmax {
     }
 
     static wide largest_of(words& logits, int channels, int of_row, word values[row_words]) {
-        wide largest = -32768;
+        wide largest = A::least_value;
     softmax_largest_vectors:
         for (int k = 0; k < of_row; ++k) {
 #pragma HLS PIPELINE II = 1
@@ -76,7 +76,7 @@ struct Softmax {
             V::template interpolate<tables::EXP_STEP_BITS>(tables::EXP2_NEGATIVE[knot], tables::EXP2_NEGATIVE[knot + 1],
                                                            fraction & ((1 << tables::EXP_STEP_BITS) - 1));
         const int cut = tables::EXP_ENTRY_BITS - tables::SHARE_BITS + (whole > 31 ? 31 : int(whole));
-        return wide((entry << 7) - entry) >> cut;
+        return wide((entry << (formats::CODE_BITS - 1)) - entry) >> cut;
     }
 };
 

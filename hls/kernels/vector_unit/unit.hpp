@@ -1,4 +1,4 @@
-// Vector unit: what lies between linear operators, on int16 values, a beat of them (`vector_width`) a cycle.
+// Vector unit: what lies between linear operators, on values, a beat of them (`vector_width`) a cycle.
 //
 //   for each pass:  read rows || compute || write rows
 //
@@ -91,8 +91,8 @@ struct Vector {
                 const address_t place = op.input + (address_t(pixel) * op.input_pitch + pass.channel) * size;
                 M::read(values, place, pass.channels * size, left, beats);
                 if (op.add || op.multiply) {
-                    const address_t other = op.other + 2 * address_t(pixel) * op.other_pitch;
-                    M::read(values, other, 2 * pass.channels, right, beats);
+                    const address_t other = op.other + Values<C>::bytes * address_t(pixel) * op.other_pitch;
+                    M::read(values, other, Values<C>::bytes * pass.channels, right, beats);
                 }
             }
         }

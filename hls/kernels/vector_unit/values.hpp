@@ -13,22 +13,24 @@ struct Values {
     typedef typename A::byte byte;
     typedef typename A::wide wide;
 
-    static constexpr int most_channels = C::row_bytes / 2, row_words = C::row_bytes / C::bus_bytes;
-    static_assert(C::vector_width * 2 == C::bus_bytes, "a vector is a beat of values");
+    static constexpr int bytes = formats::VALUE_BYTES;
+    static constexpr int most_channels = C::row_bytes / bytes, row_words = C::row_bytes / C::bus_bytes;
+    static_assert(C::vector_width * bytes == C::bus_bytes, "a vector is a beat of values");
 
     static int vectors_of(int channels) { return ceil_divide(channels, C::vector_width); }
 
     // Value i of a word.
     static wide value_of(const word& w, int i) {
 #pragma HLS INLINE
-        typedef typename C::template uint<16> bits;
-        return typename A::value(bits((bits(C::get_byte(w, 2 * i + 1)) << 8) | bits(C::get_byte(w, 2 * i))));
+        typedef typename C::template uint<formats::VALUE_BITS> bits;
+        bits x = 0;
+        for (int k = bytes - 1; k >= 0; --k) x = bits((x << 8) | bits(C::get_byte(w, bytes * i + k)));
+        return typename A::value(x);
     }
 
     static void set_value(word& w, int i, wide x) {
 #pragma HLS INLINE
-        C::set_byte(w, 2 * i, byte(x & 255));
-        C::set_byte(w, 2 * i + 1, byte((x >> 8) & 255));
+        for (int k = 0; k < bytes; ++k) C::set_byte(w, bytes * i + k, byte((x >> (8 * k)) & 255));
     }
 
     // Between two entries of a table, which differ by less than 2**20, at `rest / 2**STEP_BITS`.

@@ -69,7 +69,9 @@ def test_the_description_fits_function_and_module(board, tmp_path):
     module = named[0].read_text()
     ports = {name: int(high) + 1 for high, name in re.findall(r"(?:input|output) \[(\d+):0\] (\w+)", module)}
     [(result, name, arguments)] = re.findall(
-        r"^ap_uint<(\d+)> (\w+)\((.*)\);", (tmp_path / "src" / "multiplier_columns.hpp").read_text(), re.MULTILINE
+        r"^ap_uint<(\d+)> (\w+)\((.*)\);",
+        (tmp_path / "src" / "multiplier_columns.hpp").read_text(),
+        re.MULTILINE | re.DOTALL,
     )
     assert name == described["c_function_name"] == described["rtl_top_module_name"] and f"module {name} (" in module
     widths = {argument: int(width) for width, argument in re.findall(r"ap_uint<(\d+)> (\w+)", arguments)}

@@ -6,7 +6,8 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from ditto_zynq.hls.machine.forms import FORMS, Columns, Form, Linear, decode, kinds
+from ditto_zynq.hls.contract.spatial import chains_of
+from ditto_zynq.hls.machine.forms import FORMS, Columns, Convolution, Form, Linear, decode, kinds
 from ditto_zynq.hls.machine.isa import DESCRIPTOR, Opcode
 
 
@@ -48,3 +49,24 @@ def test_kinds_are_the_classes_of_forms():
     assert set(kinds()[Linear]) == {Opcode.CONVOLUTION, Opcode.SCORES, Opcode.MIX}
     for kind, opcodes in kinds().items():
         assert [issubclass(FORMS[opcode], kind) for opcode in Opcode] == [opcode in opcodes for opcode in Opcode]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [((1, 1), (1, 1), 0), ((3, 3), (2, 2), 1), ((1, 2), (1, 3), 0)]
+)
+def test_chains_are_those_of_the_contract(kernel, stride, padding):
+    columns = (9 + 2 * padding - kernel[1]) // stride[1] + 1
+    expected = chains_of(kernel, stride, (padding,) * 4, 9, columns)
+    form = Convolution(
+        kernel_height=kernel[0],
+        kernel_width=kernel[1],
+        stride_height=stride[0],
+        stride_width=stride[1],
+        pad_top=padding,
+        pad_bottom=padding,
+        pad_left=padding,
+        pad_right=padding,
+        lead_columns=expected.lead_columns,
+        extra_columns=expected.extra_columns,
+    )
+    assert form.chains == expected

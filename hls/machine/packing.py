@@ -13,14 +13,14 @@ from .config import HardwareConfig
 
 
 def packed_size(config: HardwareConfig, shape: tuple[int, ...]) -> int:
-    """Bytes of packed weights of ``shape`` [O, kh, kw, I]."""
+    """The bytes of packed weights of ``shape`` [O, kh, kw, I]."""
     outputs, height, width, channels = shape
     tiles, words = ceil_divide(outputs, config.oc_tile), ceil_divide(channels, config.lanes)
     return tiles * height * width * words * config.lanes * config.oc_tile
 
 
 def pack_weights(config: HardwareConfig, weight: np.ndarray, chunk_channels: int) -> np.ndarray:
-    """int8 [O, kh, kw, I] -> int8 [packed_size]."""
+    """Weights int8 [O, kh, kw, I] as the weight banks hold them, int8 [packed_size], in chunks of ``chunk_channels``."""
     outputs, height, width, channels = weight.shape
     tiles, words = ceil_divide(outputs, config.oc_tile), ceil_divide(channels, config.lanes)
     padded = np.zeros((tiles * config.oc_tile, height * width, words * config.lanes), np.int8)
@@ -34,7 +34,7 @@ def pack_weights(config: HardwareConfig, weight: np.ndarray, chunk_channels: int
 def unpack_weights(
     config: HardwareConfig, packed: np.ndarray, shape: tuple[int, ...], chunk_channels: int
 ) -> np.ndarray:
-    """The inverse of :func:`pack_weights`: int8 [O, kh, kw, I]."""
+    """Weights int8 [O, kh, kw, I] of ``shape`` that were packed by :func:`pack_weights`."""
     outputs, height, width, channels = shape
     tiles, words = ceil_divide(outputs, config.oc_tile), ceil_divide(channels, config.lanes)
     banks = np.empty((tiles, height * width, words, config.lanes, config.oc_tile), np.int8)

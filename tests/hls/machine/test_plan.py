@@ -23,9 +23,15 @@ def shapes():
 
     kernels = st.tuples(st.integers(1, 3), st.integers(1, 3))
     return st.builds(
-        build, st.integers(1, 9), st.tuples(SIZES, SIZES), st.integers(1, 700), st.integers(1, 300), kernels,
-        st.integers(1, 2), st.tuples(st.booleans(), st.booleans(), st.booleans(), st.integers(0, 2)),
-    )  # fmt: skip
+        build,
+        st.integers(1, 9),
+        st.tuples(SIZES, SIZES),
+        st.integers(1, 700),
+        st.integers(1, 300),
+        kernels,
+        st.integers(1, 2),
+        st.tuples(st.booleans(), st.booleans(), st.booleans(), st.integers(0, 2)),
+    )
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
@@ -68,9 +74,12 @@ def test_a_layer_that_never_fits_is_refused_with_the_numbers():
 
 @settings(max_examples=60)
 @given(
-    outputs=st.integers(1, 70), kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)), channels=st.integers(1, 60),
-    chunk=st.integers(1, 9), seed=st.integers(0, 99),
-)  # fmt: skip
+    outputs=st.integers(1, 70),
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    channels=st.integers(1, 60),
+    chunk=st.integers(1, 9),
+    seed=st.integers(0, 99),
+)
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_packed_weights_come_back(config, outputs, kernel, channels, chunk, seed):
     weight = np.random.default_rng(seed).integers(-127, 128, (outputs, *kernel, channels)).astype(np.int8)

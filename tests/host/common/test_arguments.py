@@ -126,10 +126,20 @@ def test_labels_that_are_no_integers(tiny_model, labels):
 
 @pytest.mark.parametrize(
     "sample",
-    ["x", None, 3.0, [[1.0], [1.0, 2.0]], np.zeros((1, 3, 8, 8), bool), np.full((1, 3, 8, 8), "1"), np.zeros((1, 3, 1, 1)),
-     np.zeros((3, 8, 8)), np.zeros((1, 3, 8, 8), object), torch.zeros(1, 3, 8, 8, device="meta")],
+    [
+        "x",
+        None,
+        3.0,
+        [[1.0], [1.0, 2.0]],
+        np.zeros((1, 3, 8, 8), bool),
+        np.full((1, 3, 8, 8), "1"),
+        np.zeros((1, 3, 1, 1)),
+        np.zeros((3, 8, 8)),
+        np.zeros((1, 3, 8, 8), object),
+        torch.zeros(1, 3, 8, 8, device="meta"),
+    ],
     ids=lambda value: repr(value)[:20].replace("\n", " "),
-)  # fmt: skip
+)
 def test_samples_that_are_none(tiny_model, sample):
     """Of another shape too: codes would be broadcast."""
     model = Model(tiny_model, emulator())

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from ditto_zynq.hls.contract.operators.convolution import convolve
 from ditto_zynq.hls.machine.isa import DESCRIPTOR, Opcode
-from ditto_zynq.host.compute import kernels, product_kernels, products
+from ditto_zynq.host.compute import product_loops, products, vector_loops
 from ditto_zynq.host.compute.float_products import channel_chunks
 from ditto_zynq.host.compute.products import attention_product, choose_backend, convolution_product, vnni_is_exact
 from ditto_zynq.host.compute.team import Team
@@ -77,14 +77,13 @@ def test_convolutions_in_squares(seed, size, batch, outputs, padding, extreme):
     weight = operands(random, (outputs, 3, 3, channels), extreme, -128, 127).astype(np.int8)
     difference = operands(random, (batch, *size), extreme, -255, 255).astype(np.int16)
     expected = convolve(difference, weight, (1, 1), padding)
-    packed = product_kernels.pack(weight)
-    assert (packed.shape[1] == product_kernels.SQUARE) == (channels >= 8)
-    kernel = product_kernels.convolve
+    packed = product_loops.pack(weight)
+    assert (packed.shape[1] == product_loops.SQUARE) == (channels >= 8)
     found = np.zeros(expected.shape, np.int32)
     rows = batch * expected.shape[1]
     middle = int(random.integers(0, rows + 1))
     for first, last in ((0, middle), (middle, rows)):
-        kernel(difference, packed, (3, 3), (1, 1), (padding[0], padding[2]), first, last, found)
+        product_loops.convolve(difference, packed, (3, 3), (1, 1), (padding[0], padding[2]), first, last, found)
     assert np.array_equal(found, expected)
 
 
@@ -93,7 +92,7 @@ def test_squares_are_taken_where_their_fourfold_sums_hold(channels, in_squares):
     """255 * 9 * 1841 * 127 is the last one below 2**29."""
     weight = np.full((2, 3, 3, channels), -127, np.int8)
     weight[1] = 127
-    assert (product_kernels.pack(weight).shape[1] == product_kernels.SQUARE) == in_squares
+    assert (product_loops.pack(weight).shape[1] == product_loops.SQUARE) == in_squares
     product = convolution_product(weight, (1, 1), (0, 0, 0, 0), "int16")
     for value in (-255, 255):
         difference = np.full((1, 4, 4, channels), value, np.int16)
@@ -218,13 +217,13 @@ def test_the_self_test_catches_wrong_sums(monkeypatch):
         convolve_exactly(*arguments)
         np.clip(arguments[-1], -32768, 32767, out=arguments[-1])
 
-    convolve_exactly = product_kernels.convolve
+    convolve_exactly = product_loops.convolve
     assert products._passes_self_test("int16")
-    monkeypatch.setattr(product_kernels, "convolve", saturating)
+    monkeypatch.setattr(product_loops, "convolve", saturating)
     assert not products._passes_self_test("int16")
 
 
-@pytest.mark.parametrize("module", [kernels, product_kernels])
+@pytest.mark.parametrize("module", [vector_loops, product_loops])
 def test_no_compiled_loop_calls_one_of_another_file(module):
     """numba's cache on disk would keep what it compiled in when only that file changes."""
     loops = {name: each for name, each in vars(module).items() if isinstance(each, Dispatcher)}
@@ -232,7 +231,7 @@ def test_no_compiled_loop_calls_one_of_another_file(module):
 
 
 ASSEMBLY = """
-from ditto_zynq.host.compute.product_kernels import _multiply
+from ditto_zynq.host.compute.product_loops import _multiply
 _multiply.compile("void(int64, int64[::1], int64[::1], int64, int16[:, :, :, :, ::1], int64, int32[:, ::1])")
 print(*_multiply.inspect_asm().values())
 """

@@ -113,10 +113,13 @@ def test_another_configuration(tmp_path):
     opened(EmulatedBoard(EmulatorDevice(other), name=board.name), tmp_path / "other")  # the lock was released
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    (handoff(CONFIG)[:5000], "pynq cannot read .*hwh.*copy it again"),
-    (handoff(CONFIG).replace(ACCELERATOR, "another"), f"found .*expected {ACCELERATOR}"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (handoff(CONFIG)[:5000], "pynq cannot read .*hwh.*copy it again"),
+        (handoff(CONFIG).replace(ACCELERATOR, "another"), f"found .*expected {ACCELERATOR}"),
+    ],
+)
 def test_a_damaged_handoff(tmp_path, content, message):
     bitstream = placeholder_bitstream(CONFIG, tmp_path)
     bitstream.path.with_suffix(".hwh").write_text(content)

@@ -129,9 +129,12 @@ def test_remote_boards_have_no_interrupts(served, tmp_path):
     _, port, _ = served
     with pytest.raises(DeviceError, match=r"pynq offers no interrupts on .*poll instead"):
         BoardDevice(
-            placeholder_bitstream(CONFIG, tmp_path), RemoteDevice(0, "127.0.0.1", port), interrupts=True, cache=tmp_path,
+            placeholder_bitstream(CONFIG, tmp_path),
+            RemoteDevice(0, "127.0.0.1", port),
+            interrupts=True,
+            cache=tmp_path,
             locks=tmp_path,
-        )  # fmt: skip
+        )
 
 
 def test_too_much_memory_and_a_board_that_goes_away(served, tmp_path, tiny_model):

@@ -37,9 +37,16 @@ def test_one_owner_at_a_time(served):
     one.fill(held, 64 * b"1")
     mapping = one.map()
     for call, *arguments in (
-        (other.configure,), (other.allocate, 64), (other.map,), (other.read, mapping, 0), (other.write, mapping, 0x40, 7),
-        (other.content, held), (other.address, held), (other.free, held), (other.exists, FIRMWARE + "design.bin"),
-    ):  # fmt: skip
+        (other.configure,),
+        (other.allocate, 64),
+        (other.map,),
+        (other.read, mapping, 0),
+        (other.write, mapping, 0x40, 7),
+        (other.content, held),
+        (other.address, held),
+        (other.free, held),
+        (other.exists, FIRMWARE + "design.bin"),
+    ):
         assert_refused(Status.PERMISSION_DENIED, "the board is in use by another client", call, *arguments)
     assert other.exists("/proc/version"), "whoever asks is told what board this is"
     assert one.content(held) == 64 * b"1" and one.read(mapping, 0x40) == 0
@@ -100,8 +107,13 @@ def test_two_of_our_clients(served, tmp_path, tiny_model):
 def test_tokens(served, tmp_path):
     for token in (None, "open", "open sesamf"):
         stranger = Client(served.port, token=token)
-        for call, *arguments in ((stranger.exists, "/proc/version"), (stranger.read_file, "/proc/version"), (stranger.map,),
-                                 (stranger.allocate, 64), (stranger.write_file, "/tmp/x")):  # fmt: skip
+        for call, *arguments in (
+            (stranger.exists, "/proc/version"),
+            (stranger.read_file, "/proc/version"),
+            (stranger.map,),
+            (stranger.allocate, 64),
+            (stranger.write_file, "/tmp/x"),
+        ):
             assert_refused(Status.UNAUTHENTICATED, "expected the board's", call, *arguments)
     assert Client(served.port, token="open sesame").allocate(64)
     served.clock.now += 1000

@@ -27,9 +27,14 @@ def convert(model, shape, folder, backend="Ditto", precision=FIXED, results=None
     """``results``: precisions of single layers' results."""
     with contextlib.redirect_stdout(io.StringIO()):
         config = hls4ml.utils.config_from_pytorch_model(
-            model, shape, granularity="name", backend=backend, default_precision=precision,
-            channels_last_conversion="full" if len(shape) == 3 else "off", transpose_outputs=False,
-        )  # fmt: skip
+            model,
+            shape,
+            granularity="name",
+            backend=backend,
+            default_precision=precision,
+            channels_last_conversion="full" if len(shape) == 3 else "off",
+            transpose_outputs=False,
+        )
         for name, result in (results or {}).items():
             config["LayerName"][name]["Precision"]["result"] = result
         if backend == "Vitis":
@@ -54,19 +59,32 @@ WIDE = "fixed<16,8,RND,SAT>"
 MODELS = {
     "convolutional, odd channels, stride, flattened, saturating": (
         lambda: nn.Sequential(
-            nn.Conv2d(3, 5, 3, padding=1), nn.ReLU(), nn.Conv2d(5, 7, (3, 2), stride=2), nn.ReLU(), nn.Flatten(),
-            nn.Linear(7 * 3 * 4, 10), nn.ReLU(), nn.Linear(10, 3),
-        ), (3, 8, 8), 3.0, {"_7": WIDE},
+            nn.Conv2d(3, 5, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(5, 7, (3, 2), stride=2),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(7 * 3 * 4, 10),
+            nn.ReLU(),
+            nn.Linear(10, 3),
+        ),
+        (3, 8, 8),
+        3.0,
+        {"_7": WIDE},
     ),
     "fully connected, rounding down, 16-bit results before ReLU": (
         lambda: nn.Sequential(nn.Linear(33, 70), nn.ReLU(), nn.Linear(70, 9), nn.ReLU(), nn.Linear(9, 4)),
-        (33,), 1.5, {"_0": "fixed<16,5,RND,SAT>", "_3": "fixed<8,5,TRN,SAT>", "_4": "fixed<16,9,TRN,SAT>"},
+        (33,),
+        1.5,
+        {"_0": "fixed<16,5,RND,SAT>", "_3": "fixed<8,5,TRN,SAT>", "_4": "fixed<16,9,TRN,SAT>"},
     ),
     "no activation at all, finer results than sums": (
         lambda: nn.Sequential(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 3, 3, padding=1)),
-        (2, 5, 6), 2.0, {"_0": "fixed<8,3,RND,SAT>", "_1": "fixed<16,2,RND,SAT>"},
+        (2, 5, 6),
+        2.0,
+        {"_0": "fixed<8,3,RND,SAT>", "_1": "fixed<16,2,RND,SAT>"},
     ),
-}  # fmt: skip
+}
 
 
 def test_hls4ml_lists_the_backend():
@@ -121,8 +139,14 @@ def test_flattening_keeps_pytorchs_order(tmp_path):
     """With fine steps and no saturation the integers are close to the float model: nothing is permuted."""
     model = scaled(nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(5 * 4 * 6, 6)), 3, 1.0)
     x = np.random.default_rng(0).uniform(-0.9, 0.9, (8, 3, 6, 8)).astype(np.float32)
-    converted = convert(model, (3, 6, 8), tmp_path, precision="ap_fixed<8,1,AP_RND,AP_SAT>", device="emulator",
-                        results={"_3": "fixed<16,3,RND,SAT>"})  # fmt: skip
+    converted = convert(
+        model,
+        (3, 6, 8),
+        tmp_path,
+        precision="ap_fixed<8,1,AP_RND,AP_SAT>",
+        device="emulator",
+        results={"_3": "fixed<16,3,RND,SAT>"},
+    )
     expected = model(torch.from_numpy(x)).detach().numpy()
     assert np.corrcoef(converted.predict(x).ravel(), expected.ravel())[0, 1] > 0.99
 
@@ -149,15 +173,39 @@ def test_what_is_written(tmp_path, csim_cache):
 @pytest.mark.parametrize(
     ("build", "shape", "precision", "results", "message"),
     [
-        (lambda: nn.Sequential(nn.Linear(4, 4), nn.Tanh()), (4,), FIXED, {}, "_1: found the activation tanh, expected relu"),
+        (
+            lambda: nn.Sequential(nn.Linear(4, 4), nn.Tanh()),
+            (4,),
+            FIXED,
+            {},
+            "_1: found the activation tanh, expected relu",
+        ),
         (lambda: nn.Sequential(nn.Linear(4, 4)), (4,), "ap_fixed<16,6>", {}, "found an input of fixed<16,6,TRN,WRAP>"),
         (lambda: nn.Sequential(nn.Linear(4, 4)), (4,), FIXED, {"_0": "fixed<8,1>"}, "which wraps; expected SAT"),
-        (lambda: nn.Sequential(nn.Linear(4, 4)), (4,), FIXED, {"_0": "fixed<6,1,RND,SAT>"}, "a type with the engine's limits"),
-        (lambda: nn.Sequential(nn.Linear(4, 4)), (4,), FIXED, {"_0": "fixed<8,1,RND_ZERO,SAT>"}, "bits with RND, RND_CONV"),
-        (lambda: nn.Sequential(nn.Linear(400, 4)), (400,), FIXED, {}, r"results of -\d+ to \d+, expected a type|which wraps"),
+        (
+            lambda: nn.Sequential(nn.Linear(4, 4)),
+            (4,),
+            FIXED,
+            {"_0": "fixed<6,1,RND,SAT>"},
+            "a type with the engine's limits",
+        ),
+        (
+            lambda: nn.Sequential(nn.Linear(4, 4)),
+            (4,),
+            FIXED,
+            {"_0": "fixed<8,1,RND_ZERO,SAT>"},
+            "bits with RND, RND_CONV",
+        ),
+        (
+            lambda: nn.Sequential(nn.Linear(400, 4)),
+            (400,),
+            FIXED,
+            {},
+            r"results of -\d+ to \d+, expected a type|which wraps",
+        ),
         (lambda: nn.Sequential(nn.Conv2d(2, 2, 1), nn.MaxPool2d(2)), (2, 4, 4), FIXED, {}, "found a Pooling2D layer"),
     ],
-)  # fmt: skip
+)
 def test_what_would_not_be_exact_is_refused(build, shape, precision, results, message, tmp_path):
     converted = convert(scaled(build(), 0, 3.0), shape, tmp_path, precision=precision, results=results)
     with pytest.raises(Unsupported, match=message):

@@ -34,10 +34,8 @@ class NoiseSchedule:
 
     def alphas(self, index: int) -> tuple[np.float32, np.float32]:
         """The products of alphas before and after step ``index``."""
-        after = int(self.previous[index])
-        return self.alphas_cumprod[self.timesteps[index]], self.alphas_cumprod[
-            after
-        ] if after >= 0 else self.final_alpha
+        before, following = self.alphas_cumprod[self.timesteps[index]], int(self.previous[index])
+        return before, self.alphas_cumprod[following] if following >= 0 else self.final_alpha
 
 
 def noise_schedule(config: SchedulerConfig, kind: str, steps: int, eta: float = 0.0) -> NoiseSchedule:

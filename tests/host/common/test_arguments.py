@@ -160,16 +160,6 @@ def test_timesteps_that_are_none(tiny_model, timestep):
     in_one_line(error)
 
 
-@pytest.mark.parametrize(
-    ("step", "rows"), [(6, [0]), (-1, [0]), ("0", [0]), (0, [-1]), (0, [3]), (0, [0, 0]), (0, [0.0])]
-)
-def test_steps_and_rows_that_a_session_does_not_have(tiny_model, step, rows):
-    session = Model(tiny_model, emulator()).session(1)
-    with pytest.raises(REFUSED) as error:
-        session.run_step(np.zeros((1, 3, 8, 8)), step, np.array(rows), ORIGINAL)
-    in_one_line(error)
-
-
 def test_a_context_that_the_model_does_not_attend_to(tiny_model):
     model = Model(tiny_model, emulator())
     zeros, context = np.zeros((1, 3, 8, 8)), np.zeros((1, 4, 4))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from ditto_zynq.hls.machine.config import default_config
+from ditto_zynq.hls.machine.isa import Region
 from ditto_zynq.host.common.errors import DeviceError
 from ditto_zynq.host.devices.emulator import EmulatorDevice
 from ditto_zynq.host.runtime.agreement import compare
@@ -15,8 +16,7 @@ class Spoiled(EmulatorDevice):
 
     def execute(self, run):
         super().execute(run)
-        for buffer in self.buffers[:3]:
-            buffer.data[100] ^= 1
+        self.region(Region.ACTIVATIONS).data[100] ^= 1
 
 
 def test_equal_devices_agree_step_by_step(tiny_model):

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("hls", "host", "quant")
 SOURCES = [str(path.relative_to(ROOT)) for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
 FRAGMENTS = ("Of ", "Those ", "The same", "Both")  # how a docstring begins that makes sense only after another one
+MOST_LINES = 400
 REWRITTEN = (  # modules that are being rewritten elsewhere: they need neither sentences nor tests of their name yet
     "host/program/",
     "host/emulator/",
@@ -73,6 +74,13 @@ def docstrings(path: Path) -> list[str]:
 def test_docstrings_are_sentences(name):
     """Each can be read alone, as editors show it."""
     assert not [text for text in docstrings(ROOT / name) if text.startswith(FRAGMENTS)]
+
+
+def test_no_file_is_too_long_to_be_one_concept():
+    """A test file may say in its docstring why it is one file."""
+    modules = [ROOT / name for name in SOURCES if not name.startswith(REWRITTEN)]
+    tests = [path for path in (ROOT / "tests").rglob("*.py") if "One file, for" not in " ".join(docstrings(path)[:1])]
+    assert not [str(path) for path in (*modules, *tests) if len(path.read_text().splitlines()) > MOST_LINES]
 
 
 def test_every_module_has_a_test_file_of_its_name():

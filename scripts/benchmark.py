@@ -131,7 +131,7 @@ def cifar10_unet() -> UNet2DModel:
 
 
 def driver_overhead(artefact: QuantizedModel, batch: int, runs: int, behind_pynq: bool) -> float:
-    """Of a whole denoising run, the part in which the emulated accelerator does not compute: the least of ``runs``."""
+    """The part of a whole denoising run in which the emulated accelerator does not compute: the least of ``runs``."""
     fabric = EmulatorDevice(HardwareConfig(), counting=False)
     execute, computing = fabric.execute, 0.0
 

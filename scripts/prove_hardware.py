@@ -44,9 +44,11 @@ INSTALL = {  # what the proof runs, and how to get it
 }
 COMPARED = ("ultra96v2", "zcu104", "zcu102")  # boards
 QUEUED_CASES = (  # with few digits and with many
-    Case("up_blocks.2.resnets.1.conv1", 1, DIFFERENCE), Case("down_blocks.2.attentions.0.to_q", 1, DIFFERENCE),
-    Case("mid_block.attentions.0.scores", 25, DIFFERENCE), Case("conv_out", 25, ORIGINAL),
-)  # fmt: skip
+    Case("up_blocks.2.resnets.1.conv1", 1, DIFFERENCE),
+    Case("down_blocks.2.attentions.0.to_q", 1, DIFFERENCE),
+    Case("mid_block.attentions.0.scores", 25, DIFFERENCE),
+    Case("conv_out", 25, ORIGINAL),
+)
 QUEUES = ({"TOKENS": 2}, {"TOKENS": 3}, {}, {"TAPS": 1}, {"TOTALS": 2}, {"TAPS": 4, "TOKENS": 16, "TOTALS": 16})
 """Depths that differ from the kernels', of the queues of digits, taps and totals."""
 
@@ -83,9 +85,15 @@ def replay_layers(folder: Path) -> Iterator[dict[str, Any]]:
         check_cycles(recorded, replayed)
         free = replay(simulation, config, recorded.recording, free=True)
         yield {
-            "layer": recorded.case.layer, "step": recorded.case.step, "flow": recorded.case.flow, "sums": replayed.sums,
-            "cycles": replayed.cycles, "model": replayed.predicted, "free": free.cycles, "used": recorded.used(config),
-        }  # fmt: skip
+            "layer": recorded.case.layer,
+            "step": recorded.case.step,
+            "flow": recorded.case.flow,
+            "sums": replayed.sums,
+            "cycles": replayed.cycles,
+            "model": replayed.predicted,
+            "free": free.cycles,
+            "used": recorded.used(config),
+        }
 
 
 def sweep_queues(folder: Path) -> Iterator[dict[str, Any]]:
@@ -109,7 +117,7 @@ def sweep_queues(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def random_block_cycles(folder: Path, depths: dict[str, int]) -> list[int]:
-    """Of small ones, whose pixels have very different numbers of taps and digits."""
+    """Cycles of small blocks at random, whose pixels have very different numbers of taps and digits."""
     path = folder / "cycles.json"
     core = {"LANES": 8, "OC_TILE": 4}
     Simulation("icarus", "bench_core", folder, core | depths).run("queue_bench", [f"+cycles={path}"])

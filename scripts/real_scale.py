@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-SDA_MINUTES = 2.1  # of an image of 512x512 by Stable Diffusion 1.5, W4A8, on a ZCU102: from the paper (PAPERS: SDA)
+SDA_MINUTES = 2.1  # of an image of 512x512 by Stable Diffusion 1.5, W4A8, on a ZCU102: from the paper
 STEPS, BRANCHES = 50, 2
 SCHEDULER = {
     "beta_start": 0.00085,
@@ -88,9 +88,14 @@ def quantize_stage(name: str, model: str | None, folder: Path) -> dict[str, floa
     contexts = (context, torch.zeros_like(context)) if context is not None else None
     options = Options(trajectories=1, norm=0.0, correct_biases=False, fine=0)
     quantized = quantize_denoiser(
-        denoiser, scheduler, Schedule("ddim", 2, 0.0, 1), options, None if text else LABELS, contexts,
-        "unet" if text else "transformer",
-    )  # fmt: skip
+        denoiser,
+        scheduler,
+        Schedule("ddim", 2, 0.0, 1),
+        options,
+        labels=None if text else LABELS,
+        context=contexts,
+        component="unet" if text else "transformer",
+    )
     seconds = time.perf_counter() - start
     save(quantized, folder)
     return {"float forward [s]": min(times), "quantize [s]": seconds, "quantize peak [GiB]": peak_gib()}

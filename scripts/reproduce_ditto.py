@@ -136,7 +136,16 @@ def measure_all(
     graph = artefact.graph
     results = sum(graph.tensors[node.name].size for node in graph.linear_nodes)
     ratio = float(similarity.macs.sum() / results)
-    return Found(similarity, comparisons, single, architectures, gains, setting, statistics, ratio)
+    return Found(
+        similarity=similarity,
+        comparisons=comparisons,
+        single=single,
+        architectures=architectures,
+        gains=gains,
+        setting=setting,
+        dense=statistics,
+        products_per_result=ratio,
+    )
 
 
 def rows(found: Found) -> list[Row]:
@@ -309,9 +318,11 @@ def _dense_lines(found: Found) -> list[str]:
         return []
     dense, ours = found.dense, found.comparisons[0]["statistics"]
     names = {
-        "zero": "zero", "fits_4_bits": "4 bits or zero", "bops_reduction": "bit operations saved against 8 x 8 bits",
+        "zero": "zero",
+        "fits_4_bits": "4 bits or zero",
+        "bops_reduction": "bit operations saved against 8 x 8 bits",
         "defo_oracle_agreement": "decisions of Defo that an oracle shares",
-    }  # fmt: skip
+    }
     return [
         f"| differences between steps | {found.comparisons[0]['steps']} steps | {dense['steps']} steps, dense schedule |",
         "|---|---|---|",

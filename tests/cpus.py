@@ -35,7 +35,7 @@ CPUS: dict[str, dict[str, str]] = {
         "OPENBLAS_CORETYPE": "SkylakeX",
         "NPY_DISABLE_CPU_FEATURES": "AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR",
     },
-}  # fmt: skip
+}
 WITH_VNNI = {"NUMBA_CPU_NAME": "icelake-server", "NUMBA_CPU_FEATURES": f"{_AVX512},+avx512vnni"}  # to compile for
 
 

@@ -24,17 +24,16 @@ from safetensors.numpy import load_file, save_file
 
 from tests.helpers import change_json
 
-VALUES: tuple[Any, ...] = (
-    None, True, False, -1, 0, 1, 2, 3, 5, 7, 31, 32, 63, 64, 255, 256, 1000, 65535, 65536, 10**6, 10**9, 2**31, 2**63, 10**40,
-    -(2**63), 0.5, 1e-9, 1.5, 31.0, 1e300, float("nan"), float("inf"), -float("inf"),
-    "", "x", "code", "value", "two\nlines", "../../x", "\x00", "n" * 5000, [], {}, [[]], [0], [1, 1], [1, 2, 3], [None],
-    ["x"], {"x": 1},
-)  # fmt: skip
-SCHEDULER_FIELDS = (
-    "beta_start", "beta_end", "trained_betas", "num_train_timesteps", "beta_schedule", "prediction_type", "clip_sample",
-    "clip_sample_range", "thresholding", "dynamic_thresholding_ratio", "sample_max_value", "timestep_spacing", "steps_offset",
-    "set_alpha_to_one", "rescale_betas_zero_snr", "variance_type", "_class_name",
-)  # fmt: skip
+SMALL = (None, True, False, -1, 0, 1, 2, 3, 5, 7, 31, 32, 63, 64, 255, 256, 1000)
+LARGE = (65535, 65536, 10**6, 10**9, 2**31, 2**63, 10**40, -(2**63))
+REAL = (0.5, 1e-9, 1.5, 31.0, 1e300, float("nan"), float("inf"), -float("inf"))
+TEXTS = ("", "x", "code", "value", "two\nlines", "../../x", "\x00", "n" * 5000)
+NESTED = ([], {}, [[]], [0], [1, 1], [1, 2, 3], [None], ["x"], {"x": 1})
+VALUES: tuple[Any, ...] = (*SMALL, *LARGE, *REAL, *TEXTS, *NESTED)
+BETA_FIELDS = ("beta_start", "beta_end", "trained_betas", "num_train_timesteps", "beta_schedule", "prediction_type")
+CLIP_FIELDS = ("clip_sample", "clip_sample_range", "thresholding", "dynamic_thresholding_ratio", "sample_max_value")
+STEP_FIELDS = ("timestep_spacing", "steps_offset", "set_alpha_to_one", "rescale_betas_zero_snr", "variance_type")
+SCHEDULER_FIELDS = (*BETA_FIELDS, *CLIP_FIELDS, *STEP_FIELDS, "_class_name")
 SCHEDULER_VALUES = (
     *VALUES,
     "sample",
@@ -50,10 +49,8 @@ SCHEDULER_VALUES = (
     "VQDiffusionScheduler",
     "FlowMatchEulerDiscreteScheduler",
 )
-QUANTIZATION_FIELDS = (
-    "scheduler", "eta", "timesteps", "labels", "guidance", "steps", "groups", "weight_bits", "rule", "timestep_cond",
-    "added_cond_kwargs",
-)  # fmt: skip
+RUN_FIELDS = ("scheduler", "eta", "timesteps", "labels", "guidance", "steps", "groups", "weight_bits", "rule")
+QUANTIZATION_FIELDS = (*RUN_FIELDS, "timestep_cond", "added_cond_kwargs")
 MOST_NESTED = 100_000
 
 

@@ -13,11 +13,21 @@ from tests.helpers import ROOT, run_without
 FLOORS = {  # of each folder, from the ground; a module outside of them stands on top of all
     "hls": ("common", "contract", "artefact", "machine", "build"),
     "host": (
-        "common", "compute", "counting", "operators", "program", "costs", "devices", "runtime", "diffusers", "hls4ml",
-        "studies", "cli",
+        "common",
+        "compute",
+        "counting",
+        "operators",
+        "program",
+        "costs",
+        "devices",
+        "runtime",
+        "diffusers",
+        "hls4ml",
+        "studies",
+        "cli",
     ),
     "quant": ("common", "builders", "operators", "trace", "calibrate", "pipeline", "qonnx", "zoo", "judge"),
-}  # fmt: skip
+}
 BELOW = {"hls": set(), "host": {"hls"}, "quant": {"hls"}}
 BY_NAME = {  # modules of the runtime that find the quantizer by its name, where it is installed
     "host.cli.quantize": {"quant.common.options", "quant.quantize"},
@@ -135,7 +145,7 @@ def test_the_rule_would_notice():
 
 
 NEEDED_BY = {  # rooms of the runtime that are only entered where their package is used
-    "numba": ("host.compute.kernels", "host.compute.product_kernels"),
+    "numba": ("host.compute.vector_loops", "host.compute.product_loops"),
     "pynq": tuple(f"host.devices.{name}" for name in ("board", "emulated_board", "remote_board", "remote_client")),
     "diffusers": ("host.diffusers", "host.runtime.diffusers_scheduler"),
     "hls4ml": ("host.hls4ml.backend",),

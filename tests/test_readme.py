@@ -39,10 +39,10 @@ QUICK = {  # what makes a command take seconds
 }
 NOT_RUN = {  # commands, as they stand there, that are parsed only
     "generate runs/model --prompt": "runs/model is of classes here; the same stands below, of runs/text",
-    "evaluate": "its reference is downloaded: quant/test_evaluate.py",
-    "compare --architecture": "too slow: host/test_compare.py",
-    "compare --setting": "too slow: host/test_paper_setting.py",
-    "serve": "does not end: host/test_remote_board.py",
+    "evaluate": "its reference is downloaded: host/studies/test_evaluation.py",
+    "compare --architecture": "too slow: host/studies/test_compare.py",
+    "compare --setting": "too slow: host/studies/test_paper_setting.py",
+    "serve": "does not end: host/devices/test_remote_board.py",
 }
 OURS = [words[1:] for words in COMMANDS if words[0] == "ditto-zynq"]
 RUN = [words for words in OURS if not any(" ".join(words).startswith(name) for name in NOT_RUN)]

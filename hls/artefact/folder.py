@@ -31,7 +31,7 @@ CHUNK = 1 << 20
 
 
 class ArtefactError(ValueError):
-    """A model folder that cannot be used; the message says what was found, what was expected and what to do."""
+    """Raised for a model folder that cannot be used; the message says what was found, what was expected and what to do."""
 
 
 @dataclass(frozen=True)
@@ -42,22 +42,27 @@ class Files:
 
     @property
     def config(self) -> str:
+        """The float model's configuration, with what the quantization adds."""
         return f"{self.name}/config.json"
 
     @property
     def graph(self) -> str:
+        """The integer graph."""
         return f"{self.name}/graph.json"
 
     @property
     def weights(self) -> str:
+        """The int8 weights."""
         return f"{self.name}/diffusion_pytorch_model.safetensors"
 
     @property
     def tables(self) -> str:
+        """The other tables, and the scales."""
         return f"{self.name}/tables.safetensors"
 
     @property
     def all(self) -> tuple[str, ...]:
+        """All files of a model that has a denoiser only."""
         return self.config, self.graph, self.weights, self.tables, SCHEDULER
 
 
@@ -68,7 +73,7 @@ Digest = Annotated[str, Matches("[0-9a-f]{64}")]
 
 @dataclass(frozen=True)
 class Manifest:
-    """Format, version and the SHA-256 of every other file."""
+    """What ``manifest.json`` holds: format, version and the SHA-256 of every other file."""
 
     format: str
     version: int
@@ -76,12 +81,12 @@ class Manifest:
 
     @property
     def files(self) -> Files:
-        """Of the denoiser: the component that has an integer graph."""
+        """The paths of the denoiser, which is the component that has an integer graph."""
         return next((Files(name) for name in COMPONENTS if Files(name).graph in self.sha256), Files(COMPONENTS[0]))
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Raises ArtefactError, in one line, for a folder that is no quantized model of this version."""
+    """The manifest of a model folder. ArtefactError, in one line, for a folder that is no quantized model of this version."""
     if not folder.is_dir():
         raise ArtefactError(f"{folder} is not a folder; expected a model made by 'ditto-zynq quantize'")
     path = folder / MANIFEST
@@ -117,7 +122,7 @@ def check_kinds(folder: Path, manifest: Manifest) -> None:
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:
-    """ArtefactError as :func:`check_kinds`, where a listed file was changed, and where one that a pipeline would read is not
+    """ArtefactError as of :func:`check_kinds`, where a listed file was changed, and where one that a pipeline would read is not
     listed."""
     try:
         check_kinds(folder, manifest)
@@ -186,7 +191,8 @@ def _check_inside(folder: Path, name: str) -> None:
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
-    """A JSON object of UTF-8, no name twice. ArtefactError for anything else, and for more than LARGEST_JSON bytes."""
+    """The JSON object in a file of UTF-8, no name in it twice. ArtefactError for anything else, and for more than LARGEST_JSON
+    bytes."""
     path = folder / name
     try:
         with path.open("rb") as file:
@@ -211,11 +217,12 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a JSON object, with line breaks that let versions be compared."""
     path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
 def sha256_of(path: Path) -> str:
-    """Read in pieces: models are larger than memory should be."""
+    """The SHA-256 of a file, read in pieces: models are larger than memory should be."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(CHUNK):

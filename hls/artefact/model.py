@@ -69,15 +69,15 @@ Condition = Annotated[tuple[float, ...], Length(1, MOST_CONDITIONS)]
 
 @dataclass(frozen=True)
 class Companions:
-    """A pipeline's parts beside the denoiser: folders ``names`` of ``folder``, and its index. Of weights with a
-    ``variant``, such as fp16, that one is copied, and under the plain name."""
+    """A pipeline's parts beside the denoiser: folders ``names`` of ``folder``, and its index. Where weights have a ``variant``,
+    such as fp16, the files of that one are copied, and under the plain name."""
 
     folder: Path
     names: tuple[str, ...]
     variant: str | None = None
 
     def copy_to(self, folder: Path) -> list[str]:
-        """Copy all; returns the relative paths of the copies."""
+        """Copy all of them to ``folder``; returns the relative paths of the copies."""
         copies = {name: self._without_variant(name) for name in self.files()}
         for name, target in copies.items():
             (folder / target).parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ class Companions:
         return text if self.variant is None else re.sub(rf"\.{re.escape(self.variant)}(?=[.-])", "", text)
 
     def files(self) -> list[str]:
-        """Relative paths of what is copied."""
+        """The relative paths of what is copied."""
         found = [INDEX] if (self.folder / INDEX).is_file() else []
         for name in self.names:
             paths = sorted(path for path in (self.folder / name).rglob("*") if path.is_file() and path.suffix in COPIED)
@@ -159,13 +159,14 @@ class QuantizedModel:
 
     @property
     def example_contexts(self) -> np.ndarray | None:
-        """``examples`` as values, float64."""
+        """The ``examples`` as values float64 [N + 1, tokens, channels]; None where there are none."""
         if self.examples is None or self.graph.context is None:
             return None
         return self.graph.decode_context(self.examples, self.scales[self.graph.context][0])
 
     @property
     def timesteps(self) -> tuple[float, ...]:
+        """The schedule's timesteps, one for each evaluation of the model."""
         return tuple(self.quantization["timesteps"])
 
     @property
@@ -248,10 +249,16 @@ def load(folder: Path | str) -> QuantizedModel:
     examples = stored.pop(EXAMPLES, None)
     scales = {name[len(SCALE_PREFIX) :]: array for name, array in stored.items() if name.startswith(SCALE_PREFIX)}
     tables = {name: array for name, array in stored.items() if not name.startswith(SCALE_PREFIX)}
-    scheduler = read_json(folder, SCHEDULER)
-    digest = _digest(manifest.sha256, files)
     model = QuantizedModel(
-        graph, tables | weights, scales, config, scheduler, quantization, digest, files.name, examples
+        graph=graph,
+        tables=tables | weights,
+        scales=scales,
+        config=config,
+        scheduler=read_json(folder, SCHEDULER),
+        quantization=quantization,
+        digest=_digest(manifest.sha256, files),
+        component=files.name,
+        examples=examples,
     )
     try:
         model = dataclasses.replace(model, tables=tables | loaded_weights(graph, weights))
@@ -298,6 +305,6 @@ def _check_examples(graph: Graph, examples: np.ndarray) -> None:
 
 
 def _digest(hashes: Mapping[str, str], files: Files) -> str:
-    """Of the denoiser's own files: what its samples depend on."""
+    """A digest of the denoiser's own files, by which models are told apart: it is what their samples depend on."""
     own = {name: value for name, value in hashes.items() if name in files.all}
     return hashlib.sha256(json.dumps(dict(sorted(own.items()))).encode()).hexdigest()[:16]

@@ -24,8 +24,8 @@ LEAST_DIRECTION = 1e-6  # of a step's noise, that DDIM's noise of its own must l
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """``timesteps`` int64 [steps], descending; ``previous`` the one that follows each, negative at the end, for which
-    ``final_alpha`` stands; ``alphas_cumprod`` float32 [trained steps]."""
+    """A schedule of DDPM or DDIM. ``timesteps`` int64 [steps], descending; ``previous`` the one that follows each, negative at
+    the end, for which ``final_alpha`` stands; ``alphas_cumprod`` float32 [trained steps]."""
 
     timesteps: np.ndarray
     previous: np.ndarray
@@ -33,11 +33,9 @@ class NoiseSchedule:
     final_alpha: np.float32
 
     def alphas(self, index: int) -> tuple[np.float32, np.float32]:
-        """Before and after step ``index``."""
-        after = int(self.previous[index])
-        return self.alphas_cumprod[self.timesteps[index]], self.alphas_cumprod[
-            after
-        ] if after >= 0 else self.final_alpha
+        """The products of alphas before and after step ``index``."""
+        before, following = self.alphas_cumprod[self.timesteps[index]], int(self.previous[index])
+        return before, self.alphas_cumprod[following] if following >= 0 else self.final_alpha
 
 
 def noise_schedule(config: SchedulerConfig, kind: str, steps: int, eta: float = 0.0) -> NoiseSchedule:
@@ -85,7 +83,8 @@ def _check_signal(schedule: NoiseSchedule, prediction: str) -> None:
 
 
 def _check_direction(schedule: NoiseSchedule, eta: float) -> None:
-    """The rest of a step's noise, whose root is taken, is rounding or below zero where a step begins without signal."""
+    """ValueError where the rest of a step's noise, whose root is taken, is rounding or below zero, as where a step begins without
+    signal."""
     for index, timestep in enumerate(schedule.timesteps):
         alpha, after = schedule.alphas(index)
         deviation = ddim_deviation(alpha, after, eta)
@@ -97,13 +96,13 @@ def _check_direction(schedule: NoiseSchedule, eta: float) -> None:
 
 
 def ddim_deviation(alpha: np.float32, alpha_previous: np.float32, eta: float) -> np.float32:
-    """Of the noise that a DDIM step adds: Song et al. 2021, formula 16."""
+    """The standard deviation of the noise that a DDIM step adds: Song et al. 2021, formula 16."""
     variance = (ONE - alpha_previous) / (ONE - alpha) * (ONE - alpha / alpha_previous)
     return np.float32(np.float32(eta) * np.sqrt(variance))
 
 
 def supported(name: str, found: str | None, known: tuple[str, ...]) -> str:
-    """``found``, a field of the configuration; ValueError, with what is ``known``, where it is none of that."""
+    """``found``, a field of the configuration, as it is. ValueError, with what is ``known``, where it is none of that."""
     if found is None or found not in known:
         raise ValueError(
             f"found {name} = {found!r} in the scheduler configuration, expected one of {', '.join(known)}; mend it"
@@ -112,7 +111,8 @@ def supported(name: str, found: str | None, known: tuple[str, ...]) -> str:
 
 
 def _alphas_cumprod(config: SchedulerConfig) -> np.ndarray:
-    """float32 [trained steps], all of them above 0 and below 1; only at zero SNR the last one is 0. ValueError for others."""
+    """The products of alphas float32 [trained steps], all of them above 0 and below 1; only at zero SNR the last one is 0.
+    ValueError for others."""
     trained, start, end = config.num_train_timesteps, config.beta_start, config.beta_end
     betas: np.ndarray
     if config.trained_betas is not None:
@@ -141,7 +141,7 @@ def _alphas_cumprod(config: SchedulerConfig) -> np.ndarray:
 
 
 def _linspace(start: float, end: float, count: int) -> np.ndarray:
-    """``torch.linspace`` in float32, to the last bit: steps from both ends, each rounded once."""
+    """What ``torch.linspace`` makes in float32, to the last bit: steps from both ends, each rounded once."""
     first, last = np.float32(start), np.float32(end)
     step = np.float64((last - first) / np.float32(max(count - 1, 1)))
     index = np.arange(count)
@@ -150,7 +150,7 @@ def _linspace(start: float, end: float, count: int) -> np.ndarray:
 
 
 def _cosine_betas(trained: int, largest: float = 0.999) -> np.ndarray:
-    """Improved DDPM, Nichol & Dhariwal 2021, formula 17."""
+    """The betas of Improved DDPM, Nichol & Dhariwal 2021, formula 17."""
 
     def alpha_bar(time: float) -> float:
         return math.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
@@ -160,7 +160,7 @@ def _cosine_betas(trained: int, largest: float = 0.999) -> np.ndarray:
 
 
 def _rescale_to_zero_snr(betas: np.ndarray) -> np.ndarray:
-    """Lin et al. 2024 (arXiv 2305.08891), algorithm 1."""
+    """The betas without signal at the last timestep: Lin et al. 2024 (arXiv 2305.08891), algorithm 1."""
     root = np.sqrt(np.cumprod((ONE - betas).astype(np.float64)).astype(np.float32))
     root = (root - root[-1]) * (root[0] / (root[0] - root[-1]))
     alphas_cumprod = root**2
@@ -168,7 +168,7 @@ def _rescale_to_zero_snr(betas: np.ndarray) -> np.ndarray:
 
 
 def _timesteps(config: SchedulerConfig, steps: int) -> np.ndarray:
-    """Lin et al. 2024, table 2."""
+    """The timesteps by their spacing: Lin et al. 2024, table 2."""
     spacing, trained = supported("timestep_spacing", config.timestep_spacing, SPACINGS), config.num_train_timesteps
     if spacing == "linspace":
         return np.linspace(0, trained - 1, steps).round()[::-1].astype(np.int64)

@@ -11,7 +11,8 @@ LATTE_TOKENS = 120  # LattePipeline.encode_prompt has no argument for it
 
 
 def most_tokens(pipeline: Any) -> int:
-    """Of a prompt of a diffusers ``pipeline``, special ones counted: what its tokenizer has and its encode_prompt keeps."""
+    """The most tokens that a prompt of a diffusers ``pipeline`` may have, special ones counted: what its tokenizer has and its
+    encode_prompt keeps."""
     cut = inspect.signature(pipeline.encode_prompt).parameters.get("max_sequence_length")
     limits = [pipeline.tokenizer.model_max_length]
     if cut is not None and isinstance(cut.default, int):

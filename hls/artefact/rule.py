@@ -24,15 +24,15 @@ TOLERANCE = 1e-3  # of the larger of a value and 1: float32 arithmetic over a wh
 
 @dataclass(frozen=True)
 class Rule:
-    """``quantization["rule"]`` on disk."""
+    """What ``quantization["rule"]`` holds on disk: the release of diffusers, and the response [evaluations] of its scheduler."""
 
     diffusers: Annotated[str, Matches(r"[\w.+-]{1,40}")]
     response: Annotated[tuple[float, ...], Length(1, MOST_STEPS)]
 
 
 def rule_of(scheduler: Any, steps: int) -> dict[str, Any]:
-    """``quantization["rule"]``: diffusers' version and the response [evaluations] of ``scheduler``, a diffusers scheduler, to
-    ``steps`` steps. The scheduler itself is left as it is."""
+    """What goes to ``quantization["rule"]``: diffusers' version and the response [evaluations] of ``scheduler``, a diffusers
+    scheduler, to ``steps`` steps. The scheduler itself is left as it is."""
     import diffusers
 
     return {"diffusers": diffusers.__version__, "response": response(scheduler, steps)}
@@ -62,8 +62,8 @@ def check_rule(quantization: Mapping[str, Any], scheduler: Any) -> None:
 
 
 def response(scheduler: Any, steps: int) -> list[float]:
-    """A sample's values after every step, in units of its first one's amplitude; without the noise that steps add, and
-    without clipping, which that noise would meet."""
+    """A sample's values after each of a schedule's ``steps``, in units of its first one's amplitude; without the noise that steps
+    add, and without clipping, which that noise would meet."""
     import torch
 
     unclipped = {name: False for name in ("clip_sample", "thresholding") if name in scheduler.config}

@@ -27,7 +27,8 @@ def takes_variance(kind: str, config: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class SchedulerConfig:
-    """Defaults are those of diffusers' DDPMScheduler and DDIMScheduler."""
+    """The fields of a scheduler's configuration that sampling reads. Defaults are those of diffusers' DDPMScheduler and
+    DDIMScheduler."""
 
     _class_name: Annotated[str, Matches(r"[A-Za-z0-9]{1,80}Scheduler")] | None = None
     num_train_timesteps: TrainedSteps = 1000
@@ -49,7 +50,7 @@ class SchedulerConfig:
 
     @staticmethod
     def of(config: Mapping[str, Any]) -> SchedulerConfig:
-        """Of diffusers' configuration. Raises ValueError with what was found and what was expected."""
+        """The fields of diffusers' configuration. ValueError with what was found and what was expected."""
         result: SchedulerConfig = read(SchedulerConfig, config, "the scheduler's configuration", others=True)
         betas, trained = result.trained_betas, result.num_train_timesteps
         if betas is not None and len(betas) != trained:

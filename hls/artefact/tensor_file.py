@@ -24,7 +24,7 @@ TYPES = {
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """Every array of the file. Raises ArtefactError where its list of arrays and its bytes do not agree."""
+    """Every array of the file, by name. ArtefactError where its list of arrays and its bytes do not agree."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -10,7 +10,7 @@ DIFFUSERS_RAISES = (ValueError, TypeError, LookupError, ArithmeticError, Runtime
 
 @contextlib.contextmanager
 def explained(what: str, advice: str) -> Iterator[None]:
-    """Whatever diffusers raises for what it cannot run, as a ValueError in one line: ``what``, why, ``advice``."""
+    """Raise whatever diffusers raises for what it cannot run as a ValueError in one line: ``what``, why, ``advice``."""
     try:
         yield
     except DIFFUSERS_RAISES as error:

@@ -11,14 +11,16 @@ from typing import IO
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """``write`` is given an empty file; OSError leaves what was at ``path``. ValueError as of :func:`check_kind`."""
+    """Let ``write`` fill a file that becomes ``path``, whole or not at all. OSError leaves what was at ``path``; ValueError as of
+    :func:`check_kind`."""
     with replacing_file(path) as temporary, temporary.open("xb") as file:
         write(file)
 
 
 @contextlib.contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
-    """The name of a file beside ``path`` that no other process writes to: what is there in the end becomes ``path``."""
+    """A context with the name of a file beside ``path`` that no other process writes to: what is there in the end becomes
+    ``path``. ValueError as of :func:`check_kind`, OSError where it cannot be written."""
     check_kind(path)
     with beside(path, named=path) as temporary:
         yield temporary
@@ -33,7 +35,8 @@ def check_kind(path: Path) -> None:
 
 @contextlib.contextmanager
 def beside(path: Path, named: Path) -> Iterator[Path]:
-    """A name that nobody else has, in the folder of ``path``; nothing is there in the end. Errors speak of ``named``."""
+    """A context with a name that nobody else has, in the folder of ``path``; nothing is there in the end. An OSError speaks of
+    ``named``."""
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         yield temporary

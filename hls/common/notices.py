@@ -9,16 +9,16 @@ LOWEST_COSINE = (
 
 
 class Notice(UserWarning):
-    """Of a run or a quantization."""
+    """A warning about a run or a quantization."""
 
 
 class PrecisionWarning(Notice):
-    """Of its numbers: what codes do not hold, or hold coarsely."""
+    """A warning about numbers: what codes do not hold, or hold coarsely."""
 
 
 class SizeWarning(Notice):
-    """Of what it takes in memory or on disk."""
+    """A warning about what something takes in memory or on disk."""
 
 
 class SampleWarning(Notice):
-    """Of a measurement: fewer samples than its statistics need."""
+    """A warning about a measurement: fewer samples than its statistics need."""

@@ -24,7 +24,7 @@ from .limits import LONGEST_NAME, LONGEST_TEXT
 
 @dataclass(frozen=True)
 class Range:
-    """Smallest and largest legal number."""
+    """A rule for numbers: the smallest and the largest legal one."""
 
     low: float
     high: float
@@ -33,12 +33,13 @@ class Range:
         return f"from {self.low} to {self.high}"
 
     def allows(self, value: Any) -> bool:
+        """Whether a number is in the range."""
         return self.low <= value <= self.high
 
 
 @dataclass(frozen=True)
 class Length:
-    """Smallest and largest legal number of characters or of elements."""
+    """A rule for texts and lists: the smallest and the largest legal number of characters or of elements."""
 
     low: int
     high: int
@@ -47,12 +48,13 @@ class Length:
         return f"of length {self.low} to {self.high}"
 
     def allows(self, value: Any) -> bool:
+        """Whether a text or a list has a legal length."""
         return self.low <= len(value) <= self.high
 
 
 @dataclass(frozen=True)
 class Matches:
-    """A regular expression of the whole string."""
+    """A rule for texts: a regular expression of the whole text."""
 
     pattern: str
 
@@ -60,17 +62,21 @@ class Matches:
         return f"that matches {self.pattern}"
 
     def allows(self, value: Any) -> bool:
+        """Whether a text matches."""
         return re.fullmatch(self.pattern, value) is not None
 
 
 @dataclass(frozen=True)
 class OneOf:
+    """A rule for texts and numbers: the legal ones."""
+
     values: tuple[str | int, ...]
 
     def __str__(self) -> str:
         return f"that is one of {', '.join(map(str, self.values))}"
 
     def allows(self, value: Any) -> bool:
+        """Whether a value is a legal one."""
         return value in self.values
 
 
@@ -80,13 +86,14 @@ PLAIN = {int: "an integer", float: "a finite number", bool: "true or false", str
 
 
 class Illegal(ValueError):
-    """A value that a schema does not allow; the message is one line."""
+    """Raised for a value that a schema does not allow; the message is one line."""
 
 
 def read(kind: Any, value: Any, where: str, others: bool = False) -> Any:
     """``value``, as of JSON, in the form of ``kind``: a dataclass, a type, or a type with rules. Lists become tuples.
 
-    ``where`` names it in messages. ``others``: a dataclass's JSON may have fields that it has not. Raises Illegal.
+    ``where`` names it in messages. ``others``: a dataclass's JSON may have fields that it has not. Illegal for what is not as
+    ``kind`` says.
     """
     origin = get_origin(kind)
     if origin is Annotated:
@@ -118,7 +125,7 @@ def check(record: Any, where: str) -> None:
 
 
 def first_repeated(names: Iterable[str]) -> str | None:
-    """The first name that stands there again; None where all are different."""
+    """The first of ``names`` that stands there again; None where all are different."""
     seen: set[str] = set()
     for name in names:
         if name in seen:
@@ -128,7 +135,7 @@ def first_repeated(names: Iterable[str]) -> str | None:
 
 
 def show(value: Any) -> str:
-    """A value in a message: on one line, and short."""
+    """The text of a value in a message: on one line, and short."""
     shortened = reprlib.Repr()
     shortened.maxstring = shortened.maxother = 60
     text = shortened.repr(value)

@@ -19,9 +19,9 @@ DEFAULT_BOARD = "zcu104"
 
 @dataclass(frozen=True)
 class Board:
-    """``bram36`` in blocks of 36 Kib, ``uram`` in blocks of 288 Kib, ``cma_mib`` contiguous memory for buffers (PYNQ's
-    default), ``hp_ports`` high-performance AXI ports to DRAM, ``dram_gb_per_s`` peak bandwidth in 1e9 bytes per second;
-    ``shipped``: fields of the configuration that is shipped for it."""
+    """A board, and the accelerator shipped for it. ``bram36`` in blocks of 36 Kib, ``uram`` in blocks of 288 Kib, ``cma_mib``
+    contiguous memory for buffers (PYNQ's default), ``hp_ports`` high-performance AXI ports to DRAM, ``dram_gb_per_s`` peak
+    bandwidth in 1e9 bytes per second; ``shipped``: fields of the configuration that is shipped for it."""
 
     name: str
     part: str

@@ -15,17 +15,20 @@ from .shape import Shape
 
 @dataclass(frozen=True)
 class HardwareConfig(Shape):
-    """One accelerator on one board, which it fits. Raises ValueError for what cannot be built."""
+    """The configuration of one accelerator on one board, which it fits. ValueError for what cannot be built."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_fits(self)
 
     def to_json(self) -> dict[str, Any]:
+        """All fields by name, the board's too."""
         return asdict(self)
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> HardwareConfig:
+        """The configuration that has these fields, and the default board's others. ValueError for a field that none has, and for
+        what cannot be built."""
         known = {field.name for field in fields(HardwareConfig)}
         unknown = sorted(set(data) - known)
         if unknown:
@@ -34,6 +37,7 @@ class HardwareConfig(Shape):
 
     @staticmethod
     def load(path: Path) -> HardwareConfig:
+        """The configuration in a JSON file. ValueError where there is none that can be read or built."""
         try:
             return HardwareConfig.from_json(json.loads(Path(path).read_text()))
         except (OSError, TypeError, json.JSONDecodeError) as error:
@@ -46,6 +50,7 @@ class HardwareConfig(Shape):
 
     @property
     def register_hash(self) -> int:
+        """What the accelerator's CONFIG_HASH register holds: the digest's first 32 bits."""
         return int(self.digest[:8], 16)
 
 

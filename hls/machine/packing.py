@@ -21,7 +21,7 @@ def row_bytes(config: HardwareConfig, weight_bits: int) -> int:
 
 
 def packed_size(config: HardwareConfig, shape: tuple[int, ...], weight_bits: int = WEIGHT_BITS) -> int:
-    """Bytes of packed weights of ``shape`` [O, kh, kw, I]."""
+    """The bytes of packed weights of ``shape`` [O, kh, kw, I]."""
     outputs, height, width, channels = shape
     tiles, words = ceil_divide(outputs, config.oc_tile), ceil_divide(channels, config.lanes)
     return tiles * height * width * words * config.lanes * row_bytes(config, weight_bits)
@@ -30,7 +30,7 @@ def packed_size(config: HardwareConfig, shape: tuple[int, ...], weight_bits: int
 def pack_weights(
     config: HardwareConfig, weight: np.ndarray, chunk_channels: int, weight_bits: int = WEIGHT_BITS
 ) -> np.ndarray:
-    """int8 [O, kh, kw, I] -> uint8 [packed_size]."""
+    """Weights int8 [O, kh, kw, I] as the weight banks hold them, uint8 [packed_size], in chunks of ``chunk_channels``."""
     outputs, height, width, channels = weight.shape
     tiles, words = ceil_divide(outputs, config.oc_tile), ceil_divide(channels, config.lanes)
     padded = np.zeros((tiles * config.oc_tile, height * width, words * config.lanes), np.int8)
@@ -51,7 +51,7 @@ def unpack_weights(
     chunk_channels: int,
     weight_bits: int = WEIGHT_BITS,
 ) -> np.ndarray:
-    """The inverse of :func:`pack_weights`: int8 [O, kh, kw, I]."""
+    """Weights int8 [O, kh, kw, I] of ``shape`` that were packed by :func:`pack_weights`."""
     outputs, height, width, channels = shape
     tiles, words = ceil_divide(outputs, config.oc_tile), ceil_divide(channels, config.lanes)
     banks = np.empty((tiles, height * width, words, config.lanes, row_bytes(config, weight_bits)), np.uint8)

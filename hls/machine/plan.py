@@ -22,12 +22,12 @@ EXPECTED_DIGITS = 0.6  # per operand element, to weigh computing against fetchin
 
 
 class CannotPlan(ValueError):
-    """A layer that no tiling fits into the buffers; the message has the numbers."""
+    """Raised for a layer that no tiling fits into the buffers; the message has the numbers."""
 
 
 @dataclass(frozen=True)
 class ProductShape:
-    """One linear operator on one instance. ``dense``: operand pixels follow each other without gaps.
+    """The shape of one linear operator on one instance. ``dense``: operand pixels follow each other without gaps.
 
     ``staged``: the weights are codes of another operand, transposed on their way into the banks.
     """
@@ -49,6 +49,7 @@ class ProductShape:
 
     @property
     def taps(self) -> int:
+        """The pixels of the kernel."""
         return self.kernel[0] * self.kernel[1]
 
     def input_rows(self, output_rows: int) -> int:
@@ -62,7 +63,8 @@ class ProductShape:
 
 @dataclass(frozen=True)
 class Plan:
-    """Rows of a block, channels of a chunk, tiles of a pass, operand pixels of a run; whether passes are resident."""
+    """How an operator is cut: rows of a block, channels of a chunk, tiles of a pass, operand pixels of a run; whether passes are
+    resident."""
 
     block_rows: int
     chunk_channels: int
@@ -72,8 +74,8 @@ class Plan:
 
 
 def plan_product(config: HardwareConfig, shape: ProductShape, name: str = "layer") -> Plan:
-    """The plan of least estimated time. Raises CannotPlan where not even one output row and one lane's channels
-    fit, and for kernels larger than LARGEST_KERNEL."""
+    """The plan of least estimated time. CannotPlan where not even one output row and one lane's channels fit, and for kernels
+    larger than LARGEST_KERNEL."""
     if shape.taps > LARGEST_KERNEL:
         height, width = shape.kernel
         raise CannotPlan(f"{name}: found a kernel of {height} x {width}, expected at most {LARGEST_KERNEL} taps")
@@ -112,7 +114,7 @@ def _plans(config: HardwareConfig, shape: ProductShape) -> Iterator[Plan]:
 
 
 def _most_words(config: HardwareConfig, shape: ProductShape, block_rows: int) -> int:
-    """Words of channels that a chunk may have for the other buffers: weight banks, transposition of either operand."""
+    """The most words of channels that a chunk may have for the other buffers: weight banks, transposition of either operand."""
     most = config.weight_depth // shape.taps
     if shape.staged:
         most = min(most, config.staging_depth // config.lanes)

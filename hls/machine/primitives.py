@@ -18,7 +18,7 @@ def weight_gap(multiplier_bits: int) -> int:
 
 @dataclass(frozen=True)
 class Resources:
-    """``bram18`` counts halves of 36 Kb blocks."""
+    """Primitives of an FPGA; ``bram18`` counts halves of 36 Kb blocks."""
 
     dsp: int = 0
     lut: int = 0
@@ -33,18 +33,20 @@ class Resources:
 
 
 def block_ram(depth: int, width: int, two_reads: bool = False) -> Resources:
-    """18 Kb blocks: 512 x 36 with one write and one read port, 1024 x 18 with two of either."""
+    """The 18 Kb blocks of ``depth`` words of ``width`` bits: 512 x 36 with one write and one read port, 1024 x 18 with two of
+    either."""
     shapes = [(1024, 18), (2048, 9), (4096, 4)] + ([] if two_reads else [(512, 36)])
     return Resources(bram18=min(ceil_divide(depth, rows) * ceil_divide(width, bits) for rows, bits in shapes))
 
 
 def ultra_ram(depth: int, width: int) -> Resources:
-    """4096 x 72, two ports."""
+    """The UltraRAMs of ``depth`` words of ``width`` bits: 4096 x 72 each, with two ports."""
     return Resources(uram=ceil_divide(depth, 4096) * ceil_divide(width, 72))
 
 
 def lut_ram(board: Board, depth: int, width: int) -> Resources:
-    """One write and one read port. UltraScale: 8 LUTs are 64 x 7 or 32 x 14; 7 series: 4 LUTs are 64 x 3 or 32 x 6."""
+    """The LUTs of ``depth`` words of ``width`` bits, with one write and one read port. UltraScale: 8 LUTs are 64 x 7 or 32 x 14;
+    7 series: 4 LUTs are 64 x 3 or 32 x 6."""
     luts, deep, shallow = (8, 7, 14) if board.zynq_ultrascale else (4, 3, 6)
     if depth <= 32:
         return Resources(lut=luts * ceil_divide(width, shallow))
@@ -53,15 +55,17 @@ def lut_ram(board: Board, depth: int, width: int) -> Resources:
 
 
 def multiplexer(bits: int, ways: int) -> int:
+    """LUTs that choose one of ``ways`` words of so many bits."""
     return ceil_divide(bits * (ways - 1), 3)
 
 
 def shifter(bits: int) -> int:
+    """LUTs that shift a word of so many bits by a variable number of places."""
     return 3 * bits
 
 
 def multiplier_dsps(board: Board, a: int, b: int) -> int:
-    """Slices of a signed a x b multiplier: operands are cut into pieces of 17 and of 26 (DSP48E1: 24) bits plus a sign."""
+    """DSP slices of a signed a x b multiplier: operands are cut into pieces of 17 and of 26 (DSP48E1: 24) bits plus a sign."""
 
     def pieces(bits: int, port: int) -> int:
         return 1 if bits <= port else ceil_divide(bits - 1, port - 1)

@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Refusal:
-    """``reason``: what was expected of the descriptor ``index``, or of its scalars."""
+    """Why a program is refused. ``reason``: what was expected of the descriptor ``index``, or of its scalars."""
 
     index: int
     reason: str
@@ -22,7 +22,7 @@ class Rules:
         self._first: Refusal | None = None
 
     def require(self, legal: np.ndarray, reason: str) -> None:
-        """``legal`` bool [n]."""
+        """Refuse the first descriptor that is not ``legal`` bool [n], unless an earlier one is refused already."""
         if legal.all():
             return
         index = int(legal.argmin())
@@ -31,4 +31,5 @@ class Rules:
 
     @property
     def refusal(self) -> Refusal | None:
+        """What is refused, and why; None where every rule holds."""
         return self._first

@@ -39,10 +39,12 @@ LABELS = {"dsp": "DSP slices", "lut": "LUTs", "bram18": "18 Kb block RAMs", "ura
 
 
 def available(board: Board) -> Resources:
+    """All resources of a board."""
     return Resources(board.dsp, board.lut, 2 * board.bram36, board.uram)
 
 
 def estimate(config: Shape) -> Resources:
+    """The resources that all parts of a configuration take together."""
     return sum(parts(config).values(), Resources())
 
 
@@ -150,7 +152,7 @@ ROW_DIVIDER = ROW_RECIPROCAL_BITS * 24  # LUTs of a pipeline that divides by a r
 
 
 def parts(config: Shape) -> dict[str, Resources]:
-    """The design's parts, as the kernels' headers name them."""
+    """The resources of the design's parts, as the kernels' headers name them."""
     board = find_board(config.board)
     return {
         "compute": _compute(config, board),
@@ -165,16 +167,18 @@ def parts(config: Shape) -> dict[str, Resources]:
 
 
 def family(board: Board) -> str:
-    """Of Yosys."""
+    """What Yosys calls the board's family."""
     return "xcup" if board.zynq_ultrascale else "xc7"
 
 
 def core_parameters(config: Shape, board: Board) -> dict[str, int]:
-    """Of rtl/compute_core.sv, but for the depths of its queues."""
+    """The parameters of rtl/compute_core.sv, but for the depths of its queues."""
     depths = {
-        "POSITION_BITS": config.positions, "SLOT_BITS": config.digit_depth, "WEIGHT_BITS": config.weight_depth,
+        "POSITION_BITS": config.positions,
+        "SLOT_BITS": config.digit_depth,
+        "WEIGHT_BITS": config.weight_depth,
         "SUM_BITS": config.accumulator_depth,
-    }  # fmt: skip
+    }
     gap, chain = weight_gap(board.multiplier_bits), CHAINED_LANES[board.multiplier_bits]
     shape = {
         "LANES": config.lanes,
@@ -187,7 +191,8 @@ def core_parameters(config: Shape, board: Board) -> dict[str, int]:
 
 
 def dense_core_parameters(config: Shape, board: Board) -> dict[str, int]:
-    """Of rtl/dense_core.sv: products of codes are half as large as those of high digits, so chains are twice as long."""
+    """The parameters of rtl/dense_core.sv: products of codes are half as large as those of high digits, so chains are twice as
+    long."""
     return core_parameters(config, board) | {"CHAIN": 2 * CHAINED_LANES[board.multiplier_bits]}
 
 
@@ -197,7 +202,7 @@ def _compute(config: Shape, board: Board) -> Resources:
 
 
 def _digit_lists(config: Shape, board: Board) -> Resources:
-    """Entries and counts, low and high, in two buffers: written by the encoder, read by the compute unit."""
+    """The lists' entries and counts, low and high, in two buffers: written by the encoder, read by the compute unit."""
     entries = block_ram(config.digit_depth, DIGIT_BITS + config.word_bits)
     counts = lut_ram(board, config.positions, config.word_bits + 1) + Resources(lut=LIST_LOGIC)
     return (entries + counts) * (config.cores * config.lanes * 2 * 2)

@@ -96,22 +96,22 @@ class Shape:
 
     @property
     def fill_cycles(self) -> int:
-        """From the end of a block's cycles in a core to its last sum: the stages of ``rtl/compute_core.sv``."""
+        """Cycles from the end of a block's in a core to its last sum: the stages of ``rtl/compute_core.sv``."""
         return 14 + CHAINED_LANES[find_board(self.board).multiplier_bits]
 
     @property
     def word_bits(self) -> int:
-        """Of the number of a word of channels in a chunk."""
+        """Bits of the number of a word of channels in a chunk."""
         return (min(self.digit_depth, self.weight_depth) - 1).bit_length()
 
     @property
     def weight_copies(self) -> int:
-        """Of the weights on chip: one for every two cores."""
+        """Copies of the weights on chip: one for every two cores."""
         return ceil_divide(self.cores, 2)
 
     @property
     def uram_copies(self) -> int:
-        """Those in UltraRAM."""
+        """How many copies of the weights are in UltraRAM."""
         if self.weight_memory == "both":
             bank = ultra_ram(self.weight_depth, WEIGHT_BITS * self.oc_tile).uram
             return min(self.weight_copies, find_board(self.board).uram // (bank * self.lanes))
@@ -119,7 +119,7 @@ class Shape:
 
     @property
     def multipliers(self) -> int:
-        """5x8 digit multipliers of the compute unit."""
+        """The 5x8 digit multipliers of the compute unit."""
         return self.cores * self.lanes * self.oc_tile
 
     @property

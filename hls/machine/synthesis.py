@@ -47,18 +47,18 @@ FAMILIES = ("xcup", "xc7")
 
 
 def luts(module: str, family: str, parameters: Parameters) -> int:
-    """Of a module with these parameters, by the fit."""
+    """LUTs of a module with these parameters, by the fit."""
     return round(float(np.dot(TERMS[module](parameters), _coefficients(module, family))))
 
 
 def errors(module: str, family: str, held_out: bool = True) -> list[float]:
-    """Of the fit, relative to Yosys's LUTs: of the rows that are held out, or of the others."""
+    """The fit's errors relative to Yosys's LUTs: those of the rows that are held out, or of the others."""
     rows = [row for row in _rows(module, family) if row["held_out"] == held_out]
     return [luts(module, family, row["parameters"]) / outside(row) - 1 for row in rows]
 
 
 def element_luts(name: str, family: str) -> int:
-    """Of ``digit_element`` or ``dense_element``: one multiplier and its sum, without slices."""
+    """LUTs of a ``digit_element`` or ``dense_element``: one multiplier and its sum, without slices."""
     [row] = _rows(name, family)
     return int(row["lut"])
 
@@ -70,13 +70,13 @@ def outside(row: Mapping[str, Any]) -> int:
 
 @functools.cache
 def table() -> dict[str, Any]:
-    """``tool``: what made it; ``rows``: module, family, parameters, and counts of primitives."""
+    """What Yosys made. ``tool``: its version; ``rows``: module, family, parameters, and counts of primitives."""
     found: dict[str, Any] = json.loads(TABLE.read_text())
     return found
 
 
 def read_again() -> None:
-    """After the table has been written anew."""
+    """Forget what was read, after the table has been written anew."""
     table.cache_clear()
     _coefficients.cache_clear()
 

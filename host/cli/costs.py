@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,8 +52,20 @@ SIMILARITY_SAMPLES = 4  # of which operands are looked at in full
 @HARDWARE
 @MEMORY
 @BACKEND
-def profile(model: Path | None, output: Path | None, batch: int, labels: str | None, seed: int, flow: str, as_json: bool,
-            plots: Path | None, board: str, hardware: Path | None, memory: int | None, backend: str | None) -> None:  # fmt: skip
+def profile(
+    model: Path | None,
+    output: Path | None,
+    batch: int,
+    labels: str | None,
+    seed: int,
+    flow: str,
+    as_json: bool,
+    plots: Path | None,
+    board: str,
+    hardware: Path | None,
+    memory: int | None,
+    backend: str | None,
+) -> None:
     """Count digits, cycles and bytes per layer and step of one batch (emulated); with --plots also how alike operands are.
 
     The batch has the guidance of the calibration, and its prompts in turn.
@@ -109,9 +122,20 @@ def profile(model: Path | None, output: Path | None, batch: int, labels: str | N
 @BOARD
 @HARDWARE
 @MEMORY
-def compare(models: tuple[Path, ...], output: Path | None, batch: int, seed: int, bandwidths: str | None,
-            architecture: str | None, setting: str, as_json: bool, plots: Path | None, board: str,
-            hardware: Path | None, memory: int | None) -> None:  # fmt: skip
+def compare(
+    models: tuple[Path, ...],
+    output: Path | None,
+    batch: int,
+    seed: int,
+    bandwidths: str | None,
+    architecture: str | None,
+    setting: str,
+    as_json: bool,
+    plots: Path | None,
+    board: str,
+    hardware: Path | None,
+    memory: int | None,
+) -> None:
     """Compare accelerators on MODELS of one schedule: dense int8 arrays, Cambricon-D, Diffy and Ditto, at equal resources."""
     from ...hls.artefact.model import load as load_artefact
     from ..common.files import write_text
@@ -123,17 +147,18 @@ def compare(models: tuple[Path, ...], output: Path | None, batch: int, seed: int
     comparison.check_schedules(artefacts)
     chosen = None if bandwidths is None else _bandwidths(bandwidths)
     configs = {name: config_of(board, hardware, artefact) for name, artefact in artefacts.items()}
+    compared = _Compared(artefacts, configs, chosen, batch, seed, memory)
     if setting not in ("board", "paper"):
         raise ValueError(f"found setting {setting!r}, expected board or paper")
     if setting == "paper" and (architecture is not None or plots is not None):
         raise ValueError("found --setting paper with --architecture or --plots, expected them with --setting board")
     announce_compiling()
     if setting == "paper":
-        results, text = _compare_as_paper(artefacts, configs, chosen, batch, seed, memory)
+        results, text = _compare_as_paper(compared)
     else:
         if chosen is not None and len(artefacts) > 1:
             raise ValueError(f"found --bandwidths with {len(artefacts)} models, expected one model to sweep")
-        results = list(_compare_on_board(artefacts, configs, chosen, architecture, batch, seed, memory))
+        results = list(_compare_on_board(compared, architecture))
         tables = "\n".join(comparison.table(result) for result in results)
         text = tables if chosen is None else comparison.sweep_table(results)
         if plots is not None:
@@ -144,45 +169,56 @@ def compare(models: tuple[Path, ...], output: Path | None, batch: int, seed: int
     click.echo(json.dumps(data) if as_json else text, nl=as_json)
 
 
-def _compare_on_board(
-    artefacts: dict[str, QuantizedModel], configs: dict[str, HardwareConfig], bandwidths: list[float] | None,
-    architecture: str | None, batch: int, seed: int, memory_mib: int | None,
-) -> Iterator[dict[str, Any]]:  # fmt: skip
-    from dataclasses import replace
+@dataclass(frozen=True)
+class _Compared:
+    """Models, by their paths as they were given, and the configuration that each is compared on; at which ``bandwidths`` in GB/s
+    (None: the boards' own), and with which images."""
 
+    artefacts: dict[str, QuantizedModel]
+    configs: dict[str, HardwareConfig]
+    bandwidths: list[float] | None
+    batch: int
+    seed: int
+    memory_mib: int | None
+
+
+def _compare_on_board(compared: _Compared, architecture: str | None) -> Iterator[dict[str, Any]]:
     from ..studies import compare as comparison
 
+    bandwidths = compared.bandwidths
     swept = {  # all of them are valid before the first one runs
         name: [config] if bandwidths is None else [replace(config, dram_gb_per_s=gb) for gb in bandwidths]
-        for name, config in configs.items()
+        for name, config in compared.configs.items()
     }
-    for name, artefact in artefacts.items():
+    for name, artefact in compared.artefacts.items():
         for config in swept[name]:
-            options = (config, batch, seed, announce, memory_mib)
+            options = (config, compared.batch, compared.seed, announce, compared.memory_mib)
             if architecture is not None:
                 result = comparison.compare_architecture(architecture, artefact, *options)
             else:
                 result = comparison.compare(artefact, *options)
-            yield {"model": _short(name, artefacts), "digest": artefact.digest, **result}
+            yield {"model": _short(name, compared.artefacts), "digest": artefact.digest, **result}
 
 
-def _compare_as_paper(
-    artefacts: dict[str, QuantizedModel], configs: dict[str, HardwareConfig], bandwidths: list[float] | None, batch: int,
-    seed: int, memory_mib: int | None,
-) -> tuple[list[dict[str, Any]], str]:  # fmt: skip
+def _compare_as_paper(compared: _Compared) -> tuple[list[dict[str, Any]], str]:
     from ..studies import paper_setting
     from ..studies.similarity import measure
 
     results, texts = [], []
+    artefacts, batch = compared.artefacts, compared.batch
     for artefact in artefacts.values():
         paper_setting.check_on_chip(artefact, batch)
     for name, artefact in artefacts.items():
         announce(f"similarity of operands over {number_of(artefact.graph.steps, 'step')}")
-        similarity = measure(artefact, configs[name], min(batch, SIMILARITY_SAMPLES), seed, memory_mib)
+        samples = min(batch, SIMILARITY_SAMPLES)
+        similarity = measure(artefact, compared.configs[name], samples, compared.seed, compared.memory_mib)
         found = [
-            {"model": _short(name, artefacts), **paper_setting.compare(artefact, similarity, gb, on_chip, batch)}
+            {
+                "model": _short(name, compared.artefacts),
+                **paper_setting.compare(artefact, similarity, gb, on_chip, batch),
+            }
             for on_chip in (True, False)
-            for gb in bandwidths or paper_setting.BANDWIDTHS
+            for gb in compared.bandwidths or paper_setting.BANDWIDTHS
         ]
         texts.append(paper_setting.table(found))
         results += found
@@ -231,8 +267,16 @@ def _bandwidths(text: str) -> list[float]:
 @click.option("--cluster", help="Compare on the workers of this Dask scheduler.")
 @BOARD
 @HARDWARE
-def explore(model: Path | None, vary: tuple[str, ...], output: Path | None, batch: int, workers: int | None,
-            cluster: str | None, board: str, hardware: Path | None) -> None:  # fmt: skip
+def explore(
+    model: Path | None,
+    vary: tuple[str, ...],
+    output: Path | None,
+    batch: int,
+    workers: int | None,
+    cluster: str | None,
+    board: str,
+    hardware: Path | None,
+) -> None:
     """Compare configurations of a board that differ in the fields to --vary: time, resources, and which are worth having."""
     from ...hls.artefact.model import load as load_artefact
     from ..common.files import write_text
@@ -244,34 +288,37 @@ def explore(model: Path | None, vary: tuple[str, ...], output: Path | None, batc
     artefact = load_artefact(path)
     configs, refused = exploration.candidates(config_of(board, hardware, artefact), choices)
     announce_compiling()
-    found = _compare_all(configs, batch, path, artefact, workers, cluster)
+    if workers is None and cluster is None:
+        found = _compare_here(artefact, configs, batch)
+    else:
+        with fleet_of(workers, cluster) as address:
+            found = _compare_on_fleet(path, configs, batch, address)
     rows = exploration.summary(found)
     if output is not None:
         write_text(output, json.dumps({"rows": rows, "refused": refused, "comparisons": found}, indent=1) + "\n")
     click.echo(exploration.table(rows, refused), nl=False)
 
 
-def _compare_all(
-    configs: list[HardwareConfig], batch: int, model: Path, artefact: QuantizedModel, workers: int | None,
-    cluster: str | None,
-) -> list[dict[str, Any]]:  # fmt: skip
+def _compare_here(artefact: QuantizedModel, configs: list[HardwareConfig], batch: int) -> list[dict[str, Any]]:
+    from tqdm import tqdm
+
     from ..studies import compare as comparison
 
-    if workers is None and cluster is None:
-        from tqdm import tqdm
+    with tqdm(configs, unit="configuration") as each:  # closed before an error's line
+        return [comparison.compare(artefact, config, batch) for config in each]
 
-        with tqdm(configs, unit="configuration") as each:  # closed before an error's line
-            return [comparison.compare(artefact, config, batch) for config in each]
+
+def _compare_on_fleet(model: Path, configs: list[HardwareConfig], batch: int, address: str) -> list[dict[str, Any]]:
     from distributed import Client
 
     from ..studies import explore as exploration
 
-    with fleet_of(workers, cluster) as address, Client(address) as client:
+    with Client(address) as client:
         return exploration.explore(client, configs, batch, model)
 
 
 def _all_choices(texts: tuple[str, ...]) -> dict[str, list[Any]]:
-    """By field. ValueError for a field that is given twice: only the last values of it would count."""
+    """Values to vary, by field. ValueError for a field that is given twice: only the last values of it would count."""
     pairs = [_choices(text) for text in texts]
     names = [name for name, _ in pairs]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -283,7 +330,7 @@ def _all_choices(texts: tuple[str, ...]) -> dict[str, list[Any]]:
 
 
 def _choices(text: str) -> tuple[str, list[Any]]:
-    """``"cores=4,8"`` -> ("cores", [4, 8])."""
+    """A field and its values: ("cores", [4, 8]) of ``"cores=4,8"``. ValueError for other text."""
     name, _, values = text.partition("=")
     try:
         return name, [float(value) if "." in value else int(value) for value in values.split(",")]

@@ -141,6 +141,7 @@ class _Asked:
 
     @property
     def folder(self) -> Path:
+        """The model's folder, the bundled one's by default."""
         from ..runtime.model import BUNDLED_MODEL
 
         return BUNDLED_MODEL if self.model is None else self.model
@@ -161,7 +162,7 @@ class _Asked:
 def _with_runtime(
     asked: _Asked, artefact: QuantizedModel, config: HardwareConfig, labels: np.ndarray
 ) -> tuple[Run, Images]:
-    """Of a model whose samples are its images."""
+    """Generate with a model whose samples are its images, by the runtime alone."""
     from ..runtime.images import check_drawable
     from ..runtime.model import Model
     from ..runtime.output import Run
@@ -181,14 +182,18 @@ def _with_runtime(
             return run, _collect_from_fleet(run, asked, config)
         with Model(artefact, asked.open_device(config), asked.deadline, asked.memory) as model:
             _announce_device(model.device, config)
-            options = (asked.count, labels, asked.seed, asked.batch, asked.flow, not asked.quiet)
-            return run, run.collect(lambda starts: model.batches(*options, starts))
+
+            def batches(starts: Sequence[int]) -> Iterator[Batch]:
+                given = (asked.count, labels, asked.seed, asked.batch)
+                return model.batches(*given, flow=asked.flow, progress=not asked.quiet, starts=starts)
+
+            return run, run.collect(batches)
 
 
 def _with_pipeline(
     asked: _Asked, artefact: QuantizedModel, config: HardwareConfig, labels: np.ndarray
 ) -> tuple[Run, Images]:
-    """Of a model whose samples are not its images, as latents are not: diffusers' pipeline makes them."""
+    """Generate with a model whose samples are not its images, as latents are not: diffusers' pipeline makes them."""
     from ..runtime.images import pipeline_class
     from ..runtime.output import Run
 
@@ -230,7 +235,7 @@ def _announce_device(device: Device, config: HardwareConfig) -> None:
 
 @contextlib.contextmanager
 def _saying_what_is_kept(run: Run) -> Iterator[None]:
-    """Of a run that ends early: in the one line of an interrupt, or before that of an error."""
+    """Say what is kept of a run that ends early: in the one line of an interrupt, or before that of an error."""
     try:
         yield
     except BaseException as error:

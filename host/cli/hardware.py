@@ -37,8 +37,16 @@ NOT_BUILT = 3
 @BOARD
 @HARDWARE
 @BACKEND
-def csim(model: Path | None, steps: int, batch: int, types: str, seed: int, board: str, hardware: Path | None,
-         backend: str | None) -> None:  # fmt: skip
+def csim(
+    model: Path | None,
+    steps: int,
+    batch: int,
+    types: str,
+    seed: int,
+    board: str,
+    hardware: Path | None,
+    backend: str | None,
+) -> None:
     """Compile the kernels of a configuration with g++, run a MODEL's program on them and compare all memory with the emulator."""
     from ...hls.artefact.model import load as load_artefact
     from ..devices.csim import CSimDevice
@@ -63,8 +71,9 @@ def csim(model: Path | None, steps: int, batch: int, types: str, seed: int, boar
 @click.option("--rtl-multipliers", is_flag=True, help="The multipliers in Verilog, as an RTL blackbox of Vitis HLS.")
 @BOARD
 @HARDWARE
-def build(output: Path, publish: Path | None, project_only: bool, rtl_multipliers: bool, board: str,
-          hardware: Path | None) -> None:  # fmt: skip
+def build(
+    output: Path, publish: Path | None, project_only: bool, rtl_multipliers: bool, board: str, hardware: Path | None
+) -> None:
     """Write a Vitis HLS project and a Vivado block design, and run AMD's tools where they are on PATH.
 
     Without them the project is left complete, to be built elsewhere, and the exit code is 3.
@@ -102,8 +111,15 @@ def build(output: Path, publish: Path | None, project_only: bool, rtl_multiplier
 @BOARD
 @HARDWARE
 @BACKEND
-def selftest(device: str, bitstreams: Path | None, batch: int | None, as_json: bool, board: str, hardware: Path | None,
-             backend: str | None) -> None:  # fmt: skip
+def selftest(
+    device: str,
+    bitstreams: Path | None,
+    batch: int | None,
+    as_json: bool,
+    board: str,
+    hardware: Path | None,
+    backend: str | None,
+) -> None:
     """Check a device: registers, memory, every kind of layer, a denoising step, throughput. Exit code 1 where one fails."""
     from dataclasses import asdict
 
@@ -149,8 +165,16 @@ def selftest(device: str, bitstreams: Path | None, batch: int | None, as_json: b
 @BOARD
 @HARDWARE
 @BACKEND
-def serve(port: int, address: str, token: str | None, accelerator: str, bitstreams: Path, board: str,
-          hardware: Path | None, backend: str | None) -> None:  # fmt: skip
+def serve(
+    port: int,
+    address: str,
+    token: str | None,
+    accelerator: str,
+    bitstreams: Path,
+    board: str,
+    hardware: Path | None,
+    backend: str | None,
+) -> None:
     """Serve an emulated board over PYNQ's gRPC protocol, for any remote client, one at a time; Ctrl-C ends it.
 
     Where other machines reach the address, clients need a token, which only this project's send. Nothing is encrypted.

@@ -35,9 +35,11 @@ if TYPE_CHECKING:
 @click.argument("model")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the quantized model.")
 @click.option(
-    "--scheduler", default="ddim", show_default=True,
+    "--scheduler",
+    default="ddim",
+    show_default=True,
     help="ddim or ddpm; pndm, euler, dpm++, heun and lcm run in diffusers.",
-)  # fmt: skip
+)
 @click.option(
     "--force-scheduler", is_flag=True, help="Take the betas of the folder's scheduler though it is of another kind."
 )
@@ -60,32 +62,63 @@ if TYPE_CHECKING:
     "--prompts", type=click.Path(path_type=Path), help="A text file of prompts to calibrate with, one a line."
 )
 @click.option(
-    "--guidance", type=float,
+    "--guidance",
+    type=float,
     help="Guidance of the calibration, or that a distilled model takes as an embedding (default: diffusers' pipelines').",
-)  # fmt: skip
+)
 @click.option(
-    "--prompt-weight", default=1.5, show_default=True,
+    "--prompt-weight",
+    default=1.5,
+    show_default=True,
     help="Half of the calibration's prompts have this weight, so that weighted prompts find room; 1 for none.",
-)  # fmt: skip
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--variant", help="Which files of weights are read, such as fp16 (default: those of no variant).")
 @click.option("--sample-size", help="Height and width of samples, such as 64 or 64x96, if the model does not say it.")
 @click.option("--overwrite", is_flag=True, help="Replace a quantized model that is in the output folder.")
-def quantize(model: str, output: Path, scheduler: str, steps: int, eta: float, groups: int | None, trajectories: int,
-             norm: float, fine: int, no_bias_correction: bool, labels: str | None, prompts: Path | None,
-             guidance: float | None, prompt_weight: float, seed: int, variant: str | None, sample_size: str | None,
-             force_scheduler: bool, overwrite: bool) -> None:  # fmt: skip
+def quantize(
+    model: str,
+    output: Path,
+    scheduler: str,
+    steps: int,
+    eta: float,
+    groups: int | None,
+    trajectories: int,
+    norm: float,
+    fine: int,
+    no_bias_correction: bool,
+    labels: str | None,
+    prompts: Path | None,
+    guidance: float | None,
+    prompt_weight: float,
+    seed: int,
+    variant: str | None,
+    sample_size: str | None,
+    force_scheduler: bool,
+    overwrite: bool,
+) -> None:
     """Quantize a diffusers pipeline MODEL (folder or hub name) for a schedule, with Brevitas."""
     from ...hls.contract.operators import Quantize
 
     asked = import_module("...quant.common.options", __package__)  # by name: the runtime never depends on the quantizer
     quantizer = import_module("...quant.quantize", __package__)
     schedule = asked.Schedule(scheduler, steps, eta, min(steps, asked.Schedule.groups) if groups is None else groups)
-    options = asked.Options(trajectories, norm, not no_bias_correction, fine, seed, guidance, prompt_weight)
-    reading = asked.Reading(variant, _sides(sample_size), force_scheduler)
-    conditions = parse_labels(labels), _prompts(prompts)
+    options = asked.Options(
+        trajectories=trajectories,
+        norm=norm,
+        correct_biases=not no_bias_correction,
+        fine=fine,
+        seed=seed,
+        guidance=guidance,
+        prompt_weight=prompt_weight,
+    )
+    given = {
+        "labels": parse_labels(labels),
+        "prompts": _prompts(prompts),
+        "reading": asked.Reading(variant, _sides(sample_size), force_scheduler),
+    }
     with without_loading_bars():
-        quantized = quantizer.quantize(model, output, schedule, options, *conditions, reading, overwrite)
+        quantized = quantizer.quantize(model, output, schedule, options, overwrite=overwrite, **given)
     graph = quantized.graph
     in_parts = sum(isinstance(node, Quantize) and node.fine for node in graph.nodes)
     if in_parts < fine:
@@ -110,7 +143,7 @@ def _next_command(output: Path, quantized: QuantizedModel) -> str:
 
 
 def _sides(text: str | None) -> tuple[int, int] | None:
-    """``"64"`` -> (64, 64), ``"64x96"`` -> (64, 96)."""
+    """Height and width: (64, 64) of ``"64"``, (64, 96) of ``"64x96"``. ValueError for other text."""
     if text is None:
         return None
     height, by, width = text.partition("x")
@@ -146,16 +179,34 @@ def _prompts(path: Path | None) -> list[str] | None:
 @click.option(
     "--batch", default=25, type=BATCH, show_default=True, help="Images that advance together; clips advance one by one."
 )
-@click.option("-o", "--output", type=OUTPUT_FOLDER, default=Path("runs/quality"), show_default=True,
-              help="Folder of the images, with quality.json; an interrupted evaluation goes on there.")  # fmt: skip
+@click.option(
+    "-o",
+    "--output",
+    type=OUTPUT_FOLDER,
+    default=Path("runs/quality"),
+    show_default=True,
+    help="Folder of the images, with quality.json; an interrupted evaluation goes on there.",
+)
 @click.option("--workers", type=WORKERS, help="Draw on that many local processes (Dask).")
 @click.option("--cluster", help="Draw on the workers of this Dask scheduler, which see the same folders.")
 @BOARD
 @HARDWARE
 @MEMORY
-def evaluate(model: Path, against: Path, reference: str, count: int, guidance: float | None, seed: int, batch: int,
-             output: Path, workers: int | None, cluster: str | None, board: str, hardware: Path | None,
-             memory: int | None) -> None:  # fmt: skip
+def evaluate(
+    model: Path,
+    against: Path,
+    reference: str,
+    count: int,
+    guidance: float | None,
+    seed: int,
+    batch: int,
+    output: Path,
+    workers: int | None,
+    cluster: str | None,
+    board: str,
+    hardware: Path | None,
+    memory: int | None,
+) -> None:
     """Quality of a quantized pipeline MODEL beside the float one: Fréchet distances, category accuracy, same-seed PSNR.
 
     FID and Inception score come from torch-fidelity, CLIP score from torchmetrics, where they and their weights are;
@@ -169,7 +220,18 @@ def evaluate(model: Path, against: Path, reference: str, count: int, guidance: f
     shared = workers is not None or cluster is not None
     with without_loading_bars(), fleet_of(workers, cluster) if shared else contextlib.nullcontext() as address:
         result = evaluation.evaluate(
-            model, against, reference, count, guidance, seed, batch, output, config, memory, address, artefact
+            model,
+            against,
+            reference,
+            count=count,
+            guidance=guidance,
+            seed=seed,
+            batch=batch,
+            output=output,
+            config=config,
+            memory_mib=memory,
+            cluster=address,
+            artefact=artefact,
         )
     for name, values in result.items():
         click.echo(f"{name}: " + ", ".join(f"{metric} {value:.4g}" for metric, value in values.items()))

@@ -84,29 +84,32 @@ EXTRAS = {
 
 
 class InLine(click.ClickException):
-    """A user's error: one line on stderr, exit code 1."""
+    """Raised for a user's error: one line on stderr, exit code 1."""
 
     def format_message(self) -> str:
+        """The message in one line."""
         return " ".join(self.message.split())
 
 
 class WrongCall(InLine):
-    """Options or arguments that a command does not have, or that are of another type: click's exit code for them."""
+    """Raised for options or arguments that a command does not have, or that are of another type: click's exit code for them."""
 
     exit_code = 2
 
 
 class Polite(click.Command):
-    """Answers bad input, and what the machine refuses, with one line on stderr and a non-zero exit code, an interrupt with one
-    line and 130; only a bug has a traceback. What other packages warn of, or log, is not shown (but for errors while ``serve``
-    runs)."""
+    """A command that answers bad input, and what the machine refuses, with one line on stderr and a non-zero exit code, an
+    interrupt with one line and 130; only a bug has a traceback. What other packages warn of, or log, is not shown (but for errors
+    while ``serve`` runs)."""
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **more: Any) -> click.Context:
+        """Read the arguments; what is wrong with them is said in one line."""
         shows_help = self.no_args_is_help and not args
         with contextlib.nullcontext() if shows_help else _one_line():
             return super().make_context(info_name, args, *rest, **more)
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what it is refused, or ends it, is said in one line."""
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # a file's name need not be text
@@ -115,7 +118,7 @@ class Polite(click.Command):
 
 
 class Commands(Polite, click.Group):
-    """Commands that all do."""
+    """A group of commands, all of which are as :class:`Polite`."""
 
 
 @contextlib.contextmanager
@@ -174,7 +177,7 @@ def _only_our_warnings() -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_loading_bars() -> Iterator[None]:
-    """diffusers and transformers show no bars of what they load; they come with the pipelines that are loaded here."""
+    """Keep diffusers and transformers from showing bars of what they load: they come with the pipelines that are loaded here."""
     packages = [name for name in ("diffusers", "transformers") if importlib.util.find_spec(name) is not None]
     bars = [importlib.import_module(f"{name}.utils.logging") for name in packages]
     shown = [each for each in bars if each.is_progress_bar_enabled()]
@@ -190,6 +193,7 @@ def without_loading_bars() -> Iterator[None]:
 def device_of(
     device: str, config: HardwareConfig, counting: bool, backend: str | None, bitstreams: Path | None
 ) -> Device:
+    """Open the device of ``--device``; where the emulator must compile first, say so."""
     from ..devices.opening import open_device
 
     opened = open_device(device, config, counting, backend, bitstreams, announce)
@@ -199,19 +203,21 @@ def device_of(
 
 
 def announce_compiling() -> None:
-    """Where the emulator's first step takes minutes, for once."""
-    from ..compute.kernel_cache import is_cold
+    """Say that the emulator's first step takes minutes, where it does: once on a machine."""
+    from ..compute.loop_cache import is_cold
 
     if is_cold():
         announce("compiling the emulator's loops: this takes one to three minutes, at the first run only")
 
 
 def announce(text: str) -> None:
+    """Say something on stderr, which is not the command's result."""
     click.echo(text, err=True)
 
 
 def config_of(board: str, hardware: Path | None, artefact: QuantizedModel | None = None) -> HardwareConfig:
-    """The board's default, with row buffers large enough for the model; or the one of the file."""
+    """The configuration of ``--board``, with row buffers large enough for the model, or that of the file ``--hardware``.
+    ValueError for a board or file that is none."""
     from ...hls.machine.config import HardwareConfig, default_config
 
     if hardware is not None:
@@ -224,7 +230,7 @@ def config_of(board: str, hardware: Path | None, artefact: QuantizedModel | None
 
 
 def fleet_of(workers: int | None, cluster: str | None) -> contextlib.AbstractContextManager[str]:
-    """The address of a scheduler: that of ``cluster``, or of ``workers`` new processes."""
+    """A context with the address of a scheduler: that of ``cluster``, or of ``workers`` new processes. ValueError for both."""
     from ..runtime import fleet
 
     if workers is not None and cluster is not None:
@@ -233,7 +239,8 @@ def fleet_of(workers: int | None, cluster: str | None) -> contextlib.AbstractCon
 
 
 def check_plots(folder: Path | None, output: Path | None) -> None:
-    """ModuleNotFoundError, or ValueError where the output has the folder's name, before anything long runs; makes the folder."""
+    """Make the folder for figures, if there is to be one. ModuleNotFoundError without matplotlib, ValueError where the output has
+    the folder's name, before anything long runs."""
     if folder is not None:
         import matplotlib  # noqa: F401
 
@@ -246,7 +253,7 @@ def check_plots(folder: Path | None, output: Path | None) -> None:
 
 
 def labels_for(artefact: QuantizedModel, text: str | None) -> list[int] | None:
-    """The labels that were asked for, of a model that takes some; ValueError of one that takes none."""
+    """The labels that ``--labels`` asks for; None for the model's own. ValueError where the model takes none."""
     from ...hls.artefact.model import null_label
 
     takes_some = artefact.config.get("num_class_embeds") or null_label(artefact.config) is not None
@@ -256,7 +263,7 @@ def labels_for(artefact: QuantizedModel, text: str | None) -> list[int] | None:
 
 
 def parse_labels(text: str | None) -> list[int] | None:
-    """``"0-3,7"`` -> [0, 1, 2, 3, 7]."""
+    """Labels of a text: [0, 1, 2, 3, 7] of ``"0-3,7"``; None where there is none. ValueError for other text."""
     if text is None:
         return None
     labels: list[int] = []

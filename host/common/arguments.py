@@ -38,7 +38,7 @@ def number(what: str, value: Any) -> float:
 
 
 def check_deadline(deadline_s: Any) -> float:
-    """Seconds that a step may take, as Python's float."""
+    """Seconds that a step may take, as Python's float. TypeError or ValueError for what no deadline is."""
     found = number("deadline_s", deadline_s)
     if not 0 < found <= LONGEST_DEADLINE_S:
         raise ValueError(f"found deadline_s {found:g}, expected more than 0 and at most {LONGEST_DEADLINE_S:g} seconds")
@@ -46,7 +46,7 @@ def check_deadline(deadline_s: Any) -> float:
 
 
 def check_memory(memory_mib: Any) -> int | None:
-    """MiB of contiguous memory, as Python's integer; None is the board's own."""
+    """MiB of contiguous memory, as Python's integer; None is the board's own. TypeError or ValueError for what no board has."""
     if memory_mib is None:
         return None
     found = integer("memory_mib", memory_mib)
@@ -56,8 +56,8 @@ def check_memory(memory_mib: Any) -> int | None:
 
 
 def real_array(what: str, values: Any, shape: tuple[int | None, ...]) -> np.ndarray:
-    """float64 of ``shape``, where None stands for any number. ValueError for other shapes, and for what is not real or not
-    finite: codes would hide it."""
+    """Values as float64 of ``shape``, where None stands for any number. ValueError for other shapes, and for what is not real or
+    not finite: codes would hide it."""
     try:
         found = np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:  # rows of several lengths, tensors without values

@@ -12,7 +12,8 @@ DIFFERENCES = 255  # the largest magnitude of an operand
 
 
 class NumpyConvolution:
-    """One matrix product per kernel tap and chunk of channels; arguments as of :func:`.products.convolution_product`."""
+    """A convolution as one matrix product per kernel tap and chunk of channels; arguments as of
+    :func:`.products.convolution_product`."""
 
     def __init__(self, weight: np.ndarray, stride: tuple[int, int], padding: tuple[int, int, int, int]):
         self.stride, self.padding, self.kernel, self.outputs = stride, padding, weight.shape[1:3], len(weight)
@@ -40,7 +41,7 @@ class NumpyConvolution:
 
 
 def multiply_matrices(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """[..., M, K] times [..., K, N] -> int32, for any K."""
+    """Products int32 [..., M, N] of integer matrices [..., M, K] and [..., K, N], for any K."""
     a, b = left.astype(np.float32), right.astype(np.float32)
     total = np.zeros((*left.shape[:-1], right.shape[-1]), np.int32)
     for first in range(0, a.shape[-1], CHUNK):

@@ -21,7 +21,8 @@ def _torch() -> Any:
 
 
 class OneDnnConvolution:
-    """Arguments as of :func:`.products.convolution_product`; accumulators come as float32 or int32."""
+    """A convolution by oneDNN, or a matrix product where it is one; arguments as of :func:`.products.convolution_product`.
+    Accumulators come as float32 or int32."""
 
     def __init__(self, weight: np.ndarray, stride: tuple[int, int], padding: tuple[int, int, int, int]):
         self.stride, self.padding, self.kernel, self.outputs = stride, padding, weight.shape[1:3], len(weight)
@@ -47,7 +48,7 @@ class OneDnnConvolution:
         return self._matrix_product(codes) if self._is_matrix else self._int8_convolution(codes)
 
     def of_difference(self, difference: np.ndarray) -> np.ndarray:
-        """By the two digits of each difference, as the hardware sends them."""
+        """Accumulators by the two digits of each difference, as the hardware sends them."""
         high, low = (difference >> 4).astype(np.int8), (difference & 15).astype(np.int8)
         return 16 * self(high).astype(np.int32) + self(low).astype(np.int32)
 
@@ -80,13 +81,14 @@ class OneDnnConvolution:
 
 
 def multiply_matrix(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """int8 [M, K] times int8 [K, N] -> int32 [M, N]."""
+    """The product int32 [M, N] of int8 matrices [M, K] and [K, N]."""
     operands = [_torch().from_numpy(np.array(operand)) for operand in (left, right)]  # fresh arrays: see _matrix
     return _torch()._int_mm(*operands).numpy()
 
 
 def _matrix(weight: np.ndarray) -> np.ndarray:
-    """[I, O]. A fresh array: the transpose of one column keeps its strides, which ``torch._int_mm`` silently misreads."""
+    """Weights of a 1 x 1 convolution as a matrix [I, O]. A fresh array: the transpose of one column keeps its strides, which
+    ``torch._int_mm`` silently misreads."""
     matrix = np.empty((weight[0].size, len(weight)), np.int8)
     matrix[...] = weight.reshape(len(weight), -1).T
     return matrix

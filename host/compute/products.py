@@ -60,7 +60,7 @@ def int16_is_exact() -> bool:
 
 
 def _passes_self_test(backend: str) -> bool:
-    """Saturating and random operands against NumPy; with 114 channels and a 3x3 kernel sums come near 2**24."""
+    """Whether saturating and random operands give NumPy's sums; with 114 channels and a 3x3 kernel sums come near 2**24."""
     random = np.random.default_rng(0)
     for channels, kernel in itertools.product((64, 114), (1, 3)):
         shape = (16, 5, 6, channels)
@@ -84,10 +84,10 @@ class ConvolutionProduct(Protocol):
     """Accumulators of one convolution, its weights packed once. Calls may come from several threads."""
 
     def __call__(self, codes: np.ndarray) -> np.ndarray:
-        """Codes int8 [B, H, W, I] -> accumulators [B, H' * W', O], exact integers as float32 or int32."""
+        """Accumulators [B, H' * W', O] of codes int8 [B, H, W, I]: exact integers, as float32 or int32."""
 
     def of_difference(self, difference: np.ndarray) -> np.ndarray:
-        """Differences int16 [B, H, W, I] in [-255, 255] -> accumulators int32 of the same shape."""
+        """Accumulators int32 [B, H' * W', O] of differences int16 [B, H, W, I] in [-255, 255]."""
 
 
 def convolution_product(
@@ -97,7 +97,8 @@ def convolution_product(
     backend: str,
     team: Team = ALONE,
 ) -> ConvolutionProduct:
-    """Of ``weight`` int8 [O, kh, kw, I]; ``padding`` (top, bottom, left, right) with code 0; ``team``: who works on it.
+    """The product of one convolution by a ``backend``. ``weight`` int8 [O, kh, kw, I]; ``padding`` (top, bottom, left, right)
+    with code 0; ``team``: who works on it.
 
     Raises ValueError for a kernel so large that not even one input channel is exact in float32, which int16 does without:
     over 500 taps, 1,000 with VNNI.
@@ -115,9 +116,9 @@ class CompiledConvolution:
     """The backend ``int16``; the team shares the output rows of all samples."""
 
     def __init__(self, weight: np.ndarray, stride: tuple[int, int], padding: tuple[int, int, int, int], team: Team):
-        from . import product_kernels
+        from . import product_loops
 
-        self._kernels, self.packed, self.team = product_kernels, product_kernels.pack(weight, stride), team
+        self._loops, self.packed, self.team = product_loops, product_loops.pack(weight, stride), team
         self.outputs, self.kernel = len(weight), weight.shape[1:3]
         self.stride, self.padding = stride, padding
         self._layer = (self.packed, self.kernel, stride, (padding[0], padding[2]))
@@ -125,7 +126,7 @@ class CompiledConvolution:
     def __call__(self, codes: np.ndarray) -> np.ndarray:
         rows, columns, outputs = self._size(codes)
         sums = np.empty((len(codes), rows, columns, outputs), np.int32)
-        self._share(codes, lambda first, last: self._kernels.convolve(codes, *self._layer, first, last, sums))
+        self._share(codes, lambda first, last: self._loops.convolve(codes, *self._layer, first, last, sums))
         return sums.reshape(len(codes), rows * columns, outputs)
 
     def of_difference(self, difference: np.ndarray) -> np.ndarray:
@@ -143,7 +144,7 @@ class CompiledConvolution:
         """The accumulators requantized as :func:`.vector.requantize_rows` does, without a place in memory for all of them."""
         layer = (codes, *self._layer, self._size(codes))
         finish = (bias, multiplier, shift, *limits, out)
-        self._share(codes, lambda first, last: self._kernels.convolve_to_codes(*layer, first, last, *finish))
+        self._share(codes, lambda first, last: self._loops.convolve_to_codes(*layer, first, last, *finish))
 
     def _size(self, codes: np.ndarray) -> tuple[int, int, int]:
         """Output rows, columns and channels."""
@@ -159,13 +160,13 @@ class CompiledConvolution:
 
 
 def attention_product(left: np.ndarray, right: np.ndarray, backend: str, team: Team = ALONE) -> np.ndarray:
-    """``left`` [B, heads, M, K] times ``right`` [B, heads, K, N] -> int32 [B, heads, M, N], for any K.
+    """Products int32 [B, heads, M, N] of matrices ``left`` [B, heads, M, K] and ``right`` [B, heads, K, N], for any K.
 
     One operand may hold differences in [-255, 255], the other codes int8.
     """
     if backend == "numpy" or not ACCELERATED:
         return float_products.multiply_matrices(left, right)
-    from .product_kernels import multiply_matrices
+    from .product_loops import multiply_matrices
 
     shape = (*left.shape[:3], right.shape[3])
     rows, columns = (np.ascontiguousarray(each).reshape(-1, *each.shape[2:]) for each in (left, right))
@@ -176,7 +177,8 @@ def attention_product(left: np.ndarray, right: np.ndarray, backend: str, team: T
 
 
 def attention_product_of_one(left: np.ndarray, right: np.ndarray, backend: str) -> np.ndarray:
-    """``left`` int8 [M, K] times ``right`` int8 [K, N] -> int32 [M, N]: of one head, so that large ones stay in the cache."""
+    """The product int32 [M, N] of one head's ``left`` int8 [M, K] and ``right`` int8 [K, N], so that large ones stay in the
+    cache."""
     if backend == "vnni":
         from .onednn_products import multiply_matrix
 

@@ -28,7 +28,7 @@ def default_threads() -> int:
 
 
 class Team:
-    """``threads`` of them, the caller's included, for work that releases the GIL."""
+    """``threads`` threads, the caller's included, that share work which releases the GIL. ValueError for less than one."""
 
     def __init__(self, threads: int):
         if threads < 1:
@@ -37,7 +37,7 @@ class Team:
         self._others = ThreadPoolExecutor(threads - 1) if threads > 1 else None  # starts no thread before there is work
 
     def share(self, count: int, smallest: int, work: Callable[[int, int], object]) -> None:
-        """``work(first, last)`` of consecutive ranges that cover ``range(count)``, none below ``smallest`` unless it is all.
+        """Run ``work(first, last)`` on consecutive ranges that cover ``range(count)``, none below ``smallest`` unless it is all.
 
         Returns when all have ended; raises what one of them raised.
         """
@@ -56,7 +56,7 @@ class Team:
                 raise error
 
     def share_rows(self, shape: tuple[int, ...], work: Callable[[slice, slice], object]) -> None:
-        """``work(samples, rows)`` of parts of arrays of ``shape`` [B, P, W], whose rows are next to each other in memory."""
+        """Run ``work(samples, rows)`` on parts of arrays of ``shape`` [B, P, W], whose rows are next to each other in memory."""
         batch, pixels, size = shape
         if self.splits_samples(batch):
             smallest = self.smallest_part(pixels * size)
@@ -75,7 +75,7 @@ class Team:
 
     @staticmethod
     def smallest_part(elements: int, smallest: int = SMALLEST_ELEMENTS) -> int:
-        """How many units of so many elements are worth another thread, which ``smallest`` elements are."""
+        """How many units of so many ``elements`` are worth another thread, as ``smallest`` elements are."""
         return ceil_divide(smallest, max(elements, 1))
 
 

@@ -1,7 +1,7 @@
 """The vector unit in software: compiled loops where numba is installed, the NumPy reference otherwise. Same bits.
 
-Arguments as in :mod:`.kernels`: C-contiguous [B, P, W] of which the first ``channels`` are the tensor; results go to ``out``. A
-``team`` shares the rows of compiled loops.
+Arguments as in :mod:`.vector_loops`: C-contiguous [B, P, W] of which the first ``channels`` are the tensor; results go to
+``out``. A ``team`` shares the rows of compiled loops.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from .team import ACCELERATED, ALONE, Team
 NO_TABLE = np.zeros(0, np.int16)
 
 
-def _kernels():  # type: ignore[no-untyped-def]
-    from . import kernels  # importing numba takes most of a second
+def _loops():  # type: ignore[no-untyped-def]
+    from . import vector_loops  # importing numba takes most of a second
 
-    return kernels
+    return vector_loops
 
 
 def limits_of(dtype: np.dtype, relu: bool = False) -> tuple[int, int]:
+    """The smallest and the largest result of a type, int8 or int16, and of a ReLU where there is one."""
     low, high = CODE_RANGE if dtype == np.int8 else VALUE_RANGE
     return (0 if relu else low), high
 
 
 def _share(
-    team: Team, kernel: Callable[..., None], arrays: tuple[np.ndarray, ...], numbers: tuple, out: np.ndarray
+    team: Team, loop: Callable[..., None], arrays: tuple[np.ndarray, ...], numbers: tuple, out: np.ndarray
 ) -> None:
-    """``kernel(*arrays, *numbers, out)`` of parts of the rows, of which each is by itself."""
+    """Run ``loop(*arrays, *numbers, out)`` on parts of the rows, of which each is by itself."""
 
     def some(samples: slice, rows: slice) -> None:
-        kernel(*(array[samples, rows] for array in arrays), *numbers, out[samples, rows])
+        loop(*(array[samples, rows] for array in arrays), *numbers, out[samples, rows])
 
     team.share_rows(arrays[0].shape, some)
 
@@ -48,7 +49,7 @@ def _of_samples(table: np.ndarray, samples: slice) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Activation:
-    """The contract's function of a ``kind``, of values with ``fraction_bits``."""
+    """A fused activation: the contract's function of a ``kind``, of values with ``fraction_bits``."""
 
     kind: type[operators.activation.Activation]
     fraction_bits: int
@@ -59,25 +60,30 @@ class Activation:
 
 @functools.lru_cache(maxsize=32)
 def _lookup(activation: Activation) -> np.ndarray:
-    """int16 [65536]: of every int16 value, indexed by the value's 16 bits as an unsigned number."""
+    """The activation of every int16, as int16 [65536], indexed by the value's 16 bits as an unsigned number."""
     return activation(np.arange(1 << 16).astype(np.uint16).view(np.int16)).astype(np.int16)
 
 
 def requantize_rows(
-    acc: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, shift: int, out: np.ndarray, relu: bool = False,
+    acc: np.ndarray,
+    bias: np.ndarray,
+    multiplier: np.ndarray,
+    shift: int,
+    out: np.ndarray,
+    relu: bool = False,
     team: Team = ALONE,
-) -> None:  # fmt: skip
-    """Accumulators [B, P, O] (exact integers, int32 or float32) plus bias int32 [1 or B, O] -> int8 or int16 ``out``.
+) -> None:
+    """Requantize accumulators [B, P, O] (exact integers, int32 or float32) plus bias int32 [1 or B, O] to int8 or int16 ``out``.
 
     ``multiplier`` int32 [1 or B, 1 or O].
     """
     low, high = limits_of(out.dtype, relu)
     if ACCELERATED:
-        from .product_kernels import requantize_rows as kernel
+        from .product_loops import requantize_rows as loop
 
         def some(samples: slice, rows: slice) -> None:
             numbers = _of_samples(bias, samples), _of_samples(multiplier, samples)
-            kernel(acc[samples, rows], *numbers, shift, low, high, out[samples, rows])
+            loop(acc[samples, rows], *numbers, shift, low, high, out[samples, rows])
 
         team.share_rows(acc.shape, some)
     else:
@@ -100,28 +106,35 @@ class Quantizer:
 
 
 def quantize(x: np.ndarray, channels: int, quantizer: Quantizer, out: np.ndarray, team: Team = ALONE) -> None:
-    """Values to codes, [B, P, channels] or, in two parts, [B, P, 2 * channels]."""
+    """Quantize values int16 to codes int8, ``out`` [B, P, channels] or, in two parts, [B, P, 2 * channels]."""
     if ACCELERATED:
         numbers = (channels, quantizer.multiplier, quantizer.shift, *CODE_RANGE, quantizer.fine)
-        _share(team, _kernels().rescale, (x,), numbers, out)
+        _share(team, _loops().rescale, (x,), numbers, out)
     else:
         codes = quantizer(x[:, :, :channels])
         out[:, :, : codes.shape[2]] = codes
 
 
 def activate(x: np.ndarray, channels: int, activation: Activation, out: np.ndarray, team: Team = ALONE) -> None:
+    """Activate values int16, to ``out`` int16 [B, P, channels]."""
     if ACCELERATED:
-        _share(team, _kernels().look_up, (x,), (channels, _lookup(activation)), out)
+        _share(team, _loops().look_up, (x,), (channels, _lookup(activation)), out)
     else:
         out[:, :, :channels] = activation(x[:, :, :channels])
 
 
 def add(
-    a: np.ndarray, b: np.ndarray, channels: int, multipliers: tuple[int, int], shift: int,
-    out: np.ndarray, team: Team = ALONE,
-) -> None:  # fmt: skip
+    a: np.ndarray,
+    b: np.ndarray,
+    channels: int,
+    multipliers: tuple[int, int],
+    shift: int,
+    out: np.ndarray,
+    team: Team = ALONE,
+) -> None:
+    """Add values int16, each times its multiplier, and shift the sum right, half up, to ``out`` int16 [B, P, channels]."""
     if ACCELERATED:
-        _share(team, _kernels().add, (a, b), (channels, *multipliers, shift), out)
+        _share(team, _loops().add, (a, b), (channels, *multipliers, shift), out)
     else:
         left, right = a[:, :, :channels].astype(np.int64), b[:, :, :channels].astype(np.int64)
         total = left * multipliers[0] + right * multipliers[1]
@@ -141,34 +154,32 @@ def group_norm(
     out: np.ndarray,
     team: Team = ALONE,
 ) -> None:
-    """GroupNorm, then ``activation`` and ``quantizer`` where they are given. LayerNorm: of pixels as samples, in one group.
+    """Normalize values int16 by group, then activate and quantize them where ``activation`` and ``quantizer`` are given, to
+    ``out`` int16 or int8. A LayerNorm is that of pixels as samples, in one group.
 
     ``gain`` int32 and ``offset`` int64 are [1 or B, C].
     """
     if ACCELERATED:
-        kernels = _kernels()
+        loops = _loops()
         code = quantizer or Quantizer(0, -1)
         finish = (NO_TABLE if activation is None else _lookup(activation), code.multiplier, code.shift, code.fine)
         slope, intercept = np.empty((2, len(x), channels), np.int64)
+        root = tables.RECIPROCAL_SQUARE_ROOT
 
         def whole(first: int, last: int) -> None:
             part = slice(first, last)
-            scaling = (_of_samples(gain, part), _of_samples(offset, part), gain_bits, epsilon)
-            kernels.group_norm(
-                x[part], channels, groups, *scaling, tables.RECIPROCAL_SQUARE_ROOT, *finish, slope[part], intercept[part],
-                out[part],
-            )  # fmt: skip
+            scaling = (_of_samples(gain, part), _of_samples(offset, part), gain_bits, epsilon, root)
+            results = slope[part], intercept[part], out[part]
+            loops.group_norm(x[part], channels, groups, *scaling, *finish, *results)
 
         def some(samples: slice, rows: slice) -> None:
-            kernels.normalize(
-                x[samples, rows], channels, slope[samples], intercept[samples], *finish, out[samples, rows]
-            )
+            loops.normalize(x[samples, rows], channels, slope[samples], intercept[samples], *finish, out[samples, rows])
 
         if team.splits_samples(len(x)):
             team.share(len(x), team.smallest_part(x[0].size), whole)
         else:
-            root = tables.RECIPROCAL_SQUARE_ROOT
-            kernels.norm_coefficients(x, channels, groups, gain, offset, gain_bits, epsilon, root, slope, intercept)
+            scaling = (gain, offset, gain_bits, epsilon, root)
+            loops.norm_coefficients(x, channels, groups, *scaling, slope, intercept)
             team.share_rows(x.shape, some)
         return
     wide = (len(x), channels)
@@ -189,42 +200,50 @@ def group_norm(
 def multiply(
     a: np.ndarray, b: np.ndarray, channels: int, multiplier: int, shift: int, out: np.ndarray, team: Team = ALONE
 ) -> None:
+    """Multiply values int16 with each other and ``multiplier``, and shift right, half up, to ``out`` int16 [B, P, channels]."""
     if ACCELERATED:
-        _share(team, _kernels().multiply, (a, b), (channels, multiplier, shift), out)
+        _share(team, _loops().multiply, (a, b), (channels, multiplier, shift), out)
     else:
         out[:, :, :channels] = operators.pair.multiply(a[:, :, :channels], b[:, :, :channels], multiplier, shift)
 
 
 @functools.lru_cache(maxsize=64)
 def _softmax_shares(multiplier: int, shift: int) -> np.ndarray:
-    """int16: of distances to a row's largest logit, up to the first one that is 0."""
+    """Shares int16 of distances to a row's largest logit, up to the first one that is 0."""
     shares = np.empty(1 << 16, np.int16)
-    count = _kernels().softmax_shares(multiplier, shift, tables.EXP2_NEGATIVE, shares)
+    count = _loops().softmax_shares(multiplier, shift, tables.EXP2_NEGATIVE, shares)
     return shares[:count].copy()
 
 
 def softmax(x: np.ndarray, multiplier: int, shift: int, out: np.ndarray, team: Team = ALONE) -> None:
-    """Rows of logits int16 [B, R, K] -> codes int8 of the same shape."""
+    """Softmax of rows of logits int16 [B, R, K], as codes int8 of the same shape."""
     if ACCELERATED:
         thresholds = operators.softmax.rounding_thresholds(x.shape[2]).astype(np.int16)
-        _share(team, _kernels().softmax, (x,), (_softmax_shares(multiplier, shift), thresholds), out)
+        _share(team, _loops().softmax, (x,), (_softmax_shares(multiplier, shift), thresholds), out)
     else:
         out[...] = operators.softmax.softmax(x, multiplier, shift)
 
 
 def requantize_mix(
-    acc: np.ndarray, p: np.ndarray, multiplier: int, shift: int, heads: int, windows: int, interleaved: bool,
-    out: np.ndarray, team: Team = ALONE,
-) -> None:  # fmt: skip
-    """Accumulators [B, windows * heads, Q, D] of softmax codes ``p`` int8 [B, windows * heads, Q, K] -> means of values, ``out``
-    int8 or int16 [B, windows * Q, heads * D or more]: each row is divided by the sum of its codes."""
+    acc: np.ndarray,
+    p: np.ndarray,
+    multiplier: int,
+    shift: int,
+    heads: int,
+    windows: int,
+    interleaved: bool,
+    out: np.ndarray,
+    team: Team = ALONE,
+) -> None:
+    """Requantize accumulators [B, windows * heads, Q, D] of softmax codes ``p`` int8 [B, windows * heads, Q, K] to means of
+    values, ``out`` int8 or int16 [B, windows * Q, heads * D or more]: each row is divided by the sum of its codes."""
     limits = limits_of(out.dtype)
     if ACCELERATED:
-        kernel, numbers = _kernels().requantize_mix, (multiplier, shift, *limits, heads, windows, interleaved)
+        loop, numbers = _loops().requantize_mix, (multiplier, shift, *limits, heads, windows, interleaved)
         team.share(
             acc.shape[0] * acc.shape[1],
             team.smallest_part(acc[0, 0].size),
-            lambda first, last: kernel(acc, p, first, last, *numbers, out),
+            lambda first, last: loop(acc, p, first, last, *numbers, out),
         )
     else:
         rows = operators.softmax.row_multipliers(p, multiplier)

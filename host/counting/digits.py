@@ -93,7 +93,7 @@ def _count_map(
     channels = codes.shape[3]
     flat = codes.reshape(-1, channels)
     if vector.ACCELERATED:
-        from ..compute.kernels import count_map
+        from ..compute.vector_loops import count_map
 
         count_map(flat, NOTHING if previous is None else previous.reshape(flat.shape), lanes, digits, width, classes)
         return
@@ -111,7 +111,7 @@ def _window_cycles(
     cycles: np.ndarray, used: np.ndarray,
 ) -> None:  # fmt: skip
     if vector.ACCELERATED:
-        from ..compute.kernels import window_cycles
+        from ..compute.vector_loops import window_cycles
 
         window_cycles(digits, *kernel, *stride, top, left, rows, columns, cycles, used)
         return

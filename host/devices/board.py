@@ -34,7 +34,7 @@ try:
 except ImportError:  # pynq 3.1 has no remote boards
 
     class RpcError(Exception):  # type: ignore[no-redef]
-        """Never raised."""
+        """An error of gRPC's, which is never raised where gRPC is not installed."""
 
 
 ALLOCATION_ERRORS = (RuntimeError, MemoryError, RpcError)  # of pynq's, for too little memory
@@ -75,6 +75,7 @@ class DittoAccelerator(pynq.DefaultIP):
 
     @property
     def is_idle(self) -> bool:
+        """Whether it runs no program."""
         return bool(self.read(CONTROL) & IDLE)
 
     def contents(self) -> dict[str, int]:
@@ -84,7 +85,7 @@ class DittoAccelerator(pynq.DefaultIP):
 
 
 class BoardBuffer:
-    """Contiguous memory of a pynq device."""
+    """Contiguous memory of a pynq device, named in errors as that of the ``board``."""
 
     def __init__(self, memory: Any, board: str):
         self._memory, self._board = memory, board
@@ -93,10 +94,12 @@ class BoardBuffer:
         self.address = int(memory.device_address)
 
     def flush(self, start: int = 0, stop: int | None = None) -> None:
+        """Make what the host wrote to bytes [start, stop) visible to the accelerator. DeviceError where nobody answers."""
         with answering(self._board):
             self._part(start, stop).flush()
 
     def invalidate(self, start: int = 0, stop: int | None = None) -> None:
+        """Make what the accelerator wrote to bytes [start, stop) visible to the host. DeviceError where nobody answers."""
         with answering(self._board):
             self._part(start, stop).invalidate()
 
@@ -105,6 +108,7 @@ class BoardBuffer:
         return self._memory if self._is_remote else self._memory[start:stop]
 
     def free(self) -> None:
+        """Give the memory back to pynq."""
         self.data = np.zeros(0, np.uint8)  # the memory is unmapped now
         with answering(self._board):
             self._memory.freebuffer()
@@ -164,7 +168,7 @@ class BoardDevice:
         self._start_up()
 
     def _start_up(self) -> None:
-        """After a reset: an accelerator that is not the expected one is refused before it gets a program.
+        """Refuse, after a reset, an accelerator that is not the expected one, before it gets a program.
 
         It says what it is when it runs; its first program is empty and touches no memory.
         """
@@ -182,6 +186,7 @@ class BoardDevice:
             )
 
     def allocate(self, nbytes: int) -> BoardBuffer:
+        """Contiguous memory. DeviceError, with what is free, where there is not as much in one piece."""
         try:
             return BoardBuffer(pynq.allocate((nbytes,), np.uint8, target=self._pynq_device), self.name)
         except ALLOCATION_ERRORS as error:
@@ -196,14 +201,18 @@ class BoardDevice:
             ) from error
 
     def write_register(self, offset: int, value: int) -> None:
+        """Write a 32-bit register. DeviceError where nobody answers."""
         with answering(self.name):
             self._ip.write(offset, int(value))
 
     def read_register(self, offset: int) -> int:
+        """Read a 32-bit register. DeviceError where nobody answers."""
         with answering(self.name):
             return int(self._ip.read(offset))
 
     def wait(self, deadline_s: float) -> None:
+        """Return when the accelerator is idle. DeviceTimeout, with its registers, where it is not in ``deadline_s``; DeviceLost
+        where it has lost its configuration."""
         with answering(self.name):
             if not (self._wait_for_interrupt(deadline_s) if self.interrupts else self._poll(deadline_s)):
                 raise DeviceTimeout(f"{self.name} did not finish in {deadline_s:g} s", self._ip.contents())
@@ -258,13 +267,14 @@ class BoardDevice:
                 self.reload()
 
     def free_memory(self) -> int | None:
-        """Linux's count of free contiguous memory, on the board."""
+        """Bytes of contiguous memory that are free by Linux's count, on the board; None where it says none."""
         with answering(self.name):
             text = _meminfo(self._pynq_device)
         lines = [line.split() for line in text.splitlines() if line.startswith("CmaFree:")]
         return int(lines[0][1]) << 10 if lines else None
 
     def close(self) -> None:
+        """Leave the board to other processes and, where it is served, to other clients."""
         try:
             if hasattr(self._pynq_device, "release"):  # a remote board that knows its clients
                 self._pynq_device.release()
@@ -273,7 +283,7 @@ class BoardDevice:
 
 
 def _name_of(device: Any) -> str:
-    """Of the board, with its address where it is a remote one. The lock of a remote board binds this machine's processes only."""
+    """The board's name, with its address where it is a remote one: its lock binds this machine's processes only."""
     address = getattr(device, "ip_addr", None)
     return f"{device.name} at {address}:{device.port}" if address else str(device.name)
 

@@ -17,7 +17,11 @@ from .simulated import Run, SimulatedDevice
 
 
 class CSimDevice(SimulatedDevice):
-    """``types``: "native", or "bits" for the exact widths of the hardware. Raises CannotCompile without g++ or headers."""
+    """The kernels' C++, compiled by g++, as a device.
+
+    ``types``: "native", or "bits" for the exact widths of the hardware; ``cache``: where compiled simulations are kept (default:
+    the user's). Raises CannotCompile without g++ or headers.
+    """
 
     def __init__(
         self,
@@ -38,6 +42,7 @@ class CSimDevice(SimulatedDevice):
         return CSimulation(self.config, *self._arguments)
 
     def execute(self, run: Run) -> None:
+        """Run a checked program on its memory, until it ends or the accelerator is reset."""
         memory = run.memory | {Region.PROGRAM: run.descriptors.view(np.uint8)}
         sizes = [memory[region].size - (SLACK if region != Region.PROGRAM else 0) for region in Region]
         addresses = [memory[region].ctypes.data for region in Region]
@@ -52,5 +57,6 @@ class CSimDevice(SimulatedDevice):
         run.registers[ERROR] = error
 
     def reset(self) -> None:
+        """End the run at its next descriptor; registers are as they are before anything ran."""
         self._stop.value = 1
         super().reset()

@@ -25,20 +25,21 @@ class Ownership:
         self.forget()
 
     def forget(self) -> None:
-        """Registers hold what nobody knows: the next session writes them all."""
+        """Say that registers hold what nobody knows: the next session writes them all."""
         self.owner: object | None = None
         self.written: dict[int, int] = {}
         self.runs = False
 
     def __reduce__(self) -> str:
-        """Of all that holds a device (models, sessions): copies would drive one accelerator without knowing of each other."""
+        """TypeError for whatever holds a device, as models and sessions do: copies would drive one accelerator without knowing of
+        each other."""
         raise TypeError(
             "a device, and what runs on it, belongs to one process and is not copied or pickled; load the model's folder again, "
             "on the same device or where it is needed"
         )
 
     def lose(self) -> None:
-        """The device was configured anew."""
+        """Say that the device was configured anew, and that nothing is left in its memory."""
         self.configurations += 1
         self.forget()
 
@@ -71,7 +72,7 @@ class Device(Protocol):
     ownership: Ownership
 
     def allocate(self, nbytes: int) -> Buffer:
-        """DeviceError, with what is free, where there is not as much memory."""
+        """Contiguous memory. DeviceError, with what is free, where there is not as much."""
 
     def write_register(self, offset: int, value: int) -> None:
         """START in CONTROL runs the program once."""
@@ -98,7 +99,7 @@ _NEEDED = ("name", "config", "counting", "ownership", "allocate", "write_registe
 
 
 def check_device(device: Any) -> None:
-    """TypeError for what has not the interface of a :class:`Device`, as its name."""
+    """TypeError for what has not the interface of a :class:`Device`, as the name of one has not."""
     if isinstance(device, type) or not all(hasattr(device, name) for name in _NEEDED):
         raise TypeError(
             f"found device {show(device)} ({type(device).__name__}), expected an opened one: "

@@ -65,6 +65,7 @@ class EmulatedBoard(pynq.Device):
     # ------------------------------------------------------------------------------------------------- pynq's side
 
     def get_bitfile_metadata(self, bitfile_name: str, partial: bool = False) -> RuntimeMetadataParser:
+        """What the .hwh beside a .bit says of its design. FileNotFoundError where there is none."""
         path = Path(bitfile_name).with_suffix(".hwh")
         if not path.is_file():
             raise FileNotFoundError(f"found no {path}, which belongs to {bitfile_name}")
@@ -73,47 +74,53 @@ class EmulatedBoard(pynq.Device):
         return parser
 
     def download(self, bitstream: Any, parser: Any = None) -> None:
+        """Configure the programmable logic, as pynq's ``Overlay.download`` has it done."""
         self.configure()
         super().post_download(bitstream, parser, self.name)
 
     def get_memory(self, description: Any) -> _Memory:
+        """The board's contiguous memory, of which there is one."""
         return self.default_memory
 
     def read_registers(self, address: int, length: int) -> bytes:
+        """``length`` bytes of registers from ``address`` on, multiples of 4."""
         return b"".join(struct.pack("<I", self.read_word(address + offset)) for offset in range(0, length, 4))
 
     def write_registers(self, address: int, data: bytes) -> None:
+        """Write ``data``, whole words, to registers from ``address`` on. DeviceError for more registers than anybody needs."""
         for offset, (value,) in enumerate(struct.iter_unpack("<I", bytes(data))):
             self.write_word(address + 4 * offset, value)
 
     def read_file(self, path: str) -> bytes:
-        """What of Linux's files the driver looks at."""
+        """The contents of those of Linux's files that the driver looks at. FileNotFoundError for others."""
         if path == "/proc/meminfo":
             return f"CmaTotal: {self.cma_bytes >> 10} kB\nCmaFree: {self.default_memory.free_bytes >> 10} kB\n".encode()
         raise FileNotFoundError(path)
 
     def flush(self, bo: Allocation, offset: int, virtual_address: int, nbytes: int) -> None:
+        """Make what the host wrote to bytes [offset, offset + nbytes) of a buffer visible to the accelerator."""
         bo.simulated.data[offset : offset + nbytes] = bo.host[offset : offset + nbytes]
         bo.simulated.flush()
 
     def invalidate(self, bo: Allocation, offset: int, virtual_address: int, nbytes: int) -> None:
+        """Make what the accelerator wrote to bytes [offset, offset + nbytes) of a buffer visible to the host."""
         bo.host[offset : offset + nbytes] = bo.simulated.data[offset : offset + nbytes]
 
     # ------------------------------------------------------------------------------------------------- the board's side
 
     def configure(self) -> None:
-        """A bitstream was loaded: registers are as after a reset, and memory stays."""
+        """Behave as when a bitstream was loaded: registers are as after a reset, and memory stays."""
         self._reset_accelerator()
         self._is_configured = True
 
     def switch_on(self) -> None:
-        """Nothing is configured, and registers are as after a reset."""
+        """Behave as when power came: nothing is configured, and registers are as after a reset."""
         self._reset_accelerator()
         self._is_configured = False
         self.processing_system = dict(PS_REGISTERS)
 
     def power_cycle(self) -> None:
-        """Everything is lost: configuration, registers and the contents of memory."""
+        """Lose everything: configuration, registers and the contents of memory."""
         self.switch_on()
         for buffer in self.fabric.buffers:
             buffer.data[:] = 0xA5
@@ -130,12 +137,13 @@ class EmulatedBoard(pynq.Device):
         self._has_run = False
 
     def _new_worker(self) -> _Worker:
-        """One that ends with the board."""
+        """A thread for the accelerator, which ends with the board."""
         worker = _Worker()
         weakref.finalize(self, worker.stop)
         return worker
 
     def read_word(self, address: int) -> int:
+        """A 32-bit register of the accelerator or the processing system; 0 where there is none."""
         offset = address - self._accelerator.address
         if not 0 <= offset <= self._accelerator.last_address - self._accelerator.address:
             return self.processing_system.get(address, 0)
@@ -148,6 +156,7 @@ class EmulatedBoard(pynq.Device):
         return self.fabric.read_register(offset)
 
     def write_word(self, address: int, value: int) -> None:
+        """Write a 32-bit register, start or reset the accelerator. DeviceError for more registers or runs than anybody needs."""
         offset = address - self._accelerator.address
         if address == self._reset.address and value & 1:
             self._reset_accelerator()
@@ -168,7 +177,7 @@ class EmulatedBoard(pynq.Device):
             self.fabric.write_register(offset, value)
 
     def run(self) -> None:
-        """One run of the program that registers and memory hold. One for which this machine has no memory is refused."""
+        """Run the program that registers and memory hold, once. One for which this machine has no memory is refused."""
         registers = self.fabric.registers
         try:
             self.fabric.start()
@@ -258,8 +267,12 @@ def placeholder_bitstream(config: HardwareConfig, folder: Path) -> Bitstream:
     (folder / f"{name}.bit").write_bytes(_bit_file(f"{name};emulated only", find_board(config.board).part))
     (folder / f"{name}.hwh").write_text(handoff(config))
     manifest: Mapping[str, Any] = {
-        "name": name, "digest": config.digest, "vlnv": VLNV, "built": False, "kind": "placeholder for emulated boards",
-    }  # fmt: skip
+        "name": name,
+        "digest": config.digest,
+        "vlnv": VLNV,
+        "built": False,
+        "kind": "placeholder for emulated boards",
+    }
     target = folder / "placeholder"
     bitstreams.publish(folder, config, manifest, target)
     return bitstreams.find_bitstream(config, target)

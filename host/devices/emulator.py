@@ -35,9 +35,9 @@ class EmulatorDevice(SimulatedDevice):
 
     ``counting`` fills the counter records (digits, bytes, cycles). ``differences`` really executes
     ``acc_ref + W . (q - q_ref)`` where a program asks for it; otherwise the emulator takes the shortcut ``W . q``, which
-    the identity of DESIGN section 2 makes equal, and only counts the differences. ``backend`` forces an integer product
-    (see :mod:`..compute.products`), ``threads`` how many work on a layer (default: :func:`..compute.team.default_threads`). An
-    ``observer`` sees every linear operation's index and operands, codes [B, pixels, C], an ``auditor`` every operation's index
+    the one idea of ``hls/README.md`` makes equal, and only counts the differences. ``backend`` forces a backend of integer
+    products (:mod:`..compute.products`), ``threads`` how many work on a layer (default: :func:`..compute.team.default_threads`).
+    An ``observer`` sees every linear operation's index and operands, codes [B, pixels, C], an ``auditor`` every operation's index
     after it has run.
     """
 
@@ -59,6 +59,7 @@ class EmulatorDevice(SimulatedDevice):
         self._prepared: OfPrograms[_Prepared] = OfPrograms()
 
     def execute(self, run: Run) -> None:
+        """Run a checked program on its memory, until it ends or the accelerator is reset."""
         descriptors, asked, count = run.descriptors, run.scalars, len(run.descriptors)
         prepared = self._prepared.get(run.key, lambda: self._prepare(run))
         prepared.memory.regions[Region.PARAMETERS] = run.memory[Region.PARAMETERS]
@@ -76,9 +77,8 @@ class EmulatorDevice(SimulatedDevice):
                 self.observer(first, layer.execution.operands)
             if not scalars["skip"]:
                 counted = layer.execution.run(scalars)
-                for part, of_part in zip(
-                    layer.parts, _split(counted, descriptors["batch"][list(layer.parts)]), strict=True
-                ):
+                split = _split(counted, descriptors["batch"][list(layer.parts)])
+                for part, of_part in zip(layer.parts, split, strict=True):
                     encoded[part] = of_part
             if self.auditor is not None:
                 self.auditor(first)

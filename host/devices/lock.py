@@ -13,7 +13,8 @@ from ..common.errors import DeviceError
 
 
 class BoardLock:
-    """Held from construction to ``release``. DeviceError, naming the process that holds it, where another one does."""
+    """A board's lock, held from construction to ``release``. DeviceError, naming the process that holds it, where another one
+    does."""
 
     def __init__(self, board: str, folder: Path | None = None):
         name = re.sub(r"[^\w.-]", "-", board)
@@ -35,6 +36,7 @@ class BoardLock:
         self._file.flush()
 
     def release(self) -> None:
+        """Let another process have the board."""
         if self._file is not None:
             self._file.close()
             self._file = None

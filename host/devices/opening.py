@@ -31,10 +31,13 @@ def open_device(
     bitstreams: Path | None = None,
     announce: Callable[[str], object] = lambda text: None,
 ) -> Device:
-    """``auto``: this machine's board if it is one and has a bitstream, else the emulator; ``board``: this machine's;
+    """Open a device of a ``kind``.
+
+    ``auto``: this machine's board if it is one and has a bitstream, else the emulator; ``board``: this machine's;
     ``remote:[TOKEN@]HOST[:PORT]``: one that serves PYNQ's protocol, to those who know its token; ``emulator``, ``csim``: in this
-    process; ``pynq-emulator``, ``pynq-csim``: the same as boards that pynq's driver drives. ``bitstreams``: folder of built ones
-    (default: the shipped one).
+    process; ``pynq-emulator``, ``pynq-csim``: these two as boards that pynq's driver drives. ``counting``: whether it fills
+    counter records; ``backend``: of the emulator's integer products; ``bitstreams``: folder of built ones (default: the shipped
+    one); ``announce`` is told what a user should know.
 
     ValueError for another kind, BitstreamError where none is built for ``config``, DeviceError where there is no board.
     """
@@ -57,7 +60,7 @@ def fabric_of(
     backend: str | None = None,
     announce: Callable[[str], object] = lambda text: None,
 ) -> SimulatedDevice:
-    """``emulator`` or ``csim``: what runs programs where there is no board."""
+    """What runs programs where there is no board: ``emulator`` or ``csim``. ValueError for another kind."""
     if kind == "emulator":
         return EmulatorDevice(config, counting=counting, backend=backend)
     if kind == "csim":
@@ -68,9 +71,12 @@ def fabric_of(
 
 
 def _board_or_emulator(
-    config: HardwareConfig, counting: bool, backend: str | None, bitstreams: Path | None,
+    config: HardwareConfig,
+    counting: bool,
+    backend: str | None,
+    bitstreams: Path | None,
     announce: Callable[[str], object],
-) -> Device:  # fmt: skip
+) -> Device:
     if platform.machine() in BOARD_MACHINES:
         try:
             return _board(config, bitstreams)

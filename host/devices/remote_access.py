@@ -28,7 +28,7 @@ LONGEST_NAME = 64
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one client, which is the board's owner: there is one at a time."""
+    """What one client may take, and how long it may wait; it is the board's owner: there is one at a time."""
 
     file_bytes: int = 64 << 20  # the largest bitstream of a board here has 27 MB
     files: int = 16
@@ -43,7 +43,7 @@ class Limits:
 
 
 class Refused(Exception):
-    """What a client may not do: ``status`` of gRPC's, and why."""
+    """Raised for what a client may not do, with gRPC's ``status`` and why."""
 
     def __init__(self, status: grpc.StatusCode, why: str):
         super().__init__(why)
@@ -51,14 +51,17 @@ class Refused(Exception):
 
 
 def illegal(why: str) -> Refused:
+    """The refusal of an argument that no client may give."""
     return Refused(grpc.StatusCode.INVALID_ARGUMENT, why)
 
 
 def too_much(why: str) -> Refused:
+    """The refusal of more than one client may have."""
     return Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, why)
 
 
 def unknown(why: str) -> Refused:
+    """The refusal of what is not there."""
     return Refused(grpc.StatusCode.NOT_FOUND, why)
 
 
@@ -71,7 +74,7 @@ class Lease:
         self._used = 0.0
 
     def hold(self, client: str) -> None:
-        """Refused where another client has the board and did something with it lately."""
+        """Make ``client`` the owner, or say that it still is. Refused where another one has the board and used it lately."""
         now = self._clock()
         if client != self._owner:
             idle = now - self._used
@@ -86,14 +89,14 @@ class Lease:
         self._used = now
 
     def release(self, client: str) -> None:
-        """Of the owner; nothing otherwise."""
+        """Let other clients have the board where ``client`` is its owner; else nothing happens."""
         if client == self._owner:
             self._owner = None
             self._hand_over()
 
 
 class Guard(grpc.aio.ServerInterceptor):
-    """Lets calls of those in who know the ``token``, if there is one, and of these one at a time own the board."""
+    """Lets those call who know the ``token``, if there is one, and of these one at a time own the board."""
 
     def __init__(self, lease: Lease, token: str | None, limits: Limits, is_public: Callable[[str, Any], bool]):
         """``is_public``: whether a call, by its method and request, changes nothing and says nothing of its owner."""
@@ -102,6 +105,7 @@ class Guard(grpc.aio.ServerInterceptor):
         self._streams: dict[str, int] = {}
 
     async def intercept_service(self, continuation: Callable[..., Awaitable[Any]], details: Any) -> Any:
+        """gRPC's handler of a call, behind this guard's checks; None for a method that the board does not have."""
         metadata = dict(details.invocation_metadata or ())
         handler = await continuation(details)
         if handler is None:
@@ -115,20 +119,15 @@ class Guard(grpc.aio.ServerInterceptor):
                 raise Refused(grpc.StatusCode.UNAUTHENTICATED, "found no token, or another one, expected the board's")
             return f"name {name[:LONGEST_NAME]}" if name else f"connection {context.peer()}"
 
+        coding = handler.request_deserializer, handler.response_serializer
         if handler.request_streaming:
-            return grpc.stream_unary_rpc_method_handler(
-                self._streamed(client_of, handler.stream_unary), handler.request_deserializer, handler.response_serializer
-            )  # fmt: skip
+            return grpc.stream_unary_rpc_method_handler(self._streamed(client_of, handler.stream_unary), *coding)
         # as streams of messages, of which there is one: nothing else ends a call whose only message never comes
         if handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(
-                self._streaming(details.method, client_of, handler.unary_stream), handler.request_deserializer,
-                handler.response_serializer,
-            )  # fmt: skip
-        return grpc.stream_unary_rpc_method_handler(
-            self._single(details.method, client_of, handler.unary_unary), handler.request_deserializer,
-            handler.response_serializer,
-        )  # fmt: skip
+            serve = self._streaming(details.method, client_of, handler.unary_stream)
+            return grpc.stream_stream_rpc_method_handler(serve, *coding)
+        serve = self._single(details.method, client_of, handler.unary_unary)
+        return grpc.stream_unary_rpc_method_handler(serve, *coding)
 
     def _single(self, method: str, client_of: Callable[[Any], str], serve: Callable[..., Any]) -> Callable[..., Any]:
         async def call(requests: AsyncIterator[Any], context: Any) -> Any:
@@ -165,7 +164,7 @@ class Guard(grpc.aio.ServerInterceptor):
     async def _arriving(self, client: str, context: Any) -> AsyncIterator[Any]:
         """Messages of the board's owner, as long as they come in time.
 
-        Read one by one: the exception that ends gRPC's iterator would keep the stream open until garbage is collected.
+        They are read one by one: the exception that ends gRPC's iterator would keep the stream open until garbage is collected.
         """
         self._lease.hold(client)
         while True:

@@ -145,6 +145,7 @@ class Server:
         return int(bound)
 
     def wait_for_termination(self) -> None:
+        """Return when the server is stopped."""
         asyncio.run_coroutine_threadsafe(self._server.wait_for_termination(), self._loop).result()
 
     def stop(self) -> None:
@@ -174,7 +175,7 @@ class _Files(remote_device_pb2_grpc.RemoteDeviceServicer):
         self.start()
 
     def start(self) -> None:
-        """As there are when the board is switched on."""
+        """Leave those files only that there are when the board is switched on."""
         self._files = {f"{FPGA_MANAGER}state": b"unknown\n", f"{FPGA_MANAGER}flags": b"0\n"}
 
     def is_public(self, method: str, request: Any) -> bool:

@@ -16,7 +16,7 @@ from .remote_access import AUTHORIZATION, CLIENT, RELEASE
 
 
 class _Metadata(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor, grpc.StreamUnaryClientInterceptor):
-    """Sent with every call."""
+    """Metadata that is sent with every call."""
 
     def __init__(self, metadata: dict[str, str]):
         self._metadata = tuple(metadata.items())
@@ -53,8 +53,8 @@ class NamedDevice(RemoteDevice):
 
 
 def connect(host: str, port: int | None = None, token: str | None = None) -> RemoteDevice:
-    """A board that serves PYNQ's gRPC protocol (pynq 4), by default at pynq's own port. DeviceError where none answers, or where
-    it does not let this client in."""
+    """Connect to a board that serves PYNQ's gRPC protocol (pynq 4), by default at pynq's own port. DeviceError where none
+    answers, or where it does not let this client in."""
     name = f"{host}:{port or PYNQ_PORT}"
     try:
         with answering(name):

@@ -55,15 +55,18 @@ class SimulatedBuffer:
 
     @property
     def data(self) -> np.ndarray:
+        """Its bytes uint8 [nbytes]; empty after it was freed."""
         return self.storage[:-SLACK]
 
     def flush(self, start: int = 0, stop: int | None = None) -> None:
+        """Mark the buffer as changed: programs in it are checked again."""
         self.version += 1
 
     def invalidate(self, start: int = 0, stop: int | None = None) -> None:
-        pass
+        """Nothing: host and accelerator see the same bytes."""
 
     def free(self) -> None:
+        """Give the memory back, and forget programs that were in it."""
         self.storage = np.zeros(SLACK, np.uint8)
         device = self.device()
         if device is not None:
@@ -71,7 +74,7 @@ class SimulatedBuffer:
 
 
 def whole_pages(nbytes: int) -> int:
-    """Bytes of whole pages."""
+    """The bytes of the whole pages that ``nbytes`` take."""
     return ceil_divide(nbytes, PAGE) * PAGE
 
 
@@ -107,11 +110,12 @@ class Run:
 
     @property
     def descriptors(self) -> np.ndarray:
+        """Records [n] of the program."""
         return self.program.descriptors
 
     @property
     def scalars(self) -> np.ndarray:
-        """Records [n]."""
+        """Records [n] of the parameter block, one for each descriptor."""
         return self.memory[Region.PARAMETERS][: len(self.descriptors) * SCALARS.itemsize].view(SCALARS)
 
 
@@ -119,24 +123,26 @@ Made = TypeVar("Made")
 
 
 class OfPrograms(Generic[Made]):
-    """What was made of the latest few programs."""
+    """Keeps what was made of the latest few programs."""
 
     def __init__(self) -> None:
         self._made: dict[Key, Made] = {}
 
     def get(self, key: Key, make: Callable[[], Made]) -> Made:
+        """What was made of the program ``key``, or is made now."""
         made = self._made.pop(key, None)
         made = make() if made is None else made
         self._made = dict([*list(self._made.items())[1 - PROGRAMS :], (key, made)])
         return made
 
     def keep(self, addresses: set[int]) -> None:
-        """Only of programs all of whose buffers are at ``addresses``."""
+        """Keep only what is of programs all of whose buffers are at ``addresses``."""
         self._made = {key: made for key, made in self._made.items() if key.addresses <= addresses}
 
 
 class SimulatedDevice(ABC):
-    """Base: ``execute`` runs the program that registers and memory hold. ``refusal``: why the last one was refused."""
+    """Base of the devices without a board: ``execute`` runs the program that registers and memory hold. ``refusal``: why the last
+    one was refused, if it was."""
 
     def __init__(self, name: str, config: HardwareConfig, counting: bool):
         self.name = name
@@ -151,6 +157,7 @@ class SimulatedDevice(ABC):
         self._next_address = 0x1000_0000
 
     def allocate(self, nbytes: int) -> SimulatedBuffer:
+        """Memory of the host, at an address of its own. DeviceError for less than a byte."""
         if nbytes < 1:
             raise DeviceError(f"found a buffer of {nbytes} bytes, expected at least 1")
         buffer = SimulatedBuffer(np.zeros(nbytes + SLACK, np.uint8), self._next_address, weakref.ref(self))
@@ -159,15 +166,15 @@ class SimulatedDevice(ABC):
         return buffer
 
     def forget_programs(self) -> None:
-        """Those whose memory has been freed."""
+        """Forget programs whose memory has been freed."""
         self._keep_programs({buffer.address for buffer in self._held()})
 
     def _keep_programs(self, addresses: set[int]) -> None:
-        """What was made of programs all of whose buffers are at ``addresses``, and nothing else."""
+        """Keep what was made of programs all of whose buffers are at ``addresses``, and nothing else."""
         self._programs.keep(addresses)
 
     def leave_running(self) -> None:
-        """What still runs, in another thread, keeps the memory that it has: every buffer goes on with a copy."""
+        """Let what still runs, in another thread, keep the memory that it has: every buffer goes on with a copy."""
         for buffer in self._held():
             buffer.storage = buffer.storage.copy()
             buffer.version += 1  # nothing that was made for the old memory is taken for the new one
@@ -178,15 +185,18 @@ class SimulatedDevice(ABC):
         return [buffer for buffer in self.buffers if buffer.data.size]
 
     def write_register(self, offset: int, value: int) -> None:
+        """Write a 32-bit register; START in CONTROL runs the program, and returns when it has ended."""
         if offset == CONTROL and value & START:
             self.start()
         elif offset not in READ_ONLY:
             self.registers[offset] = value
 
     def read_register(self, offset: int) -> int:
+        """A 32-bit register; 0 where nothing was written."""
         return self.registers.get(offset, 0)
 
     def start(self) -> None:
+        """Check the program that registers and memory hold, and run it, or refuse it in the ERROR register."""
         registers = self.registers  # a reset while this runs makes others
         registers[ERROR] = registers[PROGRESS] = 0
         self.refusal = None
@@ -232,30 +242,35 @@ class SimulatedDevice(ABC):
         return refusal or Program(descriptors, ScalarRules(descriptors, sizes))
 
     @abstractmethod
-    def execute(self, run: Run) -> None: ...
+    def execute(self, run: Run) -> None:
+        """Run a checked program on its memory."""
 
     def wait(self, deadline_s: float) -> None:
+        """Return at once, for ``start`` did not before the run had ended. DeviceError where nothing was started."""
         if not self.registers[CONTROL] & DONE:
             raise DeviceError(f"the {self.name} was not started; waited {deadline_s:g} s for nothing")
 
     def stop(self) -> None:
-        self.registers[CONTROL] = IDLE  # whoever started it waited for it
+        """Leave the accelerator idle: whoever started it waited for it."""
+        self.registers[CONTROL] = IDLE
 
     def reset(self) -> None:
-        """Registers as they are before anything ran; memory stays."""
+        """Set the registers to what they hold before anything ran; memory stays."""
         self.registers = {CONFIG_HASH: self.config.register_hash, CONTROL: IDLE}
 
     def reload(self) -> None:
+        """Configure the accelerator again: nothing is left in registers and memory."""
         self.reset()
         self.buffers = []
         self.forget_programs()
         self.ownership.lose()
 
     def free_memory(self) -> int | None:
-        """As much as the configuration's board has, less what is taken."""
+        """Bytes of contiguous memory: as many as the configuration's board has, less those that are taken."""
         return (find_board(self.config.board).cma_mib << 20) - sum(buffer.data.size for buffer in self._held())
 
     def close(self) -> None:
+        """Give all memory back."""
         self.buffers = []
         self.forget_programs()
 

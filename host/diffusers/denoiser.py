@@ -61,10 +61,12 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
 
     @property
     def dtype(self) -> torch.dtype:
+        """The type of the weights that it stands for: float32."""
         return torch.float32
 
     @property
     def device(self) -> torch.device:
+        """Where it takes its tensors from: the CPU."""
         return torch.device("cpu")
 
     def __copy__(self) -> QuantizedDenoiser:
@@ -73,10 +75,11 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
         return QuantizedDenoiser(self.artefact, model.device, self.flow, model.deadline_s, model.memory_mib)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> QuantizedDenoiser:
-        """As :meth:`__copy__`: artefacts never change, and there is one device."""
+        """Another one on the same device, as :meth:`__copy__`: artefacts never change, and there is one device."""
         return self.__copy__()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
+        """TypeError: a quantized denoiser is not pickled."""
         raise TypeError(
             "a quantized denoiser runs on a device of this process and is not pickled; wrap the folder that it was quantized to "
             "again where it is needed"
@@ -106,8 +109,8 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
         hidden_states: torch.Tensor | None = None,
         **others: Any,
     ) -> Any:
-        """As the model's own ``forward``. ValueError for what it was not quantized for: another latent size, timestep or label,
-        NaN, and arguments that change what it computes."""
+        """The model's output, as its own ``forward`` has it. ValueError for what it was not quantized for: another latent size,
+        timestep or label, NaN, and arguments that change what it computes."""
         given = hidden_states if sample is None else sample
         mask = others.pop("encoder_attention_mask", None)
         refuse_others(others, {name: self.artefact.quantization.get(name) for name in SWALLOWED})
@@ -132,7 +135,7 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
         )
 
     def _values(self, sample: Any) -> np.ndarray:
-        """float64 [B, *sample_shape]."""
+        """The sample as float64 [B, *sample_shape]. ValueError for another shape or type."""
         expected = self.artefact.graph.sample_shape
         tensor = tensor_of("a sample", sample)
         if tuple(tensor.shape[1:]) != expected:
@@ -164,7 +167,8 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
         return rows_of(self.artefact, given.expand(batch).numpy())
 
     def _context(self, context: Any, mask: Any, sample: torch.Tensor) -> np.ndarray | None:
-        """float64 [B, tokens, channels], without what ``mask`` hides; None for a model without one."""
+        """The context float64 [B, tokens, channels], without what ``mask`` hides; None for a model without one. ValueError for
+        another shape or type."""
         graph = self.artefact.graph
         if graph.context_shape is None:
             if context is not None and self.artefact.config.get("_class_name") != "UNet2DConditionModel":
@@ -194,6 +198,7 @@ class QuantizedDenoiser(ModelMixin, ConfigMixin):
         return self.model
 
     def save_pretrained(self, save_directory: Path | str, **_: Any) -> None:
+        """ValueError: a quantized denoiser is not saved, but the folder that it was quantized to is copied."""
         raise ValueError(
             f"a quantized pipeline is saved by copying the folder it was quantized to, not to {save_directory}"
         )

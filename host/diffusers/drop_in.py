@@ -33,11 +33,12 @@ def wrap(
     deadline_s: float = 600.0,
     memory_mib: int | None = None,
 ) -> QuantizedDenoiser:
-    """What takes the place of a pipeline's ``unet`` or ``transformer``. ``device``: default the emulator of the default board.
+    """What takes the place of a pipeline's ``unet`` or ``transformer``: a quantized model, or its folder, on a ``device``
+    (default: the emulator of the default board).
 
-    ``memory_mib``: the board's contiguous memory (default: PYNQ's).
-
-    Set the pipeline's scheduler to the schedule that the model is quantized for; for any other timestep it says so.
+    ``flow``: an execution flow (default: the device's fastest); ``deadline_s``: how long a step may take; ``memory_mib``: the
+    board's contiguous memory (default: PYNQ's). Set the pipeline's scheduler to the schedule that the model is quantized for; for
+    any other timestep it says so. ValueError where diffusers steps in another way than when it was quantized.
     """
     artefact = model if isinstance(model, QuantizedModel) else load_artefact(model)
     load_scheduler(artefact)  # the rule is that of this release

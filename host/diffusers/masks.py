@@ -30,7 +30,8 @@ def kept_tokens(context: np.ndarray, keep: np.ndarray) -> np.ndarray:
 
 
 def seen_tokens(context: np.ndarray, mask: torch.Tensor) -> np.ndarray:
-    """The tokens that a mask [B, tokens] of ones and zeros keeps."""
+    """A context float64 [B, tokens, channels] with the tokens that a mask [B, tokens] of ones and zeros keeps. ValueError for
+    another mask, and as of :func:`kept_tokens`."""
     if mask.ndim != 2 or not bool(((mask == 0) | (mask == 1)).all()):
         raise ValueError(
             "found an encoder_attention_mask that is no [batch, tokens] of ones and zeros; give such a one"

@@ -13,7 +13,7 @@ NO_NUMBERS = (TypeError, ValueError, RuntimeError, OverflowError)  # what torch 
 
 
 def tensor_of(what: str, given: Any) -> torch.Tensor:
-    """A dense tensor on the CPU, without gradients."""
+    """A dense tensor on the CPU, without gradients. TypeError for what is no tensor, ValueError for one without values."""
     if not isinstance(given, torch.Tensor):
         raise TypeError(f"found {what} of type {type(given).__name__}, expected a torch.Tensor")
     if given.device.type == "meta" or given.layout != torch.strided:
@@ -23,7 +23,8 @@ def tensor_of(what: str, given: Any) -> torch.Tensor:
 
 
 def values_of(what: str, given: Any) -> np.ndarray:
-    """float64 of a tensor of any floating-point type."""
+    """The values float64 of a tensor of any floating-point type. TypeError or ValueError for others, and for values that are not
+    finite."""
     tensor = tensor_of(what, given)
     if not tensor.is_floating_point():
         raise ValueError(f"found {what} of {tensor.dtype}, expected finite floating-point numbers")
@@ -35,7 +36,8 @@ def values_of(what: str, given: Any) -> np.ndarray:
 
 
 def list_of(what: str, given: Any, expected: str) -> torch.Tensor:
-    """Real numbers [n] of a number, a sequence, an array or a tensor of any shape."""
+    """Real numbers [n] of a number, a sequence, an array or a tensor of any shape. ValueError, with what was ``expected``, for
+    others."""
     try:
         tensor = tensor_of(what, torch.as_tensor(given)).reshape(-1)
     except NO_NUMBERS as error:

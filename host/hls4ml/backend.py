@@ -36,7 +36,7 @@ LARGEST_BATCH = 64
 
 
 def register(register_backend: Callable[..., None], register_writer: Callable[..., None]) -> None:
-    """What hls4ml calls for the entry point."""
+    """Register writer and backend; what hls4ml calls for the entry point."""
     register_writer(NAME, DittoWriter)
     register_backend(NAME, DittoBackend)
 
@@ -45,6 +45,7 @@ class DittoWriter(Writer):
     """Writes ``firmware/`` (the HLS project of the configuration) and ``program/`` (descriptors, weights, parameters, map)."""
 
     def write_hls(self, model: Any) -> None:
+        """Write both folders for a model of hls4ml. Unsupported for one that is not computed exactly."""
         folder = Path(model.config.get_output_dir())
         config = hardware_of(model)
         translation = translate(model)
@@ -76,7 +77,8 @@ class DittoWriter(Writer):
 
 
 class DittoBackend(FPGABackend):
-    """hls4ml's general optimizers only: what is left is translated to descriptors, not to C++ calls."""
+    """hls4ml's backend ``Ditto``: of hls4ml only its general optimizers run, and what is left is translated to descriptors, not
+    to C++ calls. Flows here are hls4ml's: chains of its passes."""
 
     def __init__(self) -> None:
         super().__init__(name=NAME)
@@ -86,9 +88,11 @@ class DittoBackend(FPGABackend):
         self._writer_flow = register_flow("write", writing, requires=[self._default_flow], backend=self.name)
 
     def get_default_flow(self) -> str:
+        """The flow that hls4ml runs when it makes a model."""
         return self._default_flow
 
     def get_writer_flow(self) -> str:
+        """The flow that hls4ml runs when it writes a model."""
         return self._writer_flow
 
     def create_initial_config(
@@ -99,8 +103,9 @@ class DittoBackend(FPGABackend):
         cache: str | Path | None = None,
         **_: Any,
     ) -> dict[str, Any]:
-        """``board``: its shipped configuration, unless ``hardware`` is one or a JSON file of one. ``device``: what ``predict``
-        runs on, "csim" or "emulator"; ``cache``: folder of compiled C simulations."""
+        """The part of hls4ml's configuration that is this backend's. ``board``: its shipped configuration is taken, unless
+        ``hardware`` is one or a JSON file of one. ``device``: what ``predict`` runs on, "csim" or "emulator"; ``cache``: folder
+        of compiled C simulations. ValueError for another device, board or hardware."""
         if device not in ("csim", "emulator"):
             raise ValueError(f"found device {device!r}, expected csim or emulator")
         if hardware is None:
@@ -120,7 +125,8 @@ class DittoBackend(FPGABackend):
         return str(build_library(hardware_of(model), Path(model.config.get_config_value("Cache"))))
 
     def predict(self, model: Any, x: np.ndarray) -> np.ndarray:
-        """``x`` float [N, ...] -> [N, outputs] in the type of ``x`` ([outputs] where N is 1), as hls4ml's backends do."""
+        """Outputs [N, outputs] of ``x`` float [N, ...], in its type ([outputs] where N is 1, as hls4ml's backends have it).
+        ValueError for inputs of another type or number."""
         translation = translate(model)
         x = np.asarray(x)
         if x.dtype not in (np.float32, np.float64):
@@ -144,11 +150,13 @@ class DittoBackend(FPGABackend):
 
 
 def hardware_of(model: Any) -> HardwareConfig:
+    """The hardware configuration that a model of hls4ml was converted for."""
     return HardwareConfig.from_json(model.config.get_config_value("Hardware"))
 
 
 def _run(translation: Translation, device: Device, samples: np.ndarray) -> Iterator[np.ndarray]:
-    """float [N, inputs] -> parts float64 [n, outputs], in order: one program for full batches, and one for the rest."""
+    """Outputs of samples float [N, inputs] in parts float64 [n, outputs], in order: one program for full batches, and one for the
+    rest."""
     graph = translation.graph
     scales = {INPUT: np.ones(1), graph.output: np.ones(1)}
     artefact = QuantizedModel(graph, translation.tables, scales, {}, {}, {})

@@ -32,7 +32,7 @@ CONFIGURATION = (
 
 @dataclass(frozen=True)
 class Translation:
-    """``graph`` and its ``tables``; how the host turns inputs into codes and codes into outputs.
+    """A model as a ``graph`` with its ``tables``, and how the host turns inputs into codes and codes into outputs.
 
     An input passes ``input_types`` one after another; ``input_layout`` are the positions that make up its tensor. An output is
     ``(code + output_offset) * output_scale``, at the positions ``output_layout`` of the graph's output.
@@ -47,7 +47,7 @@ class Translation:
     output_layout: np.ndarray
 
     def encode(self, samples: np.ndarray) -> np.ndarray:
-        """float [N, inputs] -> codes int64 [N, H, W, C]."""
+        """Codes int64 [N, H, W, C] of samples float [N, inputs]."""
         values = samples[:, self.input_layout]
         for each in self.input_types:
             codes = each.codes(values)
@@ -55,21 +55,21 @@ class Translation:
         return codes.reshape(len(samples), *self.graph.tensors[INPUT].shape)
 
     def decode(self, values: np.ndarray) -> np.ndarray:
-        """Values [N, H, W, C] of the graph's output -> float64 [N, outputs]."""
+        """Outputs float64 [N, outputs] of values [N, H, W, C] of the graph's output."""
         chosen = values.reshape(len(values), -1)[:, self.output_layout]
         return (chosen + self.output_offset) * self.output_scale
 
 
 @dataclass
 class Translator(GraphBuilder):
-    """Also of what lies before the first layer."""
+    """Builds the graph, and keeps how inputs reach its first layer."""
 
     input_types: tuple[FixedPoint, ...] = ()
     input_layout: np.ndarray | None = None
 
 
 def translate(model: Any) -> Translation:
-    """``model``: hls4ml's ModelGraph after its own optimizers. Raises Unsupported."""
+    """The graph of ``model``, hls4ml's ModelGraph after its own optimizers. Unsupported where it would not be exact."""
     layers = [layer for layer in model.get_layers() if layer.class_name != "Input"]
     source = next(layer for layer in model.get_layers() if layer.class_name == "Input")
     _check_sequence(model, source, layers)
@@ -88,13 +88,18 @@ def translate(model: Any) -> Translation:
         translator.tensors, tuple(translator.nodes), INPUT, stream.tensor, (0,), constants=tuple(translator.constants)
     )
     return Translation(
-        graph, translator.tables, translator.input_types, translator.input_layout, 2.0**-stream.fractional, stream.offset,
-        stream.layout.ravel(),
-    )  # fmt: skip
+        graph=graph,
+        tables=translator.tables,
+        input_types=translator.input_types,
+        input_layout=translator.input_layout,
+        output_scale=2.0**-stream.fractional,
+        output_offset=stream.offset,
+        output_layout=stream.layout.ravel(),
+    )
 
 
 def _input(translator: Translator, stream: Stream, variable: Any, name: str) -> Stream:
-    """What the host rounds to the variable's type."""
+    """The input after the host has rounded it to the variable's type."""
     kind = FixedPoint.of(variable.type.precision, name)
     translator.input_types = (*translator.input_types, kind)
     return Stream(INPUT, kind.fractional, *kind.limits, stream.layout)
@@ -126,9 +131,9 @@ def _translate_group(translator: Translator, stream: Stream, group: list[Any], f
     layer, activations = group[0], group[1:]
     kind = layer.class_name
     if kind in ("Conv2D", "PointwiseConv2D"):
-        return _linear(translator, stream, group, following, *_convolution_parts(translator, stream, layer))
+        return _linear(translator, stream, group, following, _convolution_parts(translator, stream, layer))
     if kind == "Dense":
-        return _linear(translator, stream, group, following, *_dense_parts(translator, stream, layer))
+        return _linear(translator, stream, group, following, _dense_parts(translator, stream, layer))
     if kind in ("Reshape", "Transpose"):
         turned = stream.layout.transpose(layer.get_attr("perm")) if kind == "Transpose" else stream.layout
         stream = dataclasses.replace(stream, layout=turned.reshape(layer.get_output_variable().shape))
@@ -144,8 +149,16 @@ def _translate_group(translator: Translator, stream: Stream, group: list[Any], f
     return stream
 
 
-def _convolution_parts(translator: Translator, stream: Stream, layer: Any) -> tuple[np.ndarray, dict[str, Any], tuple]:
-    """Weights [O, kh, kw, I], the node's fields, the output's shape."""
+@dataclass(frozen=True)
+class _Parts:
+    """What makes a linear layer: weights float [O, kh, kw, I], the convolution's ``fields``, the ``shape`` of its result."""
+
+    weight: np.ndarray
+    fields: dict[str, Any]
+    shape: tuple
+
+
+def _convolution_parts(translator: Translator, stream: Stream, layer: Any) -> _Parts:
     _check_plain(layer)
     shape = tuple(layer.get_attr(name) for name in ("in_height", "in_width", "n_chan"))
     _place_input(translator, stream, layer, shape)
@@ -159,17 +172,17 @@ def _convolution_parts(translator: Translator, stream: Stream, layer: Any) -> tu
         "padding": tuple(layer.get_attr(f"pad_{side}") for side in ("top", "bottom", "left", "right")),
     }
     output = tuple(layer.get_attr(name) for name in ("out_height", "out_width", "n_filt"))
-    return layer.weights["weight"].data.transpose(3, 0, 1, 2), fields, output
+    return _Parts(layer.weights["weight"].data.transpose(3, 0, 1, 2), fields, output)
 
 
 def _positions(translator: Translator, stream: Stream, shape: tuple) -> np.ndarray:
-    """Of an image that is not transposed, without the constant channels."""
+    """Flat positions [H, W, C] of an image that is not transposed, without the constant channels."""
     tensor = translator.tensors[stream.tensor]
     return np.arange(tensor.size).reshape(tensor.shape)[:, :, : shape[2]]
 
 
 def _check_plain(layer: Any) -> None:
-    """The layer's shapes are those of a convolution without groups and dilation."""
+    """Unsupported where the layer's shapes are not those of a convolution without groups and dilation."""
     expected = tuple(layer.get_attr(name) for name in ("filt_height", "filt_width", "n_chan", "n_filt"))
     weight = layer.weights["weight"].data.shape
     if weight != expected:
@@ -185,7 +198,7 @@ def _check_plain(layer: Any) -> None:
             )
 
 
-def _dense_parts(translator: Translator, stream: Stream, layer: Any) -> tuple[np.ndarray, dict[str, Any], tuple]:
+def _dense_parts(translator: Translator, stream: Stream, layer: Any) -> _Parts:
     """A fully connected layer is a convolution whose kernel covers the whole tensor, in the tensor's own order."""
     inputs, outputs = layer.get_attr("n_in"), layer.get_attr("n_out")
     if stream.layout.size != inputs:
@@ -197,7 +210,7 @@ def _dense_parts(translator: Translator, stream: Stream, layer: Any) -> tuple[np
     positions = np.arange(inputs) if stream.tensor == INPUT else stream.layout.ravel()
     weight = np.empty((inputs, outputs))
     weight[positions] = np.asarray(layer.weights["weight"].data).reshape(inputs, outputs)
-    return weight.reshape(*shape, outputs).transpose(3, 0, 1, 2), {"kernel": shape[:2]}, (1, 1, outputs)
+    return _Parts(weight.reshape(*shape, outputs).transpose(3, 0, 1, 2), {"kernel": shape[:2]}, (1, 1, outputs))
 
 
 def _place_input(translator: Translator, stream: Stream, layer: Any, shape: tuple) -> None:
@@ -220,12 +233,11 @@ def _place_input(translator: Translator, stream: Stream, layer: Any, shape: tupl
 
 
 def _linear(
-    translator: Translator, stream: Stream, group: list[Any], following: list[Any] | None, weight: np.ndarray,
-    fields: dict[str, Any], shape: tuple,
-) -> Stream:  # fmt: skip
+    translator: Translator, stream: Stream, group: list[Any], following: list[Any] | None, parts: _Parts
+) -> Stream:
     """A linear layer and its activations: convolution, and ReLU and quantizer where they cannot be fused."""
     layer = group[0]
-    sums = _sums(layer, stream, weight, fields, shape)
+    sums = _sums(layer, stream, parts)
     fractional, low, high = sums.fractional + sums.finer, sums.low, sums.high
     _check_accumulator(layer, fractional, low, high)
     result = FixedPoint.of(layer.get_output_variable().type.precision, layer.name)
@@ -247,9 +259,10 @@ def _linear(
     return rounded_again(translator, middle, group[-1], last, relu)
 
 
-def _sums(layer: Any, stream: Stream, weight: np.ndarray, fields: dict[str, Any], shape: tuple) -> Sums:
-    """``weight`` float [O, kh, kw, I]. An operand with an offset moves the bias, or, where the image is padded with the engine's
+def _sums(layer: Any, stream: Stream, parts: _Parts) -> Sums:
+    """What the layer sums, in codes. An operand with an offset moves the bias, or, where the image is padded with the engine's
     code 0, has constant channels whose weights make up for the offset inside the image."""
+    weight, fields = parts.weight, parts.fields
     weight_type = FixedPoint.of(layer.weights["weight"].type.precision, f"{layer.name}.weight")
     if weight_type.width > CODE_BITS or (not weight_type.signed and weight_type.width == CODE_BITS):
         raise Unsupported(f"{layer.name}: found weights of {weight_type}, expected at most 8 bits with a sign")
@@ -268,7 +281,17 @@ def _sums(layer: Any, stream: Stream, weight: np.ndarray, fields: dict[str, Any]
         if not correction.size:
             bias = bias + (stream.offset * codes.reshape(len(codes), -1).sum(axis=1) << finer)
         codes = np.concatenate([codes, correction], axis=3)
-    return Sums(stream.tensor, codes.astype(np.int8), bias, fractional, finer, low, high, fields, shape)
+    return Sums(
+        operand=stream.tensor,
+        weight=codes.astype(np.int8),
+        bias=bias,
+        fractional=fractional,
+        finer=finer,
+        low=low,
+        high=high,
+        fields=fields,
+        shape=parts.shape,
+    )
 
 
 def _pads(following: list[Any] | None) -> int:

@@ -20,7 +20,7 @@ DROPPED = {  # attributes of layers, and the values that change nothing
 
 
 def dropped_settings(model: Any) -> Iterator[tuple[str, str, Any]]:
-    """``model``: hls4ml's ModelGraph. (layer, setting, value) of whatever its converter left out."""
+    """Every (layer, setting, value) that hls4ml's converter left out of ``model``, its ModelGraph."""
     config = model.config.config
     for name, settings in (*_pytorch_layers(config), *_keras_layers(config)):
         for setting, neutral in DROPPED.items():

@@ -20,7 +20,7 @@ LARGEST_WEIGHT = 127
 
 @dataclass(frozen=True)
 class Stream:
-    """What flows between layers: a tensor of the graph, its fraction bits, the range of its codes, and where elements lie.
+    """What passes between layers: a tensor of the graph, its fraction bits, the range of its codes, and where elements lie.
 
     The engine's codes are those of the type less ``offset``. ``layout`` holds, in the shape that hls4ml sees, flat positions
     in the tensor [H, W, C], or in the user's input before the first layer.
@@ -52,7 +52,7 @@ class Sums:
 
 @dataclass
 class GraphBuilder:
-    """The graph, layer by layer."""
+    """Builds a graph, layer by layer."""
 
     nodes: list[Node] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
@@ -60,18 +60,20 @@ class GraphBuilder:
     constants: list[str] = field(default_factory=list)
 
     def add(self, node: Node, kind: str, shape: tuple[int, int, int], **tables: np.ndarray) -> str:
+        """Add a node with its result's ``kind`` and ``shape``, and its tables. Returns its name."""
         self.nodes.append(node)
         self.tensors[node.name] = Tensor(node.name, kind, shape)
         self.tables.update({f"{node.name}.{name}": table for name, table in tables.items()})
         return node.name
 
     def total(self, name: str, layer: str, operands: tuple[str, str], factors: tuple[int, int], shift: int = 0) -> str:
-        """A value: the operands times the factors, divided by ``2**shift``."""
+        """Add a value: the operands times the factors, divided by ``2**shift``. Returns its name."""
         multiplier = np.array([factors], np.int32) << (0 if shift else 1)
         node, shape = Add(name, layer, operands), self.tensors[operands[0]].shape
         return self.add(node, VALUE, shape, multiplier=multiplier, shift=np.array([max(shift, 1)], np.int32))
 
     def constant(self, name: str, value: int, shape: tuple[int, int, int]) -> str:
+        """Add a tensor that is ``value`` everywhere. Returns its name."""
         self.tensors[name], self.tables[f"{name}.value"] = Tensor(name, VALUE, shape), np.full(shape, value, np.int16)
         self.constants.append(name)
         return name
@@ -91,7 +93,8 @@ class Storage:
 
 
 def storage_of(layer: Any, target: FixedPoint, low: int, high: int, kind: str | None = None) -> Storage:
-    """Of results of ``low`` to ``high``. The type's limits must be the engine's, or never be reached."""
+    """How results of ``low`` to ``high`` are kept in the type ``target``. Unsupported where its limits are neither the engine's
+    nor never reached."""
     if not target.holds(low, high) and not target.saturates:
         raise Unsupported(
             f"{layer.name}: found {target} for results of {low} to {high}, which wraps; expected SAT, or more bits"
@@ -121,7 +124,8 @@ def rounded(
     kind: str | None = None,
     pads: int = 0,
 ) -> Stream:
-    """The sums in ``target``. ``pads``: constant channels that follow, if the codes have an offset."""
+    """Add what makes a result of type ``target`` of the sums. ``pads``: constant channels that follow, if the codes have an
+    offset. Unsupported where it would not be exact."""
     low, high = (max(end, 0) if relu else end for end in (sums.low, sums.high))
     fractional = sums.fractional + sums.finer
     shift, low, high = rescale(target, fractional, low, high)
@@ -142,56 +146,71 @@ def rounded(
     make = _half_even if target.rounding == HALF_EVEN and shift > 0 else _half_up
     if target.rounding == DOWN and shift > 0:  # half up of half a step less
         moved = dataclasses.replace(moved, bias=bias - (1 << shift - 1))
+    result = _Result(shift, relu, storage.kind, pads)
     if storage.symmetric:
-        value = make(builder, layer, moved, shift, relu, VALUE, pads, f"{layer.name}.value")
+        value = make(builder, layer, moved, result.of_kind(VALUE), f"{layer.name}.value")
         name = _symmetric(builder, layer.name, value, -storage.low)
     else:
-        name = make(builder, layer, moved, shift, relu, storage.kind, pads, layer.name)
+        name = make(builder, layer, moved, result, layer.name)
     height, width, channels = builder.tensors[name].shape
     positions = np.arange(height * width * channels).reshape(height, width, channels)[:, :, : sums.shape[2]]
     layout = positions.reshape(layer.get_output_variable().shape)
     return Stream(name, fractional - shift, storage.low, storage.high, layout, storage.offset)
 
 
-def _half_up(
-    builder: GraphBuilder, layer: Any, sums: Sums, shift: int, relu: bool, kind: str, pads: int, name: str
-) -> str:
-    """A convolution that divides the sums by ``2**shift``, a half to plus infinity; then ``pads`` constant channels."""
-    coarse = shift - sums.finer
+@dataclass(frozen=True)
+class _Result:
+    """What becomes of sums: divided by ``2**shift``, with a ReLU or not, kept as ``kind``, and followed by ``pads`` constant
+    channels."""
+
+    shift: int
+    relu: bool
+    kind: str
+    pads: int
+
+    def of_kind(self, kind: str) -> _Result:
+        return dataclasses.replace(self, kind=kind)
+
+
+def _half_up(builder: GraphBuilder, layer: Any, sums: Sums, result: _Result, name: str) -> str:
+    """Add a convolution that divides the sums, a half to plus infinity. Returns its name."""
+    coarse, pads = result.shift - sums.finer, result.pads
     bias = np.concatenate([sums.bias >> sums.finer, np.full(pads, PAD_CODE << max(coarse, 0))])
     if np.any(bias != bias.astype(np.int32)):
         raise Unsupported(f"{layer.name}: found a bias of {bias.min()} to {bias.max()}, expected one within 32 bits")
     multiplier, table_shift = power_of_two(layer, coarse)
     height, width, channels = sums.shape
     return builder.add(
-        Convolution(name, layer.name, (sums.operand,), relu=relu, **sums.fields), kind, (height, width, channels + pads),
+        Convolution(name, layer.name, (sums.operand,), relu=result.relu, **sums.fields),
+        result.kind,
+        (height, width, channels + pads),
         weight=np.concatenate([sums.weight, np.zeros((pads, *sums.weight.shape[1:]), np.int8)]),
-        bias=bias.astype(np.int32)[None], multiplier=np.full((1, len(bias)), multiplier, np.int32),
+        bias=bias.astype(np.int32)[None],
+        multiplier=np.full((1, len(bias)), multiplier, np.int32),
         shift=np.array([table_shift], np.int32),
-    )  # fmt: skip
+    )
 
 
-def _half_even(
-    builder: GraphBuilder, layer: Any, sums: Sums, shift: int, relu: bool, kind: str, pads: int, name: str
-) -> str:
-    """The same with a half to the even code, of two convolutions.
+def _half_even(builder: GraphBuilder, layer: Any, sums: Sums, result: _Result, name: str) -> str:
+    """Add what divides the sums, a half to the even code, of two convolutions. Returns its name.
 
     ``up`` rounds a half up and ``down`` down; where they differ the even one of the two is ``2 * round((up + down) / 4)``.
     """
     less = dataclasses.replace(sums, bias=sums.bias - 1)
-    up = _half_up(builder, layer, sums, shift, relu, VALUE, pads, f"{name}.up")
-    down = _half_up(builder, layer, less, shift, relu, VALUE, pads, f"{name}.down")
+    value = result.of_kind(VALUE)
+    up = _half_up(builder, layer, sums, value, f"{name}.up")
+    down = _half_up(builder, layer, less, value, f"{name}.down")
     tie = builder.total(f"{name}.tie", layer.name, (up, down), (1, -1))
     half = builder.total(f"{name}.half", layer.name, (up, down), (1, 1), 2)
     step = builder.total(f"{name}.step", layer.name, (half, down), (2, -1))
     move = builder.add(Multiply(f"{name}.move", layer.name, (tie, step)), VALUE, builder.tensors[up].shape, **_same())
-    if kind == VALUE:
+    if result.kind == VALUE:
         return builder.total(name, layer.name, (down, move), (1, 1))
     return _code(builder, name, builder.total(f"{name}.even", layer.name, (down, move), (1, 1)))
 
 
 def _symmetric(builder: GraphBuilder, name: str, value: str, limit: int) -> str:
-    """Codes of values that saturate at ``-limit``."""
+    """Add codes of values that saturate at ``-limit``. Returns their name."""
     shape = builder.tensors[value].shape
     moved = builder.constant(f"{name}.limit", limit, shape)
     above = builder.total(f"{name}.above", name, (value, moved), (1, 1))
@@ -209,7 +228,7 @@ def _same() -> dict[str, np.ndarray]:
 
 
 def rounded_again(builder: GraphBuilder, middle: Stream, activation: Any, target: FixedPoint, relu: bool) -> Stream:
-    """ReLU and a second rounding of a 16-bit value."""
+    """Add ReLU and a second rounding of a 16-bit value, to the type ``target``. Unsupported where it would not be exact."""
     tensor = builder.tensors[middle.tensor]
     name, low, high = middle.tensor, middle.low, middle.high
     if relu:
@@ -222,10 +241,9 @@ def rounded_again(builder: GraphBuilder, middle: Stream, activation: Any, target
     if storage.relu or storage.offset or storage.kind != CODE:
         raise Unsupported(f"{activation.name}: found {target} after a result of 16 bits, expected fixed<8,I,RND,SAT>")
     multiplier, table_shift = power_of_two(activation, shift)
-    name = builder.add(
-        Quantize(activation.name, activation.name, (name,)), CODE, tensor.shape,
-        multiplier=np.array([multiplier], np.int32), shift=np.array([table_shift], np.int32),
-    )  # fmt: skip
+    node = Quantize(activation.name, activation.name, (name,))
+    tables = {"multiplier": np.array([multiplier], np.int32), "shift": np.array([table_shift], np.int32)}
+    name = builder.add(node, CODE, tensor.shape, **tables)
     return Stream(name, middle.fractional - shift, storage.low, storage.high, middle.layout)
 
 
@@ -246,7 +264,7 @@ def rescale(target: FixedPoint, fractional: int, low: int, high: int) -> tuple[i
 
 
 def power_of_two(layer: Any, shift: int) -> tuple[int, int]:
-    """A multiplier and a shift, at least 1, that divide by ``2**shift``."""
+    """A multiplier and a shift, at least 1, that divide by ``2**shift``. Unsupported beyond what the engine shifts by."""
     if not -29 <= shift <= 62:
         raise Unsupported(
             f"{layer.name}: found a result of {shift} fraction bits fewer than the sums, expected -29 to 62"

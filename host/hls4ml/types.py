@@ -34,7 +34,7 @@ class FixedPoint:
 
     @staticmethod
     def of(precision: Any, what: str) -> FixedPoint:
-        """From hls4ml's description. Unsupported for other types and modes."""
+        """The type that hls4ml describes by ``precision``, of ``what``. Unsupported for other types and modes."""
         rounding = str(getattr(precision, "rounding_mode", "")).rsplit(".", 1)[-1]
         saturation = str(getattr(precision, "saturation_mode", "")).rsplit(".", 1)[-1]
         if rounding not in ROUNDINGS or saturation not in SATURATIONS or precision.width > WIDEST:
@@ -46,11 +46,12 @@ class FixedPoint:
 
     @property
     def rounds(self) -> bool:
-        """Whether to the nearest code."""
+        """Whether it rounds to the nearest code, else down."""
         return self.rounding != DOWN
 
     @property
     def saturates(self) -> bool:
+        """Whether values beyond the limits become the limits, else they wrap."""
         return self.saturation != "WRAP"
 
     @property
@@ -60,7 +61,7 @@ class FixedPoint:
         return (-high - (self.saturation != "SAT_SYM") if self.signed else 0), high
 
     def codes(self, values: np.ndarray) -> np.ndarray:
-        """int64 codes of float values of any size, rounded and saturated or wrapped as C++ does."""
+        """Codes int64 of float values of any size, rounded and saturated or wrapped as C++ does."""
         steps, (low, high) = np.asarray(values, np.float64) * 2.0**self.fractional, self.limits
         if self.saturates:  # before it is rounded too, so that int64 holds it
             return np.clip(ROUNDINGS[self.rounding](np.clip(steps, low - 1, high + 1)), low, high).astype(np.int64)
@@ -68,10 +69,11 @@ class FixedPoint:
         return (codes - low) % (1 << self.width) + low
 
     def values(self, codes: np.ndarray) -> np.ndarray:
-        """float64 of int64 codes."""
+        """Values float64 of codes int64."""
         return codes * 2.0**-self.fractional
 
     def holds(self, low: int, high: int) -> bool:
+        """Whether codes ``low`` to ``high`` are within the limits."""
         return self.limits[0] <= low and high <= self.limits[1]
 
     def __str__(self) -> str:

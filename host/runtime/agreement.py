@@ -17,7 +17,8 @@ from .session import DIFFERENCE
 def compare(simulated: Model, emulated: Model, steps: int, batch: int, seed: int) -> Iterator[str]:
     """Run the first ``steps`` of a denoising run on both, with differences; yields a line per step.
 
-    Raises DeviceError at the first byte of ACTIVATIONS, where all tensors lie, that differs.
+    DeviceError at the first byte of ACTIVATIONS, where all tensors lie, that differs; ValueError for steps that the schedule does
+    not have.
     """
     batch, _, seed = check_run(batch, batch, DIFFERENCE, seed)
     artefact, graph = emulated.artefact, emulated.artefact.graph

@@ -19,7 +19,7 @@ from .schedulers import check_timesteps
 
 
 def load_scheduler(artefact: QuantizedModel) -> SchedulerMixin:
-    """diffusers' scheduler that the model is quantized for, set to its steps. ValueError where this release has none of its
+    """The scheduler of diffusers that the model is quantized for, set to its steps. ValueError where this release has none of its
     class, or one that cannot run the schedule or steps in another way."""
     name, steps = artefact.scheduler.get("_class_name"), artefact.quantization["steps"]
     kind: Any = getattr(diffusers, str(name), None)
@@ -38,7 +38,8 @@ def load_scheduler(artefact: QuantizedModel) -> SchedulerMixin:
 
 
 class DiffusersScheduler:
-    """Samples are float64 arrays [B, ...]. A run begins with ``initial``; the noise of a sample's steps depends on its first."""
+    """diffusers' scheduler of a model as a :class:`.schedulers.Sampler`. Samples are float64 arrays [B, ...]. A run begins with
+    ``initial``; the noise of a sample's steps depends on its first."""
 
     def __init__(self, artefact: QuantizedModel):
         self._scheduler: Any = load_scheduler(artefact)
@@ -49,6 +50,7 @@ class DiffusersScheduler:
         return len(self._scheduler.timesteps)
 
     def needs_noise(self, index: int) -> bool:
+        """Never: diffusers' schedulers draw their own noise."""
         return False  # it draws its own
 
     def initial(self, noise: np.ndarray) -> np.ndarray:
@@ -65,7 +67,8 @@ class DiffusersScheduler:
         return np.asarray(asked, np.float64)
 
     def step(self, output: np.ndarray, index: int, sample: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
-        """The sample after step ``index``, given the model's ``output``, with its variance where the scheduler takes one."""
+        """The sample [B, ...] after step ``index``, given the model's ``output`` [B, ...], with its variance where the scheduler
+        takes one."""
         if not takes_variance(type(self._scheduler).__name__, self._scheduler.config):
             output = output[:, : sample.shape[1]]
         given = torch.from_numpy(output), self._scheduler.timesteps[index], torch.from_numpy(sample)

@@ -62,7 +62,7 @@ class Job:
 
 @contextlib.contextmanager
 def cluster_of(workers: int) -> Iterator[str]:
-    """``workers`` processes on this machine, each with a device of its own; the address of their scheduler."""
+    """A context with ``workers`` processes on this machine, each with a device of its own: the address of their scheduler."""
     with LocalCluster(
         n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, resources={BOARD: 1}
     ) as cluster:
@@ -71,8 +71,8 @@ def cluster_of(workers: int) -> Iterator[str]:
 
 @contextlib.contextmanager
 def connection(address: str) -> Iterator[str]:
-    """A scheduler that runs already, whose workers were started with ``--resources "board=1"``. ValueError for what is no
-    address, DeviceError where no scheduler answers, or has no such worker."""
+    """A context with the address of a scheduler that runs already, whose workers were started with ``--resources "board=1"``.
+    ValueError for what is no address, DeviceError where no scheduler answers, or has no such worker."""
     if not re.fullmatch(r"(\w+://)?[^/]+:\d+", address):
         raise ValueError(
             f"found cluster {address!r}, expected the address of a Dask scheduler, such as tcp://HOST:8786"
@@ -117,7 +117,7 @@ def batches(
 
 
 def generate(client: Client, job: Job, count: int, labels: Sequence[int] | None = None, batch: int = 16) -> Images:
-    """``count`` images by the workers of ``client``; the same as :meth:`.model.Model.generate` makes."""
+    """Generate ``count`` images by the workers of ``client``; they are those that :meth:`.model.Model.generate` makes."""
     chosen = labels_of(load_artefact(job.model), count, labels)
     return Images.of(batches(client, job, chosen, batch), chosen)
 
@@ -125,7 +125,7 @@ def generate(client: Client, job: Job, count: int, labels: Sequence[int] | None 
 def shares(
     client: Client, function: Callable[..., Any], task: Any, common: Any, parts: Sequence[range]
 ) -> Iterator[tuple[range, Any]]:
-    """``function(task, common, part)`` of every part, with the part, as they get ready."""
+    """Every part, with ``function(task, common, part)`` of it, as they get ready."""
     [scattered] = client.scatter([common], broadcast=True)
     futures = {
         client.submit(function, task, scattered, part, pure=False, retries=RETRIES, resources={BOARD: 1}): part

@@ -36,7 +36,8 @@ def _partial_name(output: Path, digest: str) -> str:
 
 
 def write_images(path: Path, samples: np.ndarray, labels: np.ndarray) -> None:
-    """A grid (.png) or the arrays ``images`` uint8, ``samples`` float64 and ``labels`` (.npz)."""
+    """Write images of samples float64 [N, C, H, W]: a grid (.png), or the arrays ``images`` uint8, ``samples`` float64 and
+    ``labels`` (.npz)."""
     images = to_images(samples)
     if path.suffix == ".npz":
         write_atomically(path, lambda file: np.savez(file, images=images, samples=samples, labels=labels))
@@ -45,7 +46,7 @@ def write_images(path: Path, samples: np.ndarray, labels: np.ndarray) -> None:
 
 
 def write_picture(path: Path, pixels: np.ndarray) -> None:
-    """uint8 [H, W] or [H, W, 3] as PNG."""
+    """Write pixels uint8 [H, W] or [H, W, 3] as PNG, whole or not at all."""
     from PIL import Image
 
     picture = Image.fromarray(pixels)
@@ -53,7 +54,7 @@ def write_picture(path: Path, pixels: np.ndarray) -> None:
 
 
 def image_grid(images: np.ndarray, columns: int = 10) -> np.ndarray:
-    """uint8 [N, H, W] or [N, H, W, 3] -> one image, row by row, on white."""
+    """One image uint8 of images uint8 [N, H, W] or [N, H, W, 3], row by row, on white."""
     count, height, width = images.shape[:3]
     columns = min(columns, count)
     rows = -(-count // columns)
@@ -81,7 +82,7 @@ class Run:
 
     @functools.cached_property
     def folder(self) -> Path:
-        """Named by everything that the samples depend on: another command never finds these batches."""
+        """The folder of finished batches, named by everything that the samples depend on: another command never finds them."""
         identity = json.dumps([self.digest, self.seed, self.labels.tolist(), self.batch, self.counted, self.asked])
         digest = hashlib.sha256(identity.encode()).hexdigest()[:DIGEST_LENGTH]
         return self.output.with_name(_partial_name(self.output, digest))
@@ -111,7 +112,7 @@ class Run:
             raise
 
     def _kept(self) -> dict[int, Batch]:
-        """By their first samples; what is damaged is said and left out, so that it is made again."""
+        """Batches on disk by their first samples; what is damaged is said and left out, so that it is made again."""
         kept = {}
         for start in range(0, len(self.labels), self.batch):
             path = self._path(start)
@@ -139,4 +140,5 @@ class Run:
         return self.folder / f"{start:08d}.npz"
 
     def discard(self) -> None:
+        """Remove what was kept, after the output is complete."""
         shutil.rmtree(self.folder, ignore_errors=True)

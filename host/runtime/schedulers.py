@@ -29,15 +29,17 @@ class Sampler(Protocol):
 
     def __len__(self) -> int: ...
 
-    def initial(self, noise: np.ndarray) -> np.ndarray: ...
+    def initial(self, noise: np.ndarray) -> np.ndarray:
+        """The sample that a run begins with, of standard normal ``noise`` [B, ...]."""
 
-    def scaled(self, sample: np.ndarray, index: int) -> np.ndarray: ...
+    def scaled(self, sample: np.ndarray, index: int) -> np.ndarray:
+        """What the model is asked in step ``index``."""
 
-    def needs_noise(self, index: int) -> bool: ...
+    def needs_noise(self, index: int) -> bool:
+        """Whether step ``index`` adds noise that it is given."""
 
-    def step(
-        self, output: np.ndarray, index: int, sample: np.ndarray, noise: np.ndarray | None = None
-    ) -> np.ndarray: ...
+    def step(self, output: np.ndarray, index: int, sample: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
+        """The sample after step ``index``, given the model's ``output`` for it."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ class Scheduler:
         return advance(index, sample, original, epsilon, noise, alpha, alpha_previous)
 
     def _predict(self, output: np.ndarray, sample: np.ndarray, alpha: np.float32) -> tuple[np.ndarray, np.ndarray]:
-        """(clipped prediction of the final sample, noise): DDIM, Song et al. 2021, formula 12; v: Salimans & Ho 2022."""
+        """The (clipped) prediction of the final sample, and the noise: DDIM, Song et al. 2021, formula 12; v: Salimans & Ho
+        2022."""
         signal, noise = float(np.sqrt(alpha)), float(np.sqrt(ONE - alpha))
         if self.prediction_type == "epsilon":
             original, epsilon = (sample - noise * output) / signal, output
@@ -105,7 +108,7 @@ class Scheduler:
         return original, epsilon
 
     def _ddpm(self, index, sample, original, epsilon, noise, alpha, alpha_previous):  # type: ignore[no-untyped-def]
-        """DDPM, Ho et al. 2020, formula 7."""
+        """A step of DDPM, Ho et al. 2020, formula 7."""
         beta, beta_previous = ONE - alpha, ONE - alpha_previous
         step_alpha = alpha / alpha_previous
         step_beta = ONE - step_alpha
@@ -125,7 +128,7 @@ class Scheduler:
         return float(np.sqrt(small))
 
     def _ddim(self, index, sample, original, epsilon, noise, alpha, alpha_previous):  # type: ignore[no-untyped-def]
-        """DDIM, Song et al. 2021, formulas 12 and 16."""
+        """A step of DDIM, Song et al. 2021, formulas 12 and 16."""
         deviation = ddim_deviation(alpha, alpha_previous, self.eta)
         direction = float(np.sqrt(ONE - alpha_previous - deviation * deviation)) * epsilon
         result = float(np.sqrt(alpha_previous)) * original + direction
@@ -133,7 +136,7 @@ class Scheduler:
 
 
 def index_of(timesteps: Sequence[float], timestep: float, expected: int = 0) -> int:
-    """Position of a timestep in a schedule, ``expected`` if it is the one there, else the first.
+    """The position of a timestep in a schedule: ``expected`` if it is the one there, else the first.
 
     Some schedules have a timestep twice. ValueError, listing the known ones, where it is not in it.
     """
@@ -146,7 +149,8 @@ def index_of(timesteps: Sequence[float], timestep: float, expected: int = 0) -> 
 
 
 def load_scheduler(config: Mapping[str, Any], kind: str, steps: int, eta: float = 0.0) -> Scheduler:
-    """A scheduler from a diffusers ``scheduler_config.json``. ValueError, with what is supported, for anything else."""
+    """A scheduler of ``steps`` steps from a diffusers ``scheduler_config.json``. ValueError, with what is supported, for anything
+    else."""
     checked = SchedulerConfig.of(config)
     noise = noise_schedule(checked, kind, steps, eta)
     if kind == "ddpm":
@@ -195,7 +199,8 @@ def check_response(scheduler: Scheduler, diffusers: str, response: Sequence[floa
 
 
 def standard_normal(seed: int, sample: int, draw: int, shape: tuple[int, ...]) -> np.ndarray:
-    """float64 noise that depends on (seed, sample, draw) only, not on batch or order: Philox, a counter-based generator.
+    """Noise float64 of ``shape`` that depends on (seed, sample, draw) only, not on batch or order: Philox, a counter-based
+    generator.
 
     Draw 0 is a sample's initial latent, draw i + 1 the noise of step i. ValueError for a seed out of [0, 2**64).
     """
@@ -213,7 +218,7 @@ def check_seed(seed: Any, bits: int = SEED_BITS) -> None:
 
 
 def _dynamic_threshold(sample: np.ndarray, ratio: float, largest: float) -> np.ndarray:
-    """Imagen, Saharia et al. 2022, section 2.3."""
+    """The sample after dynamic thresholding: Imagen, Saharia et al. 2022, section 2.3."""
     flat = np.abs(sample).reshape(len(sample), -1)
     limit = np.clip(np.quantile(flat, ratio, axis=1), 1, largest).reshape(-1, *(1,) * (sample.ndim - 1))
     return np.clip(sample, -limit, limit) / limit

@@ -32,7 +32,7 @@ SIMULATED = ("emulator", "csim", "emulated-")  # how names of devices begin that
 
 @dataclass(frozen=True)
 class Check:
-    """``detail``: what was found and, where it failed, what was expected and what to do."""
+    """The result of one check. ``detail``: what was found and, where it failed, what was expected and what to do."""
 
     name: str
     passed: bool
@@ -40,12 +40,12 @@ class Check:
 
 
 def default_batch(device: Device) -> int:
-    """Samples of the throughput test: of a simulated board one, since all its steps run in software."""
+    """Samples of the throughput test of a device: one where a board is simulated, since all its steps run in software."""
     return 1 if device.name.startswith(SIMULATED) else THROUGHPUT_BATCH
 
 
 def selftest(device: Device, batch: int | None = None) -> Iterator[Check]:
-    """All checks, one after the other; one that raises has failed, and the others still run."""
+    """Run all checks, one after the other; one that raises has failed, and the others still run."""
     samples = default_batch(device) if batch is None else batch
     checks: tuple[tuple[str, Callable[[Device], tuple[bool, str]]], ...] = (
         ("registers", _registers),

@@ -45,7 +45,7 @@ def default_flow(device: Device) -> str:
 
 
 def check_flow(flow: str | None) -> None:
-    """ValueError for an unknown one; None stands for the default."""
+    """ValueError for an unknown execution flow; None stands for the default."""
     if flow is not None and flow not in FLOWS:
         raise ValueError(f"found execution flow {flow!r}, expected one of {', '.join(FLOWS)}")
 
@@ -57,7 +57,7 @@ def reference_of(flow: str, position: int) -> Reference:
 
 @dataclass(frozen=True)
 class _LastStep:
-    """What the kept operands and the constant tensors in a session's memory are of."""
+    """The last step of a session: what the kept operands and the constant tensors in its memory are of."""
 
     first: int  # step of the run
     step: int
@@ -231,7 +231,7 @@ class Session:
         return rows.astype(np.int64, copy=False)
 
     def _check_context(self, context: np.ndarray | None) -> np.ndarray | None:
-        """As float64; ValueError where the model needs one, has none, or has one of another shape."""
+        """The context as float64. ValueError where the model needs one, has none, or has one of another shape."""
         expected = self.program.graph.context_shape
         if expected is None and context is not None:
             raise ValueError("found a context, but the model attends to none; leave it out")
@@ -331,7 +331,7 @@ class Session:
         return self.tensor(name)
 
     def _extent(self, name: str) -> tuple[int, int]:
-        """First and last byte + 1 of a tensor in ACTIVATIONS."""
+        """The first byte of a tensor in ACTIVATIONS, and the last one + 1."""
         tensor, placement = self.program.graph.tensors[name], self.program.placements[name]
         height, width, channels = tensor.shape
         unused = placement.pitch - channels
@@ -376,6 +376,7 @@ def check_configuration(program: Program, device: Device) -> None:
 
 
 def rebuild_command(program: Program) -> str:
+    """The command that builds the bitstream of a program's configuration."""
     return f"'ditto-zynq build --board {program.config.board} -o build --publish bitstreams'"
 
 

@@ -14,7 +14,7 @@ MOST_SATURATED = 0.01  # of a context's codes
 
 
 class Watch:
-    """Of one model's runs; each kind of trouble is a :class:`PrecisionWarning` the first time it is seen."""
+    """Watches one model's runs; each kind of trouble is a :class:`PrecisionWarning` the first time it is seen."""
 
     def __init__(self, artefact: QuantizedModel):
         self._artefact, self._said = artefact, set[str]()

@@ -35,8 +35,8 @@ REQUANTIZER: Shapes = {"multiplier": ("int32", (1,)), "shift": ("int32", (1,))}
 
 @dataclass(frozen=True)
 class Architecture:
-    """``channels`` and ``attention`` per resolution, the largest first; a ``context`` (tokens, channels) makes transformers of
-    the attention blocks. ``samples`` per image: 2 with classifier-free guidance."""
+    """A U-Net's shape. ``channels`` and ``attention`` per resolution, the largest first; a ``context`` (tokens, channels) makes
+    transformers of the attention blocks. ``samples`` per image: 2 with classifier-free guidance."""
 
     name: str
     source: str
@@ -57,15 +57,30 @@ ARCHITECTURES = {
     architecture.name: architecture
     for architecture in (
         Architecture(
-            "cifar10", "DDPM (Ho et al. 2020), diffusers google/ddpm-cifar10-32: 35.7 M parameters", 32, 3,
-            (128, 256, 256, 256), (False, True, False, False), 2, 1, padded_downsampling=False,
+            name="cifar10",
+            source="DDPM (Ho et al. 2020), diffusers google/ddpm-cifar10-32: 35.7 M parameters",
+            size=32,
+            sample_channels=3,
+            channels=(128, 256, 256, 256),
+            attention=(False, True, False, False),
+            layers=2,
+            heads=1,
+            padded_downsampling=False,
         ),
         Architecture(
-            "sd15", "Stable Diffusion 1.5 (Rombach et al. 2022), diffusers UNet2DConditionModel: 860 M parameters; 512 x 512",
-            64, 4, (320, 640, 1280, 1280), (True, True, True, False), 2, 8, context=(77, 768), samples=2,
+            name="sd15",
+            source="Stable Diffusion 1.5 (Rombach et al. 2022), diffusers UNet2DConditionModel: 860 M parameters; 512 x 512",
+            size=64,
+            sample_channels=4,
+            channels=(320, 640, 1280, 1280),
+            attention=(True, True, True, False),
+            layers=2,
+            heads=8,
+            context=(77, 768),
+            samples=2,
         ),
     )
-}  # fmt: skip
+}
 
 
 @dataclass
@@ -91,9 +106,15 @@ class _Builder:
         return self.tensors[name].shape[2]
 
     def convolution(
-        self, name: str, source: str, channels: int, size: int = 3, stride: int = 1, kind: str = VALUE,
+        self,
+        name: str,
+        source: str,
+        channels: int,
+        size: int = 3,
+        stride: int = 1,
+        kind: str = VALUE,
         padding: tuple[int, int, int, int] | None = None,
-    ) -> str:  # fmt: skip
+    ) -> str:
         padding = padding or ((size // 2,) * 4)
         node = Convolution(name, name, (source,), (size, size), (stride, stride), padding)
         weight = (channels, size, size, self.channels(source))
@@ -163,7 +184,7 @@ class _Builder:
 
 
 def build(name: str) -> tuple[Architecture, Graph, dict[str, np.ndarray]]:
-    """Graph and tables. ValueError, listing the known ones, for an unknown name."""
+    """An architecture, its graph and its tables of zeros. ValueError, listing the known ones, for an unknown name."""
     if name not in ARCHITECTURES:
         raise ValueError(f"found architecture {name!r}, expected one of {', '.join(ARCHITECTURES)}")
     a = ARCHITECTURES[name]
@@ -197,8 +218,15 @@ def build(name: str) -> tuple[Architecture, Graph, dict[str, np.ndarray]]:
             x = build.convolution(f"up.{level}.conv", larger, channels)
     output = build.convolution("conv_out", build.normalized("conv_out.in", x), PARTS * a.sample_channels)
     graph = Graph(
-        build.tensors, tuple(build.nodes), sample, output, (0,) * a.steps, 1, PARTS, PARTS,
-        "context" if a.context else None,
-    )  # fmt: skip
+        tensors=build.tensors,
+        nodes=tuple(build.nodes),
+        input=sample,
+        output=output,
+        group_of_step=(0,) * a.steps,
+        labels=1,
+        input_parts=PARTS,
+        output_parts=PARTS,
+        context="context" if a.context else None,
+    )
     check_graph(graph)
     return a, graph, build.tables

@@ -67,7 +67,7 @@ class Design:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of the differences between steps, over all linear operators and steps with a previous one, weighted by MACs.
+    """What the differences between steps are like, over all linear operators and steps with a previous one, weighted by MACs.
 
     ``bops_reduction``: bit operations saved against 8 x 8 bits, where zeros cost none and differences of 4 bits half (Ditto's
     classes); ``digit_products``: products of digits that the engine multiplies per product of the dense array.
@@ -106,9 +106,13 @@ def check_schedules(artefacts: Mapping[str, QuantizedModel]) -> None:
 
 
 def compare(
-    artefact: QuantizedModel, config: HardwareConfig, batch: int = 16, seed: int = 0,
-    progress: Callable[[str], object] = lambda text: None, memory_mib: int | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    artefact: QuantizedModel,
+    config: HardwareConfig,
+    batch: int = 16,
+    seed: int = 0,
+    progress: Callable[[str], object] = lambda text: None,
+    memory_mib: int | None = None,
+) -> dict[str, Any]:
     """All designs on ``config``'s board for one batch of images of a quantized model; JSON-ready."""
     counters = {}
     for _, flow, _ in ENGINE_DESIGNS:
@@ -122,9 +126,14 @@ def compare(
 
 
 def compare_architecture(
-    name: str, artefact: QuantizedModel, config: HardwareConfig, images: int = 16, seed: int = 0,
-    progress: Callable[[str], object] = lambda text: None, memory_mib: int | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    name: str,
+    artefact: QuantizedModel,
+    config: HardwareConfig,
+    images: int = 16,
+    seed: int = 0,
+    progress: Callable[[str], object] = lambda text: None,
+    memory_mib: int | None = None,
+) -> dict[str, Any]:
     """All designs for an architecture (:mod:`.architectures`), with digits as a run of ``artefact`` has them; JSON-ready.
 
     The row buffers of ``config`` grow to the architecture's needs, and its cores become fewer if they no longer fit the board;
@@ -198,16 +207,25 @@ def _designs(work: Work, tables: Tables) -> Iterator[Design]:
         step = dense.by_layer(CycleModel(modelled, dense.descriptors).dense(sign_mask))
         counters = np.stack([step] * program.graph.steps)
         counters[1:, constant] = np.zeros((), COUNTERS)
-        yield _design(name, assumes, cores, counters, linear, work.images, config, True, sign_mask)
+        yield _design(work, linear, counters, name, assumes, cores, dense=True, sign_mask=sign_mask)
     for name, flow, assumes in ENGINE_DESIGNS:
-        yield _design(name, assumes, config.cores, work.counters[flow], linear, work.images, config)
+        yield _design(work, linear, work.counters[flow], name, assumes, config.cores)
 
 
 def _design(
-    name: str, assumes: str, cores: int, counters: np.ndarray, linear: np.ndarray, images: int, config: HardwareConfig,
-    dense: bool = False, sign_mask: bool = False,
-) -> Design:  # fmt: skip
-    """``counters`` [steps, operations]. ``dense``: one whose cores share the weights; ``sign_mask``: with narrow multipliers."""
+    work: Work,
+    linear: np.ndarray,
+    counters: np.ndarray,
+    name: str,
+    assumes: str,
+    cores: int,
+    *,
+    dense: bool = False,
+    sign_mask: bool = False,
+) -> Design:
+    """A design by its ``counters`` [steps, layers], of which those of ``linear`` bool [layers] are its linear unit's. ``dense``:
+    one whose cores share the weights; ``sign_mask``: with narrow multipliers."""
+    config, images = work.program.config, work.images
     bytes_of_steps = dram_beats(counters).sum(axis=1) * config.bus_bytes
     multiplying = counters["compute_cycles"].sum(axis=1) / cores
     floor = np.maximum(multiplying, bytes_of_steps * 1000 / config.dram_bytes_per_kilocycle)
@@ -216,14 +234,21 @@ def _design(
     size = multiplier_size(config, digits=sign_mask or not dense, queues=not dense)
     spent = energy(products, size, cores if dense else 1, dram)
     return Design(
-        name, assumes, cores, int(counters["cycles"].sum()) / images, float(multiplying.sum()) / images,
-        float(floor.sum()) / images, int(counters["cycles"][:, ~linear].sum()) / images,
-        dram, {**asdict(spent), "total": spent.total},
-    )  # fmt: skip
+        name=name,
+        assumes=assumes,
+        cores=cores,
+        cycles_per_image=int(counters["cycles"].sum()) / images,
+        multiplying_cycles_per_image=float(multiplying.sum()) / images,
+        floor_cycles_per_image=float(floor.sum()) / images,
+        vector_cycles_per_image=int(counters["cycles"][:, ~linear].sum()) / images,
+        dram_bytes_per_image=dram,
+        energy_uj_per_image={**asdict(spent), "total": spent.total},
+    )
 
 
 def statistics(counters: dict[str, np.ndarray]) -> Statistics:
-    """From the runs with reference zero, with the previous step, and with Defo."""
+    """Statistics of differences, by counter records [steps, layers] of the flows with reference zero, with the previous step, and
+    with Defo."""
     original, difference, defo = (counters[flow] for flow in (ORIGINAL, DIFFERENCE, DEFO))
     linear = (difference["elements"] > 0).all(axis=0)  # what is the same in all steps runs in the first one only
     later = difference[1:, linear]
@@ -242,7 +267,7 @@ def statistics(counters: dict[str, np.ndarray]) -> Statistics:
 
 
 def sweep_table(results: list[dict[str, Any]]) -> str:
-    """Speedups over the dense array of equal resources, a row per bandwidth."""
+    """Speedups over the dense array of equal resources for people, a row per bandwidth."""
     names = [design["name"] for design in results[0]["designs"]]
     config = results[0]["configuration"]
     lines = [

@@ -34,7 +34,7 @@ SHOWN_ROWS, SHOWN_WIDTH = 3, 12  # of the pictures in samples.png, the width in 
 class Drawing:
     """A pipeline, and how it draws: the float one of ``folder``, or with ``config`` the quantized one, on the emulator.
 
-    Both take the scheduler of ``schedule``, a quantized folder with this ``digest``.
+    Either takes the scheduler of ``schedule``, a quantized folder with this ``digest``.
     """
 
     folder: Path
@@ -47,7 +47,7 @@ class Drawing:
 
 
 def draw(drawing: Drawing, requests: Any, indices: Sequence[int]) -> np.ndarray:
-    """Images uint8 [B, H, W, 3] of the requests with these indices, by a worker."""
+    """Images uint8 [B, H, W, 3] of the requests with these indices, drawn by a worker, which keeps its pipeline."""
     return _draw(drawing, *_kept(drawing), requests, indices)
 
 

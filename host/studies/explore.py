@@ -25,7 +25,7 @@ RESOURCES = ("lut", "dsp", "bram18", "uram")
 def candidates(
     base: HardwareConfig, choices: Mapping[str, Sequence[Any]]
 ) -> tuple[list[HardwareConfig], dict[str, str]]:
-    """``base`` with every combination of ``choices`` (of FIELDS), and by name why the others are none.
+    """Configurations: ``base`` with every combination of ``choices`` (of FIELDS); and by name why the others are none.
 
     ValueError for a field that is not to be varied, or where nothing fits.
     """
@@ -59,10 +59,8 @@ def _compare(model: Path, config: HardwareConfig, batch: int) -> dict[str, Any]:
 
 
 def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of comparisons (:func:`.compare.compare`): configuration, ms an image of both arrays, the part of the board it takes.
-
-    Sorted by Ditto's time. ``best``: no other one is as fast with as few of every resource.
-    """
+    """Rows of comparisons (:func:`.compare.compare`), sorted by Ditto's time: the configuration, milliseconds an image of both
+    arrays, the part of the board it takes; ``best``: no other one is as fast with as few of every resource."""
     rows = []
     for data in found:
         config = HardwareConfig.from_json(data["configuration"])
@@ -85,6 +83,7 @@ def _dominates(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def table(rows: list[dict[str, Any]], refused: dict[str, str]) -> str:
+    """The rows of :func:`summary` for people, and why other configurations were ``refused``."""
     board = rows[0]["configuration"]["board"]
     header = " ".join(f"{name:>14}" for name in FIELDS) + f" {'ditto':>8} {'itc':>8}  "
     lines = [

@@ -29,7 +29,7 @@ Work = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Accelerator:
-    """``narrow`` multipliers of 4 x 8 bits and ``wide`` ones of 8 x 8 (table III)."""
+    """An accelerator of table III: ``narrow`` multipliers of 4 x 8 bits, ``wide`` ones of 8 x 8, and its power in watts."""
 
     name: str
     narrow: int
@@ -45,30 +45,31 @@ DITTO = Accelerator("ditto", 39_398, 0, 33.6)
 
 @dataclass(frozen=True)
 class Layers:
-    """Of every linear operator: multiplications and bytes of one image, and [steps - 1, operators] slots per multiplication:
-    of a multiplier of 4 bits, for original codes (two, whatever they are), and for differences with zeros skipped."""
+    """What linear operators take: per operator the multiplications and bytes of one image, and whether it is a product of
+    attention; [steps - 1, operators] the slots of a multiplier of 4 bits per multiplication, for differences with zeros skipped
+    (original codes take two, whatever they are), and the fraction of differences of more than 4 bits (``wide``)."""
 
     macs: np.ndarray
     weight_bytes: np.ndarray
     operand_bytes: np.ndarray
     result_elements: np.ndarray
-    is_product: np.ndarray
+    is_attention: np.ndarray
     temporal: np.ndarray
     spatial: np.ndarray
     wide: np.ndarray
 
 
 def layers_of(artefact: QuantizedModel, similarity: Similarity) -> Layers:
+    """The linear operators of a model that run in every step, with the slots that its measured ``similarity`` gives them."""
     graph, branches = artefact.graph, artefact.branches
-    weights, operands, results, products = [], [], [], []
+    weights, operands, results, attention = [], [], [], []
     for node in (node for node in graph.linear_nodes if node.name in similarity.names):
         sources, result = [graph.tensors[name] for name in node.inputs], graph.tensors[node.name]
         is_product = node.weight_table is None
         weights.append(0 if is_product else node.products_of_a_sum(sources) * result.shape[2])
         operands.append(sum(source.size for source in sources) * branches)
         results.append(result.size * branches)
-        products.append(is_product)
-    attention = np.array(products)
+        attention.append(is_product)
     slots = {}
     for source in ("temporal", "spatial"):
         _, narrow, wide = np.moveaxis(similarity.classes[source], -1, 0)
@@ -76,9 +77,15 @@ def layers_of(artefact: QuantizedModel, similarity: Similarity) -> Layers:
     sub_operations = np.where(attention, 2, 1)  # the other operand is taken to be as this one
     slots["temporal"] = slots["temporal"] * sub_operations
     return Layers(
-        similarity.macs * branches, np.array(weights), np.array(operands), np.array(results), attention, slots["temporal"],
-        slots["spatial"], similarity.classes["temporal"][..., 2],
-    )  # fmt: skip
+        macs=similarity.macs * branches,
+        weight_bytes=np.array(weights),
+        operand_bytes=np.array(operands),
+        result_elements=np.array(results),
+        is_attention=np.array(attention),
+        temporal=slots["temporal"],
+        spatial=slots["spatial"],
+        wide=similarity.classes["temporal"][..., 2],
+    )
 
 
 def check_on_chip(artefact: QuantizedModel, batch: int) -> None:
@@ -100,7 +107,7 @@ def check_on_chip(artefact: QuantizedModel, batch: int) -> None:
 def compare(
     artefact: QuantizedModel, similarity: Similarity, gb_per_s: float, history_on_chip: bool, batch: int = 1
 ) -> dict[str, Any]:
-    """Cycles per image and DRAM bytes per image of each design; JSON-ready.
+    """Milliseconds, DRAM bytes and energy per image of each design, at a bandwidth; JSON-ready.
 
     Raises ValueError where ``history_on_chip`` and the history of ``batch`` samples does not fit the SRAM.
     """
@@ -125,8 +132,9 @@ def compare(
     difference = each_step(layers.temporal * macs / DITTO.narrow, plain + kept)
     inliers, outliers = (1 - layers.wide) * macs / CAMBRICON_D.narrow, layers.wide * macs / CAMBRICON_D.wide
     cambricon = each_step(
-        np.where(layers.is_product, 2 * macs / CAMBRICON_D.narrow, np.maximum(inliers, outliers)),
-        plain + np.where(layers.is_product, 0, 2 * KEPT_RESULT_BYTES * layers.result_elements * (not history_on_chip)),
+        np.where(layers.is_attention, 2 * macs / CAMBRICON_D.narrow, np.maximum(inliers, outliers)),
+        plain
+        + np.where(layers.is_attention, 0, 2 * KEPT_RESULT_BYTES * layers.result_elements * (not history_on_chip)),
     )
     designs = {
         "itc": _total(itc, itc),
@@ -170,7 +178,7 @@ def _total(later: Work, first: Work) -> tuple[float, float]:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Speedups over ITC, a row per bandwidth; traffic in the last lines."""
+    """Speedups over ITC for people, a row per bandwidth; traffic in the last lines."""
     names = [design["name"] for design in results[0]["designs"]]
     lines = [
         "Ditto's setting (table III): equal area, 1 GHz, equal lanes per PE. Speedup over itc; cycles are modelled.",

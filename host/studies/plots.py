@@ -34,7 +34,8 @@ DIGEST_LENGTH = 6  # of a file's name
 
 
 def stem(folder: Path, subjects: Sequence[str], digests: Sequence[str], *more: str) -> Callable[[str], Path]:
-    """Paths of figures whose names say what they are of: other models, boards and flows have figures of their own.
+    """What makes paths of figures in ``folder`` whose names say what they are of: other models, boards and flows have figures of
+    their own.
 
     ``digests`` of the models tell those of one name apart; all of them together are one in the name.
     """
@@ -55,12 +56,12 @@ def subject(comparison: dict[str, Any]) -> str:
 
 
 def _figure(width: float, height: float) -> Figure:
-    """Inches; nothing in it overlaps."""
+    """A figure of ``width`` x ``height`` inches, in which nothing overlaps."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def save(figure: Figure, path: Path) -> None:
-    """As PNG, whole or not at all."""
+    """Write a figure as PNG, whole or not at all."""
     FigureCanvasAgg(figure)
     write_atomically(path, lambda file: figure.savefig(file, dpi=DPI, format="png"))
 
@@ -69,7 +70,8 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def draw_similarity(similarity: Similarity, path: Path) -> None:
-    """Ditto's figures 3 and 4: cosine similarity per step (mean and range of layers), and how much narrower differences are."""
+    """Draw Ditto's figures 3 and 4: cosine similarity per step (mean and range of layers), and the range of codes and of
+    differences."""
     figure = _figure(10, 3.4)
     left, right = figure.subplots(1, 2)
     steps = _steps_with_a_previous_one(similarity)
@@ -90,7 +92,7 @@ def draw_similarity(similarity: Similarity, path: Path) -> None:
 
 
 def draw_classes(similarity: Similarity, path: Path) -> None:
-    """Ditto's figure 5: zeros, 4 bits and more, of codes and of differences, per step and over all."""
+    """Draw Ditto's figure 5: zeros, 4 bits and more, of codes and of differences, per step and over all."""
     figure = _figure(10, 3.4)
     axes = figure.subplots(1, 3, sharey=True)
     steps = _steps_with_a_previous_one(similarity)
@@ -118,7 +120,8 @@ def _count_steps(axis: Any) -> None:
 
 
 def draw_profile(profile: dict[str, Any], path: Callable[[str], Path]) -> list[Path]:
-    """Figures of a profile (:func:`.report.profile_json`): classes, decisions, cycles and bytes of layers."""
+    """Draw figures of a profile (:func:`.report.profile_json`): classes, decisions, cycles and bytes of layers. Returns their
+    paths."""
     linear = [operation for operation in profile["operations"] if sum(operation["elements"])]
     paths = [path(name) for name in ("layers", "decisions", "cycles")]
     _draw_layers(linear, paths[0])
@@ -165,15 +168,16 @@ def _draw_decisions(linear: list[dict[str, Any]], path: Path) -> None:
 
 
 def chosen_references(linear: list[dict[str, Any]]) -> np.ma.MaskedArray:
-    """[layers, steps] of linear operations, masked where one does not run, and all of one that runs in one step only: what is the
-    same in all steps has nothing to choose."""
+    """References taken [layers, steps] by linear operations, masked where one does not run, and all of one that runs in one step
+    only: what is the same in all steps has nothing to choose."""
     runs = np.array([each["elements"] for each in linear]) > 0
     chooses = runs.sum(axis=1, keepdims=True) > 1
     return np.ma.masked_array([each["reference"] for each in linear], mask=~(runs & chooses))
 
 
 def draw_steps(axis: Any, values: np.ndarray, **colours: Any) -> Any:
-    """A row per layer and a column per step, the first of which is 1; what is not there is white."""
+    """Draw values [layers, steps] as an image, a row per layer and a column per step, the first of which is 1; what is not there
+    is white. Returns matplotlib's image."""
     rows, steps = values.shape
     axis.set_facecolor(NOT_RUN)
     extent = (0.5, steps + 0.5, rows - 0.5, -0.5)
@@ -191,11 +195,11 @@ def _draw_cycles(profile: dict[str, Any], path: Path) -> None:
     left, right = figure.subplots(1, 2, sharey=True)
     rows = np.arange(len(operations))
     million = profile["samples"] * 1e6
-    left.barh(rows, np.where(is_linear, cycles - stalls, 0) / million, color="#1f77b4", label="multipliers busy")
-    left.barh(
-        rows, np.where(is_linear, stalls, 0) / million, left=np.where(is_linear, cycles - stalls, 0) / million,
-        color="#d62728", label="multipliers wait (memory, encoder, results)",
-    )  # fmt: skip
+    busy = np.where(is_linear, cycles - stalls, 0) / million
+    left.barh(rows, busy, color="#1f77b4", label="multipliers busy")
+    waiting = np.where(is_linear, stalls, 0) / million
+    label = "multipliers wait (memory, encoder, results)"
+    left.barh(rows, waiting, left=busy, color="#d62728", label=label)
     left.barh(rows, np.where(is_linear, 0, cycles) / million, color="#2ca02c", label="vector unit")
     left.set(xlabel="million cycles per image, all steps (emulated)")
     left.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, fontsize=7, frameon=False)
@@ -214,7 +218,8 @@ def _name_rows(axis: Any, names: list[str]) -> None:
 
 
 def draw_designs(comparisons: list[dict[str, Any]], path: Path) -> None:
-    """Ditto's figures 13 and 14: speed, DRAM traffic and energy of every design against the dense array of equal resources."""
+    """Draw Ditto's figures 13 and 14: speed, DRAM traffic and energy of every design against the dense array of equal
+    resources."""
     figure = _figure(11, 3.6)
     axes = figure.subplots(1, 3)
     names = [design["name"] for design in comparisons[0]["designs"]]
@@ -243,7 +248,7 @@ def _images(data: dict[str, Any]) -> str:
 
 
 def draw_sweep(results: list[dict[str, Any]], path: Path) -> None:
-    """Speedups over the dense array of the same bandwidth."""
+    """Draw speedups over the dense array of the same bandwidth, of comparisons that differ in it."""
     figure = _figure(7.5, 3.8)
     axis = figure.subplots()
     bandwidths = [data["configuration"]["dram_gb_per_s"] for data in results]

@@ -46,7 +46,8 @@ def profile_json(record: Record, config: HardwareConfig) -> dict[str, Any]:
 
 
 def bops_saved(counters: np.ndarray) -> dict[str, float]:
-    """Both definitions, of steps after the first, weighted by multiplications: zeros cost nothing, 4 bits half of 8."""
+    """Bit operations saved in steps after the first, by both of Ditto's definitions (against 8 x 8 bits, and against codes whose
+    zeros cost nothing), weighted by multiplications: zeros cost nothing, 4 bits half of 8. Empty where there is one step."""
     linear = counters["elements"].sum(axis=0) > 0
     spent = [bit_operations(part[:, linear]) for part in (counters[:1], counters[1:])]
     if len(counters) < 2 or not spent[0]:
@@ -55,7 +56,8 @@ def bops_saved(counters: np.ndarray) -> dict[str, float]:
 
 
 def bit_operations(counters: np.ndarray) -> float:
-    """Of counter records of linear operators, per 8 x 8 product, weighted by products: zeros cost nothing, 4 bits half."""
+    """Bit operations per 8 x 8 product, by counter records of linear operators, weighted by products: zeros cost nothing, 4 bits
+    half."""
     if not counters.size:
         return 0.0
     elements = np.maximum(counters["elements"].astype(np.float64), 1)
@@ -64,13 +66,14 @@ def bit_operations(counters: np.ndarray) -> float:
 
 
 def _stalls(counters: np.ndarray, config: HardwareConfig) -> np.ndarray:
-    """[steps]: cycles in which the multipliers of a linear operator wait for operands, results or the slowest core."""
+    """Cycles [steps] in which the multipliers of a linear operator wait for operands, results or the slowest core."""
     busy = -(-np.maximum(counters["compute_cycles"], counters["tap_cycles"]).astype(np.int64) // config.cores)
     return np.where(counters["elements"] > 0, np.maximum(counters["cycles"].astype(np.int64) - busy, 0), 0)
 
 
 def summary_text(record: Record, config: HardwareConfig, flow: str, batch: int) -> str:
-    """Cycles, digits and traffic per operation, summed over steps, and the totals per image; ``batch`` images were together."""
+    """A table for people: cycles, digits and traffic per operation, summed over steps, and the totals per image; ``batch`` images
+    were together."""
     total = _total(record)
     cycles = int(total["cycles"].sum())
     lines = [
@@ -160,6 +163,7 @@ def _sum(records: np.ndarray) -> np.void:
 
 
 def boards_json(boards: Mapping[str, Board]) -> list[dict[str, Any]]:
+    """Boards, the configuration shipped for each, and the resources that it should take, part by part; JSON-ready."""
     return [
         {
             **{field: value for field, value in vars(board).items() if field != "shipped"},
@@ -171,6 +175,7 @@ def boards_json(boards: Mapping[str, Board]) -> list[dict[str, Any]]:
 
 
 def boards_text(boards: Mapping[str, Board]) -> str:
+    """A table for people: a row per board, with what there is and what its shipped configuration should take of it."""
     lines = [f"{'board':10} {'part':24} {'LUT':>14} {'DSP':>12} {'BRAM18':>12} {'URAM':>10} {'GB/s':>5}  configuration"]
     for name, board in boards.items():
         config, there = default_config(name), available(board)

@@ -21,7 +21,8 @@ SOURCES = ("original", "temporal", "spatial")
 
 @dataclass(frozen=True)
 class Similarity:
-    """Per step with a previous one and linear operator that runs in it, of its first operand (in an attention product Q or P).
+    """How alike the first operands of linear operators are (in an attention product Q or P), per step with a previous one and
+    operator that runs in it.
 
     ``macs`` int64 [operators]: products of one sample. Per source, float64: ``cosine`` [steps - 1, operators] of codes with
     those of the previous step, and of the previous pixel; ``reach`` [steps - 1, operators], largest minus smallest, in codes;
@@ -37,16 +38,17 @@ class Similarity:
     classes: dict[str, np.ndarray]
 
     def fractions(self, source: str) -> np.ndarray:
-        """[3], over all steps, weighted by multiplications."""
+        """Fractions float64 [3] of zeros, of others that fit 4 bits, and of the rest, over all steps, weighted by
+        multiplications."""
         return np.average(self.classes[source].mean(axis=0), axis=0, weights=self.macs)
 
     def bit_operations(self, source: str) -> float:
-        """Per 8 x 8 multiplication, where zeros cost nothing and 4 bits half of it."""
+        """Bit operations per 8 x 8 multiplication, where zeros cost nothing and 4 bits half of it."""
         _, narrow, wide = self.fractions(source)
         return float(narrow / 2 + wide)
 
     def to_json(self) -> dict[str, Any]:
-        """Per operator, with a value for every step after the first."""
+        """All of it per operator, with a value for every step after the first."""
         return {
             name: {
                 "macs": int(self.macs[index]),
@@ -59,7 +61,7 @@ class Similarity:
 
 
 def multiplications(graph: Graph, node: LinearNode) -> int:
-    """How often a linear operator multiplies for one sample."""
+    """Multiplications of a linear operator in one step of one sample."""
     return graph.tensors[node.name].size * node.products_of_a_sum([graph.tensors[name] for name in node.inputs])
 
 
@@ -74,7 +76,8 @@ def check_differences(graph: Graph) -> None:
 def measure(
     artefact: QuantizedModel, config: HardwareConfig, batch: int = 4, seed: int = 0, memory_mib: int | None = None
 ) -> Similarity:
-    """Run the whole schedule on the emulator and look at every operand."""
+    """Run the whole schedule on the emulator, ``batch`` samples of ``seed``, and look at every operand. ValueError for a schedule
+    of one step."""
     graph = artefact.graph
     check_differences(graph)
     device = EmulatorDevice(config, counting=False)
@@ -88,7 +91,7 @@ def measure(
 
 
 class _Collector:
-    """Sees the operands in the order of execution."""
+    """Collects what is asked of the operands, which it sees in the order of execution."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -123,7 +126,7 @@ class _Collector:
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """1 where there is nothing to compare, or nothing but zeros on both sides."""
+    """The cosine of two arrays; 1 where there is nothing to compare, or nothing but zeros on both sides."""
     left, right = a.astype(np.float32).ravel(), b.astype(np.float32).ravel()
     norms = float(np.linalg.norm(left)) * float(np.linalg.norm(right))
     if norms == 0:

@@ -57,7 +57,8 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Options:
-    """``norm``: exponent of the error that clipping thresholds minimise, 0 for the full range (absmax).
+    """How a model is calibrated. ``norm``: exponent of the error that clipping thresholds minimise, 0 for the full range
+    (absmax).
 
     ``fine``: how many tensors, of those that disturb the model's output most, get codes in two parts; all that can have them, if
     they are fewer. ``guidance``: the scale of classifier-free guidance in trajectories (default: that of diffusers' pipelines,

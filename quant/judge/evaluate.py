@@ -46,7 +46,8 @@ Draw = Callable[[Sequence[range]], Iterator[tuple[range, np.ndarray]]]  # of bat
 
 
 def sample(draw: Draw, count: int, batch: int, folder: Path, description: str) -> np.ndarray:
-    """Images uint8 [N, H, W, 3] of ``count`` requests; finished batches in ``folder`` are not drawn again, damaged ones are."""
+    """Draw images uint8 [N, H, W, 3] of ``count`` requests, in batches of at most ``batch``; finished batches in ``folder`` are
+    not drawn again, damaged ones are."""
     folder.mkdir(parents=True, exist_ok=True)
     batches = [range(first, min(first + batch, count)) for first in range(0, count, batch)]
     paths = {indices: folder / f"{indices.start:06d}.npy" for indices in batches}
@@ -76,8 +77,8 @@ def _kept(path: Path, count: int) -> np.ndarray | None:
 
 
 class Judge:
-    """MobileNetV2's features, their statistics over the reference images uint8 [N, 64, 64, 3], and a linear classifier, whose
-    weights come with this package. FileNotFoundError where they are not there."""
+    """Judges images by MobileNetV2's features, their statistics over the reference images uint8 [N, 64, 64, 3], and a linear
+    classifier, whose weights come with this package. FileNotFoundError where they are not there."""
 
     def __init__(self, reference: np.ndarray, classifier: Path = CLASSIFIER):
         if not classifier.is_file():
@@ -104,8 +105,8 @@ class Judge:
 
 
 def warn_of_few_images(count: int) -> None:
-    """A SampleWarning where a Fréchet distance of ``count`` images is mostly one of their number: it needs a covariance of all
-    features, and what fewer images leave out of it counts as distance."""
+    """Warn, with a SampleWarning, where a Fréchet distance of ``count`` images is mostly one of their number: it needs a
+    covariance of all features, and what fewer images leave out of it counts as distance."""
     if count < FEATURES:
         warnings.warn(
             f"FID-MobileNetV2 of {count} images is larger than that of many: it needs more than its {FEATURES} features; compare "
@@ -122,7 +123,7 @@ def _frames(images: np.ndarray) -> np.ndarray:
 
 
 def compare_images(found: np.ndarray, expected: np.ndarray) -> dict[str, float]:
-    """Same-seed PSNR in dB of images uint8 [N, H, W, 3]."""
+    """The PSNR in dB of images uint8 [N, H, W, 3] from the same seeds, mean and median."""
     decibels = psnr(found / 127.5 - 1, expected / 127.5 - 1)
     return {"PSNR mean": float(decibels.mean()), "PSNR median": float(np.median(decibels))}
 
@@ -224,7 +225,8 @@ def _load_arrays(path: Path) -> tuple[np.ndarray, Requests]:
 
 
 def choose(requests: Requests, count: int, takes_prompts: bool, labels: Sequence[int]) -> Requests:
-    """``count`` requests for a model that takes prompts, or that knows these ``labels``, evenly spread over what there is."""
+    """Choose ``count`` requests for a model that takes prompts, or that knows these ``labels``, evenly spread over what there is.
+    ValueError where it takes prompts and there are none."""
     if not takes_prompts:
         taken = [labels[index % len(labels)] for index in range(count)]
         known = set(requests.categories) - {-1}

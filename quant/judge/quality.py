@@ -20,7 +20,8 @@ CLASSIFIER = Path(__file__).parents[1] / "models" / "fashion-mnist" / "classifie
 
 @dataclass(frozen=True)
 class Quality:
-    """``frechet_distance`` to a reference set; ``accuracy``: share of images that the classifier puts into their class."""
+    """How good images are. ``frechet_distance`` to a reference set; ``accuracy``: share of images that the classifier puts into
+    their class."""
 
     samples: int
     frechet_distance: float
@@ -28,7 +29,7 @@ class Quality:
 
 
 class Judge:
-    """The classifier and the statistics of the reference images uint8 [N, 28, 28]."""
+    """Judges images by a classifier and the statistics of the reference images uint8 [N, 28, 28]."""
 
     def __init__(self, reference: np.ndarray, classifier: Path = CLASSIFIER):
         self.classifier = Classifier()
@@ -37,7 +38,7 @@ class Judge:
         self.statistics = gaussian(self.features(reference)[0])
 
     def features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 [N, 28, 28] -> (features float64 [N, 128], predicted classes int64 [N])."""
+        """Features float64 [N, 128] of images uint8 [N, 28, 28], and their predicted classes int64 [N]."""
         features, classes = [], []
         with torch.no_grad():
             for part in as_images(images).split(500):
@@ -47,22 +48,22 @@ class Judge:
         return np.concatenate(features), np.concatenate(classes)
 
     def quality(self, images: np.ndarray, labels: np.ndarray) -> Quality:
-        """Of images uint8 [N, 28, 28] that were generated for ``labels`` int [N]."""
+        """The quality of images uint8 [N, 28, 28] that were generated for ``labels`` int [N]."""
         features, classes = self.features(images)
         distance = frechet_distance(gaussian(features), self.statistics)
         return Quality(len(images), distance, float((classes == labels).mean()))
 
 
 def gaussian(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [D] and covariance [D, D] of features [N, D]."""
+    """The mean [D] and covariance [D, D] of features [N, D]."""
     return features.mean(axis=0), np.cov(features, rowvar=False)
 
 
 def frechet_distance(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) -> float:
-    """Squared Fréchet (Wasserstein-2) distance of two Gaussians, the FID of Heusel et al. 2017.
+    """The squared Fréchet (Wasserstein-2) distance of two Gaussians, the FID of Heusel et al. 2017.
 
-    ``|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2))``; the last trace is the sum of the square roots of the
-    eigenvalues of ``C_a C_b``, which are real and not negative.
+    ``|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2))``; the last trace is the sum of the square roots of the eigenvalues of
+    ``C_a C_b``, which are real and not negative.
     """
     from scipy.linalg import eigvals
 
@@ -71,6 +72,6 @@ def frechet_distance(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.n
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Peak signal-to-noise ratio in dB per image, of samples [N, ...] in [-1, 1] (clipped to that range)."""
+    """The peak signal-to-noise ratio in dB per image, of samples [N, ...] in [-1, 1] (clipped to that range)."""
     error = (np.clip(a, -1, 1) - np.clip(b, -1, 1)).reshape(len(a), -1)
     return 10 * np.log10(4 / np.maximum((error**2).mean(axis=1), 1e-12))

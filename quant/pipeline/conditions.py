@@ -21,7 +21,8 @@ TEXT_GUIDANCE, CLASS_GUIDANCE = 7.5, 4.0  # what most of diffusers' pipelines ta
 
 
 def choose_labels(denoiser: nn.Module, labels: Sequence[int] | None) -> list[int]:
-    """The classes to quantize for, sorted; every one has rows of its own in the tables of every step."""
+    """The classes to quantize for, sorted; every one has rows of its own in the tables of every step. ValueError for labels that
+    the model does not have, and for too many that nobody asked for."""
     if not Interface.of(denoiser).labels:
         if labels:
             raise ValueError("the model has no class labels; leave them out")
@@ -62,7 +63,8 @@ def guidance_for(denoiser: nn.Module, options: Options, labels: list[int], pipel
 
 
 def default_guidance(pipeline: str | None, otherwise: float) -> float:
-    """``guidance_scale`` that diffusers' class ``pipeline`` takes if it is not told; ``otherwise`` where that is not known."""
+    """The ``guidance_scale`` that diffusers' class ``pipeline`` takes if it is not told; ``otherwise`` where that is not
+    known."""
     kind = getattr(diffusers, str(pipeline), None)
     if kind is None:
         return otherwise
@@ -108,7 +110,7 @@ def conditions_of(
     guidance: float | None,
     prompt_weight: float = 1.0,
 ) -> Conditions:
-    """What ``count`` trajectories are of: the labels or contexts in turn; ``guidance`` None or up to 1 is one branch.
+    """The conditions of ``count`` trajectories: the labels or contexts in turn; ``guidance`` None or up to 1 is one branch.
 
     Every second context is ``prompt_weight`` times as far from that of the empty prompt, as a prompt of that weight is in the
     tools that have weights.

@@ -19,7 +19,7 @@ GUIDANCE = 8.5  # what diffusers' pipeline of these models takes if it is not to
 
 
 def embedded_size(denoiser: nn.Module) -> int | None:
-    """Numbers of the embedding that a model takes; None of a model that takes none."""
+    """The numbers of the guidance embedding that a model takes; None where it takes none."""
     return getattr(denoiser.config, "time_cond_proj_dim", None)
 
 

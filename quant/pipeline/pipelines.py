@@ -47,11 +47,12 @@ class Source:
 
     @property
     def interface(self) -> Interface:
+        """What the denoiser takes beside the sample."""
         return Interface.of(self.denoiser)
 
 
 def load_source(model: str | Path, variant: str | None = None, sample_size: tuple[int, int] | None = None) -> Source:
-    """A pipeline's folder, or that of a model alone, with its scheduler's configuration beside it.
+    """Read a pipeline's folder, or that of a model alone, with its scheduler's configuration beside it.
 
     ``variant``: of the files with weights, such as fp16; ``sample_size``: height and width instead of the configuration's.
     FileNotFoundError for what is no pipeline, UnsupportedOperator for a denoiser of a kind that cannot be quantized, ValueError
@@ -72,7 +73,8 @@ def load_source(model: str | Path, variant: str | None = None, sample_size: tupl
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
-    """Empty where there is none. ArtefactError for a pipeline or a part that is code of its own: it could not be loaded again."""
+    """The pipeline's index; empty where there is none. ArtefactError for a pipeline or a part that is code of its own: it could
+    not be loaded again."""
     if not (folder / INDEX).is_file():
         return {}
     check_index(
@@ -156,9 +158,15 @@ def _load_denoiser(where: Path, config: dict[str, Any], variant: str | None) -> 
     changed = {"sample_size": config["sample_size"]} if "sample_size" in config else {}
     try:
         denoiser, loaded = known.from_pretrained(
-            where, use_safetensors=True, low_cpu_mem_usage=False, dtype=torch.float32, variant=variant,
-            output_loading_info=True, ignore_mismatched_sizes=True, **changed,
-        )  # fmt: skip
+            where,
+            use_safetensors=True,
+            low_cpu_mem_usage=False,
+            dtype=torch.float32,
+            variant=variant,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **changed,
+        )
     except OSError as error:
         raise FileNotFoundError(
             f"{where} is no model that can be read here: {clause_of(error)}; get it again"
@@ -234,7 +242,7 @@ def _check_keys(where: Path, loaded: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; ValueError, with what to do, for anything else."""
+    """The JSON object in a file; ValueError, with what to do, for anything else."""
     try:
         data = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:
@@ -296,7 +304,7 @@ def encode_prompts(source: Source, prompts: Sequence[str], check: bool = True) -
 
 @contextlib.contextmanager
 def _naming_a_broken_part(source: Source) -> Iterator[None]:
-    """A pipeline that does not load is refused with the part that does not: diffusers names none."""
+    """Refuse a pipeline that does not load with the part that does not: diffusers names none."""
     try:
         yield
     except (ValueError, OSError, SafetensorError) as error:
@@ -312,7 +320,7 @@ def _naming_a_broken_part(source: Source) -> Iterator[None]:
 
 
 def _parts(source: Source) -> dict[str, list[str]]:
-    """Of the pipeline's other parts, those with files, by which class of which of the two libraries they are."""
+    """The pipeline's other parts that have files, by which class of which of the two libraries they are."""
     index = _read_index(source.folder)
     others = [name for name in source.components if name not in (source.component, "scheduler")]
     return {
@@ -323,7 +331,8 @@ def _parts(source: Source) -> dict[str, list[str]]:
 
 
 def kept_tokens(context: torch.Tensor, keep: torch.Tensor, tokens: int) -> torch.Tensor:
-    """A context [N, T, channels] with those that ``keep`` bool [N or 1, T] keeps alone, in turn: [N, ``tokens``, channels].
+    """A context [N, T, channels] with those tokens that ``keep`` bool [N or 1, T] keeps alone, in turn: [N, ``tokens``,
+    channels].
 
     So attention sees nothing that a mask hides, as in the drop-in; some tokens count once more than others, which ranges do not
     notice.

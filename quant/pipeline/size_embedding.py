@@ -24,7 +24,8 @@ def takes_sizes(denoiser: nn.Module) -> bool:
 
 
 def pixels_per_latent(folder: Path) -> int:
-    """Of the pipeline in ``folder``, by its autoencoder; 8 where it has none. ValueError where that does not say."""
+    """Pixels of a picture's side for each latent's, of the pipeline in ``folder``, by its autoencoder; 8 where it has none.
+    ValueError where that does not say."""
     path = folder / "vae" / "config.json"
     if not path.is_file():
         return PIXELS
@@ -57,7 +58,8 @@ def with_sizes(
 
 
 def shared(module: nn.Module) -> Any:
-    """The same module, whose children and attributes can be replaced without changing the first one."""
+    """A copy of a module that shares its weights, and whose children and attributes can be replaced without changing the first
+    one."""
     other = copy.copy(module)
     other._modules = dict(module._modules)
     return other

@@ -20,7 +20,8 @@ from .mobilenet import FEATURES, features_of, load_mobilenet
 
 
 class Classifier(nn.Module):
-    """A small CNN, [B, 1, 28, 28] in [-1, 1] -> logits [B, 10]. Its 128 penultimate features serve the Fréchet distance."""
+    """A small CNN from images [B, 1, 28, 28] in [-1, 1] to logits [B, 10]. Its 128 penultimate features serve the Fréchet
+    distance."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,9 +31,11 @@ class Classifier(nn.Module):
         self.head = nn.Linear(128, len(CLASSES))
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Penultimate features [B, 128]."""
         return self.body(images)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits [B, 10]."""
         return self.head(self.features(images))
 
 
@@ -48,7 +51,7 @@ def _stage(inputs: int, outputs: int) -> list[nn.Module]:
 
 
 def train_classifier(out: Path, epochs: int = 8, batch: int = 128, learning_rate: float = 2e-3, seed: int = 0) -> float:
-    """Train :class:`Classifier`, write ``out`` (safetensors, test accuracy in its metadata), return that accuracy."""
+    """Train :class:`Classifier`, write ``out`` (safetensors, test accuracy in its metadata), and return that accuracy."""
     torch.manual_seed(seed)
     train, test = load_split("train"), load_split("t10k")
     images, labels = as_images(train.images), torch.from_numpy(train.labels.astype(np.int64))
@@ -76,12 +79,13 @@ def train_classifier(out: Path, epochs: int = 8, batch: int = 128, learning_rate
 
 
 def as_images(images: np.ndarray) -> torch.Tensor:
-    """uint8 [N, 28, 28] -> float32 [N, 1, 28, 28] in [-1, 1]."""
+    """Images float32 [N, 1, 28, 28] in [-1, 1] of pixels uint8 [N, 28, 28]."""
     return torch.from_numpy(images.astype(np.float32)).div(127.5).sub(1).unsqueeze(1)
 
 
 def train_emoji_classifier(images: np.ndarray, labels: np.ndarray, out: Path, seed: int = 0) -> float:
-    """A linear layer on MobileNetV2's features that tells emoji's categories apart; returns its accuracy on a tenth held out."""
+    """Train a linear layer on MobileNetV2's features that tells emoji's categories apart, write ``out``, and return its accuracy
+    on a tenth held out."""
     features = torch.from_numpy(features_of(load_mobilenet(), images)).float()
     targets = torch.from_numpy(labels)
     generator = torch.Generator().manual_seed(seed)

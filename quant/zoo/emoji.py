@@ -24,19 +24,30 @@ PICTURES = "emoji-datasource-google@16.0.0"
 ANIMATIONS = "@lobehub/fluent-emoji-anim-1@1.0.0"
 SIZE = 64
 CATEGORIES = (
-    "Activities", "Animals & Nature", "Flags", "Food & Drink", "Objects", "People & Body", "Smileys & Emotion", "Symbols",
+    "Activities",
+    "Animals & Nature",
+    "Flags",
+    "Food & Drink",
+    "Objects",
+    "People & Body",
+    "Smileys & Emotion",
+    "Symbols",
     "Travel & Places",
-)  # fmt: skip
+)
 SKIN_TONES = {
-    "1F3FB": "light skin", "1F3FC": "medium light skin", "1F3FD": "medium skin", "1F3FE": "medium dark skin",
+    "1F3FB": "light skin",
+    "1F3FC": "medium light skin",
+    "1F3FD": "medium skin",
+    "1F3FE": "medium dark skin",
     "1F3FF": "dark skin",
-}  # fmt: skip
+}
 FEWEST_FRAMES = 40  # of an animation; the others are stills
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """``images`` uint8 [N, 64, 64, 3] on white, ``captions`` [N], ``labels`` int64 [N], indices into :data:`CATEGORIES`."""
+    """Captioned pictures: ``images`` uint8 [N, 64, 64, 3] on white, ``captions`` [N], ``labels`` int64 [N], indices into
+    :data:`CATEGORIES`."""
 
     images: np.ndarray
     captions: tuple[str, ...]
@@ -45,7 +56,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Clips:
-    """``frames`` uint8 [N, F, 64, 64, 3] on white, evenly spaced over each animation, and ``captions`` [N]."""
+    """Captioned animations: ``frames`` uint8 [N, F, 64, 64, 3] on white, evenly spaced over each, and ``captions`` [N]."""
 
     frames: np.ndarray
     captions: tuple[str, ...]
@@ -68,7 +79,7 @@ def load_pictures(folder: Path) -> Pictures:
 
 
 def load_clips(folder: Path, frames: int) -> Clips:
-    """``frames`` frames, 64 x 64, of every animation; fetched and, once decoded, kept in ``folder``."""
+    """Animations, each as ``frames`` frames of 64 x 64; fetched and, once decoded, kept in ``folder``."""
     cache = folder / f"fluent-emoji-{frames}-frames.npz"
     if not cache.is_file():
         captions, decoded = zip(*_decode_clips(folder, frames), strict=True)
@@ -97,7 +108,7 @@ def _frame(image: Image.Image, index: int) -> np.ndarray:
 
 
 def _on_white(image: Image.Image) -> np.ndarray:
-    """uint8 [64, 64, 3]."""
+    """An image as uint8 [64, 64, 3]."""
     colours = image.convert("RGBA")
     white = Image.new("RGBA", colours.size, "white")
     flat = Image.alpha_composite(white, colours).convert("RGB")
@@ -114,7 +125,7 @@ def _variants(entry: dict) -> Iterator[tuple[str, str]]:
 
 
 def caption_of(name: str) -> str:
-    """Lower-case words: "FAMILY: MAN, WOMAN, BOY" -> "family man woman boy"."""
+    """A name in lower-case words: "family man woman boy" of "FAMILY: MAN, WOMAN, BOY"."""
     kept = "".join(letter if letter.isalnum() else " " for letter in name.lower())
     return " ".join(kept.split())
 

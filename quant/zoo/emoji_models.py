@@ -40,7 +40,7 @@ VAE_RECIPE = Recipe(steps=2_500, decay_steps=1_200, warmup_steps=100, batch=16, 
 
 
 def build_vae() -> AutoencoderKL:
-    """64x64x3 pictures to 16x16x4 latents, 1.6 M parameters."""
+    """An autoencoder of 64x64x3 pictures as 16x16x4 latents, with 1.6 M parameters."""
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
@@ -56,10 +56,8 @@ def build_vae() -> AutoencoderKL:
 
 
 def train_vae(recipe: Recipe, data: Path, out: Path) -> None:
-    """Autoencoder of pictures and frames: mean absolute error, and the divergence of latents from a normal distribution.
-
-    Writes a diffusers folder whose ``scaling_factor`` gives the pictures' latents a standard deviation of 1.
-    """
+    """Train an autoencoder of pictures and frames: mean absolute error, and the divergence of latents from a normal
+    distribution."""
     pictures, clips = load_pictures(data).images, load_clips(data, CLIP_FRAMES).frames
     images = np.concatenate([pictures] * PICTURE_REPEATS + [clips.reshape(-1, *pictures.shape[1:])])
     torch.manual_seed(recipe.seed)
@@ -84,13 +82,13 @@ def train_vae(recipe: Recipe, data: Path, out: Path) -> None:
 
 
 def as_tensor(images: np.ndarray) -> torch.Tensor:
-    """uint8 [N, H, W, 3] -> float32 [N, 3, H, W] in [-1, 1]."""
+    """Images float32 [N, 3, H, W] in [-1, 1] of pixels uint8 [N, H, W, 3]."""
     return torch.from_numpy(images).permute(0, 3, 1, 2).float().div(127.5).sub(1)
 
 
 @torch.no_grad()
 def encode_pictures(vae: AutoencoderKL, images: np.ndarray) -> torch.Tensor:
-    """Means of the latents of uint8 [N, H, W, 3], float32 [N, 4, H / 4, W / 4], times the scaling factor."""
+    """Means of the latents of pictures uint8 [N, H, W, 3], float32 [N, 4, H / 4, W / 4], times the scaling factor."""
     parts = [vae.encode(as_tensor(part)).latent_dist.mean for part in np.array_split(images, len(images) // 64 + 1)]
     return torch.cat(parts) * vae.config.scaling_factor
 
@@ -129,7 +127,7 @@ def build_scheduler() -> DDIMScheduler:
 
 
 def build_unet() -> UNet2DConditionModel:
-    """Of 16x16x4 latents, with attention to captions at 8x8 and, in the middle, 4x4; 4.5 M parameters."""
+    """A U-Net of 16x16x4 latents, with attention to captions at 8x8 and, in the middle, 4x4; 4.5 M parameters."""
     return UNet2DConditionModel(
         sample_size=16,
         in_channels=4,
@@ -145,7 +143,7 @@ def build_unet() -> UNet2DConditionModel:
 
 
 def build_dit() -> DiTTransformer2DModel:
-    """Of 16x16x4 latents in patches of 2x2, conditioned by category; 5.8 M parameters."""
+    """A DiT of 16x16x4 latents in patches of 2x2, conditioned by category; 5.8 M parameters."""
     return DiTTransformer2DModel(
         num_attention_heads=6,
         attention_head_dim=32,
@@ -163,10 +161,7 @@ def build_dit() -> DiTTransformer2DModel:
 
 
 def build_latte() -> LatteTransformer3DModel:
-    """Of 8 frames of 16x16x4 latents in patches of 2x2, with attention to captions; 3.5 M parameters.
-
-    Half of its output is a variance, which LattePipeline drops and nothing trains.
-    """
+    """A Latte of 8 frames of 16x16x4 latents in patches of 2x2, with attention to captions; 3.5 M parameters."""
     return LatteTransformer3DModel(
         num_attention_heads=6,
         attention_head_dim=32,
@@ -216,7 +211,8 @@ def build_clip(captions: Sequence[str]) -> tuple[CLIPTokenizer, CLIPTextModel]:
 
 
 def build_t5(captions: Sequence[str]) -> tuple[T5Tokenizer, T5EncoderModel]:
-    """The same in T5's form, which diffusers' LattePipeline takes: the captions' words are pieces, others are spelled."""
+    """A tokenizer and a text model in T5's form, which diffusers' LattePipeline takes: the captions' words are pieces, others are
+    spelled."""
     counts = Counter(word for caption in captions for word in caption.split())
     words = [(f"▁{word}", math.log(count / counts.total())) for word, count in sorted(counts.items())]
     letters = [(letter, SPELLED) for letter in ("▁", *ALPHABET)]
@@ -234,7 +230,7 @@ def build_t5(captions: Sequence[str]) -> tuple[T5Tokenizer, T5EncoderModel]:
 
 
 def train_text_to_image(recipe: Recipe, data: Path, vae: Path, out: Path) -> None:
-    """A U-Net and its text model together on captioned pictures; writes a folder for StableDiffusionPipeline."""
+    """Train a U-Net and its text model together on captioned pictures; writes a folder for StableDiffusionPipeline."""
     autoencoder, pictures = AutoencoderKL.from_pretrained(vae), load_pictures(data)
     torch.manual_seed(recipe.seed)
     tokenizer, text_model = build_clip(pictures.captions)
@@ -268,7 +264,7 @@ def train_text_to_image(recipe: Recipe, data: Path, vae: Path, out: Path) -> Non
 
 
 def train_class_to_image(recipe: Recipe, data: Path, vae: Path, out: Path) -> None:
-    """A DiT on pictures by category; writes a folder for DiTPipeline."""
+    """Train a DiT on pictures by category; writes a folder for DiTPipeline."""
     autoencoder, pictures = AutoencoderKL.from_pretrained(vae), load_pictures(data)
     torch.manual_seed(recipe.seed)
     dit, scheduler = build_dit().eval(), build_scheduler()  # eval: labels are dropped here, for all blocks alike
@@ -290,7 +286,7 @@ def train_class_to_image(recipe: Recipe, data: Path, vae: Path, out: Path) -> No
 
 
 def train_video(recipe: Recipe, data: Path, vae: Path, out: Path) -> None:
-    """A Latte and its text model together on captioned animations; writes a folder for LattePipeline."""
+    """Train a Latte and its text model together on captioned animations; writes a folder for LattePipeline."""
     autoencoder, clips = AutoencoderKL.from_pretrained(vae), load_clips(data, CLIP_FRAMES)
     torch.manual_seed(recipe.seed)
     tokenizer, text_model = build_t5(clips.captions)
@@ -328,7 +324,7 @@ def _shares(labels: np.ndarray) -> torch.Tensor:
 
 
 def _tokens(tokenizer: CLIPTokenizer | T5Tokenizer, captions: Sequence[str]) -> torch.Tensor:
-    """int64 [N, TOKENS]."""
+    """Token ids int64 [N, TOKENS] of captions."""
     texts = tokenizer(list(captions), padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt")
     return texts.input_ids
 
@@ -344,6 +340,7 @@ class Example:
 
     @staticmethod
     def of(latents: torch.Tensor, scheduler: DDIMScheduler, generator: torch.Generator) -> Example:
+        """Latents with noise of the generator's, at timesteps of the generator's."""
         noise = torch.randn(latents.shape, generator=generator)
         timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (len(latents),), generator=generator)
         signal = scheduler.alphas_cumprod[timesteps]
@@ -354,12 +351,14 @@ class Example:
         return Example(scheduler.add_noise(latents, noise, timesteps), timesteps, velocity, weights)
 
     def loss(self, predicted: torch.Tensor) -> torch.Tensor:
+        """The weighted mean squared error of what a model ``predicted``."""
         errors = (predicted.float() - self.velocity).square().flatten(1).mean(dim=1)
         return (self.weights * errors).mean()
 
 
 def _save(pipeline: DiffusionPipeline, out: Path) -> None:
-    """Diffusers' models as float16, which is half as large, and loaded as float32 again; transformers' are loaded as they are."""
+    """Write a pipeline: diffusers' models as float16, which is half as large, and loaded as float32 again; transformers' are
+    loaded as they are."""
     for part in pipeline.components.values():
         if isinstance(part, ModelMixin):
             part.to(torch.float16)

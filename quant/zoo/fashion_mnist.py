@@ -15,7 +15,7 @@ IMAGE_MAGIC, LABEL_MAGIC = 0x803, 0x801
 
 @dataclass(frozen=True)
 class Split:
-    """``images``: uint8 [N, 28, 28]; ``labels``: uint8 [N], indices into :data:`CLASSES`."""
+    """One split of the data set: ``images`` uint8 [N, 28, 28]; ``labels`` uint8 [N], indices into :data:`CLASSES`."""
 
     images: np.ndarray
     labels: np.ndarray

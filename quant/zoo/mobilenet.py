@@ -27,7 +27,7 @@ def _convolution(inputs: int, outputs: int, size: int, stride: int = 1, groups: 
 
 
 class _InvertedResidual(nn.Module):
-    """Table 1 of the paper."""
+    """The block of the paper's table 1."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int):
         super().__init__()
@@ -42,7 +42,7 @@ class _InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """Images [B, 3, H, W] in [-1, 1] -> features [B, 1280]."""
+    """The network of MobileNetV2, from images [B, 3, H, W] in [-1, 1] to features [B, 1280]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,13 +56,14 @@ class MobileNetV2(nn.Module):
         self.classifier = nn.Sequential(nn.Dropout(), nn.Linear(FEATURES, 1000))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Features [B, 1280]."""
         x = F.interpolate(images, (INPUT_SIZE, INPUT_SIZE), mode="bilinear", antialias=True)
         mean, deviation = (torch.tensor(value)[:, None, None] for value in (MEAN, DEVIATION))
         return self.features(((x + 1) / 2 - mean) / deviation).mean(dim=(2, 3))
 
 
 def load_mobilenet() -> MobileNetV2:
-    """With the package's ImageNet weights. FileNotFoundError where it is not installed."""
+    """The network with the package's ImageNet weights. FileNotFoundError where it is not installed."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise FileNotFoundError(
@@ -75,7 +76,7 @@ def load_mobilenet() -> MobileNetV2:
 
 @torch.no_grad()
 def features_of(network: MobileNetV2, images: np.ndarray, batch: int = 100) -> np.ndarray:
-    """uint8 [N, H, W, 3] -> float64 [N, 1280]."""
+    """Features float64 [N, 1280] of images uint8 [N, H, W, 3]."""
     parts = []
     for first in range(0, len(images), batch):
         part = torch.from_numpy(images[first : first + batch]).permute(0, 3, 1, 2).float().div(127.5).sub(1)

@@ -23,7 +23,7 @@ NULL_LABEL = len(CLASSES)
 
 @dataclass(frozen=True)
 class DDPMRecipe(Recipe):
-    """Of the bundled model. ``label_dropout``: how often the label is left out."""
+    """How the bundled model is trained. ``label_dropout``: how often the label is left out."""
 
     steps: int = 20_000
     decay_steps: int = 5_000
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def _training(command: Callable[..., None]) -> Callable[..., None]:
-    """Expected errors in one line."""
+    """A command whose expected errors are said in one line."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, threads: int, **kwargs: Any) -> None:

@@ -34,7 +34,8 @@ class Recipe:
     seed: int = 0
 
     def learning_rate_at(self, step: int) -> float:
-        """Warm-up, plateau, linear decay: the plateau lets a run be prolonged without having known its length."""
+        """The learning rate at a step: warm-up, plateau, linear decay; the plateau lets a run be prolonged without having known
+        its length."""
         warmup = min(1.0, (step + 1) / self.warmup_steps)
         decay = min(1.0, (self.steps - step) / self.decay_steps)
         return self.learning_rate * warmup * decay
@@ -44,10 +45,7 @@ Loss = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 
 class Trainer:
-    """A model, the moving average of its weights, its optimizer. ``step`` counts the steps done.
-
-    ``loss(picked, generator)``: of the examples with indices ``picked`` int64 [batch], of ``count``.
-    """
+    """Trains a model, with the moving average of its weights and its optimizer. ``step`` counts the steps done."""
 
     def __init__(self, recipe: Recipe, out: Path, model: nn.Module, loss: Loss, count: int):
         self.recipe, self.out, self.model, self.loss, self.count = recipe, out, model, loss, count
@@ -153,7 +151,7 @@ class _Interruption:
 
 
 def batch_indices(step: int, recipe: Recipe, count: int) -> torch.Tensor:
-    """Indices of one batch of the epoch's permutation; the last partial batch of an epoch is dropped."""
+    """The indices of one batch of the epoch's permutation; the last partial batch of an epoch is dropped."""
     epoch, position = divmod(step, count // recipe.batch)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(recipe.seed * 7_919 + epoch))
     return order[position * recipe.batch : (position + 1) * recipe.batch]

@@ -22,13 +22,38 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 RUNTIME = ("numpy", "click", "pillow", "safetensors", "tqdm")  # all that the bare install may bring
 HEAVY = {"torch", "diffusers", "brevitas", "pynq", "numba", "scipy", "distributed"}
 PYTHON_3_11 = (
-    "libc6", "libgcc-s1", "libstdc++6", "zlib1g", "libexpat1", "libssl3", "libffi8", "libbz2-1.0", "liblzma5", "libsqlite3-0",
-    "libuuid1", "python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib",
-)  # fmt: skip
+    "libc6",
+    "libgcc-s1",
+    "libstdc++6",
+    "zlib1g",
+    "libexpat1",
+    "libssl3",
+    "libffi8",
+    "libbz2-1.0",
+    "liblzma5",
+    "libsqlite3-0",
+    "libuuid1",
+    "python3.11-minimal",
+    "libpython3.11-minimal",
+    "libpython3.11-stdlib",
+)
 PYTHON_3_13 = (
-    "libc6", "libgcc-s1", "libstdc++6", "zlib1g", "libexpat1", "libssl3t64", "libffi8", "libbz2-1.0", "liblzma5",
-    "libsqlite3-0", "libuuid1", "libzstd1", "python3.13-minimal", "libpython3.13-minimal", "libpython3.13-stdlib",
-)  # fmt: skip
+    "libc6",
+    "libgcc-s1",
+    "libstdc++6",
+    "zlib1g",
+    "libexpat1",
+    "libssl3t64",
+    "libffi8",
+    "libbz2-1.0",
+    "liblzma5",
+    "libsqlite3-0",
+    "libuuid1",
+    "libzstd1",
+    "python3.13-minimal",
+    "libpython3.13-minimal",
+    "libpython3.13-stdlib",
+)
 
 
 def run(*command: object, **options) -> str:
@@ -125,10 +150,15 @@ def debian_python(folder: Path, suite: str, architecture: str, packages: tuple[s
     (folder / "state" / "status").touch()
     debian_sources(folder / "sources.list.d", suite)
     options = {
-        "APT::Architecture": architecture, "APT::Architectures": architecture, "Dir::State": folder / "state",
-        "Dir::State::status": folder / "state" / "status", "Dir::State::lists": folder / "lists", "Dir::Cache": folder / "cache",
-        "Dir::Etc::sourcelist": folder / "none", "Dir::Etc::sourceparts": folder / "sources.list.d",
-    }  # fmt: skip
+        "APT::Architecture": architecture,
+        "APT::Architectures": architecture,
+        "Dir::State": folder / "state",
+        "Dir::State::status": folder / "state" / "status",
+        "Dir::State::lists": folder / "lists",
+        "Dir::Cache": folder / "cache",
+        "Dir::Etc::sourcelist": folder / "none",
+        "Dir::Etc::sourceparts": folder / "sources.list.d",
+    }
     apt = ["apt-get", "-qq", *(f"-o{name}={value}" for name, value in options.items())]
     if os.getuid() == 0:
         apt.append("-oAPT::Sandbox::User=root")
@@ -143,9 +173,21 @@ def unpack(wheel: Path, folder: Path, machine: str, version: str, packages: tupl
     """The project and the pinned wheels of another platform, as they would be installed there."""
     platforms = [f"--platform=manylinux{glibc}_{machine}" for glibc in ("2014", "_2_27", "_2_28")]
     run(
-        sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", *platforms,
-        f"--python-version={version}", "-c", constraints_for(version, folder), "-d", folder / "wheels", *packages,
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "-q",
+        "--no-deps",
+        "--only-binary=:all:",
+        *platforms,
+        f"--python-version={version}",
+        "-c",
+        constraints_for(version, folder),
+        "-d",
+        folder / "wheels",
+        *packages,
+    )
     for path in (wheel, *(folder / "wheels").glob("*.whl")):
         zipfile.ZipFile(path).extractall(folder / "site")
     return folder / "site"

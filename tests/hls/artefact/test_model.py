@@ -107,14 +107,22 @@ def test_weights_that_do_not_fit_the_graph(tiny_folder):
         (GRAPH, lambda d: d.update(nodes={}), r"nodes: found \{\}, expected a list"),
         (GRAPH, lambda d: d["nodes"].append([]), r"found operator \[\], expected one of Convolution"),
         (GRAPH, lambda d: d["nodes"][0].update(op=["Add"]), r"found operator \['Add'\], expected one of"),
-        (GRAPH, lambda d: d["nodes"][0].update(stride=[0, 1]), r"stride\[0\]: found 0, expected an integer from 1 to 255"),
+        (
+            GRAPH,
+            lambda d: d["nodes"][0].update(stride=[0, 1]),
+            r"stride\[0\]: found 0, expected an integer from 1 to 255",
+        ),
         (GRAPH, lambda d: d["nodes"][0].update(padding=[1, 1, 1, 300]), r"padding\[3\]: found 300"),
         (GRAPH, lambda d: d["nodes"][0].update(relu=1), "relu: found 1, expected true or false"),
         (GRAPH, lambda d: d["nodes"][0].update(inputs=[]), "found 0 inputs of a Convolution, expected 1"),
         (GRAPH, lambda d: d["tensors"].append(d["tensors"][0]), "found tensor 'sample' twice"),
         (GRAPH, lambda d: d.update(input="conv_in"), "input 'conv_in' is no tensor of codes"),
         (GRAPH, lambda d: d.update(input_layout=[[["h", 4, 1]], [["w", 8, 1]]]), "found a layout of"),
-        (GRAPH, lambda d: d.update(input_layout=[[["z", 4, 1]]]), "found 'z', expected printable text that is one of h, w, c"),
+        (
+            GRAPH,
+            lambda d: d.update(input_layout=[[["z", 4, 1]]]),
+            "found 'z', expected printable text that is one of h, w, c",
+        ),
         (SCHEDULER, lambda d: d.update(num_train_timesteps=10**9), "num_train_timesteps: found 1000000000"),
         (SCHEDULER, lambda d: d.update(_class_name="DiffusionPipeline"), "_class_name: found 'DiffusionPipeline'"),
         (CONFIG, quantization(eta=31), "eta: found 31, expected a finite number from 0 to 1"),
@@ -127,8 +135,16 @@ def test_weights_that_do_not_fit_the_graph(tiny_folder):
         (CONFIG, quantization(steps=1, scheduler="ddpm"), "found 6 timesteps in 1 steps of 'ddpm', expected 1"),
         (CONFIG, quantization(labels=[0, 0, 1]), "found 2 different labels, expected 3"),
         (CONFIG, quantization(scheduler=None), "scheduler: found None, expected printable text"),
-        (CONFIG, lambda d: d["quantization_config"].pop("steps"), "found no steps, expected scheduler, timesteps, eta, steps"),
-        (CONFIG, lambda d: d["quantization_config"].pop("eta"), "found no eta, expected scheduler, timesteps, eta, steps"),
+        (
+            CONFIG,
+            lambda d: d["quantization_config"].pop("steps"),
+            "found no steps, expected scheduler, timesteps, eta, steps",
+        ),
+        (
+            CONFIG,
+            lambda d: d["quantization_config"].pop("eta"),
+            "found no eta, expected scheduler, timesteps, eta, steps",
+        ),
         (CONFIG, quantization(steps=10**9), "steps: found 1000000000, expected an integer from 1 to"),
         (CONFIG, quantization(added_cond_kwargs=[1]), r"added_cond_kwargs: found \[1\], expected an object"),
         (CONFIG, quantization(added_cond_kwargs={"a": ["x"]}), r"'a'\[0\]: found 'x', expected a finite number"),
@@ -136,7 +152,7 @@ def test_weights_that_do_not_fit_the_graph(tiny_folder):
         (CONFIG, lambda d: d.update(quantization_config=[]), r"quantization_config: found \[\], expected an object"),
         (CONFIG, lambda d: d.update(sample_size="x" * 10**6), "sample_size: found 'xxx"),
     ],
-)  # fmt: skip
+)
 def test_values_that_are_not_legal(tiny_folder, name, change, message):
     changed_json(tiny_folder, name, change)
     with pytest.raises(ArtefactError, match=message) as caught:
@@ -167,9 +183,13 @@ def test_no_labels_are_all_labels(tiny_folder):
         ("scale:sample", lambda t: t[:1], r"scale of sample: found float64 \(1,\), expected float64 \(3,\)"),
         ("conv_in.bias", None, "found no table conv_in.bias, expected int32"),
         ("surprise", lambda t: np.zeros(1), "found a table 'surprise', which no part of the graph has"),
-        ("example_contexts", lambda t: np.zeros((2, 1, 1), np.int8), "found example_contexts of .* of the graph's context"),
+        (
+            "example_contexts",
+            lambda t: np.zeros((2, 1, 1), np.int8),
+            "found example_contexts of .* of the graph's context",
+        ),
     ],
-)  # fmt: skip
+)
 def test_tables_that_are_not_legal(tiny_folder, table, change, message):
     from safetensors.numpy import load_file, save_file
 

@@ -1,4 +1,4 @@
-"""The resource model: primitives have the shapes of the data sheets, multipliers are the kernels', shipped boards fit."""
+"""The resource model: multipliers are the kernels', shipped boards fit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 from ditto_zynq.hls.build.generate import KERNELS, kernel_headers
 from ditto_zynq.hls.machine.boards import BOARDS
 from ditto_zynq.hls.machine.config import HardwareConfig, default_config
-from ditto_zynq.hls.machine.primitives import block_ram, lut_ram, multiplier_dsps, ultra_ram
 from ditto_zynq.hls.machine.resources import MULTIPLIERS, USABLE, available, estimate, parts
 
 
@@ -42,27 +41,6 @@ def test_the_list_of_multipliers_is_that_of_the_kernels():
             bits = {"SILU": 6, "EXP": 4, "RSQRT": 22}[table]
             found[header, 21, bits + 1] += 1
     assert found == Counter((each.header, each.a, each.b) for each in MULTIPLIERS)
-
-
-def test_primitives():
-    zynq7, ultrascale = BOARDS["pynq-z2"], BOARDS["zcu104"]
-    assert [
-        block_ram(*shape).bram18 for shape in ((512, 36), (513, 36), (1024, 18), (1024, 19), (4096, 4), (1, 1))
-    ] == [
-        1,
-        2,
-        1,
-        2,
-        1,
-        1,
-    ]
-    assert block_ram(512, 36, two_reads=True).bram18 == 2, "two read ports: 18 bits at most"
-    assert (ultra_ram(4096, 72).uram, ultra_ram(4097, 72).uram, ultra_ram(1, 256).uram) == (1, 2, 4)
-    assert (lut_ram(ultrascale, 64, 7).lut, lut_ram(ultrascale, 32, 14).lut) == (8, 8)
-    assert (lut_ram(zynq7, 64, 3).lut, lut_ram(zynq7, 32, 6).lut) == (4, 4)
-    widths = ((27, 18), (18, 27), (28, 18), (33, 32), (16, 32), (41, 23))
-    assert [multiplier_dsps(ultrascale, *pair) for pair in widths] == [1, 1, 2, 4, 2, 3]
-    assert multiplier_dsps(zynq7, 27, 18) == 2, "a DSP48E1 multiplies 25 x 18 bits"
 
 
 def test_parts_grow_with_what_they_hold():

@@ -73,22 +73,22 @@ def random_block(rng: np.random.Generator, shape: Shape) -> Block:
             break
     chained_row = bool(rng.integers(2))
     return Block(
-        output_rows,
-        output_width,
-        int(rng.integers(0, shape.accumulator_depth - output_rows * output_width + 1)),
-        -int(rng.integers(0, kernel_height)),
-        -int(rng.integers(0, kernel_width)),
-        rows,
-        width,
-        kernel_height,
-        kernel_width,
-        int(rng.integers(1, 3)),
-        int(rng.integers(1, 3)),
-        int(rng.integers(0, 3)) if chained_row else 0,
-        chained_row,
-        chained_row and bool(rng.integers(2)),
-        words,
-        int(rng.integers(0, shape.weight_depth - kernel_height * kernel_width * words + 1)),
+        output_rows=output_rows,
+        output_width=output_width,
+        first_sum=int(rng.integers(0, shape.accumulator_depth - output_rows * output_width + 1)),
+        first_row=-int(rng.integers(0, kernel_height)),
+        first_column=-int(rng.integers(0, kernel_width)),
+        rows=rows,
+        width=width,
+        kernel_height=kernel_height,
+        kernel_width=kernel_width,
+        stride_height=int(rng.integers(1, 3)),
+        stride_width=int(rng.integers(1, 3)),
+        lead_columns=int(rng.integers(0, 3)) if chained_row else 0,
+        chained_row=chained_row,
+        chained_block=chained_row and bool(rng.integers(2)),
+        words=words,
+        first_weight=int(rng.integers(0, shape.weight_depth - kernel_height * kernel_width * words + 1)),
     )
 
 

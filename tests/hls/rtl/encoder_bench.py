@@ -148,11 +148,20 @@ class EncoderBench:
                 self._queue("previous", row.previous[first:end])
             position, phase = row.row * row.width + first, first % row.distance
             fields = {
-                "run_bank": bank, "reference": row.reference, "outside": int(row.outside), "pixels": end - first, "words": words,
-                "last_count": channels - (words - 1) * self.lanes, "first_position": position, "first_slot": position * words,
-                "column": first, "distance": row.distance, "phase": phase, "row_neighbours": row.row * row.distance * words,
+                "run_bank": bank,
+                "reference": row.reference,
+                "outside": int(row.outside),
+                "pixels": end - first,
+                "words": words,
+                "last_count": channels - (words - 1) * self.lanes,
+                "first_position": position,
+                "first_slot": position * words,
+                "column": first,
+                "distance": row.distance,
+                "phase": phase,
+                "row_neighbours": row.row * row.distance * words,
                 "phase_neighbours": phase * words,
-            }  # fmt: skip
+            }
             for name, value in fields.items():
                 getattr(dut, name).value = value
             dut.run_valid.value = 1

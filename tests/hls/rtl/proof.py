@@ -34,12 +34,21 @@ def page(found: Mapping[str, Any]) -> str:
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, keep_trailing_newline=True
     )
     return environment.get_template("proof.md.j2").render(
-        found, tool=found["synthesis"]["tool"], rows=rows, depths=QUEUES, default=default, fits=fits,
-        elements=[*_elements(rows)], boards=[*_boards()], compared=[*_compared(found["compared"])],
-        totals={flow: _totals([row for row in layers if row["flow"] == flow]) for flow in (DIFFERENCE, ORIGINAL, SPATIAL)},
+        found,
+        tool=found["synthesis"]["tool"],
+        rows=rows,
+        depths=QUEUES,
+        default=default,
+        fits=fits,
+        elements=[*_elements(rows)],
+        boards=[*_boards()],
+        compared=[*_compared(found["compared"])],
+        totals={
+            flow: _totals([row for row in layers if row["flow"] == flow]) for flow in (DIFFERENCE, ORIGINAL, SPATIAL)
+        },
         worst=max(abs(row["cycles"] - row["model"]) for row in layers),
         relative=max(abs(row["cycles"] / row["model"] - 1) for row in layers),
-    )  # fmt: skip
+    )
 
 
 def _totals(layers: list[dict[str, Any]]) -> dict[str, float]:
@@ -83,8 +92,13 @@ def _boards() -> Iterator[dict[str, Any]]:
         used, dense = estimate(config), largest_dense(config)
         sizes = [multiplier_size(config, digits, queues=digits) for digits in (True, False)]
         yield {
-            "name": name, "cores": config.cores, "lut": used.lut, "dsp": used.dsp, "dense": dense, "size": sizes[0] / sizes[1],
-        }  # fmt: skip
+            "name": name,
+            "cores": config.cores,
+            "lut": used.lut,
+            "dsp": used.dsp,
+            "dense": dense,
+            "size": sizes[0] / sizes[1],
+        }
 
 
 def _compared(boards: Mapping[str, list[dict[str, Any]]]) -> Iterator[dict[str, Any]]:

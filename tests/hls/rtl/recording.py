@@ -80,9 +80,14 @@ class Recorder:
         sizes = (ctypes.c_uint64 * len(regions))(*(memory[region].size for region in regions))
         of_pointer = (ctypes.c_uint32 * len(POINTERS))(*(regions.index(pointer.region) for pointer in POINTERS))
         error = self._run(
-            pointers, sizes, ctypes.c_uint32(len(regions)), of_pointer, ctypes.c_uint32(count), ctypes.c_uint32(descriptor + 1),
+            pointers,
+            sizes,
+            ctypes.c_uint32(len(regions)),
+            of_pointer,
+            ctypes.c_uint32(count),
+            ctypes.c_uint32(descriptor + 1),
             str(path).encode(),
-        )  # fmt: skip
+        )
         if error:
             raise RuntimeError(f"the C simulation stopped with error {error}")
         weights: list[np.ndarray] = []

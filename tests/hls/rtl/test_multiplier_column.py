@@ -41,9 +41,12 @@ def pack(values: np.ndarray, bits: int) -> str:
 def late(values: np.ndarray, chain: int) -> np.ndarray:
     """Each lane, axis 1, as many cycles late as it has lanes of its chain before it; zeros first."""
     return np.stack(
-        [np.concatenate([np.zeros_like(values[: lane % chain, lane]), values[:, lane]])[: len(values)]
-         for lane in range(values.shape[1])], axis=1,
-    )  # fmt: skip
+        [
+            np.concatenate([np.zeros_like(values[: lane % chain, lane]), values[:, lane]])[: len(values)]
+            for lane in range(values.shape[1])
+        ],
+        axis=1,
+    )
 
 
 @pytest.mark.parametrize(("gap", "chain"), [(18, 4), (16, 1)])

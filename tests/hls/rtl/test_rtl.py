@@ -50,9 +50,18 @@ def test_the_encoding_unit_has_the_lists_of_the_kernels(lanes, bus_bytes, simula
 def test_the_unit_from_codes_to_sums(simulator, tmp_path):
     """Encoders, lists, weights and three cores, by the generated header of a configuration."""
     config = HardwareConfig(
-        board="pynq-z2", cores=3, lanes=4, oc_tile=4, clock_mhz=100, bus_bits=32, digit_depth=64, positions=32, weight_depth=64,
-        accumulator_depth=16, weight_memory="bram",
-    )  # fmt: skip
+        board="pynq-z2",
+        cores=3,
+        lanes=4,
+        oc_tile=4,
+        clock_mhz=100,
+        bus_bits=32,
+        digit_depth=64,
+        positions=32,
+        weight_depth=64,
+        accumulator_depth=16,
+        weight_memory="bram",
+    )
     write_header(config, tmp_path)
     simulation = Simulation(simulator, "compute_unit", tmp_path, {}, includes=[tmp_path])
     simulation.run("unit_bench", [f"+config={json.dumps(config.to_json())}"])

@@ -16,9 +16,18 @@ from matplotlib.patches import Patch
 from .simulators import Simulation
 
 CONFIG = HardwareConfig(
-    board="pynq-z2", cores=1, lanes=4, oc_tile=4, clock_mhz=100, bus_bits=32, digit_depth=64, positions=32, weight_depth=64,
-    accumulator_depth=16, weight_memory="bram",
-)  # fmt: skip
+    board="pynq-z2",
+    cores=1,
+    lanes=4,
+    oc_tile=4,
+    clock_mhz=100,
+    bus_bits=32,
+    digit_depth=64,
+    positions=32,
+    weight_depth=64,
+    accumulator_depth=16,
+    weight_memory="bram",
+)
 
 
 def simulate(folder: Path) -> dict:

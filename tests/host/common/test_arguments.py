@@ -126,10 +126,20 @@ def test_labels_that_are_no_integers(tiny_model, labels):
 
 @pytest.mark.parametrize(
     "sample",
-    ["x", None, 3.0, [[1.0], [1.0, 2.0]], np.zeros((1, 3, 8, 8), bool), np.full((1, 3, 8, 8), "1"), np.zeros((1, 3, 1, 1)),
-     np.zeros((3, 8, 8)), np.zeros((1, 3, 8, 8), object), torch.zeros(1, 3, 8, 8, device="meta")],
+    [
+        "x",
+        None,
+        3.0,
+        [[1.0], [1.0, 2.0]],
+        np.zeros((1, 3, 8, 8), bool),
+        np.full((1, 3, 8, 8), "1"),
+        np.zeros((1, 3, 1, 1)),
+        np.zeros((3, 8, 8)),
+        np.zeros((1, 3, 8, 8), object),
+        torch.zeros(1, 3, 8, 8, device="meta"),
+    ],
     ids=lambda value: repr(value)[:20].replace("\n", " "),
-)  # fmt: skip
+)
 def test_samples_that_are_none(tiny_model, sample):
     """Of another shape too: codes would be broadcast."""
     model = Model(tiny_model, emulator())
@@ -147,16 +157,6 @@ def test_timesteps_that_are_none(tiny_model, timestep):
     model = Model(tiny_model, emulator())
     with pytest.raises(ValueError, match="found timestep") as error:
         model.execute(np.zeros((1, 3, 8, 8)), timestep, [0])
-    in_one_line(error)
-
-
-@pytest.mark.parametrize(
-    ("step", "rows"), [(6, [0]), (-1, [0]), ("0", [0]), (0, [-1]), (0, [3]), (0, [0, 0]), (0, [0.0])]
-)
-def test_steps_and_rows_that_a_session_does_not_have(tiny_model, step, rows):
-    session = Model(tiny_model, emulator()).session(1)
-    with pytest.raises(REFUSED) as error:
-        session.run_step(np.zeros((1, 3, 8, 8)), step, np.array(rows), ORIGINAL)
     in_one_line(error)
 
 

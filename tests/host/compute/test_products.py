@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from ditto_zynq.hls.contract.operators.convolution import convolve
-from ditto_zynq.hls.machine.isa import DESCRIPTOR, Opcode
-from ditto_zynq.host.compute import kernels, product_kernels, products
-from ditto_zynq.host.compute.float_products import channel_chunks
+from ditto_zynq.host.compute import product_loops, products
 from ditto_zynq.host.compute.products import attention_product, choose_backend, convolution_product, vnni_is_exact
 from ditto_zynq.host.compute.team import Team
-from ditto_zynq.host.devices.emulator import backend_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba.core.dispatcher import Dispatcher
-
-from tests.cpus import CPUS, WITH_VNNI
 
 TEAM = Team(3)
 BACKENDS = ["int16", "numpy"] + (["vnni"] if vnni_is_exact() else [])
@@ -59,49 +48,6 @@ def test_convolutions_equal_the_reference(backend, seed, batch, size, outputs, k
     assert np.array_equal(product.of_difference(difference), expected)
 
 
-@settings(max_examples=120)
-@given(
-    seed=st.integers(0, 2**32 - 1),
-    size=st.tuples(st.integers(1, 9), st.integers(1, 9), st.sampled_from([7, 8, 9, 16, 17, 40])),
-    batch=st.integers(1, 3),
-    outputs=st.sampled_from([1, 2, 15, 16, 17, 40]),
-    padding=st.tuples(*[st.integers(0, 3)] * 4),
-    extreme=st.booleans(),
-)
-def test_convolutions_in_squares(seed, size, batch, outputs, padding, extreme):
-    """Odd images, parts of bands and of threads that begin at odd rows, sums at the ends of their ranges."""
-    height, width, channels = size
-    if height + padding[0] + padding[1] < 3 or width + padding[2] + padding[3] < 3:
-        return
-    random = np.random.default_rng(seed)
-    weight = operands(random, (outputs, 3, 3, channels), extreme, -128, 127).astype(np.int8)
-    difference = operands(random, (batch, *size), extreme, -255, 255).astype(np.int16)
-    expected = convolve(difference, weight, (1, 1), padding)
-    packed = product_kernels.pack(weight)
-    assert (packed.shape[1] == product_kernels.SQUARE) == (channels >= 8)
-    kernel = product_kernels.convolve
-    found = np.zeros(expected.shape, np.int32)
-    rows = batch * expected.shape[1]
-    middle = int(random.integers(0, rows + 1))
-    for first, last in ((0, middle), (middle, rows)):
-        kernel(difference, packed, (3, 3), (1, 1), (padding[0], padding[2]), first, last, found)
-    assert np.array_equal(found, expected)
-
-
-@pytest.mark.parametrize(("channels", "in_squares"), [(1841, True), (1842, False)])
-def test_squares_are_taken_where_their_fourfold_sums_hold(channels, in_squares):
-    """255 * 9 * 1841 * 127 is the last one below 2**29."""
-    weight = np.full((2, 3, 3, channels), -127, np.int8)
-    weight[1] = 127
-    assert (product_kernels.pack(weight).shape[1] == product_kernels.SQUARE) == in_squares
-    product = convolution_product(weight, (1, 1), (0, 0, 0, 0), "int16")
-    for value in (-255, 255):
-        difference = np.full((1, 4, 4, channels), value, np.int16)
-        assert np.array_equal(
-            product.of_difference(difference), convolve(difference, weight, (1, 1), (0, 0, 0, 0)).reshape(1, 4, 2)
-        )
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     ("size", "outputs", "kernel", "stride", "padding"),
@@ -135,14 +81,6 @@ def test_the_largest_sums_stay_exact(backend, channels, kernel, code):
     assert np.array_equal(product.of_difference(difference), expected)
 
 
-@pytest.mark.parametrize("magnitude", [128, 255])
-def test_chunks_keep_every_float32_sum_exact(magnitude):
-    weight = np.full((2, 3, 3, 700), 127, np.int8)
-    chunks = channel_chunks(weight, magnitude)
-    assert [chunk.start for chunk in chunks[1:]] == [chunk.stop for chunk in chunks[:-1]] and chunks[-1].stop == 700
-    assert all(magnitude * 127 * 9 * (chunk.stop - chunk.start) < 2**24 for chunk in chunks)
-
-
 @pytest.mark.parametrize("backend", ["int16", "numpy"])
 @settings(max_examples=30)
 @given(
@@ -174,34 +112,6 @@ def test_backends_are_chosen_or_refused(monkeypatch):
         choose_backend("int16")
 
 
-def test_small_programs_take_the_products_whose_threads_sleep():
-    """Where the int8 products are exact they are taken for large layers only, unless they were asked for."""
-    program = np.zeros(2, DESCRIPTOR)
-    program["opcode"], program["layer"], program["batch"] = Opcode.CONVOLUTION, [0, 1], 2
-    for field in ("output_height", "output_width", "kernel_height", "kernel_width"):
-        program[field] = 3
-    for channels, expected in ((512, "int16"), (1024, "vnni")):
-        program["channels"] = program["output_channels"] = channels
-        assert backend_for(program, "vnni") == expected
-        assert backend_for(program, "int16") == "int16" and backend_for(program, "numpy") == "numpy"
-    assert backend_for(program[:0], "vnni") == "vnni"
-
-
-def test_the_self_test_catches_saturating_sums():
-    """Without VNNI instructions oneDNN's int8 sums saturate at 16 bits: made so here, the self-test must notice."""
-    code = (
-        "import torch; torch.cpu._is_vnni_supported = lambda: True\n"
-        "from ditto_zynq.host.compute import products\n"
-        "test, ran = products._passes_self_test, []\n"
-        "products._passes_self_test = lambda backend: (ran.append(backend), test(backend))[1]\n"
-        "print(products.vnni_is_exact(), products.choose_backend(), *ran)"
-    )
-    environment = {**os.environ, **CPUS["avx2"]}
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == ["False", "int16", "vnni", "int16"]
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("batch", [15, 16, 17])
 def test_large_batches_stay_exact(backend, batch):
@@ -218,41 +128,10 @@ def test_the_self_test_catches_wrong_sums(monkeypatch):
         convolve_exactly(*arguments)
         np.clip(arguments[-1], -32768, 32767, out=arguments[-1])
 
-    convolve_exactly = product_kernels.convolve
+    convolve_exactly = product_loops.convolve
     assert products._passes_self_test("int16")
-    monkeypatch.setattr(product_kernels, "convolve", saturating)
+    monkeypatch.setattr(product_loops, "convolve", saturating)
     assert not products._passes_self_test("int16")
-
-
-@pytest.mark.parametrize("module", [kernels, product_kernels])
-def test_no_compiled_loop_calls_one_of_another_file(module):
-    """numba's cache on disk would keep what it compiled in when only that file changes."""
-    loops = {name: each for name, each in vars(module).items() if isinstance(each, Dispatcher)}
-    assert loops and {each.py_func.__module__ for each in loops.values()} == {module.__name__}
-
-
-ASSEMBLY = """
-from ditto_zynq.host.compute.product_kernels import _multiply
-_multiply.compile("void(int64, int64[::1], int64[::1], int64, int16[:, :, :, :, ::1], int64, int32[:, ::1])")
-print(*_multiply.inspect_asm().values())
-"""
-
-
-@pytest.mark.parametrize(
-    ("cpu", "instruction", "sums"),
-    [(CPUS["avx2"], "vpmaddwd", 12), (CPUS["avx512"], "vpmaddwd", 6), (WITH_VNNI, "vpdpwssd", 6)],
-    ids=["avx2", "avx512", "vnni"],
-)
-def test_a_pair_of_products_is_one_instruction(cpu, instruction, sums, tmp_path):
-    """What LLVM makes of a tile for other CPUs, whichever this one is: no products of 32 bits, and all sums in registers."""
-    if platform.machine() != "x86_64":
-        pytest.skip("these are instructions of x86-64")
-    environment = {**os.environ, **cpu, "NUMBA_CACHE_DIR": str(tmp_path)}
-    result = subprocess.run([sys.executable, "-c", ASSEMBLY], capture_output=True, text=True, env=environment)
-    assert result.returncode == 0, result.stderr
-    lines = [line.split() for line in result.stdout.splitlines()]
-    found = [line for line in lines if line and line[0] == instruction]
-    assert len(found) == sums and not any(line and line[0] == "vpmulld" for line in lines)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -9,6 +9,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pynq
 import pytest
@@ -16,8 +17,8 @@ from ditto_zynq.hls.build.bitstreams import BitstreamError, find_bitstream
 from ditto_zynq.hls.build.handoff import ACCELERATOR, handoff
 from ditto_zynq.hls.machine.config import default_config
 from ditto_zynq.hls.machine.isa import CONTROL, DESCRIPTOR_COUNT, IDLE, Region
-from ditto_zynq.host.common.errors import DeviceError, DeviceTimeout
-from ditto_zynq.host.devices.board import BoardDevice
+from ditto_zynq.host.common.errors import DeviceError, DeviceRefused, DeviceTimeout
+from ditto_zynq.host.devices.board import BoardDevice, answering
 from ditto_zynq.host.devices.emulated_board import EmulatedBoard, placeholder_bitstream
 from ditto_zynq.host.devices.emulator import EmulatorDevice
 from ditto_zynq.host.program.compiler import compile_program
@@ -113,10 +114,13 @@ def test_another_configuration(tmp_path):
     opened(EmulatedBoard(EmulatorDevice(other), name=board.name), tmp_path / "other")  # the lock was released
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    (handoff(CONFIG)[:5000], "pynq cannot read .*hwh.*copy it again"),
-    (handoff(CONFIG).replace(ACCELERATOR, "another"), f"found .*expected {ACCELERATOR}"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (handoff(CONFIG)[:5000], "pynq cannot read .*hwh.*copy it again"),
+        (handoff(CONFIG).replace(ACCELERATOR, "another"), f"found .*expected {ACCELERATOR}"),
+    ],
+)
 def test_a_damaged_handoff(tmp_path, content, message):
     bitstream = placeholder_bitstream(CONFIG, tmp_path)
     bitstream.path.with_suffix(".hwh").write_text(content)
@@ -172,3 +176,22 @@ def test_other_boards(board, tmp_path, tiny_model, expected):
     model = Model(tiny_model, opened(EmulatedBoard(EmulatorDevice(config, counting=False)), tmp_path))
     assert np.array_equal(model.generate(3, None, 5, 2, progress=False).samples, expected)
     assert pynq.ps.Clocks.fclk0_mhz == pytest.approx(config.clock_mhz, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [("UNKNOWN", DeviceRefused), ("NOT_FOUND", DeviceRefused), ("UNAVAILABLE", DeviceError)]
+)
+def test_a_handler_that_raised_is_no_silence(code, kind):
+    class Answer(grpc.RpcError):
+        def code(self):
+            return grpc.StatusCode[code]
+
+        def details(self):
+            return "Connection refused"
+
+    with (
+        pytest.raises(DeviceError, match="refused: " if kind is DeviceRefused else "does not answer") as error,
+        answering("it"),
+    ):
+        raise Answer
+    assert type(error.value) is kind

@@ -160,11 +160,15 @@ def test_exact_widths_equal_the_reference(no_reuse, csim_cache, config, seed):
 @pytest.mark.parametrize("flow", ["difference", "spatial"])
 @settings(max_examples=20)
 @given(
-    seed=SEEDS, batch=st.integers(1, 3), outputs=st.integers(1, 70), extreme=st.booleans(),
+    seed=SEEDS,
+    batch=st.integers(1, 3),
+    outputs=st.integers(1, 70),
+    extreme=st.booleans(),
     size=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 90)),
-    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)), stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     padding=st.tuples(*[st.integers(0, 2)] * 4),
-)  # fmt: skip
+)
 def test_convolutions_of_every_shape(device, flow, seed, batch, outputs, extreme, size, kernel, stride, padding):
     """More input channels than any buffer of the tiny configuration, strides, padding, saturating values, all references."""
     if size[0] + padding[0] + padding[1] < kernel[0] or size[1] + padding[2] + padding[3] < kernel[1]:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import logging
+import os
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +21,8 @@ from ditto_zynq.host.common.errors import DeviceError
 from ditto_zynq.host.devices.board import BoardDevice
 from ditto_zynq.host.devices.emulated_board import EmulatedBoard, placeholder_bitstream
 from ditto_zynq.host.devices.emulator import EmulatorDevice
-from ditto_zynq.host.devices.remote_board import serve
+from ditto_zynq.host.devices.opening import open_device
+from ditto_zynq.host.devices.remote_board import Server, serve
 from ditto_zynq.host.runtime.model import Model
 from ditto_zynq.host.runtime.selftest import FIRST_STEP
 from PIL import Image
@@ -129,9 +136,12 @@ def test_remote_boards_have_no_interrupts(served, tmp_path):
     _, port, _ = served
     with pytest.raises(DeviceError, match=r"pynq offers no interrupts on .*poll instead"):
         BoardDevice(
-            placeholder_bitstream(CONFIG, tmp_path), RemoteDevice(0, "127.0.0.1", port), interrupts=True, cache=tmp_path,
+            placeholder_bitstream(CONFIG, tmp_path),
+            RemoteDevice(0, "127.0.0.1", port),
+            interrupts=True,
+            cache=tmp_path,
             locks=tmp_path,
-        )  # fmt: skip
+        )
 
 
 def test_too_much_memory_and_a_board_that_goes_away(served, tmp_path, tiny_model):
@@ -213,3 +223,108 @@ def test_selftest_reports_and_fails(tmp_path, monkeypatch):
     result = CliRunner().invoke(main, ["selftest", "--batch", "1", "--device", "emulator", "--json"])
     assert result.exit_code == 1 and "1 of 8 checks failed: denoising step" in result.stderr
     assert f'"passed": false, "detail": "found hash {FIRST_STEP}, expected 00000000' in result.stdout
+
+
+def test_addresses_and_ports(tmp_path):
+    board = EmulatedBoard(EmulatorDevice(CONFIG))
+    for address in ("0.0.0.0", "[::]"):
+        with pytest.raises(ValueError, match=r"other machines reach .*: give a token"):
+            serve(board, 0, address)
+    with pytest.raises(ValueError, match="found a token that is empty"):
+        serve(board, 0, token="")
+    with pytest.raises(OSError, match=r"found address 'nowhere\.invalid'"):
+        serve(board, 0, "nowhere.invalid")
+    with pytest.raises(OSError, match=r"found address 'nowhere\.invalid'"):
+        serve(board, 0, "nowhere.invalid", token="x")
+    with pytest.raises(
+        OSError, match=r"cannot listen at 192\.0\.2\.1:0 \(Cannot assign .* give an --address of this machine"
+    ):
+        serve(board, 0, "192.0.2.1", token="x")
+    for port in (-1, 65536, 99999):
+        with pytest.raises(ValueError, match=f"found port {port}, expected 1 to 65535"):
+            serve(board, port)
+        result = CliRunner().invoke(main, ["serve", "--port", str(port), "--bitstreams", str(tmp_path)])
+        assert result.exit_code == 2 and "65535" in result.stderr
+    for device in ("remote:host:0", "remote:host:65536", "remote:secret@host:x", "remote:::1", "remote:[::1]x"):
+        with pytest.raises(
+            ValueError, match=r"found device 'remote:.*expected remote:HOST or remote:HOST:PORT"
+        ) as error:
+            open_device(device, CONFIG)
+        assert "secret" not in str(error.value)
+
+
+def test_servers_that_ended_or_did_not_begin_leave_no_descriptors():
+    def open_descriptors() -> int:
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    board = EmulatedBoard(EmulatorDevice(CONFIG))
+    taken, port = serve(board, 0)
+    before = None
+    for _ in range(4):
+        serve(board, 0)[0].stop()
+        with pytest.raises(OSError, match="is taken; give another --port"):
+            serve(board, port)
+        before = before or open_descriptors()
+    assert open_descriptors() == before
+    taken.stop()
+
+
+def has_ipv6() -> bool:
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", *(("::1", "[::1]") if has_ipv6() else ())])
+def test_the_printed_line_can_be_used(tmp_path, monkeypatch, address):
+    opened = []
+
+    def use(server: Server) -> None:
+        assert logging.root.manager.disable == logging.WARNING, "errors of its calls would not be shown"
+        device = f"remote:{address if '.' in address else '[::1]'}:{server.port}"
+        open_device(device, CONFIG, bitstreams=tmp_path / "placeholder").close()
+        opened.append(f"--device {device} ")
+
+    monkeypatch.setattr(Server, "wait_for_termination", use)
+    result = CliRunner().invoke(main, ["serve", "--port", "0", "--address", address, "--bitstreams", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert (opened[0] in result.stdout and "--ip [::1] " in result.stdout) or "." in address
+
+
+@pytest.mark.parametrize("address", ["::1", "[::1]"])
+def test_the_printed_line_of_ipv6(tmp_path, monkeypatch, address):
+    """Without listening, for not every machine has IPv6: what is printed is what is connected to."""
+    server, connected = SimpleNamespace(wait_for_termination=lambda: None, stop=lambda: None), []
+
+    def record(*place: object) -> None:
+        connected.append(place)
+        raise DeviceError("nobody")
+
+    monkeypatch.setattr("ditto_zynq.host.devices.remote_board.serve", lambda *_: (server, 1234))
+    monkeypatch.setattr("ditto_zynq.host.devices.remote_client.connect", record)
+    result = CliRunner().invoke(main, ["serve", "--address", address, "--bitstreams", str(tmp_path)])
+    assert result.exit_code == 0 and "--ip [::1] --port 1234 " in result.stdout, result.output
+    [device] = re.findall(r"--device (\S+)", result.stdout)
+    with pytest.raises(DeviceError, match="nobody"):
+        open_device(device, CONFIG, bitstreams=tmp_path / "placeholder")
+    assert connected == [("[::1]", 1234, None)]
+
+
+def test_serving_all_interfaces_warns_and_makes_a_token(tmp_path, monkeypatch):
+    monkeypatch.setattr(Server, "wait_for_termination", lambda self: None)
+    result = CliRunner().invoke(main, ["serve", "--port", "0", "--address", "0.0.0.0", "--bitstreams", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert "warning: listens on all interfaces: whoever knows the token drives the board" in result.stderr
+    assert (
+        "--device remote:" in result.stdout
+        and f"@{socket.gethostname()}:" in result.stdout
+        and "pynq.remote.selftest" not in result.stdout
+    )
+    again = CliRunner().invoke(main, ["serve", "--port", "0", "--address", "0.0.0.0", "--bitstreams", str(tmp_path)])
+    assert result.stdout.split("remote:")[1].split("@")[0] != again.stdout.split("remote:")[1].split("@")[0]
+    local = CliRunner().invoke(main, ["serve", "--port", "0", "--bitstreams", str(tmp_path)])
+    assert not local.stderr and "pynq.remote.selftest" in local.stdout

@@ -1,5 +1,5 @@
 """Programs as a hostile client may write them: each is refused with an error status before it runs, on every device alike, or
-touches nothing but its own regions."""
+touches nothing but its own regions. One file, for all of them damage the same programs."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ import torch  # noqa: E402
 from ditto_zynq.hls.machine.config import HardwareConfig  # noqa: E402
 from ditto_zynq.host.devices.emulator import EmulatorDevice  # noqa: E402
 from ditto_zynq.host.hls4ml import backend as hls4ml_backend  # noqa: E402
-from ditto_zynq.host.hls4ml.types import FixedPoint, Unsupported  # noqa: E402
+from ditto_zynq.host.hls4ml.types import Unsupported  # noqa: E402
 from torch import nn  # noqa: E402
 
 pytestmark = pytest.mark.hls
@@ -27,9 +27,14 @@ def convert(model, shape, folder, backend="Ditto", precision=FIXED, results=None
     """``results``: precisions of single layers' results."""
     with contextlib.redirect_stdout(io.StringIO()):
         config = hls4ml.utils.config_from_pytorch_model(
-            model, shape, granularity="name", backend=backend, default_precision=precision,
-            channels_last_conversion="full" if len(shape) == 3 else "off", transpose_outputs=False,
-        )  # fmt: skip
+            model,
+            shape,
+            granularity="name",
+            backend=backend,
+            default_precision=precision,
+            channels_last_conversion="full" if len(shape) == 3 else "off",
+            transpose_outputs=False,
+        )
         for name, result in (results or {}).items():
             config["LayerName"][name]["Precision"]["result"] = result
         if backend == "Vitis":
@@ -54,19 +59,32 @@ WIDE = "fixed<16,8,RND,SAT>"
 MODELS = {
     "convolutional, odd channels, stride, flattened, saturating": (
         lambda: nn.Sequential(
-            nn.Conv2d(3, 5, 3, padding=1), nn.ReLU(), nn.Conv2d(5, 7, (3, 2), stride=2), nn.ReLU(), nn.Flatten(),
-            nn.Linear(7 * 3 * 4, 10), nn.ReLU(), nn.Linear(10, 3),
-        ), (3, 8, 8), 3.0, {"_7": WIDE},
+            nn.Conv2d(3, 5, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(5, 7, (3, 2), stride=2),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(7 * 3 * 4, 10),
+            nn.ReLU(),
+            nn.Linear(10, 3),
+        ),
+        (3, 8, 8),
+        3.0,
+        {"_7": WIDE},
     ),
     "fully connected, rounding down, 16-bit results before ReLU": (
         lambda: nn.Sequential(nn.Linear(33, 70), nn.ReLU(), nn.Linear(70, 9), nn.ReLU(), nn.Linear(9, 4)),
-        (33,), 1.5, {"_0": "fixed<16,5,RND,SAT>", "_3": "fixed<8,5,TRN,SAT>", "_4": "fixed<16,9,TRN,SAT>"},
+        (33,),
+        1.5,
+        {"_0": "fixed<16,5,RND,SAT>", "_3": "fixed<8,5,TRN,SAT>", "_4": "fixed<16,9,TRN,SAT>"},
     ),
     "no activation at all, finer results than sums": (
         lambda: nn.Sequential(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 3, 3, padding=1)),
-        (2, 5, 6), 2.0, {"_0": "fixed<8,3,RND,SAT>", "_1": "fixed<16,2,RND,SAT>"},
+        (2, 5, 6),
+        2.0,
+        {"_0": "fixed<8,3,RND,SAT>", "_1": "fixed<16,2,RND,SAT>"},
     ),
-}  # fmt: skip
+}
 
 
 def test_hls4ml_lists_the_backend():
@@ -121,8 +139,14 @@ def test_flattening_keeps_pytorchs_order(tmp_path):
     """With fine steps and no saturation the integers are close to the float model: nothing is permuted."""
     model = scaled(nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(5 * 4 * 6, 6)), 3, 1.0)
     x = np.random.default_rng(0).uniform(-0.9, 0.9, (8, 3, 6, 8)).astype(np.float32)
-    converted = convert(model, (3, 6, 8), tmp_path, precision="ap_fixed<8,1,AP_RND,AP_SAT>", device="emulator",
-                        results={"_3": "fixed<16,3,RND,SAT>"})  # fmt: skip
+    converted = convert(
+        model,
+        (3, 6, 8),
+        tmp_path,
+        precision="ap_fixed<8,1,AP_RND,AP_SAT>",
+        device="emulator",
+        results={"_3": "fixed<16,3,RND,SAT>"},
+    )
     expected = model(torch.from_numpy(x)).detach().numpy()
     assert np.corrcoef(converted.predict(x).ravel(), expected.ravel())[0, 1] > 0.99
 
@@ -149,15 +173,39 @@ def test_what_is_written(tmp_path, csim_cache):
 @pytest.mark.parametrize(
     ("build", "shape", "precision", "results", "message"),
     [
-        (lambda: nn.Sequential(nn.Linear(4, 4), nn.Tanh()), (4,), FIXED, {}, "_1: found the activation tanh, expected relu"),
+        (
+            lambda: nn.Sequential(nn.Linear(4, 4), nn.Tanh()),
+            (4,),
+            FIXED,
+            {},
+            "_1: found the activation tanh, expected relu",
+        ),
         (lambda: nn.Sequential(nn.Linear(4, 4)), (4,), "ap_fixed<16,6>", {}, "found an input of fixed<16,6,TRN,WRAP>"),
         (lambda: nn.Sequential(nn.Linear(4, 4)), (4,), FIXED, {"_0": "fixed<8,1>"}, "which wraps; expected SAT"),
-        (lambda: nn.Sequential(nn.Linear(4, 4)), (4,), FIXED, {"_0": "fixed<6,1,RND,SAT>"}, "a type with the engine's limits"),
-        (lambda: nn.Sequential(nn.Linear(4, 4)), (4,), FIXED, {"_0": "fixed<8,1,RND_ZERO,SAT>"}, "bits with RND, RND_CONV"),
-        (lambda: nn.Sequential(nn.Linear(400, 4)), (400,), FIXED, {}, r"results of -\d+ to \d+, expected a type|which wraps"),
+        (
+            lambda: nn.Sequential(nn.Linear(4, 4)),
+            (4,),
+            FIXED,
+            {"_0": "fixed<6,1,RND,SAT>"},
+            "a type with the engine's limits",
+        ),
+        (
+            lambda: nn.Sequential(nn.Linear(4, 4)),
+            (4,),
+            FIXED,
+            {"_0": "fixed<8,1,RND_ZERO,SAT>"},
+            "bits with RND, RND_CONV",
+        ),
+        (
+            lambda: nn.Sequential(nn.Linear(400, 4)),
+            (400,),
+            FIXED,
+            {},
+            r"results of -\d+ to \d+, expected a type|which wraps",
+        ),
         (lambda: nn.Sequential(nn.Conv2d(2, 2, 1), nn.MaxPool2d(2)), (2, 4, 4), FIXED, {}, "found a Pooling2D layer"),
     ],
-)  # fmt: skip
+)
 def test_what_would_not_be_exact_is_refused(build, shape, precision, results, message, tmp_path):
     converted = convert(scaled(build(), 0, 3.0), shape, tmp_path, precision=precision, results=results)
     with pytest.raises(Unsupported, match=message):
@@ -175,21 +223,3 @@ def test_a_sum_that_wraps_before_its_relu_is_refused(tmp_path):
     converted = convert(model, (1,), tmp_path, results={"_0": wrapping, "_1": wrapping})
     with pytest.raises(Unsupported, match="which wraps; expected SAT"):
         converted.write()
-
-
-def test_fixed_point_codes():
-    """As ap_fixed converts: to the nearest step or down, saturating or wrapping."""
-    values = np.array([0.5, 0.125, -0.125, -0.13, 0.375, 3.99, 4.0, -4.1, 100.0])
-    assert FixedPoint(8, 2, True).codes(values).tolist() == [2, 1, 0, -1, 2, 16, 16, -16, 127]
-    assert FixedPoint(8, 2, True, "RND_CONV").codes(values).tolist() == [2, 0, 0, -1, 2, 16, 16, -16, 127]
-    assert FixedPoint(8, 2, True, "TRN", "WRAP").codes(values).tolist() == [2, 0, -1, -1, 1, 15, 16, -17, -112]
-    assert FixedPoint(8, 2, False).codes(np.array([-1.0, 80.0])).tolist() == [0, 255]
-    assert FixedPoint(8, 2, True, "RND", "SAT_SYM").codes(np.array([-80.0, 80.0])).tolist() == [-127, 127]
-    far = np.array([1e30, -1e30, np.inf, -np.inf])
-    assert FixedPoint(8, 2, True).codes(far).tolist() == [127, -128, 127, -128]
-    assert FixedPoint(8, 2, False).codes(far).tolist() == [255, 0, 255, 0]
-    assert FixedPoint(8, 0, True, "TRN", "WRAP").codes(np.array([2.0**70 + 2.0**20, 2.0**53 + 2])).tolist() == [0, 2]
-    below = np.nextafter(0.5, 0)
-    near = np.array([below, 0.5, -0.5, np.nextafter(-0.5, -1), -below, 2.0**46 + 0.5, 1.5, -1.5])
-    assert FixedPoint(48, 0, True).codes(near).tolist() == [0, 1, 0, -1, 0, 2**46 + 1, 2, -1]
-    assert str(FixedPoint(8, 5, True)) == "fixed<8,3,RND,SAT>"

@@ -60,9 +60,15 @@ def test_costs_of_a_schedule_that_only_diffusers_has(scheduler, tmp_path):
 def test_learned_variance_runs_in_the_drop_in(tmp_path):
     """Of a pixel model: the runtime's own sampler has none, diffusers' has, and costs are counted with it."""
     unet = UNet2DModel(
-        sample_size=8, in_channels=3, out_channels=6, layers_per_block=1, block_out_channels=(4, 8), norm_num_groups=4,
-        down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"),
-    )  # fmt: skip
+        sample_size=8,
+        in_channels=3,
+        out_channels=6,
+        layers_per_block=1,
+        block_out_channels=(4, 8),
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+    )
     DDPMPipeline(unet, DDPMScheduler(variance_type="learned_range")).save_pretrained(tmp_path / "float")
     artefact = quantize(tmp_path / "float", tmp_path / "model", Schedule("ddpm", 3, 0.0, 1), Options(2, fine=0))
     pipeline = load_pipeline(tmp_path / "model")

@@ -5,13 +5,10 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-import warnings
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from ditto_zynq.hls.common.notices import FEWEST_LEVELS, PrecisionWarning
 from ditto_zynq.hls.contract.arithmetic import CODE_RANGE
 from ditto_zynq.hls.contract.interpreter import Interpreter
 from ditto_zynq.hls.machine.config import default_config
@@ -19,11 +16,9 @@ from ditto_zynq.hls.machine.isa import Region
 from ditto_zynq.host import load
 from ditto_zynq.host.compute.products import vnni_is_exact
 from ditto_zynq.host.devices.emulator import EmulatorDevice
-from ditto_zynq.host.runtime.labels import labels_of
 from ditto_zynq.host.runtime.model import Model
 from ditto_zynq.host.runtime.schedulers import standard_normal
 from ditto_zynq.host.runtime.session import DIFFERENCE, FLOWS, ORIGINAL, default_flow, reference_of
-from ditto_zynq.host.runtime.watch import Watch
 
 BACKENDS = ["int16", "numpy"] + (["vnni"] if vnni_is_exact() else [])
 
@@ -129,18 +124,6 @@ def test_a_rule_that_is_not_that_of_the_numpy_sampler_is_refused(tiny_model):
     assert len(Model(replace(tiny_model, quantization=older), EmulatorDevice(default_config("zcu104"))).scheduler) == 6
 
 
-def test_labels_may_be_of_any_integer_type(tiny_model):
-    for labels in ([0, 2], range(0, 3, 2), np.array([0, 2], np.uint8), (np.int64(0), np.int32(2))):
-        found = labels_of(tiny_model, 3, labels)
-        assert found.dtype == np.int64 and found.tolist() == [0, 2, 0]
-    for wrong in (-1, 2**63, 10**30, 1.5, True):
-        with pytest.raises(ValueError, match=r"found label .*, expected 0 to 2"):
-            labels_of(tiny_model, 1, [0, wrong])
-    for shape in ([], [[0, 1]]):
-        with pytest.raises(ValueError, match=r"found labels of shape \(.*\), expected a list of at least one"):
-            labels_of(tiny_model, 1, shape)
-
-
 @pytest.mark.parametrize(
     ("factor", "message"), [(np.nan, "NaN or infinity"), (np.inf, "NaN or infinity"), (1j, "complex numbers")]
 )
@@ -157,17 +140,6 @@ def test_counts_are_refused_before_anything_else(tiny_model):
         model.generate(-1)
 
 
-def test_records_add_up(tiny_folder):
-    model = load(tiny_folder, counting=True)
-    record = model.generate(4, [0], batch=2, progress=False).record
-    assert record.samples == 4 and len(record.counters) == model.artefact.graph.steps
-    once = model.generate(4, [0], batch=4, progress=False).record
-    for name in ("products", "dense_products"):  # the rest depends on how a batch is cut into blocks
-        assert np.array_equal(record.counters[name], once.counters[name])
-    assert (record.counters["cycles"] > 0).all()
-    assert load(tiny_folder).generate(1, progress=False).record is None
-
-
 def test_single_evaluations_follow_the_schedule(tiny_folder):
     model = load(tiny_folder)
     sample = standard_normal(0, 0, 0, (2, 3, 8, 8))
@@ -178,21 +150,6 @@ def test_single_evaluations_follow_the_schedule(tiny_folder):
         model.execute(sample, 999)
 
 
-def test_a_history_that_is_not_there_is_refused(tiny_folder):
-    model = load(tiny_folder)
-    sample, labels = standard_normal(0, 0, 0, (1, 3, 8, 8)), np.array([0])
-    session = model.session(1)
-    with pytest.raises(ValueError, match="step 1 of flow difference refers to step 0, but no step has run"):
-        session.run_step(sample, 1, labels, "difference")
-    session.run_step(sample, 0, labels, "difference")
-    for step, flow in ((2, "difference"), (1, "defo")):
-        with pytest.raises(ValueError, match=r"the last one was step 0 of flow difference .*run all steps from 0"):
-            session.run_step(sample, step, labels, flow)
-        session.run_step(sample, 0, labels, "difference")
-    session.run_step(sample, 1, labels, "difference")
-    session.run_step(sample, 3, labels, "spatial")
-
-
 def test_bad_requests_are_refused(tiny_folder):
     model = load(tiny_folder)
     with pytest.raises(ValueError, match="found label 3, expected 0 to 2"):
@@ -201,28 +158,3 @@ def test_bad_requests_are_refused(tiny_folder):
         model.generate(2, flow="sideways", progress=False)
     with pytest.raises(ValueError, match="found 0 images"):
         model.generate(0, progress=False)
-
-
-def test_inputs_that_the_codes_do_not_hold_are_said_once_in_numbers(tiny_model):
-    graph, scale = tiny_model.graph, tiny_model.scales[tiny_model.graph.input][0]
-    watch = Watch(tiny_model)
-    noise = np.random.default_rng(0).standard_normal((2, *graph.sample_shape))
-    enough = noise / np.abs(noise).max() * scale * (FEWEST_LEVELS + 0.1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", PrecisionWarning)
-        watch.sample(noise, 0)
-        watch.sample(enough, 0)
-    with pytest.warns(PrecisionWarning, match=r"the input of step 0 reaches 0\.0 of 127 codes"):
-        watch.sample(noise * scale * 1e-9, 0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", PrecisionWarning)
-        watch.sample(noise * 0, 1)
-    attending = SimpleNamespace(graph=SimpleNamespace(context="c"), scales={"c": [0.1]})
-    context = np.zeros((1, 10, 10))
-    context[0, 0, :1] = 12.85
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", PrecisionWarning)
-        Watch(attending).context(context)
-    context[0, 0, 1:3] = -13.0
-    with pytest.warns(PrecisionWarning, match=r"3\.0% of the context's codes saturate"):
-        Watch(attending).context(context)

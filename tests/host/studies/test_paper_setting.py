@@ -17,9 +17,12 @@ def paper_classes(tiny_model) -> Similarity:
     fractions = np.broadcast_to([0.4448, 0.5152, 0.04], (steps, len(nodes), 3))
     one = np.ones((steps, len(nodes)))
     return Similarity(
-        tuple(node.name for node in nodes), np.full(len(nodes), 1e9),
-        {"temporal": one, "spatial": one}, {"temporal": one}, dict.fromkeys(("original", "temporal", "spatial"), fractions),
-    )  # fmt: skip
+        tuple(node.name for node in nodes),
+        np.full(len(nodes), 1e9),
+        {"temporal": one, "spatial": one},
+        {"temporal": one},
+        dict.fromkeys(("original", "temporal", "spatial"), fractions),
+    )
 
 
 def speedups(data) -> dict[str, float]:

@@ -56,13 +56,14 @@ def test_figures_of_a_comparison(tiny_folder, tmp_path):
 
 def test_figures_say_what_they_are_of_and_do_not_replace_each_other(tmp_path):
     """An architecture with a model's digits, two models of one name, another board."""
-    design = {
-        "name": "itc", "speedup": 1.0, "dram_bytes_per_image": 1.0, "energy_uj_per_image": {"total": 1.0},
-    }  # fmt: skip
+    design = {"name": "itc", "speedup": 1.0, "dram_bytes_per_image": 1.0, "energy_uj_per_image": {"total": 1.0}}
     of_model = {
-        "model": "fashion-mnist", "digest": "0123456789", "kind": "emulated", "configuration": {"board": "zcu104"},
+        "model": "fashion-mnist",
+        "digest": "0123456789",
+        "kind": "emulated",
+        "configuration": {"board": "zcu104"},
         "designs": [design],
-    }  # fmt: skip
+    }
     of_architecture = {**of_model, "architecture": {"name": "cifar10"}}
     on_board = {**of_model, "configuration": {"board": "kv260"}}
     of_another = {**of_model, "digest": "9876543210"}
@@ -70,9 +71,11 @@ def test_figures_say_what_they_are_of_and_do_not_replace_each_other(tmp_path):
         _draw_comparison([result], False, tmp_path)
     assert subject(of_architecture) == "cifar10, digits of fashion-mnist" and subject(of_model) == "fashion-mnist"
     assert {path.name for path in tmp_path.iterdir()} == {
-        "fashion-mnist-012345-zcu104-designs.png", "cifar10-digits-of-fashion-mnist-012345-zcu104-designs.png",
-        "fashion-mnist-012345-kv260-designs.png", "fashion-mnist-987654-zcu104-designs.png",
-    }  # fmt: skip
+        "fashion-mnist-012345-zcu104-designs.png",
+        "cifar10-digits-of-fashion-mnist-012345-zcu104-designs.png",
+        "fashion-mnist-012345-kv260-designs.png",
+        "fashion-mnist-987654-zcu104-designs.png",
+    }
     long, other = (stem(tmp_path, ["n" * 200] * 9, ["01", last], "zcu104", "defo+")("x").name for last in ("2", "3"))
     assert long.endswith("-zcu104-defo+-x.png") and len(long) < 180 and long != other
     assert _short("a/model", ["a/model", "b/model"]) == "a/model" and _short("a/one", ["a/one", "b/model"]) == "one"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 from ditto_zynq.quant import quantize as quantizing
-from ditto_zynq.quant.common.options import Options, Reading, Schedule
+from ditto_zynq.quant.common.options import Options, Schedule
 from ditto_zynq.quant.pipeline.in_memory import contexts_in_float32, in_float32
 from ditto_zynq.quant.quantize import quantize_denoiser
 from torch import nn
@@ -82,17 +82,3 @@ def test_sizes_beyond_the_hardware(size, monkeypatch):
         ValueError, match=r"found sample_size .*, expected sides of at most 65535 .* smaller --sample-size"
     ):
         quantize_denoiser(model, SCHEDULER_CONFIG, SCHEDULE, OPTIONS)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: Schedule(scheduler=["ddim"]), r"found scheduler \['ddim'\], expected one of ddpm"),
-        (lambda: Options(correct_biases="no"), "found correct_biases 'no', expected True or False"),
-        (lambda: Reading(force_scheduler="no"), "found force_scheduler 'no', expected True or False"),
-        (lambda: Reading(sample_size=(10**6, 8)), "found sample size 1000000, expected 1 to 65535"),
-    ],
-)
-def test_options_of_other_types(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()

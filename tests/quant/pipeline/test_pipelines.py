@@ -17,16 +17,21 @@ from safetensors.torch import load_file, save_file
 from tests.quant.refusals import OPTIONS, SCHEDULE, WEIGHTS, change_json, move, prune, refuse, rename_weights, unet
 
 WEIGHT_CASES = {
-    "lora": (rename_weights("conv_in.", "conv_in.base_layer."),
-             r"2 missing \(conv_in\.bias, .* call fuse_lora\(\), then unload_lora_weights\(\)"),
-    "missing": (rename_weights("conv_out.", "conv_last."), r"2 missing \(conv_out.*; 2 of none of its layers \(conv_last"),
+    "lora": (
+        rename_weights("conv_in.", "conv_in.base_layer."),
+        r"2 missing \(conv_in\.bias, .* call fuse_lora\(\), then unload_lora_weights\(\)",
+    ),
+    "missing": (
+        rename_weights("conv_out.", "conv_last."),
+        r"2 missing \(conv_out.*; 2 of none of its layers \(conv_last",
+    ),
     "pruned": (prune, r"1 of other|2 of other shapes \(down_blocks.* of a model of other widths"),
     "wider": (unet(block_out_channels=[8, 16]), "weights do not fit config.json: .* of other shapes"),
     "fp16": (move(WEIGHTS, "unet/diffusion_pytorch_model.fp16.safetensors"), "variant 'fp16'; say --variant fp16"),
     "pickle": (move(WEIGHTS, "unet/diffusion_pytorch_model.bin"), "only pickles, .* safe_serialization=True"),
     "none": (lambda folder: (folder / WEIGHTS).unlink(), r"has no diffusion_pytorch_model\.safetensors; found none"),
     "no_scheduler": (lambda folder: shutil.rmtree(folder / "scheduler"), "has no scheduler/scheduler_config.json"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", WEIGHT_CASES)

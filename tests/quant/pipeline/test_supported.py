@@ -15,18 +15,27 @@ CONFIGURATIONS = {
     "kandinsky": (unet(addition_embed_type="image"), "found addition_embed_type 'image': added conditions"),
     "adapter": (unet(encoder_hid_dim_type="ip_image_proj"), "found encoder_hid_dim_type 'ip_image_proj'"),
     "class_projection": (unet(class_embed_type="projection"), "found class_embed_type 'projection'"),
-    "two_contexts": (unet(dual_cross_attention=True), "found dual_cross_attention, whose layers attend to two contexts"),
+    "two_contexts": (
+        unet(dual_cross_attention=True),
+        "found dual_cross_attention, whose layers attend to two contexts",
+    ),
     "one_frame": (unet(video_length=1), "found video_length 1, expected 2 to 1024 frames"),
     "boxes": (unet(attention_type="gated"), "found attention_type 'gated'"),
     "inpainting": (unet(in_channels=9, out_channels=4), "found 9 input and 4 output channels, .*inpainting"),
     "upscaler": (unet(in_channels=7, out_channels=4), "found 7 input and 4 output channels"),
-    "one_dimension": (unet(_class_name="UNet1DModel"), "found a model of class 'UNet1DModel', expected one of UNet2DModel"),
+    "one_dimension": (
+        unet(_class_name="UNet1DModel"),
+        "found a model of class 'UNet1DModel', expected one of UNet2DModel",
+    ),
     "flux": (unet(_class_name="FluxTransformer2DModel"), "found a model of class 'FluxTransformer2DModel'"),
     "sd3": (unet(_class_name="SD3Transformer2DModel"), "found a model of class 'SD3Transformer2DModel'"),
     "nonsense": (unet(down_block_types=["NoBlock", "NoBlock"]), r"config.json makes no UNet2DModel \(ValueError"),
     "impossible": (unet(norm_num_groups=0), "config.json makes no UNet2DModel"),
-    "large": (unet(sample_size=[512, 256]), "found 131072 elements in a norm group, of 131072 pixels, expected at most"),
-}  # fmt: skip
+    "large": (
+        unet(sample_size=[512, 256]),
+        "found 131072 elements in a norm group, of 131072 pixels, expected at most",
+    ),
+}
 
 
 @pytest.mark.parametrize("changed", [{"_class_name": ["mod", "Class"]}, {"unet": ["my-code", "Net"]}, {"vae": []}])

@@ -8,14 +8,14 @@ import sys
 
 from click.testing import CliRunner
 from ditto_zynq.host.cli.app import main
-from ditto_zynq.host.compute import kernel_cache
+from ditto_zynq.host.compute import loop_cache
 
 CODE = """
 import numpy as np
-from ditto_zynq.host.compute import kernels
-from ditto_zynq.host.compute.kernel_cache import is_cold
+from ditto_zynq.host.compute import vector_loops
+from ditto_zynq.host.compute.loop_cache import is_cold
 print(is_cold())
-kernels.rescale(np.zeros((1, 1, 1), np.int16), 1, 1, 1, -1, 1, False, np.zeros((1, 1, 1), np.int8))
+vector_loops.rescale(np.zeros((1, 1, 1), np.int16), 1, 1, 1, -1, 1, False, np.zeros((1, 1, 1), np.int8))
 print(is_cold())
 """
 
@@ -27,14 +27,14 @@ def test_an_empty_cache_is_cold_until_something_is_compiled(tmp_path):
 
 
 def test_without_numba_nothing_is_compiled(monkeypatch):
-    monkeypatch.setattr(kernel_cache, "ACCELERATED", False)
-    assert not kernel_cache.is_cold()
+    monkeypatch.setattr(loop_cache, "ACCELERATED", False)
+    assert not loop_cache.is_cold()
 
 
 def test_it_is_said_before_the_work(tiny_folder, tmp_path, monkeypatch):
     arguments = ["generate", str(tiny_folder), "-n", "1", "-o", str(tmp_path / "x.png"), "--quiet"]
     for cold in (True, False):
-        monkeypatch.setattr(kernel_cache, "is_cold", lambda cold=cold: cold)
+        monkeypatch.setattr(loop_cache, "is_cold", lambda cold=cold: cold)
         lines = CliRunner().invoke(main, arguments).stderr.splitlines()
         assert [line.startswith("compiling the emulator's loops") for line in lines] == (
             [True, False] if cold else [False]

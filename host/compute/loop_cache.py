@@ -13,8 +13,8 @@ def is_cold() -> bool:
     where numba is not installed."""
     if not ACCELERATED:
         return False
-    from . import kernels
+    from . import vector_loops
 
-    source = Path(kernels.__file__)
-    kept = Path(kernels.rescale.stats.cache_path).glob(f"{source.stem}.*.py3{sys.version_info.minor}*.nbi")
+    source = Path(vector_loops.__file__)
+    kept = Path(vector_loops.rescale.stats.cache_path).glob(f"{source.stem}.*.py3{sys.version_info.minor}*.nbi")
     return all(index.stat().st_mtime < source.stat().st_mtime for index in kept)

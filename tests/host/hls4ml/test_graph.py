@@ -70,18 +70,29 @@ def relu(bits: int = 8) -> nn.Module:
 BREVITAS = {
     "unsigned bytes into padded convolutions, biases": (
         lambda: [
-            quantizer(), convolution(3, 6, kernel_size=3, padding=1, bias=True), relu(),
-            convolution(6, 5, kernel_size=3, padding=1, stride=2, bias=True), relu(7),
-            convolution(5, 4, kernel_size=2, bias=False), quantizer(),
-        ], (3, 7, 6),
+            quantizer(),
+            convolution(3, 6, kernel_size=3, padding=1, bias=True),
+            relu(),
+            convolution(6, 5, kernel_size=3, padding=1, stride=2, bias=True),
+            relu(7),
+            convolution(5, 4, kernel_size=2, bias=False),
+            quantizer(),
+        ],
+        (3, 7, 6),
     ),
     "fully connected, symmetric, unsigned results": (
         lambda: [
-            quantizer(SymmetricAct), linear(12, 9, bias=True), relu(), linear(9, 8, bias=True), quantizer(SymmetricAct),
-            linear(8, 5, bias=True), relu(),
-        ], (12,),
+            quantizer(SymmetricAct),
+            linear(12, 9, bias=True),
+            relu(),
+            linear(9, 8, bias=True),
+            quantizer(SymmetricAct),
+            linear(8, 5, bias=True),
+            relu(),
+        ],
+        (12,),
     ),
-}  # fmt: skip
+}
 
 
 def exported(layers: list[nn.Module], shape: tuple[int, ...], folder) -> ModelWrapper:
@@ -156,9 +167,17 @@ def keras_files(folder, **settings) -> dict[str, str]:
     """A saved Keras 2 model of one convolution (and a ReLU layer), as its JSON and weights."""
     convolved = {key: settings.pop(key) for key in ("padding", "dilation_rate", "groups") if key in settings}
     config = {
-        "name": "conv", "filters": 4, "kernel_size": [3, 3], "strides": [1, 1], "padding": "valid", "groups": 1,
-        "data_format": "channels_last", "dilation_rate": [1, 1], "activation": "linear", "use_bias": True,
-    } | convolved  # fmt: skip
+        "name": "conv",
+        "filters": 4,
+        "kernel_size": [3, 3],
+        "strides": [1, 1],
+        "padding": "valid",
+        "groups": 1,
+        "data_format": "channels_last",
+        "dilation_rate": [1, 1],
+        "activation": "linear",
+        "use_bias": True,
+    } | convolved
     architecture = {
         "class_name": "Sequential",
         "config": {
@@ -215,11 +234,27 @@ def test_what_the_keras_converter_drops_is_refused(settings, message, tmp_path):
 def keras_layers(weight: tuple[int, ...], size: int) -> list[dict]:
     """As hls4ml's Keras 3 converter describes a convolution of 8 x 8 x 4, whose result is ``size`` x ``size``."""
     convolution = {
-        "name": "conv", "class_name": "Conv2D", "data_format": "channels_last", "use_bias": True, "filt_height": 3,
-        "filt_width": 3, "stride_height": 1, "stride_width": 1, "pad_top": 0, "pad_bottom": 0, "pad_left": 0, "pad_right": 0,
-        "in_height": 8, "in_width": 8, "out_height": size, "out_width": size, "n_filt": 4, "n_chan": 4,
-        "weight_data": np.random.default_rng(0).uniform(-1, 1, weight), "bias_data": np.zeros(4),
-    }  # fmt: skip
+        "name": "conv",
+        "class_name": "Conv2D",
+        "data_format": "channels_last",
+        "use_bias": True,
+        "filt_height": 3,
+        "filt_width": 3,
+        "stride_height": 1,
+        "stride_width": 1,
+        "pad_top": 0,
+        "pad_bottom": 0,
+        "pad_left": 0,
+        "pad_right": 0,
+        "in_height": 8,
+        "in_width": 8,
+        "out_height": size,
+        "out_width": size,
+        "n_filt": 4,
+        "n_chan": 4,
+        "weight_data": np.random.default_rng(0).uniform(-1, 1, weight),
+        "bias_data": np.zeros(4),
+    }
     return [{"name": "in", "class_name": "InputLayer", "input_shape": [8, 8, 4]}, convolution]
 
 
@@ -254,9 +289,14 @@ def test_a_pytorch_dilation_is_refused_that_the_converter_drops(tmp_path):
     model = nn.Sequential(nn.Conv2d(4, 4, 3, dilation=(1, 2))).eval()  # hls4ml reads the first of the two
     with silent():
         config = hls4ml.utils.config_from_pytorch_model(
-            model, (4, 8, 8), granularity="name", backend="Ditto", default_precision=FIXED,
-            channels_last_conversion="full", transpose_outputs=False,
-        )  # fmt: skip
+            model,
+            (4, 8, 8),
+            granularity="name",
+            backend="Ditto",
+            default_precision=FIXED,
+            channels_last_conversion="full",
+            transpose_outputs=False,
+        )
         converted = hls4ml.converters.convert_from_pytorch_model(
             model, hls_config=config, output_dir=str(tmp_path), backend="Ditto"
         )

@@ -2,7 +2,7 @@
 """Compiled loops of the vector unit (numba): the same integers as :mod:`ditto_zynq.hls.contract.operators`, without temporaries.
 
 Activations are C-contiguous [B, P, W]: samples, pixels, and a pitch of which a tensor uses the first ``channels``, since it
-may be a slice of a wider buffer. Every kernel runs in its caller's thread and releases the GIL.
+may be a slice of a wider buffer. Every loop runs in its caller's thread and releases the GIL.
 
 Lookup tables are arguments, not globals: numba caches compiled code by the date of this file only, so a table that it had
 compiled in would outlive a change of :mod:`ditto_zynq.hls.contract.tables`. Bit widths are compiled in: touch this file when they
@@ -28,7 +28,8 @@ compiled = njit(nogil=True, cache=True, boundscheck=False)
 
 @compiled
 def rescale(x, channels, multiplier, shift, low, high, fine, out):
-    """``fine``: the rounding residues of codes follow them, in 16ths of a step."""
+    """``x * multiplier``, shifted right by ``shift``, half up, into [``low``, ``high``]. ``fine``: the rounding residues of codes
+    follow them, in 16ths of a step."""
     factor = np.int64(np.int32(multiplier))  # LLVM knows then that 32 bits of it count, and takes one instruction
     half = (np.int64(1) << shift) >> 1
     for b in range(x.shape[0]):
@@ -48,6 +49,7 @@ def rescale(x, channels, multiplier, shift, low, high, fine, out):
 
 @compiled
 def look_up(x, channels, table, out):
+    """The entry of ``table`` [65536] for every int16 of ``x``, by its bits as an unsigned number."""
     for b in range(x.shape[0]):
         for p in range(x.shape[1]):
             for c in range(channels):
@@ -56,6 +58,7 @@ def look_up(x, channels, table, out):
 
 @compiled
 def add(a, b, channels, first, second, shift, out):
+    """``a * first + b * second``, shifted right by ``shift``, half up, as int16."""
     first, second = np.int64(np.int32(first)), np.int64(np.int32(second))
     half = (np.int64(1) << shift) >> 1
     for n in range(a.shape[0]):
@@ -68,6 +71,7 @@ def add(a, b, channels, first, second, shift, out):
 
 @compiled
 def multiply(a, b, channels, multiplier, shift, out):
+    """``a * b * multiplier``, shifted right by ``shift``, half up, as int16."""
     factor = np.int64(np.int32(multiplier))
     half = (np.int64(1) << shift) >> 1
     for n in range(a.shape[0]):
@@ -140,24 +144,24 @@ def norm_coefficients(x, channels, groups, gain, offset, gain_bits, epsilon, roo
 
 @compiled
 def normalize(x, channels, slope, intercept, activation, multiplier, shift, fine, out):
-    """``x * slope + intercept``, activated where the table ``activation`` (of every int16) is not empty, quantized where
-    ``shift`` is not negative."""
+    """``x * slope + intercept``, by slopes of 32 bits where a sample's all fit; activated where the table ``activation`` (of
+    every int16) is not empty, quantized where ``shift`` is not negative."""
     half = np.int64(1) << (SLOPE_BITS - 1)
     code_half = (np.int64(1) << max(shift, 0)) >> 1
     factor = np.int64(np.int32(multiplier))
-    narrow = np.empty(channels, np.int32)
+    short = np.empty(channels, np.int32)
     y = np.empty(channels, np.int32)
     for b in range(x.shape[0]):
         a, d = slope[b], intercept[b]
-        is_narrow = True
+        is_short = True
         for c in range(channels):
-            narrow[c] = a[c]
-            is_narrow &= np.int64(narrow[c]) == a[c]
+            short[c] = a[c]
+            is_short &= np.int64(short[c]) == a[c]
         for p in range(x.shape[1]):
             source, target = x[b, p], out[b, p]
-            if is_narrow:
+            if is_short:
                 for c in range(channels):
-                    v = (np.int64(source[c]) * np.int64(narrow[c]) + d[c] + half) >> SLOPE_BITS
+                    v = (np.int64(source[c]) * np.int64(short[c]) + d[c] + half) >> SLOPE_BITS
                     y[c] = min(max(v, -32768), 32767)
             else:
                 for c in range(channels):
@@ -181,10 +185,23 @@ def normalize(x, channels, slope, intercept, activation, multiplier, shift, fine
 
 @compiled
 def group_norm(
-    x, channels, groups, gain, offset, gain_bits, epsilon, root_table, activation, multiplier, shift, fine, slope,
-    intercept, out
-):  # fmt: skip
-    """Both; ``slope`` and ``intercept`` are left behind."""
+    x,
+    channels,
+    groups,
+    gain,
+    offset,
+    gain_bits,
+    epsilon,
+    root_table,
+    activation,
+    multiplier,
+    shift,
+    fine,
+    slope,
+    intercept,
+    out,
+):
+    """:func:`norm_coefficients`, then :func:`normalize`, in one call; ``slope`` and ``intercept`` are left behind."""
     norm_coefficients(x, channels, groups, gain, offset, gain_bits, epsilon, root_table, slope, intercept)
     normalize(x, channels, slope, intercept, activation, multiplier, shift, fine, out)
 
@@ -243,7 +260,7 @@ def requantize_mix(acc, p, first, last, multiplier, shift, low, high, heads, win
 
 @compiled
 def _row_multiplier(codes, multiplier):
-    """Of a row of a softmax's codes int8 [K], after its product."""
+    """The multiplier that divides a row's product by the sum of its softmax codes int8 [K]."""
     total = np.int32(0)
     for k in range(len(codes)):
         total += np.int32(codes[k])

@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .kernels import compiled
+from .vector_loops import compiled
 
 PIXELS, OUTPUTS = 6, 16  # 12 of AVX2's 16 registers are sums
 BAND_BYTES = 1 << 18  # of an image, that stay in the cache while all outputs pass
@@ -214,8 +214,9 @@ def _is_in_squares(weights, kernel):
 
 @compiled
 def _plan(rows, columns, weights, kernel, stride):
-    """Of bands of output rows: how many rows, a band of the image int16 [H, W, C], byte offsets of taps and of pixels or squares;
-    squares int16 [SQUARE, squares, C] and their sums int32 [SQUARE, squares, O], empty where there are none."""
+    """What a band of output rows needs: how many rows it has, the image's part int16 [H, W, C], byte offsets of taps and of
+    pixels or squares; squares int16 [SQUARE, squares, C] and their sums int32 [SQUARE, squares, O], empty where there are
+    none."""
     pairs, outputs = weights.shape[2], weights.shape[0] * OUTPUTS
     if _is_in_squares(weights, kernel):
         across, channels = (columns + 1) // 2, (2 * pairs + LANES - 1) // LANES * LANES
@@ -275,27 +276,24 @@ def _sum_band(image, plan, weights, kernel, stride, corner, top, count, columns,
 
 @compiled
 def _sum_squares(plan, weights, count, columns, outputs, flat):
-    """The same of a band that is filled, in squares of two rows and two columns."""
+    """Sum a band that is filled as :func:`_sum_band` does, in squares of two rows and two columns."""
     _, band, taps, offsets, squares, sums = plan
     _, wide, channels = band.shape
     across, down, all_outputs = wide // 2 - 1, (count + 1) // 2, sums.shape[2]
     plane, plane_of_sums = 2 * channels * squares.shape[1], 4 * all_outputs * squares.shape[1]
     for y in range(down):
         for x in range(across):
-            _codes_of_square(
-                band[2 * y, 2 * x].ctypes.data, 2 * channels * wide, 2 * channels,
-                squares[0, y * across + x].ctypes.data, 4 * plane, plane, channels // LANES,
-            )  # fmt: skip
+            source, target = band[2 * y, 2 * x].ctypes.data, squares[0, y * across + x].ctypes.data
+            _codes_of_square(source, 2 * channels * wide, 2 * channels, target, 4 * plane, plane, channels // LANES)
     for place in range(SQUARE):
         codes, factors = squares[place].ctypes.data, weights[:, place : place + 1]
         _multiply(codes, offsets[: down * across], taps, weights.shape[2], factors, all_outputs, sums[place])
     pixels = np.empty((2, 2, all_outputs), np.int32)
+    square, line, vectors = pixels.ctypes.data, 4 * all_outputs, 2 * all_outputs // LANES
     for y in range(down):
         for x in range(across):
-            _sums_of_square(
-                sums[0, y * across + x].ctypes.data, 4 * plane_of_sums, plane_of_sums,
-                pixels.ctypes.data, 8 * all_outputs, 4 * all_outputs, 2 * all_outputs // LANES,
-            )  # fmt: skip
+            source = sums[0, y * across + x].ctypes.data
+            _sums_of_square(source, 4 * plane_of_sums, plane_of_sums, square, 2 * line, line, vectors)
             for i in range(min(2, count - 2 * y)):
                 for j in range(min(2, columns - 2 * x)):
                     target, source = flat[(2 * y + i) * columns + 2 * x + j], pixels[i, j]
@@ -347,7 +345,8 @@ def requantize_rows(acc, bias, multiplier, shift, low, high, out):
 def convolve_to_codes(
     codes, weights, kernel, stride, corner, size, first, last, bias, multiplier, shift, low, high, out
 ):
-    """The same, requantized as :func:`requantize_rows` does while the sums are in the cache; ``size``: (H', W', O)."""
+    """As :func:`convolve`, but requantized, as :func:`requantize_rows` does, while the sums are in the cache; ``size``: (H', W',
+    O)."""
     rows, columns, outputs = size
     plan = _plan(rows, columns, weights, kernel, stride)
     sums = np.empty((plan[0] * columns, outputs), np.int32)

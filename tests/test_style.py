@@ -48,6 +48,7 @@ WITHOUT_A_TEST = {  # modules that need no test of their name, and why
     "hls/common/limits.py": "constants",
     "hls/common/notices.py": "classes of warnings without code",
     "host/common/errors.py": "classes of errors without code",
+    "quant/common/unsupported.py": "a class of errors without code",
     "host/common/limits.py": "constants",
     "host/cli/__main__.py": "calls app.py",
 }

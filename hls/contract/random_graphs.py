@@ -27,6 +27,7 @@ from .operators import (
     Softmax,
     Upsample,
 )
+from .operators.activation import Activation
 from .tensor import CODE, LIMITS, VALUE, Tensor
 
 Shape = tuple[int, int, int]
@@ -152,6 +153,10 @@ class GraphBuilder:
         self._set(node, gain_bits=gain_bits.astype(np.int32))
         self._set(node, epsilon=self._integers(1, 2**40, (self.groups,), np.int64))
         return self._add(node, VALUE)
+
+    def activation(self, kind: type[Activation], source: str) -> str:
+        """Any activation, with its default fraction bits."""
+        return self._add(kind(self._name(), "m", (source,)), VALUE)
 
     def silu(self, source: str) -> str:
         return self._add(SiLU(self._name(), "m", (source,), int(self.random.integers(6, 12))), VALUE)

@@ -52,6 +52,7 @@ def _reciprocal_square_root() -> np.ndarray:
 
 SILU_DEFICIT = _silu_deficit()
 GELU_DEFICIT = _gelu_deficit()
+DEFICITS = (SILU_DEFICIT, GELU_DEFICIT)  # every lane of the vector unit has a copy of these
 EXP2_NEGATIVE = _exp2_negative()
 RECIPROCAL_SQUARE_ROOT = _reciprocal_square_root()
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..contract import tables as lut
 from ..contract.arithmetic import ceil_divide
 from ..contract.formats import CODE_BITS, DIGIT_BITS, SUM_BITS, SUM_BYTES, VALUE_BYTES, WEIGHT_BITS
 from ..contract.operators.softmax import ROW_RECIPROCAL_BITS
@@ -271,7 +272,8 @@ def _vector_unit(config: Shape, board: Board) -> Resources:
     )  # with SiLU, quantizer, residue
     norm = 32 + 48 + 2 * 64 + shifter(64) + 64  # sums, squares; slope, intercept
     softmax_and_pool = 17 + shifter(49) + 28 + shifter(28) + 12 + 32 + shifter(58) + 40
-    tables = block_ram(513, 17, two_reads=True) * 2 + block_ram(257, 21, two_reads=True)  # gates; exp
+    knots = len(lut.SILU_DEFICIT)
+    tables = block_ram(knots, 17, two_reads=True) * len(lut.DEFICITS) + block_ram(257, 21, two_reads=True)  # exp
     buffers = block_ram(depth, 32) * 3 + block_ram(depth, 64) * 3 + block_ram(depth, 36)
     of_lane = Resources(lut=line + norm + softmax_and_pool) + tables + buffers
     rows = block_ram(ceil_divide(config.row_bytes, config.bus_bytes), config.bus_bits) * 2  # of softmax, of upsampling

@@ -7,6 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from ditto_zynq.hls.contract.operators import activation
 from ditto_zynq.hls.contract.random_graphs import GraphBuilder, random_unet
 from ditto_zynq.hls.machine.config import HardwareConfig
 from ditto_zynq.hls.machine.isa import DESCRIPTOR_COUNT, ERROR, PROGRESS, Flag, Region
@@ -272,3 +273,15 @@ def test_buffers_that_are_too_small_are_refused(tiny_model):
     small = HardwareConfig(row_bytes=16, staging_depth=16)
     with pytest.raises(CannotPlan, match=r"has rows of \d+ bytes, but zcu104 has row_bytes = 16"):
         compile_program(tiny_model.graph, tiny_model.tables, small, 1)
+
+
+@pytest.mark.parametrize("kind", activation.OPERATORS)
+def test_every_activation_of_every_value(no_reuse, device, kind):
+    """Alone, and fused between a norm and a quantizer."""
+    build = GraphBuilder(1)
+    wide = build.convolution(build.input((16, 16, 4)), 64)
+    alone = build.activation(kind, wide)
+    fused = build.quantize(build.activation(kind, build.group_norm(wide, 4)), fine=True)
+    graph = build.graph(build.add(alone, build.convolution(fused, 64)))
+    for session, expected in run_both(build, graph, device, "difference", 2):
+        assert_equal_everywhere(session, expected)

@@ -38,6 +38,18 @@ def _gelu_deficit() -> np.ndarray:
     return np.rint(x * tail * 2.0**SILU_ENTRY_BITS).astype(np.int32)
 
 
+def _mish_deficits() -> tuple[np.ndarray, np.ndarray]:
+    """``relu(x) - mish(x)`` of positive and of negative x, by |x|, in the format of the SiLU table.
+
+    With n = exp(x) (exp(x) + 2), tanh(softplus(x)) is n / (n + 2): 2 |x| / (n + 2), and |x| n / (n + 2).
+    """
+    x = np.arange(513) / 2.0 ** (SILU_FRACTION_BITS - SILU_STEP_BITS)
+    above, below = (np.exp(each) * (np.exp(each) + 2) for each in (x, -x))
+    positive, negative = 2 * x / (above + 2), x * below / (below + 2)
+    positive, negative = (np.rint(each * 2.0**SILU_ENTRY_BITS).astype(np.int32) for each in (positive, negative))
+    return positive, negative
+
+
 def _exp2_negative() -> np.ndarray:
     """``2**-x`` at the 257 knots over [0, 1]."""
     x = np.arange(257) / 2.0 ** (EXP_FRACTION_BITS - EXP_STEP_BITS)
@@ -52,7 +64,13 @@ def _reciprocal_square_root() -> np.ndarray:
 
 SILU_DEFICIT = _silu_deficit()
 GELU_DEFICIT = _gelu_deficit()
-DEFICITS = (SILU_DEFICIT, GELU_DEFICIT)  # every lane of the vector unit has a copy of these
+MISH_DEFICIT, MISH_NEGATIVE_DEFICIT = _mish_deficits()
+DEFICITS = (
+    SILU_DEFICIT,
+    GELU_DEFICIT,
+    MISH_DEFICIT,
+    MISH_NEGATIVE_DEFICIT,
+)  # every lane of the vector unit has a copy of these
 EXP2_NEGATIVE = _exp2_negative()
 RECIPROCAL_SQUARE_ROOT = _reciprocal_square_root()
 

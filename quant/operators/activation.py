@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ...hls.contract.arithmetic import VALUE_RANGE
 from ...hls.contract.graph import Graph
 from ...hls.contract.operators import GELU, Node, ReLU, SiLU, StepTables
+from ...hls.contract.operators.activation import Mish
 from ...hls.contract.tables import SILU_FRACTION_BITS
 from ...hls.contract.tensor import VALUE, Tensor
 from ..builders.float_step import FloatStep
@@ -88,6 +89,7 @@ ACTIVATIONS: tuple[Activation, ...] = (
     Tabulated(SiLU, ("aten.silu", "aten.silu_"), "", F.silu),
     # by tanh too, which is never farther from the exact one than 0.0005, a step of the finest table
     Tabulated(GELU, ("aten.gelu",), ".gelu", F.gelu),
+    Tabulated(Mish, ("aten.mish", "aten.mish_"), ".mish", F.mish),
     Homogeneous(
         ReLU, ("aten.relu", "aten.relu_"), ".relu", F.relu, lambda step, x: step.op("Max", x, step.constant(0))
     ),

@@ -112,8 +112,7 @@ class Architecture:
         blocks = options.get("down_block_types", ())
         simple = any(name.startswith("SimpleCross") for name in blocks) and not options["only_cross_attention"]
         return (
-            options.get("act_fn") == "mish"
-            or options.get("activation_fn") == "geglu-approximate"
+            options.get("activation_fn") == "geglu-approximate"
             or options.get("class_embed_type") is not None
             or options.get("addition_embed_type") is not None
             or "SkipDownBlock2D" in blocks

@@ -70,6 +70,19 @@ class ReLU(Activation):
         return relu(x)
 
 
+@dataclass(frozen=True)
+class Mish(Activation):
+    """x * tanh(softplus(x)) (Misra 2019); input and output have the scale 2**-fraction_bits."""
+
+    number = 4
+
+    fraction_bits: FractionBits = 11
+
+    @staticmethod
+    def function(x: np.ndarray, fraction_bits: int) -> np.ndarray:
+        return mish(x, fraction_bits)
+
+
 def silu(x: np.ndarray, fraction_bits: int) -> np.ndarray:
     """``x * sigmoid(x)`` for x and result in steps of ``2**-fraction_bits`` (at most 11)."""
     return _gate(x, fraction_bits, lut.SILU_DEFICIT)
@@ -78,6 +91,11 @@ def silu(x: np.ndarray, fraction_bits: int) -> np.ndarray:
 def gelu(x: np.ndarray, fraction_bits: int) -> np.ndarray:
     """``x * Phi(x)`` (the exact GELU) for x and result in steps of ``2**-fraction_bits`` (at most 11)."""
     return _gate(x, fraction_bits, lut.GELU_DEFICIT)
+
+
+def mish(x: np.ndarray, fraction_bits: int) -> np.ndarray:
+    """``x * tanh(softplus(x))`` for x and result in steps of ``2**-fraction_bits`` (at most 11)."""
+    return _gate(x, fraction_bits, lut.MISH_DEFICIT, lut.MISH_NEGATIVE_DEFICIT)
 
 
 def relu(x: np.ndarray, fraction_bits: int = 0) -> np.ndarray:
@@ -98,5 +116,5 @@ def _gate(x: np.ndarray, fraction_bits: int, table: np.ndarray, negative: np.nda
     return np.maximum(x, 0) - np.where(inside, deficit, 0)
 
 
-OPERATORS = (SiLU, GELU, ReLU)
+OPERATORS = (SiLU, GELU, ReLU, Mish)
 BY_NUMBER: dict[int, type[Activation]] = {each.number: each for each in OPERATORS}

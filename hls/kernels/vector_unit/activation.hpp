@@ -19,6 +19,7 @@ struct Activation {
         switch (activation) {
             case ACTIVATION_SILU: return tables::SILU_DEFICIT[knot];
             case ACTIVATION_GELU: return tables::GELU_DEFICIT[knot];
+            case ACTIVATION_MISH: return negative ? tables::MISH_NEGATIVE_DEFICIT[knot] : tables::MISH_DEFICIT[knot];
             default: return 0;
         }
     }

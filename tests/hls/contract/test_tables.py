@@ -34,6 +34,13 @@ def test_gelu_is_within_one_lsb_for_every_int16(bits):
     assert np.abs(operators.activation.gelu(x, bits) - exact).max() <= 1.0
 
 
+@pytest.mark.parametrize("bits", range(1, 12))
+def test_mish_is_within_one_lsb_for_every_int16(bits):
+    x = np.arange(-(2**15), 2**15)
+    exact = x * np.tanh(np.logaddexp(0, x / 2.0**bits))
+    assert np.abs(operators.activation.mish(x, bits) - exact).max() <= 1.0
+
+
 def test_layer_norm_is_within_one_lsb():
     """Of every pixel alone, against float64."""
     random = np.random.default_rng(0)

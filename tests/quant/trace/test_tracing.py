@@ -48,6 +48,7 @@ VARIANTS = {
     "no_mid_block": {"mid_block_type": None},  # the first skip is the first operand of the way up, too
     "centered": {"center_input_sample": True},
     "relu": {"act_fn": "relu"},
+    "mish": {"act_fn": "mish"},
 }
 
 

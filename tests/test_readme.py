@@ -53,7 +53,7 @@ def workspace(tmp_path_factory) -> Path:
     """A folder with the repository's models, and a small class-conditional pipeline called MODEL."""
     folder = tmp_path_factory.mktemp("workspace")
     (folder / "quant").symlink_to(ROOT / "quant")
-    (folder / "runs").mkdir()  # as the first command does
+    (folder / "runs" / "data").mkdir(parents=True)  # as the first command does
     torch.manual_seed(0)
     unet = UNet2DModel(**{**unet2d().config, "num_class_embeds": 10})
     DDPMPipeline(unet, DDPMScheduler()).save_pretrained(folder / "MODEL")
@@ -78,7 +78,7 @@ def test_commands_exist(words):
     elif words[0].startswith("./"):
         assert os.access(ROOT / words[0], os.X_OK)
     else:
-        assert words[0] in ("source", "pip", "dask") or words == ["mkdir", "-p", "runs"]
+        assert words[0] in ("source", "pip", "dask") or words == ["mkdir", "-p", "runs/data"]
 
 
 @pytest.mark.slow

@@ -20,30 +20,6 @@ FOLDERS = ("hls", "host", "quant")
 SOURCES = [str(path.relative_to(ROOT)) for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
 FRAGMENTS = ("Of ", "Those ", "The same", "Both")  # how a docstring begins that makes sense only after another one
 MOST_LINES = 400
-REWRITTEN = (  # modules that are being rewritten elsewhere: they need neither sentences nor tests of their name yet
-    "host/program/",
-    "host/counting/",
-    "host/operators/",
-    "host/costs/",
-    "host/common/memory.py",
-    "host/devices/defo.py",
-    "hls/artefact/weights.py",
-    "hls/machine/order_rules.py",
-    "hls/machine/plan_rules.py",
-    "quant/builders/",
-    "quant/operators/",
-    "host/studies/workload.py",
-    "hls/build/",
-    "hls/contract/",
-    "hls/machine/isa.py",
-    "hls/machine/forms.py",
-    "hls/machine/accesses.py",
-    "hls/machine/descriptor_rules.py",
-    "hls/machine/scalar_rules.py",
-    "quant/trace/",
-    "quant/calibrate/",
-    "quant/qonnx/",
-)
 WITHOUT_A_TEST = {  # modules that need no test of their name, and why
     "hls/common/limits.py": "constants",
     "hls/common/notices.py": "classes of warnings without code",
@@ -104,7 +80,7 @@ def docstrings(path: Path) -> list[str]:
     return [text for node in nodes if (text := ast.get_docstring(node))]
 
 
-@pytest.mark.parametrize("name", [name for name in SOURCES if not name.startswith(REWRITTEN)])
+@pytest.mark.parametrize("name", SOURCES)
 def test_docstrings_are_sentences(name):
     """Each can be read alone, as editors show it."""
     assert not [text for text in docstrings(ROOT / name) if text.startswith(FRAGMENTS)]
@@ -112,14 +88,14 @@ def test_docstrings_are_sentences(name):
 
 def test_no_file_is_too_long_to_be_one_concept():
     """A test file may say in its docstring why it is one file."""
-    modules = [ROOT / name for name in SOURCES if not name.startswith(REWRITTEN)]
+    modules = [ROOT / name for name in SOURCES]
     tests = [path for path in (ROOT / "tests").rglob("*.py") if "One file, for" not in " ".join(docstrings(path)[:1])]
     assert not [str(path) for path in (*modules, *tests) if len(path.read_text().splitlines()) > MOST_LINES]
 
 
 def test_every_module_has_a_test_file_of_its_name():
     """In the mirror of its floor, so that whoever changes a module finds what looks at it."""
-    modules = [Path(name) for name in SOURCES if not name.startswith(REWRITTEN) and not name.endswith("__init__.py")]
+    modules = [Path(name) for name in SOURCES if not name.endswith("__init__.py")]
     missing = {str(path) for path in modules if not (ROOT / "tests" / path.parent / f"test_{path.name}").is_file()}
     assert missing == set(WITHOUT_A_TEST), "a module without its test file, or a reason without its module"
 

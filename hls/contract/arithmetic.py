@@ -1,4 +1,4 @@
-"""The integer arithmetic that every implementation shares (DESIGN section 3): rounding, saturation, multipliers, digits.
+"""The integer arithmetic that every implementation shares: rounding, saturation, multipliers, digits (``hls/README.md``).
 
 All functions work on NumPy int64 arrays and never lose a bit silently.
 """

@@ -48,19 +48,19 @@ class Graph:
 
     @property
     def sample_axes(self) -> Layout:
-        """Of the sample that the host denoises."""
+        """The layout of the sample that the host denoises."""
         height, width, channels = self.tensors[self.input].shape
         return self.input_layout or sample_layout((height, width, channels // self.input_parts))
 
     @property
     def output_axes(self) -> Layout:
-        """Of the model's output."""
+        """The layout of the model's output."""
         height, width, channels = self.tensors[self.output].shape
         return self.output_layout or sample_layout((height, width, channels // self.output_parts))
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
-        """Of the sample that the host denoises: (channels, height, width), or (channels, frames, height, width)."""
+        """The shape of the sample that the host denoises: (channels, height, width), or (channels, frames, height, width)."""
         return shape_of(self.sample_axes)
 
     def encode(self, sample: np.ndarray, scale: float) -> np.ndarray:

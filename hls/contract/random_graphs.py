@@ -106,9 +106,15 @@ class GraphBuilder:
         return self._add(node, CODE)
 
     def mix(
-        self, p: str, v: str, heads: int, kind: str = CODE, image: tuple[int, int] | None = None,
-        windows: int = 1, interleaved: bool = False,
-    ) -> str:  # fmt: skip
+        self,
+        p: str,
+        v: str,
+        heads: int,
+        kind: str = CODE,
+        image: tuple[int, int] | None = None,
+        windows: int = 1,
+        interleaved: bool = False,
+    ) -> str:
         height, width, _ = self.tensors[v].shape
         queries = self.tensors[p].shape[1] * windows
         image = image or ((height, width) if height * width == queries else (1, queries))
@@ -186,9 +192,15 @@ class GraphBuilder:
         context = "context" if "context" in self.tensors else None
         constants = tuple(name for name in self.tensors if name.startswith("constant"))
         graph = Graph(
-            self.tensors, tuple(self.nodes), "sample", output, group_of_step, self.labels, context=context,
+            self.tensors,
+            tuple(self.nodes),
+            "sample",
+            output,
+            group_of_step,
+            self.labels,
+            context=context,
             constants=constants,
-        )  # fmt: skip
+        )
         check_graph(graph)
         return graph
 

@@ -42,10 +42,10 @@ class TableRule:
 
 
 def shift_rule(groups: int) -> TableRule:
-    """Of the shifts [groups] of a requantizer."""
+    """The rule of the shifts [groups] of a requantizer."""
     return TableRule((INT32,), (groups,), 0, MAX_SHIFT)
 
 
 def requantizer_rules(groups: int, *each: int) -> dict[str, TableRule]:
-    """Of the multipliers [groups, *each] and shifts [groups] that bring sums to another scale."""
+    """The rules of the multipliers [groups, *each] and shifts [groups] that bring sums to another scale."""
     return {"multiplier": TableRule((INT32,), (groups, *each), *ACCUMULATOR_RANGE), "shift": shift_rule(groups)}

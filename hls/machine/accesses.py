@@ -50,7 +50,7 @@ class Access:
         return self.start + times(np.maximum(self.rows - 1, 0), self.pitch) + self.width
 
     def at(self, index: np.ndarray | slice) -> Access:
-        """The same of some descriptors."""
+        """This access of some of the descriptors."""
         return replace(self, **{name: getattr(self, name)[index] for name in ARRAYS})
 
     def meets(self, other: Access) -> np.ndarray:

@@ -29,7 +29,7 @@ class Energy:
 
 
 def energy(products: float, size: float, readers: int, dram_bytes: float) -> Energy:
-    """Of ``products``, each with a sum and a weight byte that ``readers`` multipliers share, and of ``dram_bytes``.
+    """The energy of ``products``, each with a sum and a weight byte that ``readers`` multipliers share, and of ``dram_bytes``.
 
     ``size``: LUTs of a multiplier, its sum, and its share of queues and control, relative to those of an 8 x 8 multiplier and
     its sum (``resources.multiplier_size``).

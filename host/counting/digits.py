@@ -73,7 +73,7 @@ def count_chains(
     lanes: int,
     chunk: int,
 ) -> Encoded:
-    """The same of codes [B, H, W, C] that refer to their neighbours, for ``columns`` output pixels of a row."""
+    """The digits of codes [B, H, W, C] that refer to their neighbours, for ``columns`` output pixels of a row."""
     wide, before = with_neighbours(codes, chains, block_rows)
     top, bottom, left, right = padding
     padding = (top, bottom, left + chains.lead_columns * stride[1], right)
@@ -107,9 +107,16 @@ def _count_map(
 
 
 def _window_cycles(
-    digits: np.ndarray, kernel: tuple[int, int], stride: tuple[int, int], top: int, left: int, rows: int, columns: int,
-    cycles: np.ndarray, used: np.ndarray,
-) -> None:  # fmt: skip
+    digits: np.ndarray,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    top: int,
+    left: int,
+    rows: int,
+    columns: int,
+    cycles: np.ndarray,
+    used: np.ndarray,
+) -> None:
     if vector.ACCELERATED:
         from ..compute.vector_loops import window_cycles
 

@@ -14,6 +14,7 @@ from ...hls.machine.config import HardwareConfig
 from ...hls.machine.packing import row_bytes
 from ...hls.machine.plan import Plan
 from .digits import Encoded
+from .timeline import overlapped
 from .traffic import Array, beats, merged_beats
 
 PACKED, ROWS, COLUMNS = "packed", "rows", "columns"
@@ -73,7 +74,7 @@ class Product:
 
     @property
     def windows(self) -> int:
-        """Of an output row, that are walked."""
+        """Windows of an output row that are walked."""
         return self.output_width + (self.chains.lead_columns if self.chains else 0)
 
     @property
@@ -98,7 +99,7 @@ class Product:
         return np.minimum(self.output_height - self.block_starts, self.plan.block_rows)
 
     def input_rows(self) -> tuple[Array, Array, Array]:
-        """Of each block: first input row to keep, and the input rows [low, high) that its windows see."""
+        """For each block the first input row to keep, and the input rows [low, high) that its windows see."""
         first = self.block_starts * self.stride[0] - self.pad_top
         end = first + (self.block_rows - 1) * self.stride[0] + self.kernel[0]
         kept_from = np.where(self.block_starts == 0, 0, first - self.stride[0] + self.kernel[0])
@@ -340,7 +341,7 @@ class ProductModel:
 
     @functools.cached_property
     def _stages(self) -> list[list[_GroupStages]]:
-        """Of each channel group."""
+        """The stages of each channel group."""
         return [[self._group_stages(group, passes) for group in self._groups()] for passes in self.passes]
 
     def _group_stages(self, group: slice, passes: list[slice]) -> _GroupStages:
@@ -365,7 +366,7 @@ class ProductModel:
         return np.outer(p.block_rows, words)
 
     def _load_cycles(self, group: slice, tiles: slice) -> int:
-        """Of all weight sets of a pass: beats, and the words that are transposed."""
+        """The cycles of all weight sets of a pass: beats, and the words that are transposed."""
         p = self.product
         transposed = self.words * (p.layout == ROWS)
         once = int((self.weights[:, tiles] + transposed).sum())
@@ -388,22 +389,3 @@ class ProductModel:
 
 # Of a sample group and all its passes: tiles, cycles of the encoding and finishing stages [I, phases], cycles of all loads.
 _GroupStages = tuple[slice, list[tuple[int, Array, Array, int]]]
-
-
-def overlapped(encode: Array, compute: Array, finish: Array, fill: int) -> Array:
-    """Cycles [I] of three overlapping stages [I, phases], two buffers between two (``Timeline`` of ``kernels/linear.hpp``).
-
-    ``fill``: how much later than it is free the second stage has its results.
-    """
-    if len(encode) == 1:  # plain integers are faster than arrays of one
-        return np.array([_overlap(max, 0, encode[0].tolist(), compute[0].tolist(), finish[0].tolist(), fill)])
-    return _overlap(np.maximum, np.zeros(len(encode), np.int64), encode.T, compute.T, finish.T, fill)
-
-
-def _overlap(most, start, encode, compute, finish, fill):  # type: ignore[no-untyped-def]
-    encoded = computed = computed_before = finished = finished_before = start
-    for first, second, third in zip(encode, compute, finish, strict=True):
-        encoded = most(encoded, computed_before) + first
-        computed, computed_before = most(most(encoded, computed), finished_before) + second, computed
-        finished, finished_before = most(computed + fill, finished) + third, finished
-    return finished

@@ -21,6 +21,6 @@ def beats(offset: Array, length: Array | int, bus: int) -> Array:
 
 
 def merged_beats(offset: Array, length: Array | int, bus: int) -> Array:
-    """Those of them that the run fills only in part."""
+    """Beats that runs of ``length`` bytes from byte ``offset`` on fill only in part."""
     whole = np.maximum((offset + length) // bus - -(-offset // bus), 0)
     return beats(offset, length, bus) - whole

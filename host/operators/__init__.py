@@ -26,7 +26,7 @@ def operator_of(node: Node) -> Operator[Any, Any]:
 
 
 def linear_operator_of(node: Node) -> LinearOperator[Any, Any]:
-    """The same of a node on the linear unit; TypeError for any other."""
+    """What the host knows of a node on the linear unit; TypeError for any other node."""
     operator = operator_of(node)
     if not isinstance(operator, LinearOperator):
         raise TypeError(f"found {type(node).__name__} {node.name}, expected an operator on the linear unit")

@@ -128,7 +128,7 @@ class _Heads(LinearWork[np.ndarray]):
     scalars: np.void
 
     def before(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Both operands of the step before; None for a second one that never changes."""
+        """The operands of the step before; None for a second one that never changes."""
         execution = self.execution
         left = execution.left(execution.kept_input.before(self.scalars))
         if execution.kept_other is None:

@@ -52,7 +52,7 @@ class Program:
 
     @property
     def memory_bytes(self) -> int:
-        """Of all regions, with a second parameter block: the host fills one while the accelerator reads the other."""
+        """The bytes of all regions, with a second parameter block: the host fills one while the accelerator reads the other."""
         return sum(self.sizes.values()) + self.sizes[Region.PARAMETERS]
 
     @property

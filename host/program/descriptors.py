@@ -62,7 +62,7 @@ class DescriptorEncoder:
         )
 
     def _leader(self, operation: Operation) -> int:
-        """The same operation, or that of its leader, of the batch's first samples."""
+        """Index of the operation itself, or of its leader's for the batch's first samples."""
         if not operation.is_linear:
             return operation.index
         return self._first_parts[self.flow.leaders.get(operation.first.name, operation.first.name)]

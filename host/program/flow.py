@@ -47,7 +47,7 @@ def analyse(graph: Graph, tables: Tables) -> StaticFlow:
 
 
 def _varying(tables: Tables, nodes: frozenset[str]) -> frozenset[str]:
-    """Those of ``nodes`` that have a table which depends on the step group."""
+    """The nodes among ``nodes`` that have a table which depends on the step group."""
     owners = ((*name.rpartition(".")[::2], table) for name, table in tables.items())
     return frozenset(
         node for node, kind, table in owners if node in nodes and kind != WEIGHT and np.any(table != table[:1])

@@ -10,7 +10,7 @@ from ...hls.contract.graph import Graph
 
 @dataclass(frozen=True)
 class Homes:
-    """Of each tensor in memory its buffer and first channel there, and the channels of each buffer."""
+    """For each tensor in memory its buffer and first channel there, and the channels of each buffer."""
 
     buffers: Mapping[str, tuple[str, int]]
     widths: Mapping[str, int]

@@ -54,9 +54,12 @@ def place_tensors(
 
 
 def _lifetimes(
-    graph: Graph, operations: tuple[Operation, ...], home: Mapping[str, tuple[str, int]], overlaps: dict[int, int],
+    graph: Graph,
+    operations: tuple[Operation, ...],
+    home: Mapping[str, tuple[str, int]],
+    overlaps: dict[int, int],
     flow: StaticFlow,
-) -> dict[str, tuple[int, int]]:  # fmt: skip
+) -> dict[str, tuple[int, int]]:
     """First and last turn in which each buffer holds something; input, output and what never changes live throughout.
 
     The operand of a convolution that overlaps with the next operation is read until that one ends.

@@ -160,7 +160,7 @@ def counters_of_flows(
 
 
 def _chosen(best: np.ndarray, records: list[np.ndarray]) -> np.ndarray:
-    """Of each operation the record of the ``best`` candidate."""
+    """For each operation the record of the ``best`` candidate."""
     result = records[0].copy()
     for index, each in enumerate(records):
         result[best == index] = each[best == index]
@@ -174,7 +174,7 @@ def _records(
     encoded: dict[Reference, list[list[Encoded]]],
     keeps: bool,
 ) -> np.ndarray:
-    """Of a step in which all operators take ``reference``, and keep what they must, or all if ``keeps``."""
+    """The records of a step in which all operators take ``reference``, and keep what they must, or all if ``keeps``."""
     records, scalars = np.zeros(len(program.operations), COUNTERS), np.zeros(len(program.operations), SCALARS)
     scalars["reference"] = reference
     scalars["keep_state"] = keeps or kind_of(reference).keeps

@@ -1,4 +1,4 @@
-"""The integer tables of a calibrated graph in the making (DESIGN section 3)."""
+"""The integer tables of a calibrated graph in the making (``hls/README.md``, "The number contract")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a calibrated model to the integer tables of its graph (DESIGN section 3): every float constant becomes an integer here."""
+"""From a calibrated model to the integer tables of its graph: every float constant becomes an integer (``hls/README.md``)."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def _layer_norm(translation: Translation, node: fx.Node) -> Traced:
 
 
 def _normalize(translation: Translation, node: fx.Node, source: Traced, norm: Norm) -> Traced:
-    """Both of PyTorch's norms have their affine and epsilon as arguments from the third one on."""
+    """PyTorch's two norms have their affine and epsilon as arguments from the third one on."""
     parameters, channels = translation.builder.parameters, translation.builder.tensors[source.name].shape[2]
     name = translation.builder.add(norm, VALUE)
     gain, offset = (

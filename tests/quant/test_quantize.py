@@ -6,7 +6,6 @@ import brevitas.nn as qnn
 import numpy as np
 import pytest
 import torch
-from brevitas.graph.calibrate import calibration_mode
 from diffusers import DDIMScheduler
 from ditto_zynq.hls.artefact.rule import check_rule
 from ditto_zynq.hls.contract.interpreter import Interpreter
@@ -16,7 +15,6 @@ from ditto_zynq.quant.calibrate.calibration import Options, calibrate
 from ditto_zynq.quant.calibrate.fine_parts import add_fine_ends, can_be_fine
 from ditto_zynq.quant.calibrate.lower import lower
 from ditto_zynq.quant.calibrate.network import FLOAT, QUANTIZED
-from ditto_zynq.quant.calibrate.quantizers import SEARCH, Calibration, activation_quantizer, scales, stepwise_scaling
 from ditto_zynq.quant.quantize import Schedule, quantize, quantize_denoiser
 from ditto_zynq.quant.trace.tracing import trace
 
@@ -32,47 +30,6 @@ def calibrated(tiny_unet):
     schedule = Schedule("ddim", STEPS, 0.0, GROUPS)
     traced = trace(tiny_unet, (3, 8, 8), scheduler.timesteps.tolist(), schedule.group_of_step())
     return calibrate(add_fine_ends(traced), scheduler, Options(trajectories=4, fine=2))
-
-
-def test_the_quantizer_is_brevitas_own_with_a_table_inside():
-    state = Calibration(rows=3)
-    quantizer = activation_quantizer(8, state, norm=0.0)
-    assert isinstance(quantizer, qnn.QuantIdentity)
-    quantizer.eval()
-    with torch.no_grad(), calibration_mode(quantizer):
-        for state.row in range(3):
-            quantizer(torch.linspace(-1, 1, 101) * (state.row + 1))
-    assert torch.allclose(stepwise_scaling(quantizer).threshold, torch.tensor([1.0, 2.0, 3.0]))
-    assert torch.allclose(scales(quantizer), torch.tensor([1.0, 2.0, 3.0]).double() / 128)
-    assert "act_quant.fused_activation_quant_proxy.tensor_quant.scaling_impl.threshold" in quantizer.state_dict()
-    for state.row in range(3):
-        x = torch.linspace(-4, 4, 1001)
-        step = (state.row + 1) / 128
-        assert torch.allclose(quantizer(x), (x / step).round().clamp(-128, 127) * step)
-
-
-def test_clipping_thresholds_minimise_the_error():
-    state = Calibration(rows=1)
-    quantizer = activation_quantizer(8, state, norm=2.0)
-    quantizer.eval()
-    x = (
-        torch.randn(20000, generator=torch.Generator().manual_seed(0)) ** 3
-    )  # heavy tails: the full range is a poor choice
-    with torch.no_grad(), calibration_mode(quantizer):
-        quantizer(x)
-        state.phase = SEARCH
-        quantizer(x)
-    scaling = stepwise_scaling(quantizer)
-    scaling.choose()
-    chosen = float(scaling.threshold[0])
-
-    def error(threshold: float) -> float:
-        step = threshold / 128
-        return float((((x / step).round().clamp(-128, 127) * step - x) ** 2).sum())
-
-    largest = float(x.abs().max())
-    assert chosen < 0.95 * largest
-    assert error(chosen) <= min(error(largest * fraction) for fraction in np.linspace(0.3, 1, 24)) * 1.0001
 
 
 def test_all_tensors_have_quantizers_and_steps_have_their_own_scales(calibrated):

@@ -38,7 +38,7 @@ __all__ = [
     "StepTables",
     "TableAxes",
     "Upsample",
-]  # fmt: skip
+]
 
 MODULES = (convolution, attention, quantize, pair, norm, activation, softmax, upsample, pool, concat)
 OPERATORS: dict[str, type[Node]] = {cls.__name__: cls for module in MODULES for cls in module.OPERATORS}

@@ -91,7 +91,7 @@ class MatMul(LinearNode):
         return requantize(sums, multiplier, tables.row("shift"), output.limits)
 
     def _mix_multipliers(self, p: np.ndarray, multiplier: int, channels: int) -> np.ndarray:
-        """Of every result [B, height, width, C]: that of its query's row."""
+        """The multiplier of every result [B, height, width, C]: that of its query's row."""
         rows = np.repeat(row_multipliers(p, multiplier), channels // self.heads, axis=3)
         return self._as_image(join_heads(rows, *self._windows))
 

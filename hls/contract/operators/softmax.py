@@ -52,7 +52,7 @@ def softmax(x: np.ndarray, multiplier: int, shift: int) -> np.ndarray:
 
 
 def softmax_shares(distance: np.ndarray, multiplier: int, shift: int) -> np.ndarray:
-    """Of logits ``distance`` below their row's largest one: 127 times the share of its probability, in 32nds, cut."""
+    """The shares of logits ``distance`` below their row's largest one: 127 times that of its probability, in 32nds, cut."""
     exponent = round_shift(distance * int(multiplier), shift)
     whole, fraction = exponent >> lut.EXP_FRACTION_BITS, exponent & ((1 << lut.EXP_FRACTION_BITS) - 1)
     entry = interpolate(lut.EXP2_NEGATIVE, fraction, lut.EXP_STEP_BITS)

@@ -25,10 +25,19 @@ CONFIGS = {
         board="zcu104", cores=2, lanes=6, oc_tile=8, bus_bits=64, digit_depth=64, positions=64, weight_depth=64
     ),
     "no chains": HardwareConfig(
-        board="pynq-z2", cores=1, lanes=3, oc_tile=4, clock_mhz=100, bus_bits=32, digit_depth=64, positions=32, weight_depth=64,
-        row_bytes=2048, weight_memory="bram",
+        board="pynq-z2",
+        cores=1,
+        lanes=3,
+        oc_tile=4,
+        clock_mhz=100,
+        bus_bits=32,
+        digit_depth=64,
+        positions=32,
+        weight_depth=64,
+        row_bytes=2048,
+        weight_memory="bram",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.hls

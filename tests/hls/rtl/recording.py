@@ -13,7 +13,7 @@ from ditto_zynq.hls.build.csim import FLAGS, vendor_headers
 from ditto_zynq.hls.build.generate import KERNELS, generate
 from ditto_zynq.hls.machine.config import HardwareConfig
 from ditto_zynq.hls.machine.isa import POINTERS, Region
-from ditto_zynq.host.counting.product_cycles import overlapped
+from ditto_zynq.host.counting.timeline import overlapped
 from ditto_zynq.host.devices.csim import CSimDevice
 from ditto_zynq.host.devices.simulated import Run
 

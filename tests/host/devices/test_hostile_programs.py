@@ -104,15 +104,25 @@ DESCRIPTORS = [  # of the first operation with this opcode a field, what a clien
     (CONVOLUTION, "channel_groups", 1, "legal channel groups"),
     (CONVOLUTION, "channel_groups", 65535, "legal channel groups"),
     (ADD, "channel_groups", 2, "legal channel groups"),
-]  # fmt: skip
+]
 
 SCALARS = [
-    *((opcode, name, value) for opcode in (CONVOLUTION, SCORES, ADD, MULTIPLY, AVERAGE_POOL, SOFTMAX)
-      for name, value in (("shift", -1), ("shift", 63), ("shift", 1 << 30))),
-    *((GROUP_NORM, name, value) for name, value in (
-        ("gain_bits", -1), ("gain_bits", 29), ("gain_bits", 200), ("epsilon", 0), ("epsilon", -(1 << 63)),
-        ("epsilon", (1 << 63) - 1),
-    )),
+    *(
+        (opcode, name, value)
+        for opcode in (CONVOLUTION, SCORES, ADD, MULTIPLY, AVERAGE_POOL, SOFTMAX)
+        for name, value in (("shift", -1), ("shift", 63), ("shift", 1 << 30))
+    ),
+    *(
+        (GROUP_NORM, name, value)
+        for name, value in (
+            ("gain_bits", -1),
+            ("gain_bits", 29),
+            ("gain_bits", 200),
+            ("epsilon", 0),
+            ("epsilon", -(1 << 63)),
+            ("epsilon", (1 << 63) - 1),
+        )
+    ),
     (LAYER_NORM, "epsilon", -1),
     (SOFTMAX, "multiplier0", -1),
     (SOFTMAX, "reserved_wide", 1),
@@ -123,7 +133,7 @@ SCALARS = [
     (CONVOLUTION, "parity", -1),
     (ADD, "skip", 7),
     (ADD, "reserved", 1),
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="module", params=["emulator", "csim"])
@@ -186,8 +196,18 @@ def test_a_stride_that_reads_foreign_memory(victims, stride):
 def test_many_inputs_and_one_output(victims):
     """What overwrote foreign memory: kernels go by the operand's shape, results went to the output's."""
     victim, index = with_opcode(victims, ADD)
-    for name, value in {"height": 500, "width": 1000, "channels": 1, "input_pitch": 1, "other_pitch": 1, "input": 0,
-                        "other": 0, "output_height": 1, "output_width": 1, "output_channels": 1}.items():  # fmt: skip
+    for name, value in {
+        "height": 500,
+        "width": 1000,
+        "channels": 1,
+        "input_pitch": 1,
+        "other_pitch": 1,
+        "input": 0,
+        "other": 0,
+        "output_height": 1,
+        "output_width": 1,
+        "output_channels": 1,
+    }.items():
         victim.descriptors[name][index] = value
     assert_refused(victim, index, "a result of the operand's shape")
 
@@ -376,22 +396,51 @@ def test_programs_damaged_at_random(kind, csim_cache, request):
 
 
 OWN_CHECKS = [  # a field and what stands in it, of what would leave the kernels' buffers or end their arithmetic
-    *((CONVOLUTION, name, 0) for name in (
-        "opcode", "batch", "height", "width", "channels", "output_height", "output_width", "output_channels",
-        "kernel_height", "kernel_width", "stride_height", "stride_width", "segment_pixels", "block_rows", "chunk_channels",
-        "pass_tiles",
-    )),
+    *(
+        (CONVOLUTION, name, 0)
+        for name in (
+            "opcode",
+            "batch",
+            "height",
+            "width",
+            "channels",
+            "output_height",
+            "output_width",
+            "output_channels",
+            "kernel_height",
+            "kernel_width",
+            "stride_height",
+            "stride_width",
+            "segment_pixels",
+            "block_rows",
+            "chunk_channels",
+            "pass_tiles",
+        )
+    ),
     *((CONVOLUTION, name, 65535) for name in ("opcode", "block_rows", "chunk_channels", "pass_tiles", "extra_columns")),
-    *((opcode, name, 0) for opcode in (SCORES, MIX) for name in (
-        "groups", "windows", "block_rows", "chunk_channels", "pass_tiles", "other_block_rows", "other_chunk_channels",
-        "other_pass_tiles",
-    )),
+    *(
+        (opcode, name, 0)
+        for opcode in (SCORES, MIX)
+        for name in (
+            "groups",
+            "windows",
+            "block_rows",
+            "chunk_channels",
+            "pass_tiles",
+            "other_block_rows",
+            "other_chunk_channels",
+            "other_pass_tiles",
+        )
+    ),
     *((MIX, name, 65535) for name in ("block_rows", "pass_tiles", "other_block_rows", "other_pass_tiles")),
     *((GROUP_NORM, name, value) for name, value in (("groups", 0), ("channels", 65535))),
-    *((opcode, name, value) for opcode in (AVERAGE_POOL, UPSAMPLE)
-      for name, value in (("stride_height", 0), ("channels", 65535))),
+    *(
+        (opcode, name, value)
+        for opcode in (AVERAGE_POOL, UPSAMPLE)
+        for name, value in (("stride_height", 0), ("channels", 65535))
+    ),
     (SOFTMAX, "channels", 65535),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("device", ["csim"], indirect=True)

@@ -1,4 +1,4 @@
-"""Weights on disk: int8 as they are, and those of 4 bits two in a byte along their input channels."""
+"""Weights on disk: int8 as they are, and narrower ones as many in a byte as fit, along their input channels."""
 
 from __future__ import annotations
 
@@ -6,35 +6,36 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..contract.formats import NARROW_WEIGHT_BITS
+from ..contract.formats import WEIGHT_BITS
 from ..contract.graph import Graph
-from ..contract.nibbles import join_nibbles, split_nibbles
+from ..contract.packed_bits import bytes_of, join_numbers, split_numbers
 from ..contract.table_rules import table_rules
 
 
-def _shapes_of_nibbles(graph: Graph) -> dict[str, tuple[int, ...]]:
-    """The shape [O, kh, kw, I] of all weights of 4 bits, by the name of their table."""
-    chosen = [node for node in graph.linear_nodes if node.weight_table and node.weight_bits == NARROW_WEIGHT_BITS]
-    names = {f"{node.name}.{node.weight_table}" for node in chosen}
-    return {name: rule.shape for name, rule in table_rules(graph).items() if name in names} if names else {}
+def _narrow(graph: Graph) -> dict[str, int]:
+    """The bits of all weights that are narrower than a byte, by the name of their table."""
+    nodes = [node for node in graph.linear_nodes if node.weight_table and node.weight_bits < WEIGHT_BITS]
+    return {f"{node.name}.{node.weight_table}": node.weight_bits for node in nodes}
 
 
 def stored_weights(graph: Graph, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What is written of tables int8 [O, kh, kw, I]: those of 4 bits as uint8 [O, kh, kw, ceil(I / 2)]."""
-    nibbles = _shapes_of_nibbles(graph)
-    return {name: join_nibbles(weight) if name in nibbles else weight for name, weight in weights.items()}
+    """What is written of tables int8 [O, kh, kw, I]: narrow ones as uint8 [O, kh, kw, bytes]."""
+    narrow = _narrow(graph)
+    return {name: join_numbers(table, narrow[name]) if name in narrow else table for name, table in weights.items()}
 
 
 def loaded_weights(graph: Graph, stored: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Tables int8 [O, kh, kw, I] of what is stored; ValueError where weights of 4 bits have another type or shape."""
-    result = dict(stored)
-    for name, shape in _shapes_of_nibbles(graph).items():
-        raw, expected = stored.get(name), (*shape[:-1], -(-shape[-1] // 2))
+    """Tables int8 [O, kh, kw, I] of what is stored; ValueError where narrow weights have another type or shape."""
+    result, narrow = dict(stored), _narrow(graph)
+    rules = table_rules(graph) if narrow else {}
+    for name, bits in narrow.items():
+        raw, (*shape, channels) = stored.get(name), rules[name].shape
         if raw is None:
             continue  # which the table's rule says
+        expected = (*shape, bytes_of(channels, bits))
         if raw.dtype != np.uint8 or raw.shape != expected:
             raise ValueError(
-                f"table {name}: found {raw.dtype} {raw.shape}, expected uint8 {expected}, two weights in a byte"
+                f"table {name}: found {raw.dtype} {raw.shape}, expected uint8 {expected}, {8 // bits} weights in a byte"
             )
-        result[name] = split_nibbles(raw, shape[-1])
+        result[name] = split_numbers(raw, channels, bits)
     return result

@@ -42,7 +42,7 @@ def generate(config: HardwareConfig, folder: Path) -> list[Path]:
     """Write config.hpp, formats.hpp, isa.hpp, tables.hpp, top.cpp and csim.cpp into ``folder``; returns their paths."""
     contexts: dict[str, dict[str, Any]] = {
         "config.hpp": {"config": config, "constants": config_constants(config)},
-        "formats.hpp": {"formats": format_constants()},
+        "formats.hpp": {"formats": format_constants(), "widths": formats.WEIGHT_WIDTHS},
         "isa.hpp": _isa_context(),
         "tables.hpp": {"constants": table_constants(), "tables": _tables()},
         "top.cpp": {

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 CODE_BITS = 8
 WEIGHT_BITS = 8
-NARROW_WEIGHT_BITS = 4  # of weights that fit half a byte; the multipliers take them as they take all
+WEIGHT_WIDTHS = (4, WEIGHT_BITS)  # that a layer's weights may have in memory; the multipliers take all as the widest
+LEAST_WEIGHT_BITS = min(WEIGHT_WIDTHS)
 VALUE_BITS = 16
 SUM_BITS = 32
 FINE_BITS = 4  # by which the codes of rounding residues are finer than codes

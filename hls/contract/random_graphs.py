@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import operators
-from .formats import NARROW_WEIGHT_BITS, WEIGHT_BITS
+from .formats import WEIGHT_BITS, WEIGHT_WIDTHS
 from .graph import Graph, check_graph
 from .operators import (
     GELU,
@@ -47,7 +47,7 @@ class GraphBuilder:
 
     def __post_init__(self) -> None:
         self.random = np.random.default_rng(self.seed)
-        self.nibbles: np.random.Generator | None = None  # decides which layers have weights of 4 bits
+        self.widths: np.random.Generator | None = None  # decides how wide the weights of layers are
 
     def input(self, shape: Shape) -> str:
         self.tensors["sample"] = Tensor("sample", CODE, shape)
@@ -78,8 +78,8 @@ class GraphBuilder:
         gated: bool = False,
         weight_bits: int | None = None,
     ) -> str:
-        """``weight_bits`` (default: 8, or by chance where the builder has ``nibbles``)."""
-        by_chance = WEIGHT_BITS if self.nibbles is None else int(self.nibbles.choice([NARROW_WEIGHT_BITS, WEIGHT_BITS]))
+        """``weight_bits`` (default: 8, or by chance where the builder has ``widths``)."""
+        by_chance = WEIGHT_BITS if self.widths is None else int(self.widths.choice(WEIGHT_WIDTHS))
         bits = by_chance if weight_bits is None else weight_bits
         node = Convolution(self._name(), "m", (source,), kernel, stride, padding, conditional, relu, gated, bits)
         depth = self.tensors[source].shape[2]
@@ -244,11 +244,13 @@ class GraphBuilder:
         self._set(node, multiplier=multiplier.astype(np.int32), shift=np.clip(shifts, 1, 62).astype(np.int32))
 
 
-def random_unet(seed: int, nibbles: bool = False) -> tuple[GraphBuilder, Graph]:
-    """A small U-Net with every operator: odd channels, strides, asymmetric padding, skip concatenations, attention; ``nibbles``:
-    some layers, by chance, with weights of 4 bits."""
+def random_unet(seed: int, narrow_weights: bool = False) -> tuple[GraphBuilder, Graph]:
+    """A small U-Net with every operator: odd channels, strides, asymmetric padding, skip concatenations, attention.
+
+    ``narrow_weights``: some layers, by chance, have weights of fewer bits.
+    """
     build = GraphBuilder(seed, groups=int(np.random.default_rng(seed).integers(1, 4)))
-    build.nibbles = np.random.default_rng(seed) if nibbles else None
+    build.widths = np.random.default_rng(seed) if narrow_weights else None
     random = build.random
     heads, per_head = int(random.integers(1, 4)), int(random.integers(1, 9))
     norm_groups = int(random.integers(1, 4))

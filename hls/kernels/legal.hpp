@@ -53,7 +53,7 @@ struct Legal {
 
     static bool legal(const forms::Convolution& f) {
         if (!f.kernel_height || !f.kernel_width || !f.stride_height || !f.stride_width) return false;
-        if (!f.segment_pixels || !f.block_rows) return false;
+        if (!f.segment_pixels || !f.block_rows || !formats::is_weight_width(f.weight_bits)) return false;
         const uint64_t window = uint64_t(f.block_rows - 1) * f.stride_height + f.kernel_height;
         const uint64_t rows = window < f.height ? window : uint64_t(f.height);
         const uint64_t positions = rows * (f.width + f.extra_columns), pixels = uint64_t(f.block_rows) * f.output_width;

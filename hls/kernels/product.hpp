@@ -33,7 +33,7 @@ struct Product {
 
     WeightLayout layout;
     bool weights_in_state;
-    int weight_bits;  // of PACKED ones: 8, or 4 of two in a byte
+    int weight_bits;  // of PACKED ones, as many in a byte as fit
     address_t weights;
     int weight_pitch;
 

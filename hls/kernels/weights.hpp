@@ -44,8 +44,7 @@ struct WeightLoader {
     static void load_packed(const word* weights, const Product& p, int tile, int chunk, int address,
                             WeightBanks<C>& banks, count_t& beats) {
         static_assert(C::oc_tile % C::bus_bytes == 0, "a word of weights is a whole number of beats");
-        const bool nibbles = p.weight_bits == formats::NARROW_WEIGHT_BITS;
-        const int in_beat = nibbles ? 2 * C::bus_bytes : C::bus_bytes, row_beats = ceil_divide(C::oc_tile, in_beat);
+        const int in_beat = 8 * C::bus_bytes / p.weight_bits, row_beats = ceil_divide(C::oc_tile, in_beat);
         const int taps = p.kernel_height * p.kernel_width, tile_words = taps * ceil_divide(p.channels, C::lanes);
         const int before = chunk * taps * (p.chunk_channels / C::lanes);
         address_t beat = p.weights / C::bus_bytes + address_t(tile * tile_words + before) * C::lanes * row_beats;
@@ -58,10 +57,10 @@ struct WeightLoader {
                 for (int oc = 0; oc < C::oc_tile; oc += in_beat) {
 #pragma HLS PIPELINE II = 1
                     const word w = weights[beat++];
-                    for (int i = 0; i < 2 * C::bus_bytes; ++i) {
+                    for (int i = 0; i < 8 * C::bus_bytes / formats::LEAST_WEIGHT_BITS; ++i) {
 #pragma HLS UNROLL
                         if (i < in_beat && oc + i < C::oc_tile)
-                            banks.put(lane, address + index, oc + i, weight(w, i, nibbles));
+                            banks.put(lane, address + index, oc + i, weight(w, i, p.weight_bits));
                     }
                     ++beats;
                 }
@@ -69,12 +68,12 @@ struct WeightLoader {
         }
     }
 
-    // Weight i of a beat: a byte, or half of one, the first of two in the low half.
-    static typename A::weight weight(const word& w, int i, bool nibbles) {
+    // Weight i of a beat, the first of a byte in its lowest bits.
+    static typename A::weight weight(const word& w, int i, int bits) {
 #pragma HLS INLINE
-        if (!nibbles) return typename A::weight(C::get_byte(w, i % C::bus_bytes));
-        const int half = (int(C::get_byte(w, i / 2)) >> (4 * (i % 2))) & 15;
-        return typename A::weight((half ^ 8) - 8);
+        const int field = (int(C::get_byte(w, i * bits / 8)) >> (i * bits % 8)) & ((1 << bits) - 1);
+        const int sign = 1 << (bits - 1);
+        return typename A::weight((field ^ sign) - sign);
     }
 
     // Codes (oc, k) in rows of k: a tile's rows are read, then turned into words of oc.

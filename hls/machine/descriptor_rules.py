@@ -21,9 +21,8 @@ from ..common.limits import (
     MOST_PRODUCTS_OF_ALL,
 )
 from ..contract.arithmetic import ceil_divide
-from ..contract.formats import NARROW_WEIGHT_BITS, VALUE_BYTES, WEIGHT_BITS
+from ..contract.formats import VALUE_BYTES, WEIGHT_WIDTHS
 from ..contract.operators.activation import BY_NUMBER
-from ..contract.operators.convolution import WEIGHT_RANGES
 from ..contract.operators.norm import LARGEST_NORM
 from ..contract.tables import SILU_FRACTION_BITS
 from .accesses import Sizes, is_aligned, is_inside, times
@@ -89,7 +88,10 @@ def _check_table(rules: Rules, s: Sizes, sizes: Mapping[Region, int]) -> None:
     index, leader = np.arange(len(s.opcode)), s["leader"]
     rules.require(np.isin(s.opcode, list(Opcode)), "a known opcode")
     bits = s["weight_bits"]
-    rules.require(np.where(s.is_convolution, np.isin(bits, list(WEIGHT_RANGES)), bits == 0), "weights of 4 or 8 bits")
+    rules.require(
+        np.where(s.is_convolution, np.isin(bits, WEIGHT_WIDTHS), bits == 0),
+        f"weights of {' or '.join(map(str, WEIGHT_WIDTHS))} bits",
+    )
     rules.require(s["node"] == index, "the node is the descriptor's index")
     rules.require(s["scalars"] == index * SCALARS.itemsize, "the scalars are those of the descriptor's index")
     follows = s.has(Flag.FOLLOWS)
@@ -228,8 +230,9 @@ def _check_memory(rules: Rules, s: Sizes, config: HardwareConfig, sizes: Mapping
     for operand in tensors[:2]:
         rules.require(~operand.meets(tensors[2]), f"{operand.name} and output do not overlap")
     tiles, words = ceil_divide(s["output_channels"], config.oc_tile), ceil_divide(s["channels"], config.lanes)
-    narrow, wide = (row_bytes(config, bits) for bits in (NARROW_WEIGHT_BITS, WEIGHT_BITS))
-    of_lane: np.ndarray = np.where(s["weight_bits"] == NARROW_WEIGHT_BITS, narrow, wide)
+    of_lane = np.zeros_like(s.opcode)
+    for bits in WEIGHT_WIDTHS:
+        of_lane[s["weight_bits"] == bits] = row_bytes(config, bits)
     packed = np.where(s.is_convolution, times(tiles, s.taps, words, config.lanes * of_lane), 0)
     size = sizes[Region.WEIGHTS]
     rules.require((s["weights"] % config.bus_bytes == 0) | ~s.is_convolution, "weights that begin with a beat")

@@ -139,7 +139,7 @@ class Convolution(Image, Linear):
     multiplier: int = field_of("vector1", "PARAMETERS: int32 [output channels], of each sample where GATED")
     lead_columns: int = field_of("lead_columns", "windows left of the first one that spatial differences begin with")
     extra_columns: int = field_of("extra_columns", "operand columns right of the image that spatial differences see")
-    weight_bits: int = field_of("weight_bits", "8, or 4 of two weights in a byte")
+    weight_bits: int = field_of("weight_bits", "how wide the weights are, as many in a byte as fit")
     channel_groups: int = field_of(
         "channel_groups", "parts that overlap with those of the GROUP_NORM after it; 0: none do"
     )

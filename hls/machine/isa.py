@@ -123,7 +123,7 @@ DESCRIPTOR_FIELDS = (
     Field("pad_right", "u1", "columns of code 0"),
     Field("groups", "<u2", "of GROUP_NORM; heads of SCORES and MIX"),
     Field("activation_bits", "u1", "fraction bits of operand and result of a fused activation that a table gives"),
-    Field("weight_bits", "u1", "of CONVOLUTION: 8, or 4 of two weights in a byte"),
+    Field("weight_bits", "u1", "of CONVOLUTION: how wide its weights are, as many in a byte as fit"),
     Field("block_rows", "<u2", "output rows of a core's block: see plan.py"),
     Field("chunk_channels", "<u2", "operand channels that are encoded together"),
     Field("pass_tiles", "<u2", "tiles of output channels whose weights are on chip together"),

@@ -2,7 +2,7 @@
 
 Lane j of a chunk takes its channels c with ``c % lanes == j``; a word is the channels ``word * lanes ... + lanes - 1`` of the
 chunk. Chunks start at multiples of the lanes, so words do not depend on them: the order is [tile, chunk, tap, word of chunk]. The
-output channels of a lane's word are a row of whole beats, of int8 or, with 4 bits, of two numbers in a byte.
+output channels of a lane's word are a row of whole beats, with as many numbers in a byte as fit.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import numpy as np
 
 from ..contract.arithmetic import ceil_divide
 from ..contract.formats import WEIGHT_BITS
-from ..contract.nibbles import join_nibbles, split_nibbles
+from ..contract.packed_bits import bytes_of, join_numbers, split_numbers
 from .config import HardwareConfig
 
 
 def row_bytes(config: HardwareConfig, weight_bits: int) -> int:
     """Bytes of the weights of a tile's output channels for one input channel: whole beats."""
-    return ceil_divide(config.oc_tile * weight_bits // 8, config.bus_bytes) * config.bus_bytes
+    return ceil_divide(bytes_of(config.oc_tile, weight_bits), config.bus_bytes) * config.bus_bytes
 
 
 def packed_size(config: HardwareConfig, shape: tuple[int, ...], weight_bits: int = WEIGHT_BITS) -> int:
@@ -36,7 +36,7 @@ def pack_weights(
     padded = np.zeros((tiles * config.oc_tile, height * width, words * config.lanes), np.int8)
     padded[:outputs, :, :channels] = weight.reshape(outputs, height * width, channels)
     rows = padded.reshape(tiles, config.oc_tile, height * width, words, config.lanes).transpose(0, 2, 3, 4, 1)
-    raw = rows.view(np.uint8) if weight_bits == WEIGHT_BITS else join_nibbles(rows)
+    raw = join_numbers(rows, weight_bits)
     banks = np.zeros((*raw.shape[:-1], row_bytes(config, weight_bits)), np.uint8)
     banks[..., : raw.shape[-1]] = raw
     step = ceil_divide(chunk_channels, config.lanes)
@@ -62,7 +62,6 @@ def unpack_weights(
             piece = banks[tile, :, first : first + step]
             piece[...] = packed[offset : offset + piece.size].reshape(piece.shape)
             offset += piece.size
-    raw = banks[..., : config.oc_tile * weight_bits // 8]
-    rows = raw.view(np.int8) if weight_bits == WEIGHT_BITS else split_nibbles(raw, config.oc_tile)
+    rows = split_numbers(banks[..., : bytes_of(config.oc_tile, weight_bits)], config.oc_tile, weight_bits)
     weight = rows.transpose(0, 4, 1, 2, 3).reshape(tiles * config.oc_tile, height, width, words * config.lanes)
     return np.ascontiguousarray(weight[:outputs, :, :, :channels])

@@ -140,7 +140,7 @@ def estimated_cycles(config: HardwareConfig, shape: ProductShape, plan: Plan) ->
     encode = max(positions * words, read / config.bus_bytes)
     compute = plan.pass_tiles * pixels * shape.taps * max(words * EXPECTED_DIGITS, 1)
     finish = config.cores * plan.pass_tiles * pixels * config.oc_tile * SUM_BYTES / config.bus_bytes / chunks
-    of_lane = ceil_divide(config.oc_tile * shape.weight_bits // 8, config.bus_bytes)  # beats
+    of_lane = ceil_divide(config.oc_tile * shape.weight_bits, 8 * config.bus_bytes)  # beats
     weights = plan.pass_tiles * shape.taps * words * config.lanes * of_lane
     phases, fill = rounds * chunks, config.fill_cycles
     if plan.resident:  # two buffers of sums take turns

@@ -11,13 +11,13 @@ import numpy as np
 
 from ...common.schema import OneOf
 from ..arithmetic import ACCUMULATOR_RANGE, CODE_RANGE, WEIGHT_RANGE, requantize
-from ..formats import NARROW_WEIGHT_BITS, WEIGHT_BITS, signed_range
+from ..formats import WEIGHT_BITS, WEIGHT_WIDTHS, signed_range
 from ..spatial import chains_of, with_neighbours
 from ..table_rule import INT8, INT32, TableRule, shift_rule
 from ..tensor import Pad, Tables, Tap, Tensor
 from .node import LinearNode, Operands, StepTables, TableAxes
 
-WEIGHT_RANGES = {bits: signed_range(bits) for bits in (NARROW_WEIGHT_BITS, WEIGHT_BITS)}
+WEIGHT_RANGES = {bits: signed_range(bits) for bits in WEIGHT_WIDTHS}
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def test_other_types_and_shapes_are_refused(narrow_model, tmp_path, change):
     stored[cut[0]] = np.ascontiguousarray(change(stored[cut[0]]))
     save_file(stored, path)
     rehash(tmp_path / "model")
-    with pytest.raises(ArtefactError, match=rf"{cut[0]}: found .*, expected uint8 .*, two weights in a byte"):
+    with pytest.raises(ArtefactError, match=rf"{cut[0]}: found .*, expected uint8 .*, 2 weights in a byte"):
         load(tmp_path / "model")
 
 

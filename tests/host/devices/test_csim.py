@@ -42,7 +42,7 @@ def device(request, csim_cache) -> CSimDevice:
 @given(seed=SEEDS, batch=st.integers(1, 5))
 def test_every_operator_equals_the_reference(no_reuse, device, flow, seed, batch):
     """Also with weights of 4 bits in some layers."""
-    build, graph = random_unet(seed, nibbles=bool(seed % 2))
+    build, graph = random_unet(seed, narrow_weights=bool(seed % 2))
     for session, expected in run_both(build, graph, device, flow, batch):
         assert_equal_everywhere(session, expected)
 
@@ -55,7 +55,7 @@ def test_every_count_is_predicted(device, flow, seed, batch):
     and so is the table of the Defo unit."""
     records = []
     for of in (device, EmulatorDevice(device.config)):
-        build, graph = random_unet(seed, nibbles=bool(seed % 2))
+        build, graph = random_unet(seed, narrow_weights=bool(seed % 2))
         records.append([session.counters() for session, _ in run_both(build, graph, of, flow, batch)])
     for step, (counted, predicted) in enumerate(zip(*records, strict=True)):
         for name in counted.dtype.names:

@@ -38,7 +38,7 @@ def backend(request, monkeypatch) -> str:
 @given(seed=st.integers(0, 2**32 - 1))
 def test_every_operator_equals_the_reference(no_reuse, backend, flow, seed):
     """Also with weights of 4 bits in some layers."""
-    build, graph = random_unet(seed, nibbles=bool(seed % 2))
+    build, graph = random_unet(seed, narrow_weights=bool(seed % 2))
     device = EmulatorDevice(CONFIG, counting=False, differences=True, backend=backend)
     for session, expected in run_both(build, graph, device, flow):
         assert_equal_everywhere(session, expected)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..contract import formats, operators, tables
-from ..contract.references import Reference
+from ..contract.references import KINDS, Reference
 from ..machine import isa
 from ..machine.boards import find_board
 from ..machine.config import HardwareConfig
@@ -131,6 +131,12 @@ def _isa_context() -> dict[str, Any]:
         "kinds": {_kind_name(kind): [opcode.name for opcode in opcodes] for kind, opcodes in kinds().items()},
         "forms": [_form_context(form) for form in dict.fromkeys(FORMS.values())],
         "references": list(Reference),
+        "is_choice": _is_one_of([number for number, kind in KINDS.items() if kind.candidates]),
+        "choices": {
+            number.name: _is_one_of([each.reference for each in kind.candidates])
+            for number, kind in KINDS.items()
+            if kind.candidates
+        },
         "records": records,
         "counters": isa.COUNTER_NAMES,
         "start_cycles": isa.START_CYCLES,
@@ -164,3 +170,7 @@ def _form_context(form: type[Form]) -> dict[str, Any]:
         "opcodes": [opcode.name for opcode in form.opcodes],
         "fields": entries,
     }
+
+
+def _is_one_of(numbers: list[Reference]) -> str:
+    return " || ".join(f"reference == {number.name}" for number in numbers)

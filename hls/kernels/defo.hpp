@@ -28,24 +28,27 @@ struct Defo {
     // cost (0) before all others. Who does not refer to the previous step then keeps nothing. Across a change of scales
     // differences are wider: then reference zero may be cheaper for once, and keeps. A follower does as its leader did.
     static void decide(const Decision& entry, bool follows, Scalars& s) {
-        if (s.reference != DEFO && s.reference != DEFO_PLUS) return;
-        const bool plus = s.reference == DEFO_PLUS;
+        if (!is_choice(s.reference)) return;
         if (follows) {
             s.reference = entry.reference;
             s.keep_state = entry.kept;
             return;
         }
-        int chosen = ZERO;
-        uint32_t fewest = entry.original_cycles;
-        if (entry.difference_cycles < fewest) {
-            chosen = PREVIOUS_STEP;
-            fewest = entry.difference_cycles;
-        }
-        if (plus && entry.spatial_cycles < fewest) chosen = NEIGHBOUR;
+        int chosen = -1;
+        uint32_t fewest = 0;
+        consider(s.reference, ZERO, entry.original_cycles, chosen, fewest);
+        consider(s.reference, PREVIOUS_STEP, entry.difference_cycles, chosen, fewest);
+        consider(s.reference, NEIGHBOUR, entry.spatial_cycles, chosen, fewest);
         const bool difference = chosen == PREVIOUS_STEP;
         if (difference && s.rescaled && entry.keeping_cycles < entry.rescaled_cycles) chosen = ZERO;
         s.reference = chosen;
         s.keep_state = s.keep_state && difference;
+    }
+
+    static void consider(int choice, int reference, uint32_t cycles, int& chosen, uint32_t& fewest) {
+        if (!is_candidate(choice, reference) || (chosen >= 0 && cycles >= fewest)) return;
+        chosen = reference;
+        fewest = cycles;
     }
 
     // `asked` is the reference of the scalars as the host wrote them. `lean_cycles`: if nothing had been kept. A

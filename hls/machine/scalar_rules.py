@@ -13,7 +13,7 @@ import numpy as np
 
 from ..common.limits import LARGEST_EPSILON, MOST_GAIN_BITS
 from ..contract.arithmetic import MAX_SHIFT
-from ..contract.references import Reference
+from ..contract.references import KINDS, Reference
 from .accesses import Sizes, is_aligned, is_inside
 from .isa import SCALARS, Flag, Opcode, Region
 from .refusal import Refusal, Rules
@@ -24,7 +24,8 @@ ANY = (-(1 << 31), (1 << 31) - 1)
 NOT_NEGATIVE = (0, (1 << 31) - 1)
 ALWAYS = {"parity": SWITCH, "skip": SWITCH, "rescaled": SWITCH, "reserved": (0, 0), "reserved_wide": (0, 0)}
 QUANTIZING = {"quantize_multiplier": ANY, "quantize_shift": SHIFT}  # of every operation with a fused quantizer
-_LINEAR = {"shift": SHIFT, "reference": (Reference.ZERO, Reference.DEFO_PLUS), "keep_state": SWITCH}
+CHOICES = [number for number, kind in KINDS.items() if kind.candidates]
+_LINEAR = {"shift": SHIFT, "reference": (min(Reference), max(Reference)), "keep_state": SWITCH}
 _ATTENTION = _LINEAR | {"multiplier0": ANY}
 _NORM = {"gain_bits": (0, MOST_GAIN_BITS), "epsilon": (1, LARGEST_EPSILON)}
 RANGES: dict[Opcode, dict[str, tuple[int, int]]] = {
@@ -62,7 +63,7 @@ class ScalarRules:
         for name, (low, high) in self._limits.items():
             rules.require((scalars[name] >= low) & (scalars[name] <= high), f"a legal {name}")
         runs, reference = scalars["skip"] == 0, scalars["reference"]
-        decided = s.is_linear & runs & ((reference == Reference.DEFO) | (reference == Reference.DEFO_PLUS))
+        decided = s.is_linear & runs & np.isin(reference, CHOICES)
         keeps = (scalars["keep_state"] != 0) | (reference == Reference.PREVIOUS_STEP) | decided
         kept_inside = "what is kept inside STATE, aligned and apart"
         rules.require(~(s.is_linear & runs & keeps) | self._state_fits, kept_inside)

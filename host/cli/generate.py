@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ...hls.contract.references import KINDS
 from ..common.words import number_of
 from .shared import (
     BACKEND,
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
 @click.option("--deadline", default=600.0, show_default=True, help="Seconds that a step may take.")
 @click.option(
     "--flow",
-    help="original: reference zero; difference: previous step; spatial: previous pixel; defo, defo+: each layer's cheapest. "
+    help=f"{'; '.join(f'{kind.flow}: {kind.help}' for kind in KINDS.values())}. "
     "Default: difference, but original on an emulator that counts nothing, where it is fastest. Images are the same.",
 )
 @click.option("--summary", type=OUTPUT_FILE, help="Also write the cycles of each layer to this file.")

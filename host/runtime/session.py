@@ -14,6 +14,7 @@ import numpy as np
 
 from ...hls.artefact.model import QuantizedModel
 from ...hls.common.schema import show
+from ...hls.contract import references
 from ...hls.contract.references import KINDS, Reference
 from ...hls.machine.isa import (
     CONFIG_HASH,
@@ -32,8 +33,11 @@ from ..common.errors import DeviceError, DeviceLost, DeviceTimeout
 from ..devices.device import Buffer, Device, check_device
 from ..program.compiler import Program
 
-ORIGINAL, DIFFERENCE, SPATIAL, DEFO, DEFO_PLUS = (kind.flow for kind in KINDS.values())
-FLOWS = (ORIGINAL, DIFFERENCE, SPATIAL, DEFO, DEFO_PLUS)
+ORIGINAL, DIFFERENCE, SPATIAL = (
+    kind.flow for kind in (references.ZERO, references.PREVIOUS_STEP, references.NEIGHBOUR)
+)
+DEFO, DEFO_PLUS = references.DEFO.flow, references.DEFO_PLUS.flow
+FLOWS = tuple(kind.flow for kind in KINDS.values())
 KEEPS_NOTHING = tuple(kind.flow for kind in KINDS.values() if not kind.keeps)
 _BY_FLOW = {kind.flow: kind for kind in KINDS.values()}
 

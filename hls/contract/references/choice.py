@@ -19,12 +19,16 @@ class Choice(ReferenceKind):
 
 
 DEFO = Choice(
-    Reference.DEFO, "defo", "each layer's cheaper one of these two", keeps=True, candidates=(ZERO, PREVIOUS_STEP)
+    Reference.DEFO,
+    "defo",
+    "each layer's cheaper one of zero and the previous step",
+    keeps=True,
+    candidates=(ZERO, PREVIOUS_STEP),
 )
 DEFO_PLUS = Choice(
     Reference.DEFO_PLUS,
     "defo+",
-    "each layer's cheapest of all",
+    "each layer's cheapest of these three",
     keeps=True,
     candidates=(ZERO, PREVIOUS_STEP, NEIGHBOUR),
 )

@@ -51,10 +51,11 @@ class Builder:
 
     def add(self, node: Node, kind: str, channels: int = 0) -> str:
         """Add ``node``, whose result is of ``kind`` and, of a layer with weights, has ``channels``; its name, which is free."""
-        name, count = node.name, 0
+        first = node.name.lstrip(".") or type(node).__name__.lower()  # of the model's own forward
+        name, count = first, 0
         while name in self.tensors:
             count += 1
-            name = f"{node.name}_{count}"
+            name = f"{first}_{count}"
         node = dataclasses.replace(node, name=name)
         shape = node.output_shape([self.tensors[source] for source in node.inputs], channels)
         self.nodes[name] = node

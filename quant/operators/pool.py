@@ -28,6 +28,8 @@ def _average_pool(translation: Translation, node: fx.Node) -> Traced:
         raise ValueError("average pooling is supported over square windows that do not overlap")
     if pair(argument(node, 3, "padding", 0)) != (0, 0) or argument(node, 4, "ceil_mode", False):
         raise ValueError("average pooling with padding or ceil_mode is not supported")
+    if argument(node, 6, "divisor_override", None) is not None:
+        raise ValueError("average pooling with a divisor of its own is not supported")
     pool = AveragePool(module_path(node), module_path(node), (source.name,), size=size[0])
     return translation.image(translation.builder.add(pool, VALUE))
 

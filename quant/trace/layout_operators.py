@@ -7,7 +7,7 @@ import dataclasses
 from torch import fx
 
 from ...hls.contract.layout import permute, reshape
-from ..builders.traced import Traced
+from ..builders.traced import Traced, argument
 from ..builders.translation import Handler, Translation
 
 
@@ -43,6 +43,20 @@ def _permute(translation: Translation, node: fx.Node) -> Traced:
     return dataclasses.replace(source, layout=permute(source.layout, node.args[1]))  # type: ignore[arg-type]
 
 
+def _of_another_type(translation: Translation, node: fx.Node) -> Traced:
+    """Floats of more or fewer bits: here values have bits of their own."""
+    value = node.meta.get("val")
+    if value is not None and not value.dtype.is_floating_point:
+        raise ValueError(f"found an activation cut to {value.dtype}, expected floats")
+    return _same(translation, node)
+
+
+def _dropout(translation: Translation, node: fx.Node) -> Traced:
+    if argument(node, 2, "train", False) and argument(node, 1, "p", 0.5):
+        raise ValueError("found dropout that is active, expected a model in eval mode")
+    return _same(translation, node)
+
+
 LAYOUT_HANDLERS: dict[str, Handler] = {
     "aten.view": _view,
     "aten.reshape": _view,
@@ -54,12 +68,12 @@ LAYOUT_HANDLERS: dict[str, Handler] = {
     "aten.transpose.int": _transpose,
     "aten.permute": _permute,
     "aten.einsum": _einsum,
-    "aten.to.dtype": _same,
-    "aten.to.dtype_layout": _same,
-    "aten._to_copy": _same,
+    "aten.to.dtype": _of_another_type,
+    "aten.to.dtype_layout": _of_another_type,
+    "aten._to_copy": _of_another_type,
     "aten.contiguous": _same,
     "aten.clone": _same,
     "aten.alias": _same,
-    "aten.dropout": _same,
+    "aten.dropout": _dropout,
     "aten._assert_tensor_metadata": _same,
 }

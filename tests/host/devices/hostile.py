@@ -29,7 +29,7 @@ from ditto_zynq.host.common.memory import SLACK
 from ditto_zynq.host.devices.csim import CSimDevice
 from ditto_zynq.host.devices.emulator import EmulatorDevice
 from ditto_zynq.host.devices.simulated import SimulatedDevice
-from ditto_zynq.host.program.compiler import compile_program
+from ditto_zynq.host.program.compiler import Program, compile_program
 from ditto_zynq.host.runtime.session import FLOWS, Session, reference_of
 
 from tests.hls.configs import TINY
@@ -51,6 +51,11 @@ def network(seed: int | None) -> tuple[GraphBuilder, Graph]:
     first = build.convolution(build.input((6, 4, 3)), 4 * CONFIG.oc_tile, (3, 3), padding=(1, 1, 1, 1))
     code = build.quantize(build.silu(build.group_norm(first, 4)), fine=True)
     return build, build.graph(build.convolution(code, 3))
+
+
+def scalars_of(block: np.ndarray, program: Program) -> np.ndarray:
+    """The records of scalars that a parameter block begins with, a view."""
+    return block[: len(program.descriptors) * SCALARS.itemsize].view(SCALARS)
 
 
 class Victim:

@@ -160,18 +160,6 @@ def exported(tiny_model, tmp_path_factory) -> onnx.ModelProto:
     return onnx.load(path)
 
 
-@pytest.fixture(scope="module")
-def codes(tiny_model) -> np.ndarray:
-    return np.random.default_rng(0).integers(-128, 128, (1, *tiny_model.graph.tensors["sample"].shape))
-
-
-@pytest.fixture(scope="module")
-def expected(tiny_model, codes) -> np.ndarray:
-    return Interpreter(tiny_model.graph, tiny_model.tables).step(codes, 0, np.zeros(1, np.int64))[
-        tiny_model.graph.output
-    ]
-
-
 def product_of_bytes(kind: str, left: int, right: int, in_a_body: bool = False) -> onnx.ModelProto:
     """Of inputs of these types; ``in_a_body``: in both branches of an If, which sees the tensors around it."""
     shape = (1, 4, 4, 4)
@@ -237,19 +225,6 @@ def test_nodes_have_names_and_constants_exist_once(exported):
     tables = [t for t in exported.graph.initializer if t.dims == [1 << 16] and t.data_type == TensorProto.INT16]
     activations = [n for n in exported.graph.node if n.op_type == "Gather" and n.input[0] in {t.name for t in tables}]
     assert len(activations) > 2 * len(tables) > 0
-
-
-def test_large_models_keep_their_tensors_beside_them(tmp_path, tiny_model, codes, expected):
-    """Protobuf ends at 2 GiB; here at 100 kB."""
-    path = tmp_path / "model.onnx"
-    export(tiny_model, 0, 0, 1, path, largest_file=100_000)
-    assert {file.name for file in tmp_path.iterdir()} == {"model.onnx", "model.onnx.data"}
-    large = onnx.load(path, load_external_data=False)
-    assert all(len(tensor.raw_data) <= 1024 for tensor in large.graph.initializer)
-    assert any(tensor.data_location == TensorProto.EXTERNAL for tensor in large.graph.initializer)
-    assert np.array_equal(run(onnx.load(path), codes, None), expected)
-    export(tiny_model, 0, 0, 1, path)
-    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"], "a small model has no other one's tensors"
 
 
 def test_what_has_no_form_is_refused(tmp_path, tiny_model):

@@ -94,7 +94,7 @@ def table_constants() -> dict[str, int]:
         "NORM_SLOPE_BITS": operators.norm.SLOPE_BITS,
         "NORM_LARGEST_SLOPE_BITS": operators.norm.LARGEST_SLOPE.bit_length(),
     }
-    norm |= {"NARROW_NORM": operators.norm.NARROW_NORM}
+    norm |= {"SMALL_NORM": operators.norm.SMALL_NORM}
     rows = {name: getattr(operators.softmax, name) for name in ("ROW_RECIPROCAL_BITS", "ROW_BITS", "SHARE_BITS")}
     return constants | norm | rows
 

@@ -58,7 +58,7 @@ FLAG_MEANINGS = {
     Flag.OTHER_RESIDENT: "the same in an attention product's second sub-operation",
     Flag.RELU: "fused ReLU",
     Flag.CONSTANT_OTHER: "the second operand is the same in every step: only the first one's differences count",
-    Flag.FOLLOWS: "takes the reference that its leader takes, another descriptor before it: see host/program/flow.py",
+    Flag.FOLLOWS: "takes the reference that its leader takes, another descriptor before it: see host/program/static_facts.py",
     Flag.SHARES_OPERAND: "another convolution keeps the operand for this one",
     Flag.PAIRED: "of the linear unit's work: the next descriptor, the vector unit's, runs at the same time",
     Flag.GATED: "the multipliers are per sample",

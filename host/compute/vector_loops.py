@@ -16,7 +16,7 @@ from numba import njit
 
 from ...hls.contract import tables as lut
 from ...hls.contract.arithmetic import CODE_RANGE, FINE_BITS
-from ...hls.contract.operators.norm import LARGEST_SLOPE, MEAN_BITS, NARROW_NORM, RECIPROCAL_BITS, SLOPE_BITS
+from ...hls.contract.operators.norm import LARGEST_SLOPE, MEAN_BITS, RECIPROCAL_BITS, SLOPE_BITS, SMALL_NORM
 from ...hls.contract.operators.softmax import ROW_BITS, ROW_RECIPROCAL_BITS, SHARE_BITS
 
 _EXP_STEP, _EXP_FRACTION, _EXP_ENTRY = lut.EXP_STEP_BITS, lut.EXP_FRACTION_BITS, lut.EXP_ENTRY_BITS
@@ -128,7 +128,7 @@ def norm_coefficients(x, channels, groups, gain, offset, gain_bits, epsilon, roo
             total = sums[first : first + per_group].sum()
             square = squares[first : first + per_group].sum()
             spread = np.uint64(square) * np.uint64(count) - np.uint64(np.abs(total)) * np.uint64(np.abs(total))
-            if count <= NARROW_NORM:
+            if count <= SMALL_NORM:
                 root, half_exponent = _reciprocal_square_root(np.int64(spread) + epsilon, root_table)
             else:
                 quarter = np.int64(spread >> np.uint64(2)) + ((epsilon + 3) >> 2)

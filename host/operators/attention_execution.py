@@ -257,19 +257,26 @@ class MixExecution(AttentionExecution):
         vector.requantize_mix(
             sums,
             left,
-            int(scalars["multiplier0"]),
-            int(scalars["shift"]),
-            self.form.heads,
-            self.form.windows,
-            self.form.interleaved,
-            self.output.buffer,
-            self.means.team,
+            multiplier=int(scalars["multiplier0"]),
+            shift=int(scalars["shift"]),
+            heads=self.form.heads,
+            windows=self.form.windows,
+            interleaved=self.form.interleaved,
+            out=self.output.buffer,
+            team=self.means.team,
         )
 
     def finish_one(self, left: np.ndarray, sums: np.ndarray, scalars: np.void, sample: int, instance: int) -> None:
-        multiplier, shift = int(scalars["multiplier0"]), int(scalars["shift"])
-        target = self._result_of(sample, instance)[None]
-        vector.requantize_mix(sums[None, None], left[None, None], multiplier, shift, 1, 1, False, target)
+        vector.requantize_mix(
+            sums[None, None],
+            left[None, None],
+            multiplier=int(scalars["multiplier0"]),
+            shift=int(scalars["shift"]),
+            heads=1,
+            windows=1,
+            interleaved=False,
+            out=self._result_of(sample, instance)[None],
+        )
 
     def _result_of(self, sample: int, instance: int) -> np.ndarray:
         """Where the results of a window and head go, a view [rows, columns]."""

@@ -43,14 +43,14 @@ class NormExecution(FinishedExecution[forms.Norm]):
             source,
             form.channels,
             groups,
-            gain,
-            offset,
-            int(scalars["gain_bits"]),
-            int(scalars["epsilon"]),
-            self.activation,
-            self.quantizer(scalars),
-            target,
-            self.means.team,
+            gain=gain,
+            offset=offset,
+            gain_bits=int(scalars["gain_bits"]),
+            epsilon=int(scalars["epsilon"]),
+            activation=self.activation,
+            quantizer=self.quantizer(scalars),
+            out=target,
+            team=self.means.team,
         )
         return []
 

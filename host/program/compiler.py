@@ -18,11 +18,11 @@ from ..common.arguments import check_memory, integer
 from ..common.limits import MOST_SAMPLES
 from ..operators.places import Placement, Places
 from .descriptors import DescriptorEncoder
-from .flow import StaticFlow, analyse
 from .homes import find_homes
 from .memory_map import ALIGNMENT, place_state, place_tensors, place_weights
 from .operations import Operation, arrange, check_rows, fuse, overlapping
 from .parameters import ParameterLayout
+from .static_facts import StaticFacts, analyse
 
 ADDRESSABLE = 1 << 32  # bytes of a region: offsets have 32 bits
 
@@ -35,8 +35,8 @@ class DoesNotFit(ValueError):
 class Program:
     """A model compiled for a configuration and a batch.
 
-    ``parameters`` builds the block that the host streams before each step; ``sizes`` are the bytes of each region; ``flow`` is
-    what of the execution flow is known before anything runs.
+    ``parameters`` builds the block that the host streams before each step; ``sizes`` are the bytes of each region; ``facts`` is
+    what is known of differences before anything runs.
     """
 
     graph: Graph
@@ -48,7 +48,7 @@ class Program:
     parameters: ParameterLayout
     placements: dict[str, Placement]
     sizes: dict[Region, int]
-    flow: StaticFlow
+    facts: StaticFacts
 
     @property
     def memory_bytes(self) -> int:
@@ -121,16 +121,16 @@ def lay_out(graph: Graph, tables: Tables, config: HardwareConfig, batch: int, hi
     batch = integer("a batch of", batch)
     if not 1 <= batch <= MOST_SAMPLES:
         raise ValueError(f"found a batch of {batch}, expected at least 1 and at most {MOST_SAMPLES}")
-    layers, flow = fuse(graph), analyse(graph, tables)
+    layers, facts = fuse(graph), analyse(graph, tables)
     check_rows(graph, layers, config)
     homes = find_homes(graph, [layer.name for layer in layers])
     operations, plans = arrange(graph, config, layers, homes, batch)
     in_parts = any(operation.first_sample for operation in operations)
-    overlaps = {} if in_parts else overlapping(graph, operations, config, flow)
-    placements, activations = place_tensors(graph, operations, homes, batch, overlaps, flow)
+    overlaps = {} if in_parts else overlapping(graph, operations, config, facts)
+    placements, activations = place_tensors(graph, operations, homes, batch, overlaps, facts)
     weight_offsets, weights = place_weights(graph, tables, config)
-    parameters = ParameterLayout.build(graph, tables, operations, batch, flow)
-    state, state_size = place_state(graph, batch, flow)
+    parameters = ParameterLayout.build(graph, tables, operations, batch, facts)
+    state, state_size = place_state(graph, batch, facts)
     sizes = {
         Region.PROGRAM: len(operations) * DESCRIPTOR.itemsize,
         Region.WEIGHTS: weights,
@@ -147,14 +147,14 @@ def lay_out(graph: Graph, tables: Tables, config: HardwareConfig, batch: int, hi
         parameters.sample_stride,
         state,
         plans,
-        constant=flow.constant,
+        constant=facts.constant,
     )
-    encoder = DescriptorEncoder(places, operations, flow, overlaps)
+    encoder = DescriptorEncoder(places, operations, facts, overlaps)
     descriptors = np.zeros(len(operations), DESCRIPTOR)
     for operation in operations:
         descriptors[operation.index] = encoder.encode(operation)
     nothing = np.zeros(0, np.uint8)
-    return Program(graph, config, batch, operations, descriptors, nothing, parameters, placements, sizes, flow)
+    return Program(graph, config, batch, operations, descriptors, nothing, parameters, placements, sizes, facts)
 
 
 def _pack_weights(program: Program, tables: Tables) -> np.ndarray:

@@ -14,8 +14,8 @@ from ...hls.machine.isa import SCALARS, Flag
 from ..operators import operator_of
 from ..operators.operator import merged
 from ..operators.places import Places
-from .flow import StaticFlow
 from .operations import Operation
+from .static_facts import StaticFacts
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class DescriptorEncoder:
 
     places: Places
     operations: tuple[Operation, ...]
-    flow: StaticFlow
+    facts: StaticFacts
     overlaps: dict[int, int]
 
     def encode(self, operation: Operation) -> np.ndarray:
@@ -65,7 +65,7 @@ class DescriptorEncoder:
         """Index of the operation itself, or of its leader's for the batch's first samples."""
         if not operation.is_linear:
             return operation.index
-        return self._first_parts[self.flow.leaders.get(operation.first.name, operation.first.name)]
+        return self._first_parts[self.facts.leaders.get(operation.first.name, operation.first.name)]
 
     @cached_property
     def _first_parts(self) -> dict[str, int]:
@@ -78,7 +78,7 @@ class DescriptorEncoder:
         chosen = {
             Flag.PAIRED: operation.paired,
             Flag.FOLLOWS: self._leader(operation) != operation.index,
-            Flag.SHARES_OPERAND: first.name in self.flow.leaders,
+            Flag.SHARES_OPERAND: first.name in self.facts.leaders,
             Flag.CODE_INPUT: source.kind == CODE,
             Flag.CODE_OUTPUT: result.kind == CODE,
             Flag.RESIDENT: len(plans) > 0 and plans[0].resident,
@@ -86,7 +86,7 @@ class DescriptorEncoder:
         }
         flags = Flag(sum(flag for flag, is_set in chosen.items() if is_set))
         for node in operation.nodes:
-            flags |= operator_of(node).flags(node, self.flow.constant)
+            flags |= operator_of(node).flags(node, self.facts.constant)
         return flags
 
 

@@ -15,9 +15,9 @@ from ...hls.contract.tensor import Tables
 from ...hls.machine.config import HardwareConfig
 from ...hls.machine.packing import packed_size
 from ..operators.places import Placement, StatePlace
-from .flow import StaticFlow
 from .homes import Homes
 from .operations import Operation
+from .static_facts import StaticFacts
 
 ALIGNMENT = 64  # one burst of four 128-bit beats
 
@@ -32,11 +32,11 @@ def place_tensors(
     homes: Homes,
     batch: int,
     overlaps: dict[int, int],
-    flow: StaticFlow,
+    facts: StaticFacts,
 ) -> tuple[dict[str, Placement], int]:
     """Memory of all tensors that exist between operations, for the whole batch."""
     home, widths = homes.buffers, homes.widths
-    intervals = _lifetimes(graph, operations, home, overlaps, flow)
+    intervals = _lifetimes(graph, operations, home, overlaps, facts)
     sizes = {
         buffer: batch
         * int(np.prod(graph.tensors[buffer].shape[:2]))
@@ -58,7 +58,7 @@ def _lifetimes(
     operations: tuple[Operation, ...],
     home: Mapping[str, tuple[str, int]],
     overlaps: dict[int, int],
-    flow: StaticFlow,
+    facts: StaticFacts,
 ) -> dict[str, tuple[int, int]]:
     """First and last turn in which each buffer holds something; input, output and what never changes live throughout.
 
@@ -77,7 +77,7 @@ def _lifetimes(
             touch(source, operation.turn + (operation.index in overlaps))
         touch(operation.name, operation.turn)
     touch(graph.output, len(operations))
-    for name in flow.constant & home.keys():
+    for name in facts.constant & home.keys():
         touch(name, -1)
         touch(name, len(operations))
     return intervals
@@ -116,7 +116,7 @@ def place_weights(graph: Graph, tables: Tables, config: HardwareConfig) -> tuple
     return offsets, max(size, ALIGNMENT)
 
 
-def place_state(graph: Graph, batch: int, flow: StaticFlow) -> tuple[dict[str, StatePlace], int]:
+def place_state(graph: Graph, batch: int, facts: StaticFacts) -> tuple[dict[str, StatePlace], int]:
     """Operands are kept twice: one step's is read while the next one's is written, by cores that do not wait for each other.
 
     A follower's operand is its leader's. A second operand that never changes is not kept.
@@ -124,17 +124,17 @@ def place_state(graph: Graph, batch: int, flow: StaticFlow) -> tuple[dict[str, S
     places: dict[str, StatePlace] = {}
     size = 0
     for node in graph.linear_nodes:
-        if node.name in flow.leaders:
-            leader = places[flow.leaders[node.name]]
+        if node.name in facts.leaders:
+            leader = places[facts.leaders[node.name]]
             operands, spans = list(leader.operands), list(leader.spans)
         else:
             operands, spans = [], []
             for position, source in enumerate(node.inputs):
                 operands.append(size)
-                is_kept = position == 0 or source not in flow.constant
+                is_kept = position == 0 or source not in facts.constant
                 spans.append(align(batch * graph.tensors[source].size) if is_kept else 0)
                 size += 2 * spans[-1]
         places[node.name] = StatePlace(tuple(operands), tuple(spans), size)
-        if node.name not in flow.constant:  # else it never refers to a step before
+        if node.name not in facts.constant:  # else it never refers to a step before
             size = align(size + 4 * batch * graph.tensors[node.name].size)
     return places, max(size, ALIGNMENT)

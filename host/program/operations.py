@@ -15,8 +15,8 @@ from ...hls.machine.config import HardwareConfig
 from ...hls.machine.plan import CannotPlan, ProductShape, estimated_cycles, plan_product
 from ..operators import linear_operator_of, operator_of
 from ..operators.places import Plans
-from .flow import StaticFlow
 from .homes import Homes
+from .static_facts import StaticFacts
 from .turns import take_turns
 
 
@@ -70,7 +70,7 @@ def fuse(graph: Graph) -> tuple[Operation, ...]:
 
 
 def overlapping(
-    graph: Graph, operations: tuple[Operation, ...], config: HardwareConfig, flow: StaticFlow
+    graph: Graph, operations: tuple[Operation, ...], config: HardwareConfig, facts: StaticFacts
 ) -> dict[int, int]:
     """Convolutions that the GroupNorm after them follows group by group: index of the operation -> channel groups (2 or more).
 
@@ -81,7 +81,7 @@ def overlapping(
         node, norm = operation.first, following.first
         groups = operator_of(norm).channel_groups(norm)
         is_convolution = operation.is_linear and linear_operator_of(node).shares_operand
-        if not (is_convolution and groups and norm.inputs[0] == node.name) or node.name in flow.constant:
+        if not (is_convolution and groups and norm.inputs[0] == node.name) or node.name in facts.constant:
             continue
         channels = graph.tensors[node.name].shape[2]
         whole = [

@@ -13,9 +13,9 @@ from ...hls.contract.references import Reference
 from ...hls.contract.tensor import Tables
 from ...hls.machine.isa import SCALARS
 from ..operators import operator_of
-from .flow import StaticFlow
 from .memory_map import align
 from .operations import Operation
+from .static_facts import StaticFacts
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ParameterLayout:
     dtypes: dict[str, np.dtype]
     shared_size: int
     sample_stride: int
-    flow: StaticFlow
+    facts: StaticFacts
 
     @property
     def size(self) -> int:
@@ -42,7 +42,7 @@ class ParameterLayout:
 
     @staticmethod
     def build(
-        graph: Graph, tables: Tables, operations: tuple[Operation, ...], batch: int, flow: StaticFlow
+        graph: Graph, tables: Tables, operations: tuple[Operation, ...], batch: int, facts: StaticFacts
     ) -> ParameterLayout:
         shared: list[str] = []
         conditional: list[str] = []
@@ -61,7 +61,7 @@ class ParameterLayout:
         for name in dict.fromkeys(conditional):  # parts of a batch have the same
             vectors[name] = shared_size + stride
             stride = align(stride + tables[name].shape[-1] * dtypes[name].itemsize)
-        return ParameterLayout(graph, tables, operations, batch, vectors, dtypes, shared_size, stride, flow)
+        return ParameterLayout(graph, tables, operations, batch, vectors, dtypes, shared_size, stride, facts)
 
     def block(
         self, step: int, labels: np.ndarray, reference: Reference, keep_state: bool, continues: bool = False
@@ -85,7 +85,7 @@ class ParameterLayout:
     @functools.cached_property
     def _constant(self) -> np.ndarray:
         """bool [operations]: those whose result never changes."""
-        return np.array([operation.name in self.flow.constant for operation in self.operations])
+        return np.array([operation.name in self.facts.constant for operation in self.operations])
 
     @functools.cached_property
     def _varying(self) -> np.ndarray:

@@ -186,7 +186,7 @@ def _compared(work: Work, tables: Tables) -> dict[str, Any]:
 def _designs(work: Work, tables: Tables) -> Iterator[Design]:
     program, config = work.program, work.program.config
     linear = np.array([layer.is_linear for layer in program.layers])
-    constant = np.array([layer.name in program.flow.constant for layer in program.layers])
+    constant = np.array([layer.name in program.facts.constant for layer in program.layers])
     for name, cores, sign_mask, assumes in (
         (
             BASELINE,

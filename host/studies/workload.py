@@ -77,7 +77,7 @@ class Lender:
 
         device.observer = observe
         model.denoise_as_calibrated(LENT_SAMPLES, seed, ORIGINAL, advance=advance)
-        constant = program.flow.constant  # runs in the first step only
+        constant = program.facts.constant  # runs in the first step only
         self.lending = [node for node in self.graph.linear_nodes if node.name not in constant]
         self.transitions = tuple(Transition(step, seen[step - 1], seen[step]) for step in steps)
         self._channels: dict[tuple[int, int], np.ndarray] = {}
@@ -178,7 +178,7 @@ def _records(
     records, scalars = np.zeros(len(program.operations), COUNTERS), np.zeros(len(program.operations), SCALARS)
     scalars["reference"] = reference
     scalars["keep_state"] = keeps or kind_of(reference).keeps
-    scalars["skip"] = [operation.name in program.flow.constant for operation in program.operations]
+    scalars["skip"] = [operation.name in program.facts.constant for operation in program.operations]
     model.fill(scalars, encoded[reference], records)
     return records
 

@@ -88,9 +88,9 @@ class NodeBuilder:
 
     def lookup(self, table: np.ndarray, index: str) -> str:
         """int64 entries of ``table``, which is kept in as few bytes as hold it."""
-        narrow = next(t for t in (np.int16, np.int32, np.int64) if np.array_equal(table.astype(t), table))
-        found = self.op("Gather", self.constant(table, narrow), index)
-        return found if narrow is np.int64 else self.cast(found, INT64)
+        smallest = next(t for t in (np.int16, np.int32, np.int64) if np.array_equal(table.astype(t), table))
+        found = self.op("Gather", self.constant(table, smallest), index)
+        return found if smallest is np.int64 else self.cast(found, INT64)
 
     def _unique(self, kind: str) -> str:
         name = f"{self.scope}/{kind}" if self.scope else kind

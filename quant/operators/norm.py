@@ -18,7 +18,7 @@ from ...hls.contract.arithmetic import MAX_SHIFT, VALUE_RANGE
 from ...hls.contract.graph import Graph
 from ...hls.contract.layout import HEIGHT, WIDTH, image_layout
 from ...hls.contract.operators import GroupNorm, LayerNorm, Node, Norm
-from ...hls.contract.operators.norm import LARGEST_SLOPE, MEAN_BITS, NARROW_NORM, RECIPROCAL_BITS, SLOPE_BITS
+from ...hls.contract.operators.norm import LARGEST_SLOPE, MEAN_BITS, RECIPROCAL_BITS, SLOPE_BITS, SMALL_NORM
 from ...hls.contract.tensor import VALUE, Tensor
 from ..builders.float_step import FloatStep
 from ..builders.lowering import Lowering
@@ -157,9 +157,9 @@ class NormOperator(ConditionedOperator[AnyNorm]):
     ) -> str:
         """The contract's ``group_norm`` of one sample: int64 [pixels, groups, channels of a group]."""
         count = shape[2] * (shape[0] if self.over_pixels else 1)
-        if count > NARROW_NORM:
+        if count > SMALL_NORM:
             raise UnsupportedOperator(
-                f"{node.name}: a norm group of {count} values needs uint64 products; up to {NARROW_NORM} have a form"
+                f"{node.name}: a norm group of {count} values needs uint64 products; up to {SMALL_NORM} have a form"
             )
         gain, offset = (step.table(node, name, node.conditional).reshape(shape[1:]) for name in ("gain", "offset"))
         axes = build.constant([0, 2] if self.over_pixels else [2])

@@ -20,7 +20,7 @@ MEAN_BITS = 12
 RECIPROCAL_BITS = 42
 SLOPE_BITS = 20
 LARGEST_SLOPE = (1 << 35) - 1
-NARROW_NORM = 1 << 16  # values in a group, up to which sums of products fit 63 bits
+SMALL_NORM = 1 << 16  # values in a group, up to which sums of products fit 63 bits
 LARGEST_NORM = (1 << 17) - 1
 
 
@@ -140,7 +140,7 @@ def norm_root(count: int, total: np.ndarray, squares: np.ndarray, epsilon: int) 
     spread = squares.astype(np.uint64) * np.uint64(count) - (total * total).astype(
         np.uint64
     )  # below 2**64, never negative
-    if count <= NARROW_NORM:
+    if count <= SMALL_NORM:
         return reciprocal_square_root(spread.astype(np.int64) + epsilon)
     quarter = (spread >> np.uint64(2)).astype(np.int64) + ((epsilon + 3) >> 2)
     root, half_exponent = reciprocal_square_root(quarter)

@@ -136,10 +136,10 @@ struct Norm {
         const wide magnitude = total < 0 ? wide(-total) : total;
         const unsigned_wide spread = A::template multiply_unsigned<17, 47>(count, squares) -
                                      A::template multiply_unsigned<32, 32>(magnitude, magnitude);
-        const bool narrow = count <= tables::NARROW_NORM;
+        const bool small = count <= tables::SMALL_NORM;
         const wide quarter = wide(spread >> 2) + ((epsilon + 3) >> 2);
-        reciprocal_square_root(narrow ? wide(wide(spread) + epsilon) : quarter, root, half_exponent);
-        if (!narrow) ++half_exponent;
+        reciprocal_square_root(small ? wide(wide(spread) + epsilon) : quarter, root, half_exponent);
+        if (!small) ++half_exponent;
     }
 
     // 1 / sqrt(v) ~ root * 2**-23 * 2**-half_exponent for v >= 1.

@@ -104,7 +104,7 @@ def test_a_run_settles_on_the_cheaper_reference(tiny_model):
             assert np.all((found == expected) | (found == ZERO))
     keeps = [int(counters["kept_beats"].sum()) for counters in steps]
     assert keeps[0] > 0 and keeps[-1] == 0, "nothing is kept by the last step"
-    followers = [name for name in session.program.flow.leaders if "attention" in name or "to_" in name]
+    followers = [name for name in session.program.facts.leaders if "attention" in name or "to_" in name]
     assert followers, "queries, keys and values share an operand"
 
 

@@ -61,7 +61,7 @@ def test_costs_are_counted_under_the_conditions_of_calibration(folders, family):
     single = model.denoise_as_calibrated(1).record.counters["cycles"].sum()
     [difference] = [design for design in compared["designs"] if design["name"] == "difference"]
     assert difference["cycles_per_image"] == single
-    constant = model.session(2).program.flow.constant
+    constant = model.session(2).program.facts.constant
     similarity = measure(artefact, config, 1)
     assert constant and set(similarity.names) == {node.name for node in graph.linear_nodes} - constant
     assert np.isfinite(paper_setting.compare(artefact, similarity, 100, False)["designs"][0]["ms_per_image"])

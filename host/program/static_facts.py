@@ -21,7 +21,7 @@ WEIGHT = "weight"  # the only table that has no axis of step groups
 
 
 @dataclass(frozen=True)
-class StaticFlow:
+class StaticFacts:
     """``constant``: tensors that are the same in every step of a run: context, constants, what is computed from these alone.
 
     ``leaders``: of each convolution that reads the same operand as one before it, that one: it keeps the operand for both, one
@@ -32,7 +32,7 @@ class StaticFlow:
     leaders: Mapping[str, str]
 
 
-def analyse(graph: Graph, tables: Tables) -> StaticFlow:
+def analyse(graph: Graph, tables: Tables) -> StaticFacts:
     constant = constant_tensors(graph, _varying(tables, constant_tensors(graph)))
     first_reader: dict[str, str] = {}
     leaders = {}
@@ -43,7 +43,7 @@ def analyse(graph: Graph, tables: Tables) -> StaticFlow:
             leader = first_reader.setdefault(node.inputs[0], node.name)
             if leader != node.name:
                 leaders[node.name] = leader
-    return StaticFlow(constant, leaders)
+    return StaticFacts(constant, leaders)
 
 
 def _varying(tables: Tables, nodes: frozenset[str]) -> frozenset[str]:

@@ -10,7 +10,7 @@ from ditto_zynq.hls.machine.isa import Flag, Opcode
 from ditto_zynq.host.devices.emulator import EmulatorDevice
 from ditto_zynq.host.program.compiler import compile_program
 from ditto_zynq.host.program.descriptors import DescriptorEncoder
-from ditto_zynq.host.program.flow import analyse
+from ditto_zynq.host.program.static_facts import analyse
 
 from tests.host.runs import run_both, session_of
 
@@ -33,9 +33,9 @@ def cross_attention(hold: bool):
 def test_what_never_changes():
     for hold in (True, False):
         build, graph, (queries, other, keys, values) = cross_attention(hold)
-        flow = analyse(graph, build.tables)
-        assert flow.constant == ({"context", keys, values} if hold else {"context"})
-        assert flow.leaders == {other: queries}
+        facts = analyse(graph, build.tables)
+        assert facts.constant == ({"context", keys, values} if hold else {"context"})
+        assert facts.leaders == {other: queries}
 
 
 def test_tables_and_operations_are_walked_once_however_many_there_are():
@@ -59,7 +59,7 @@ def test_tables_and_operations_are_walked_once_however_many_there_are():
             return super().__iter__()
 
     program = compile_program(graph, build.tables, CONFIG, 2)
-    encoder = DescriptorEncoder(None, Operations(program.operations), program.flow, {})
+    encoder = DescriptorEncoder(None, Operations(program.operations), program.facts, {})
     leaders = [encoder._leader(operation) for operation in program.operations]
     assert leaders == program.descriptors["leader"].tolist() and Operations.walks == 1
 

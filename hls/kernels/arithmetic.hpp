@@ -1,5 +1,5 @@
-// The integer arithmetic of the number contract (hls/README.md), as in hls/contract/arithmetic.py: rounding, saturation,
-// digits, chains of packed products.
+// The integer arithmetic of the number contract (hls/README.md), as in hls/contract/arithmetic.py: rounding,
+// saturation, digits, chains of packed products.
 #pragma once
 
 #include "formats.hpp"

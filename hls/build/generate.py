@@ -96,12 +96,16 @@ def table_constants() -> dict[str, int]:
     }
     norm |= {"SMALL_NORM": operators.norm.SMALL_NORM}
     rows = {name: getattr(operators.softmax, name) for name in ("ROW_RECIPROCAL_BITS", "ROW_BITS", "SHARE_BITS")}
-    return constants | norm | rows
+    places = {name: index * tables.DEFICIT_KNOTS for index, name in enumerate(tables.deficits())}  # in DEFICITS
+    return constants | {"DEFICIT_KNOTS": tables.DEFICIT_KNOTS} | places | norm | rows
 
 
 def _tables() -> dict[str, list[int]]:
     thresholds = {"ROUNDING_THRESHOLDS": operators.softmax.rounding_thresholds(16).tolist()}
-    return {name: table.tolist() for name, table in vars(tables).items() if isinstance(table, np.ndarray)} | thresholds
+    found = tables.deficits()
+    others = {name: each for name, each in vars(tables).items() if isinstance(each, np.ndarray) and name not in found}
+    joined = {"DEFICITS": [entry for table in found.values() for entry in table[:-1].tolist()]}
+    return {name: table.tolist() for name, table in others.items()} | joined | thresholds
 
 
 def _isa_context() -> dict[str, Any]:

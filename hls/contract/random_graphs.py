@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -161,17 +162,20 @@ class GraphBuilder:
         return self._add(node, VALUE)
 
     def activation(self, kind: type[Activation], source: str) -> str:
-        """Any activation, with its default fraction bits."""
-        return self._add(kind(self._name(), "m", (source,)), VALUE)
+        """Any activation, by a table with some of the fraction bits that it may have."""
+        node = kind(self._name(), "m", (source,))
+        if node.fraction_bits:
+            node = dataclasses.replace(node, fraction_bits=int(self.random.integers(6, 12)))
+        return self._add(node, VALUE)
 
     def silu(self, source: str) -> str:
-        return self._add(SiLU(self._name(), "m", (source,), int(self.random.integers(6, 12))), VALUE)
+        return self.activation(SiLU, source)
 
     def gelu(self, source: str) -> str:
-        return self._add(GELU(self._name(), "m", (source,), int(self.random.integers(6, 12))), VALUE)
+        return self.activation(GELU, source)
 
     def relu(self, source: str) -> str:
-        return self._add(ReLU(self._name(), "m", (source,)), VALUE)
+        return self.activation(ReLU, source)
 
     def layer_norm(self, source: str, conditional: bool = False) -> str:
         return self._normalize(LayerNorm(self._name(), "m", (source,), conditional))

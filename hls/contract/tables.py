@@ -1,7 +1,10 @@
 """Lookup tables of the vector unit, tabulated once from float64 and used by reference, emulator and HLS alike.
 
-Every table is read with linear interpolation: ``t[i] + ((t[i+1] - t[i]) * r + half) >> bits``. The stated error bounds are
-checked over the whole domain by ``tests/hls/contract/test_tables.py``.
+Every table is read with linear interpolation: ``t[i] + ((t[i+1] - t[i]) * r + half) >> bits``. The error bounds that operators
+state are checked over their whole domains by ``tests/hls/contract/operators/``.
+
+A ``..._DEFICIT`` is what an activation is below ``max(x, 0)``, by |x|: 513 knots, 1/32 apart, over [0, 16], on which kinks must
+lie; 0 at the last, and from there on. The vector unit has all of them in one memory, but for the last knot: :func:`deficits`.
 """
 
 from __future__ import annotations
@@ -12,9 +15,10 @@ import numpy as np
 
 from .arithmetic import round_shift
 
-SILU_FRACTION_BITS = 11  # the argument |x| as Q4.11
-SILU_ENTRY_BITS = 16  # entries as Q0.16
-SILU_STEP_BITS = 6  # 512 segments over [0, 16)
+ACTIVATION_FRACTION_BITS = 11  # the argument |x| as Q4.11
+ACTIVATION_ENTRY_BITS = 16  # entries as Q0.16
+ACTIVATION_STEP_BITS = 6  # 512 segments over [0, 16)
+DEFICIT_KNOTS = 512
 
 EXP_FRACTION_BITS = 12  # the exponent as Qn.12
 EXP_ENTRY_BITS = 20  # entries as Q1.20
@@ -26,16 +30,16 @@ RSQRT_STEP_BITS = 22  # 768 segments over [1, 4)
 
 
 def _silu_deficit() -> np.ndarray:
-    """``relu(x) - silu(x) = |x| / (1 + exp(|x|))``, even in x, at the 513 knots over [0, 16]. Below 2**-2: 15 bits."""
-    x = np.arange(513) / 2.0 ** (SILU_FRACTION_BITS - SILU_STEP_BITS)
-    return np.rint(x / (1 + np.exp(x)) * 2.0**SILU_ENTRY_BITS).astype(np.int32)
+    """``relu(x) - silu(x) = |x| / (1 + exp(|x|))``, even in x, at the 513 knots over [0, 16]; below 1/2."""
+    x = np.arange(513) / 2.0 ** (ACTIVATION_FRACTION_BITS - ACTIVATION_STEP_BITS)
+    return np.rint(x / (1 + np.exp(x)) * 2.0**ACTIVATION_ENTRY_BITS).astype(np.int32)
 
 
 def _gelu_deficit() -> np.ndarray:
     """``relu(x) - gelu(x) = |x| * Phi(-|x|)`` (Phi: the normal distribution), in the format of the SiLU table."""
-    x = np.arange(513) / 2.0 ** (SILU_FRACTION_BITS - SILU_STEP_BITS)
+    x = np.arange(513) / 2.0 ** (ACTIVATION_FRACTION_BITS - ACTIVATION_STEP_BITS)
     tail = np.array([math.erfc(value / math.sqrt(2)) / 2 for value in x])
-    return np.rint(x * tail * 2.0**SILU_ENTRY_BITS).astype(np.int32)
+    return np.rint(x * tail * 2.0**ACTIVATION_ENTRY_BITS).astype(np.int32)
 
 
 def _mish_deficits() -> tuple[np.ndarray, np.ndarray]:
@@ -43,10 +47,10 @@ def _mish_deficits() -> tuple[np.ndarray, np.ndarray]:
 
     With n = exp(x) (exp(x) + 2), tanh(softplus(x)) is n / (n + 2): 2 |x| / (n + 2), and |x| n / (n + 2).
     """
-    x = np.arange(513) / 2.0 ** (SILU_FRACTION_BITS - SILU_STEP_BITS)
+    x = np.arange(513) / 2.0 ** (ACTIVATION_FRACTION_BITS - ACTIVATION_STEP_BITS)
     above, below = (np.exp(each) * (np.exp(each) + 2) for each in (x, -x))
     positive, negative = 2 * x / (above + 2), x * below / (below + 2)
-    positive, negative = (np.rint(each * 2.0**SILU_ENTRY_BITS).astype(np.int32) for each in (positive, negative))
+    positive, negative = (np.rint(each * 2.0**ACTIVATION_ENTRY_BITS).astype(np.int32) for each in (positive, negative))
     return positive, negative
 
 
@@ -73,6 +77,17 @@ DEFICITS = (
 )  # every lane of the vector unit has a copy of these
 EXP2_NEGATIVE = _exp2_negative()
 RECIPROCAL_SQUARE_ROOT = _reciprocal_square_root()
+
+
+def deficits() -> dict[str, np.ndarray]:
+    """The tables of all activations, by their names; ValueError for one that has other knots or does not end with 0."""
+    found = {name: table for name, table in globals().items() if name.endswith("_DEFICIT")}
+    for name, table in found.items():
+        if table.shape != (DEFICIT_KNOTS + 1,) or table[-1] or table.min() < 0 or table.max() >= 1 << 15:
+            raise ValueError(
+                f"{name}: found {len(table)} knots that end with {table[-1]}, expected 513 of 15 bits that end with 0"
+            )
+    return found
 
 
 def interpolate(table: np.ndarray, position: np.ndarray, step_bits: int) -> np.ndarray:

@@ -17,6 +17,7 @@ struct Legal {
         if (is_convolution(d.opcode)) return legal(forms::Convolution::decode(d));
         if (is_attention(d.opcode)) return legal(forms::Attention::decode(d));
         if (is_norm(d.opcode)) return legal(forms::Norm::decode(d));
+        if (is_activate(d.opcode)) return is_activation(forms::Activate::decode(d).activation);
         if (is_softmax(d.opcode)) return row(forms::Softmax::decode(d));
         if (is_pool(d.opcode)) return legal(forms::Pool::decode(d));
         if (is_upsample(d.opcode)) return legal(forms::Upsample::decode(d));
@@ -37,7 +38,7 @@ struct Legal {
         return formats::VALUE_BYTES * uint64_t(f.channels) <= C::row_bytes;
     }
 
-    static bool legal(const forms::Norm& f) { return f.groups && row(f); }
+    static bool legal(const forms::Norm& f) { return f.groups && row(f) && is_activation(f.activation); }
     static bool legal(const forms::Pool& f) { return f.window && row(f); }
     static bool legal(const forms::Upsample& f) { return f.factor && row(f); }
 

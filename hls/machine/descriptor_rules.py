@@ -24,7 +24,7 @@ from ..contract.arithmetic import ceil_divide
 from ..contract.formats import VALUE_BYTES, WEIGHT_WIDTHS
 from ..contract.operators.activation import BY_NUMBER
 from ..contract.operators.norm import LARGEST_NORM
-from ..contract.tables import SILU_FRACTION_BITS
+from ..contract.tables import ACTIVATION_FRACTION_BITS
 from .accesses import Sizes, is_aligned, is_inside, times
 from .config import HardwareConfig
 from .isa import COUNTERS, DESCRIPTOR, SCALARS, Flag, Opcode, Region
@@ -114,7 +114,9 @@ def _check_flags(rules: Rules, s: Sizes) -> None:
         np.isin(activation, [0, *BY_NUMBER]) & ((activation == 0) | ~s.is_pair), "an activation that is known"
     )
     rules.require((s.opcode != Opcode.ACTIVATE) | (activation > 0) | quantizes, "an activation or a quantizer")
-    rules.require((activation == 0) | (bits <= SILU_FRACTION_BITS), f"at most {SILU_FRACTION_BITS} fraction bits")
+    rules.require(
+        (activation == 0) | (bits <= ACTIVATION_FRACTION_BITS), f"at most {ACTIVATION_FRACTION_BITS} fraction bits"
+    )
     moves = s.opcode == Opcode.UPSAMPLE
     rules.require(~moves | (s.has(Flag.CODE_INPUT) == s.has(Flag.CODE_OUTPUT)), "upsampling keeps the type")
 

@@ -126,7 +126,7 @@ class Multiplier:
 MULTIPLIERS = (
     Multiplier("result", 33, 32, True, "requantize"),
     Multiplier("result", 32, 32, False, "a row's multiplier"),
-    Multiplier("vector_unit/activation", 21, 7, True, "SiLU, GELU"),
+    Multiplier("vector_unit/activation", 21, 7, True, "activations"),
     Multiplier("vector_unit/norm", 21, 23, False, "reciprocal square root"),
     Multiplier("vector_unit/quantize", 17, 32, True, "quantizer"),
     Multiplier("vector_unit/line", 16, 32, True, "second operand of ADD and MULTIPLY"),
@@ -269,11 +269,11 @@ def _vector_unit(config: Shape, board: Board) -> Resources:
     lanes, depth = config.vector_width, ceil_divide(config.row_bytes // VALUE_BYTES, config.vector_width)
     line = (
         64 + shifter(53) + 40 + 17 + shifter(16) + 40 + shifter(49) + shifter(53) + 60
-    )  # with SiLU, quantizer, residue
+    )  # with an activation, quantizer, residue
     norm = 32 + 48 + 2 * 64 + shifter(64) + 64  # sums, squares; slope, intercept
     softmax_and_pool = 17 + shifter(49) + 28 + shifter(28) + 12 + 32 + shifter(58) + 40
-    knots = len(lut.SILU_DEFICIT)
-    tables = block_ram(knots, 17, two_reads=True) * len(lut.DEFICITS) + block_ram(257, 21, two_reads=True)  # exp
+    activations = block_ram(lut.DEFICIT_KNOTS * len(lut.deficits()), 17, two_reads=True)
+    tables = activations + block_ram(257, 21, two_reads=True)  # exp
     buffers = block_ram(depth, 32) * 3 + block_ram(depth, 64) * 3 + block_ram(depth, 36)
     of_lane = Resources(lut=line + norm + softmax_and_pool) + tables + buffers
     rows = block_ram(ceil_divide(config.row_bytes, config.bus_bytes), config.bus_bits) * 2  # of softmax, of upsampling

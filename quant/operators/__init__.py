@@ -9,16 +9,16 @@ from ..builders.translation import Handler
 from . import activation, attention, concat, convolution, norm, pair, pool, quantize, softmax, upsample
 from .operator import ConditionedOperator, Operator
 
-FILES = (convolution, attention, norm, pair, activation, softmax, pool, upsample, concat, quantize)
+MODULES = (convolution, attention, norm, pair, activation, softmax, pool, upsample, concat, quantize)
 OPERATORS: dict[type[Node], Operator[Any]] = {
-    kind: operator for file in FILES for kind, operator in file.OPERATORS.items()
+    kind: operator for module in MODULES for kind, operator in module.OPERATORS.items()
 }
 """By the nodes that they are of."""
 CONDITIONED: dict[type[Node], ConditionedOperator[Any]] = {
     kind: operator for kind, operator in OPERATORS.items() if isinstance(operator, ConditionedOperator)
 }
 """The ones among them that conditioning folds into."""
-HANDLERS: dict[str, Handler] = {name: handler for file in FILES for name, handler in file.HANDLERS.items()}
+HANDLERS: dict[str, Handler] = {name: handler for module in MODULES for name, handler in module.HANDLERS.items()}
 """By the names of the aten operators that they make operators of the graph."""
 
 

@@ -17,7 +17,7 @@ from ...hls.contract.arithmetic import VALUE_RANGE
 from ...hls.contract.graph import Graph
 from ...hls.contract.operators import GELU, Node, ReLU, SiLU, StepTables
 from ...hls.contract.operators.activation import Mish
-from ...hls.contract.tables import SILU_FRACTION_BITS
+from ...hls.contract.tables import ACTIVATION_FRACTION_BITS
 from ...hls.contract.tensor import VALUE, Tensor
 from ..builders.float_step import FloatStep
 from ..builders.qonnx_step import QonnxStep
@@ -60,7 +60,7 @@ class Tabulated(Activation):
 
     def with_fixed_point(self, node: Node, reach: Callable[[str], float]) -> tuple[Node, float]:
         largest = max(reach(node.inputs[0]), reach(node.name))
-        bits = min(SILU_FRACTION_BITS, math.floor(math.log2(2**15 / largest)))
+        bits = min(ACTIVATION_FRACTION_BITS, math.floor(math.log2(2**15 / largest)))
         if bits < 1:
             raise UnsupportedOperator(
                 f"{node.name}: values of {largest:g} leave no fraction bits in 16; the model has outliers"

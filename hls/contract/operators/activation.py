@@ -11,11 +11,11 @@ import numpy as np
 from ...common.schema import Range
 from .. import tables as lut
 from ..arithmetic import round_shift
-from ..tables import SILU_FRACTION_BITS, interpolate
+from ..tables import ACTIVATION_FRACTION_BITS, interpolate
 from ..tensor import Tensor
 from .node import Node, Operands, StepTables
 
-FractionBits = Annotated[int, Range(1, SILU_FRACTION_BITS)]
+FractionBits = Annotated[int, Range(1, ACTIVATION_FRACTION_BITS)]
 
 
 class Activation(Node):
@@ -106,13 +106,13 @@ def relu(x: np.ndarray, fraction_bits: int = 0) -> np.ndarray:
 def _gate(x: np.ndarray, fraction_bits: int, table: np.ndarray, negative: np.ndarray | None = None) -> np.ndarray:
     """``max(x, 0) - deficit(|x|)``, the deficit by ``table``, or by ``negative`` where x is, and 0 from 16 on."""
     x = np.asarray(x, np.int64)
-    argument = np.abs(x) << (lut.SILU_FRACTION_BITS - fraction_bits)
+    argument = np.abs(x) << (lut.ACTIVATION_FRACTION_BITS - fraction_bits)
     inside = argument < 1 << 15
     argument = np.where(inside, argument, 0)
-    deficit = interpolate(table, argument, lut.SILU_STEP_BITS)
+    deficit = interpolate(table, argument, lut.ACTIVATION_STEP_BITS)
     if negative is not None:
-        deficit = np.where(x < 0, interpolate(negative, argument, lut.SILU_STEP_BITS), deficit)
-    deficit = round_shift(deficit, lut.SILU_ENTRY_BITS - fraction_bits)
+        deficit = np.where(x < 0, interpolate(negative, argument, lut.ACTIVATION_STEP_BITS), deficit)
+    deficit = round_shift(deficit, lut.ACTIVATION_ENTRY_BITS - fraction_bits)
     return np.maximum(x, 0) - np.where(inside, deficit, 0)
 
 

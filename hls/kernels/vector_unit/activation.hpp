@@ -12,16 +12,21 @@ struct Activation {
     typedef Arithmetic<C> A;
     typedef typename A::wide wide;
 
-    // What an activation is below max(x, 0), at the knots of its table over |x| in [0, 16), of positive or negative x.
-    // One that is added is a line here; ReLU is below nowhere.
-    static wide deficit(int activation, bool negative, int knot) {
+    // Where an activation's table begins, of positive or negative x. One that is added is a line here.
+    static int table_of(int activation, bool negative) {
 #pragma HLS INLINE
         switch (activation) {
-            case ACTIVATION_SILU: return tables::SILU_DEFICIT[knot];
-            case ACTIVATION_GELU: return tables::GELU_DEFICIT[knot];
-            case ACTIVATION_MISH: return negative ? tables::MISH_NEGATIVE_DEFICIT[knot] : tables::MISH_DEFICIT[knot];
+            case ACTIVATION_SILU: return tables::SILU_DEFICIT;
+            case ACTIVATION_GELU: return tables::GELU_DEFICIT;
+            case ACTIVATION_MISH: return negative ? tables::MISH_NEGATIVE_DEFICIT : tables::MISH_DEFICIT;
             default: return 0;
         }
+    }
+
+    // What an activation is below max(x, 0), at a knot of its table over |x| in [0, 16].
+    static wide deficit(int table, int knot) {
+#pragma HLS INLINE
+        return knot == tables::DEFICIT_KNOTS ? wide(0) : wide(tables::DEFICITS[table + knot]);
     }
 
     // max(x, 0) - deficit(|x|), x and result in steps of 2**-fraction_bits; x itself without an activation.
@@ -32,13 +37,14 @@ struct Activation {
         if (activation == ACTIVATION_RELU) return positive;
         const bool negative = x < 0;
         const wide magnitude = negative ? wide(-x) : x;
-        const wide argument = magnitude << (tables::SILU_FRACTION_BITS - fraction_bits);
+        const wide argument = magnitude << (tables::ACTIVATION_FRACTION_BITS - fraction_bits);
         const bool inside = argument < (1 << 15);
-        const int knot = inside ? int(argument >> tables::SILU_STEP_BITS) : 0;
-        const wide rest = argument & ((1 << tables::SILU_STEP_BITS) - 1);
-        const wide entry = Values<C>::template interpolate<tables::SILU_STEP_BITS>(
-            deficit(activation, negative, knot), deficit(activation, negative, knot + 1), rest);
-        const wide below = A::round_shift(entry, tables::SILU_ENTRY_BITS - fraction_bits);
+        const int knot = inside ? int(argument >> tables::ACTIVATION_STEP_BITS) : 0;
+        const wide rest = argument & ((1 << tables::ACTIVATION_STEP_BITS) - 1);
+        const int table = table_of(activation, negative);
+        const wide low = deficit(table, knot), high = deficit(table, knot + 1);
+        const wide entry = Values<C>::template interpolate<tables::ACTIVATION_STEP_BITS>(low, high, rest);
+        const wide below = A::round_shift(entry, tables::ACTIVATION_ENTRY_BITS - fraction_bits);
         return positive - (inside ? below : wide(0));
     }
 };

@@ -38,7 +38,7 @@ def test_the_list_of_multipliers_is_that_of_the_kernels():
         for a in re.findall(r"template scale<(\d+)>", text):
             found[header, int(a), 32] += 1
         for table in re.findall(r"interpolate<tables::(\w+)_STEP_BITS>", text):
-            bits = {"SILU": 6, "EXP": 4, "RSQRT": 22}[table]
+            bits = {"ACTIVATION": 6, "EXP": 4, "RSQRT": 22}[table]
             found[header, 21, bits + 1] += 1
     assert found == Counter((each.header, each.a, each.b) for each in MULTIPLIERS)
 

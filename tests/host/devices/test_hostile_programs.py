@@ -364,7 +364,7 @@ OWN_CHECKS = [  # a field and what stands in it, of what would leave the kernels
         )
     ),
     *((MIX, name, 65535) for name in ("block_rows", "pass_tiles", "other_block_rows", "other_pass_tiles")),
-    *((GROUP_NORM, name, value) for name, value in (("groups", 0), ("channels", 65535))),
+    *((GROUP_NORM, name, value) for name, value in (("groups", 0), ("channels", 65535), ("kernel_height", 255))),
     *(
         (opcode, name, value)
         for opcode in (AVERAGE_POOL, UPSAMPLE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ditto_zynq.hls.contract.operators import GELU, ReLU, SiLU
+from ditto_zynq.hls.contract.operators.activation import OPERATORS
 from ditto_zynq.hls.contract.random_graphs import GraphBuilder
 from ditto_zynq.hls.machine.isa import Flag, Opcode
 from ditto_zynq.host.studies.spot_check import Wrong
@@ -11,15 +11,16 @@ from ditto_zynq.host.studies.spot_check import Wrong
 from tests.host.operators.small import Small, value_of
 
 
-@pytest.mark.parametrize(("kind", "number", "bits"), [(SiLU, 1, 11), (GELU, 2, 11), (ReLU, 3, 0)])
-def test_its_number_and_fraction_bits_stand_in_the_descriptor(kind, number, bits):
+@pytest.mark.parametrize(("kind", "number"), zip(OPERATORS, (1, 2, 3, 4), strict=True))
+def test_its_number_and_fraction_bits_stand_in_the_descriptor(kind, number):
     build = GraphBuilder(0)
     alone = build.activation(kind, value_of(build, (2, 3, 8)))
     behind = build.activation(kind, build.group_norm(alone, 2))
     small = Small(build, behind)
     assert [small.form(name).opcode for name in (alone, behind)] == [Opcode.ACTIVATE, Opcode.GROUP_NORM]
+    nodes = {node.name: node for node in small.graph.nodes}
     for name in (alone, behind):
-        assert (small.form(name).activation, small.form(name).activation_bits) == (number, bits)
+        assert (small.form(name).activation, small.form(name).activation_bits) == (number, nodes[name].fraction_bits)
 
 
 def test_it_is_fused_behind_norms_alone_and_only_where_nothing_else_reads_them():

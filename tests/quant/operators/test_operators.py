@@ -9,7 +9,7 @@ import pytest
 import torch
 from ditto_zynq.hls.contract import operators as contract
 from ditto_zynq.hls.contract.tensor import CODE, VALUE
-from ditto_zynq.quant.operators import FILES, HANDLERS, OPERATORS, operator_of
+from ditto_zynq.quant.operators import HANDLERS, MODULES, OPERATORS, operator_of
 from ditto_zynq.quant.operators.operator import EITHER
 from ditto_zynq.quant.trace.layout_operators import LAYOUT_HANDLERS
 
@@ -24,17 +24,17 @@ def file_name(module: str) -> str:
 
 def test_every_operator_of_the_contract_has_the_quantizers_side():
     assert set(OPERATORS) == set(contract.OPERATORS.values())
-    assert sum(len(file.OPERATORS) for file in FILES) == len(OPERATORS)
+    assert sum(len(file.OPERATORS) for file in MODULES) == len(OPERATORS)
 
 
 def test_both_sides_of_an_operator_are_in_files_of_one_name():
-    for file in FILES:
+    for file in MODULES:
         for kind in file.OPERATORS:
             assert file_name(kind.__module__) == file_name(file.__name__)
 
 
 def test_every_aten_name_has_one_handler():
-    assert sum(len(file.HANDLERS) for file in FILES) == len(HANDLERS)
+    assert sum(len(file.HANDLERS) for file in MODULES) == len(HANDLERS)
     assert not HANDLERS.keys() & LAYOUT_HANDLERS.keys()
 
 

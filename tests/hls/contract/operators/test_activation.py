@@ -27,3 +27,9 @@ def test_mish_is_within_one_lsb_for_every_int16(bits):
     x = np.arange(-(2**15), 2**15)
     exact = x * np.tanh(np.logaddexp(0, x / 2.0**bits))
     assert np.abs(operators.activation.mish(x, bits) - exact).max() <= 1.0
+
+
+def test_numbers_are_of_one_activation_each():
+    """They stand in descriptors, where 0 is none."""
+    numbers = [kind.number for kind in operators.activation.OPERATORS]
+    assert len(set(numbers)) == len(numbers) and min(numbers) == 1 and max(numbers) < 256

@@ -165,7 +165,8 @@ class GraphBuilder:
         """Any activation, by a table with some of the fraction bits that it may have."""
         node = kind(self._name(), "m", (source,))
         if node.fraction_bits:
-            node = dataclasses.replace(node, fraction_bits=int(self.random.integers(6, 12)))
+            bits = int(self.random.integers(6, 12))
+            node = dataclasses.replace(node, fraction_bits=bits)  # type: ignore[call-arg]
         return self._add(node, VALUE)
 
     def silu(self, source: str) -> str:

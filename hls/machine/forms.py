@@ -72,10 +72,6 @@ class Form:
         return bool(self.flags & flag)
 
     @property
-    def input_pixels(self) -> int:
-        raise NotImplementedError
-
-    @property
     def output_bytes(self) -> int:
         """Bytes of an element of the result."""
         return CODE_BYTES if self.has(Flag.CODE_OUTPUT) else VALUE_BYTES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -43,9 +44,9 @@ class AttentionExecution(LinearExecution[forms.Attention]):
             self.kept_other = self.kept(form.state_other, form.state_other_span, tokens)
 
     @property
+    @abstractmethod
     def left_shape(self) -> tuple[int, ...]:
         """How the first operand of a sample is kept."""
-        raise NotImplementedError
 
     @property
     def operands(self) -> tuple[np.ndarray, ...]:
@@ -97,25 +98,25 @@ class AttentionExecution(LinearExecution[forms.Attention]):
         """Tokens [B, tokens, C], window by window -> [B, windows * heads, tokens of a window, C / heads]."""
         return split_heads(codes, self.form.heads, self.form.windows)
 
+    @abstractmethod
     def left_codes(self) -> np.ndarray:
         """The first operand, window by window."""
-        raise NotImplementedError
 
+    @abstractmethod
     def left(self, codes: np.ndarray) -> np.ndarray:
         """The first operand, as it is kept -> [B, windows * heads, rows, inner]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def right(self, codes: np.ndarray) -> np.ndarray:
         """The second operand, window by window -> [B, windows * heads, inner, columns]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self, left: np.ndarray, sums: np.ndarray, scalars: np.void) -> None:
         """Requantize all accumulators [B, windows * heads, rows, columns], whose first operand is ``left``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish_one(self, left: np.ndarray, sums: np.ndarray, scalars: np.void, sample: int, instance: int) -> None:
         """Requantize accumulators [rows, columns] of a window and head, whose first operand is ``left``."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

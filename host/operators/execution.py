@@ -6,6 +6,7 @@ computes, and returns what it counted.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -50,7 +51,7 @@ class Means:
     team: Team
 
 
-class Execution(Generic[F]):
+class Execution(ABC, Generic[F]):
     """A decoded descriptor, with views of its operands and its result."""
 
     def __init__(self, form: F, memory: Memory, means: Means):
@@ -58,17 +59,17 @@ class Execution(Generic[F]):
         self.set_up()
 
     @property
+    @abstractmethod
     def operands(self) -> tuple[np.ndarray, ...]:
-        """The codes [B, pixels, C] of a linear operation's operands."""
-        raise NotImplementedError
+        """The codes or values [B, pixels, C] of the operands."""
 
+    @abstractmethod
     def set_up(self) -> None:
         """Make the views of memory."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run(self, scalars: np.void) -> list[Encoded]:
         """Execute a step, with the record of its scalars."""
-        raise NotImplementedError
 
     def view(self, offset: int, pitch: int, pixels: int, channels: int, is_code: bool) -> Slice:
         """A tensor in ACTIVATIONS."""

@@ -44,7 +44,7 @@ class Operator(ABC, Generic[N, F]):
 
     opcodes: ClassVar[tuple[Opcode, ...]] = ()
     form: ClassVar[type[Form]] = Form
-    execution: ClassVar[type[Execution[Any]]] = Execution
+    execution: ClassVar[type[Execution[Any]]]
     passes: ClassVar[int] = 1
     keeps_row: ClassVar[bool] = False
     takes_activation: ClassVar[bool] = False
@@ -84,7 +84,9 @@ class Operator(ABC, Generic[N, F]):
 
     def counts(self, config: HardwareConfig, form: F) -> Counts:
         """Counters of a descriptor for the vector unit, which no digits change."""
-        raise NotImplementedError(f"{type(self).__name__} has digits to count")
+        raise TypeError(
+            f"found {type(self).__name__}, expected an operator of the vector unit: this one has digits to count"
+        )
 
     def sample(self, view: SampleView, node: N) -> tuple[np.ndarray, np.ndarray]:
         """A small part of a result at random, as it was found and as the contract has it."""

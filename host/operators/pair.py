@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TypeVar
 
 import numpy as np
@@ -41,9 +42,9 @@ class PairExecution(FinishedExecution[forms.Pair]):
             vector.quantize(target, channels, quantizer, self.output.buffer, self.means.team)
         return []
 
+    @abstractmethod
     def combine(self, channels: int, scalars: np.void, target: np.ndarray) -> None:
         """The values of both operands -> ``target`` int16."""
-        raise NotImplementedError
 
 
 class AddExecution(PairExecution):

@@ -9,7 +9,8 @@ from ditto_zynq.hls.contract.random_graphs import GraphBuilder
 from ditto_zynq.hls.contract.references import Reference
 from ditto_zynq.hls.machine.isa import SCALARS
 from ditto_zynq.host.operators import LINEAR_OPCODES
-from ditto_zynq.host.operators.linear import KeptOperand, LinearExecution, kept_offsets
+from ditto_zynq.host.operators.convolution import ConvolutionExecution
+from ditto_zynq.host.operators.linear import KeptOperand, kept_offsets
 
 from tests.host.operators.small import Small
 
@@ -48,7 +49,7 @@ def test_references_are_asked_only_where_something_depends_on_them():
     scalars = scalars_of(0, Reference.PREVIOUS_STEP)
 
     def execution(**means: bool):
-        found = LinearExecution.__new__(LinearExecution)
+        found = ConvolutionExecution.__new__(ConvolutionExecution)
         found.means = SimpleNamespace(**means)
         return found
 

@@ -27,7 +27,7 @@ def test_what_an_operator_does_not_say():
     plain = Plain()
     assert plain.flags(None, frozenset()) == Flag(0) and not plain.may_follow(plain) and plain.vectors(None) == ()
     assert plain.channel_groups(None) == 0 and plain.fields(None, None) == plain.scalars(None, None) == {}
-    with pytest.raises(NotImplementedError, match="Plain has digits to count"):
+    with pytest.raises(TypeError, match="found Plain, expected an operator of the vector unit"):
         plain.counts(CONFIG, None)
     assert Vector("bias", False).dtype == np.int32
 

@@ -115,17 +115,24 @@ def decode_output(values: np.ndarray, scale: float, parts: int) -> np.ndarray:
 
 
 def split_digits(d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Digits (hi, lo) of ``d`` in [-256, 255] with ``16 * hi + lo == d``, each a 5-bit signed number.
-
-    ``d`` in [-16, 15] is one digit (lo = d, hi = 0); anything else is ``hi = d >> 4``, ``lo = d & 15``.
-    A zero digit is never sent. In hardware: ``split`` of ``kernels/arithmetic.hpp`` and ``rtl/encoding_unit.sv``.
-    """
+    """Digits (hi, lo) of ``d`` as :func:`digits_of`, int64; ValueError for one outside [-256, 255]."""
     d = np.asarray(d, np.int64)
     outside = ~_fits(d, DIFFERENCE_RANGE)
     if np.any(outside):
         raise ValueError(f"found a difference of {d[outside][0]}, expected one in {list(DIFFERENCE_RANGE)}")
-    single = _fits(d, DIGIT_RANGE)
-    return np.where(single, 0, d >> RADIX_BITS), np.where(single, d, d & (RADIX - 1))
+    return digits_of(d)
+
+
+def digits_of(d: Any) -> tuple[Any, Any]:
+    """The digit rule: (hi, lo) with ``16 * hi + lo == d``, each a 5-bit signed number, of ``d`` in [-256, 255].
+
+    ``d`` in [-16, 15] is one digit (lo = d, hi = 0); anything else is ``hi = d >> 4``, ``lo = d & 15``. A zero digit is never
+    sent. An array or one integer: the emulator's loops compile this very function, and ``split`` of ``kernels/arithmetic.hpp``
+    and ``rtl/encoding_unit.sv`` are its forms in hardware.
+    """
+    two = ((d + RADIX) & (-2 * RADIX)) != 0
+    hi = (d >> RADIX_BITS) & -(1 * two)
+    return hi, d - (hi << RADIX_BITS)
 
 
 def _fits(d: np.ndarray, limits: tuple[int, int]) -> np.ndarray:

@@ -13,7 +13,7 @@ DIFFERENCES = 255  # the largest magnitude of an operand
 
 class NumpyConvolution:
     """A convolution as one matrix product per kernel tap and chunk of channels; arguments as of
-    :func:`.products.convolution_product`."""
+    :func:`.products.integer_convolution`."""
 
     def __init__(self, weight: np.ndarray, stride: tuple[int, int], padding: tuple[int, int, int, int]):
         self.stride, self.padding, self.kernel, self.outputs = stride, padding, weight.shape[1:3], len(weight)

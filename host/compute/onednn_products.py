@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ...hls.contract.formats import RADIX, RADIX_BITS
 from .float_products import channel_chunks
 
-CODES = 128  # the largest magnitude of an operand: differences come as two digits
+CODES = 128  # the largest magnitude of an operand: differences come in two parts
 
 
 def _torch() -> Any:
@@ -21,7 +22,7 @@ def _torch() -> Any:
 
 
 class OneDnnConvolution:
-    """A convolution by oneDNN, or a matrix product where it is one; arguments as of :func:`.products.convolution_product`.
+    """A convolution by oneDNN, or a matrix product where it is one; arguments as of :func:`.products.integer_convolution`.
     Accumulators come as float32 or int32."""
 
     def __init__(self, weight: np.ndarray, stride: tuple[int, int], padding: tuple[int, int, int, int]):
@@ -48,9 +49,9 @@ class OneDnnConvolution:
         return self._matrix_product(codes) if self._is_matrix else self._int8_convolution(codes)
 
     def of_difference(self, difference: np.ndarray) -> np.ndarray:
-        """Accumulators by the two digits of each difference, as the hardware sends them."""
-        high, low = (difference >> 4).astype(np.int8), (difference & 15).astype(np.int8)
-        return 16 * self(high).astype(np.int32) + self(low).astype(np.int32)
+        """Accumulators of differences int16, which int8 operands hold in two parts."""
+        high, low = (difference >> RADIX_BITS).astype(np.int8), (difference & (RADIX - 1)).astype(np.int8)
+        return RADIX * self(high).astype(np.int32) + self(low).astype(np.int32)
 
     def _matrix_product(self, codes: np.ndarray) -> np.ndarray:
         rows = _torch().from_numpy(codes.reshape(-1, codes.shape[3]))

@@ -74,13 +74,13 @@ def _passes_self_test(backend: str) -> bool:
                 random.integers(-127, 128, (32, kernel, kernel, channels)).astype(np.int8),
             ):
                 arguments = (weight, (1, 1), (kernel // 2,) * 4)
-                found, expected = (convolution_product(*arguments, name)(codes) for name in (backend, "numpy"))
+                found, expected = (integer_convolution(*arguments, name)(codes) for name in (backend, "numpy"))
                 if not np.array_equal(found, expected):
                     return False
     return True
 
 
-class ConvolutionProduct(Protocol):
+class IntegerConvolution(Protocol):
     """Accumulators of one convolution, its weights packed once. Calls may come from several threads."""
 
     def __call__(self, codes: np.ndarray) -> np.ndarray:
@@ -90,13 +90,13 @@ class ConvolutionProduct(Protocol):
         """Accumulators int32 [B, H' * W', O] of differences int16 [B, H, W, I] in [-255, 255]."""
 
 
-def convolution_product(
+def integer_convolution(
     weight: np.ndarray,
     stride: tuple[int, int],
     padding: tuple[int, int, int, int],
     backend: str,
     team: Team = ALONE,
-) -> ConvolutionProduct:
+) -> IntegerConvolution:
     """The product of one convolution by a ``backend``. ``weight`` int8 [O, kh, kw, I]; ``padding`` (top, bottom, left, right)
     with code 0; ``team``: who works on it.
 

@@ -5,8 +5,8 @@ Activations are C-contiguous [B, P, W]: samples, pixels, and a pitch of which a 
 may be a slice of a wider buffer. Every loop runs in its caller's thread and releases the GIL.
 
 Lookup tables are arguments, not globals: numba caches compiled code by the date of this file only, so a table that it had
-compiled in would outlive a change of :mod:`ditto_zynq.hls.contract.tables`. Bit widths are compiled in: touch this file when they
-change. For the same reason no loop of another file calls one of these, nor these one of another file's.
+compiled in would outlive a change of :mod:`ditto_zynq.hls.contract.tables`. Bit widths and the digit rule are compiled in: touch
+this file when they change. For the same reason no loop of another file calls one of these, nor these one of another file's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 
 from ...hls.contract import tables as lut
-from ...hls.contract.arithmetic import CODE_RANGE, FINE_BITS
+from ...hls.contract.arithmetic import CODE_RANGE, FINE_BITS, NARROW_RANGE, digits_of
 from ...hls.contract.operators.norm import LARGEST_SLOPE, MEAN_BITS, RECIPROCAL_BITS, SLOPE_BITS, SMALL_NORM
 from ...hls.contract.operators.softmax import ROW_BITS, ROW_RECIPROCAL_BITS, SHARE_BITS
 
@@ -23,7 +23,10 @@ _EXP_STEP, _EXP_FRACTION, _EXP_ENTRY = lut.EXP_STEP_BITS, lut.EXP_FRACTION_BITS,
 _LARGEST_CODE = CODE_RANGE[1]
 _RSQRT_STEP, _RSQRT_MANTISSA, _RSQRT_ENTRY = lut.RSQRT_STEP_BITS, lut.RSQRT_MANTISSA_BITS, lut.RSQRT_ENTRY_BITS
 
+_NARROW = NARROW_RANGE[1] + 1
+
 compiled = njit(nogil=True, cache=True, boundscheck=False)
+_digits_of = njit(digits_of)
 
 
 @compiled
@@ -287,11 +290,11 @@ def count_map(codes, previous, lanes, digits, width, rows_counts):
         for k in range(depth):  # without branches, so that it is vectorized
             d = np.int32(source[k]) - np.int32(before[k])
             present = np.int32(d != 0)
-            second = np.int32(((d + 16) & -32) != 0) & np.int32((d & 15) != 0)  # outside [-16, 15] and lo not zero
-            digit[k] = np.int32(present + second)
+            high, low = _digits_of(d)
+            digit[k] = np.int32(np.int32(high) != 0) + np.int32(np.int32(low) != 0)
             row_present += present
             row_total += digit[k]
-            row_narrow += np.int32(((d + 8) & -16) == 0)
+            row_narrow += np.int32(((d + _NARROW) & (-2 * _NARROW)) == 0)
         counts = rows_counts[n // width]
         counts[0] += depth - row_present
         counts[1] += row_narrow - (depth - row_present)

@@ -19,7 +19,7 @@ from ...hls.machine.isa import Flag, Opcode, Region
 from ...hls.machine.packing import packed_size, unpack_weights
 from ...hls.machine.plan import ProductShape
 from ..compute import vector
-from ..compute.products import CompiledConvolution, ConvolutionProduct, convolution_product
+from ..compute.products import CompiledConvolution, IntegerConvolution, integer_convolution
 from ..counting import digits
 from ..counting.digits import Encoded
 from ..counting.product_cycles import PACKED, Product
@@ -46,11 +46,11 @@ class ConvolutionExecution(ImageExecution[forms.Convolution], LinearExecution[fo
         self.kept_input = self.kept(form.state_input, form.state_input_span, self.image)
         self.sums_shape = (form.output_pixels, form.output_channels)
 
-    def product_of(self, padding: tuple[int, int, int, int]) -> ConvolutionProduct:
-        return convolution_product(self.weight, self.form.stride, padding, self.means.backend, self.means.team)
+    def product_of(self, padding: tuple[int, int, int, int]) -> IntegerConvolution:
+        return integer_convolution(self.weight, self.form.stride, padding, self.means.backend, self.means.team)
 
     @functools.cached_property
-    def chain_product(self) -> ConvolutionProduct:
+    def chain_product(self) -> IntegerConvolution:
         """The product of differences to neighbours, with the windows left of the first one."""
         top, bottom, left, right = self.form.padding
         lead = self.form.chains.lead_columns * self.form.stride[1]

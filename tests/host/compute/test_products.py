@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ditto_zynq.hls.contract.operators.convolution import convolve
 from ditto_zynq.host.compute import product_loops, products
-from ditto_zynq.host.compute.products import attention_product, choose_backend, convolution_product, vnni_is_exact
+from ditto_zynq.host.compute.products import attention_product, choose_backend, integer_convolution, vnni_is_exact
 from ditto_zynq.host.compute.team import Team
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,7 +39,7 @@ def test_convolutions_equal_the_reference(backend, seed, batch, size, outputs, k
         return
     random = np.random.default_rng(seed)
     weight = operands(random, (outputs, *kernel, channels), extreme, -127, 127).astype(np.int8)
-    product = convolution_product(weight, stride, padding, backend, TEAM)
+    product = integer_convolution(weight, stride, padding, backend, TEAM)
     codes = operands(random, (batch, *size), extreme, -128, 127).astype(np.int8)
     expected = convolve(codes, weight, stride, padding).reshape(batch, -1, outputs)
     assert np.array_equal(product(codes), expected)
@@ -62,7 +62,7 @@ def test_what_onednn_gets_wrong(backend, size, outputs, kernel, stride, padding)
     weight = random.integers(-127, 128, (outputs, *kernel, size[3])).astype(np.int8)
     codes = random.integers(-128, 128, size).astype(np.int8)
     expected = convolve(codes, weight, stride, padding).reshape(size[0], -1, outputs)
-    assert np.array_equal(convolution_product(weight, stride, padding, backend)(codes), expected)
+    assert np.array_equal(integer_convolution(weight, stride, padding, backend)(codes), expected)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -72,7 +72,7 @@ def test_the_largest_sums_stay_exact(backend, channels, kernel, code):
     """All operands at the ends of their ranges: sums far beyond 2**24, odd, so that float32 alone would round them."""
     weight = np.full((3, kernel, kernel, channels), 127, np.int8)
     weight[1], weight[2, 0, 0, 0] = -127, 126
-    product = convolution_product(weight, (1, 1), (0, 0, 0, 0), backend)
+    product = integer_convolution(weight, (1, 1), (0, 0, 0, 0), backend)
     codes = np.full((1, kernel, kernel + 1, channels), code, np.int8)
     codes[0, 0, 0, 0] = 1
     assert np.array_equal(product(codes), convolve(codes, weight, (1, 1), (0, 0, 0, 0)).reshape(1, -1, 3))
@@ -120,7 +120,7 @@ def test_large_batches_stay_exact(backend, batch):
     weight = random.integers(-127, 128, (24, 3, 3, 32)).astype(np.int8)
     codes = random.integers(-128, 128, (batch, 12, 12, 32)).astype(np.int8)
     expected = convolve(codes, weight, (1, 1), (1, 1, 1, 1)).reshape(batch, -1, 24)
-    assert np.array_equal(convolution_product(weight, (1, 1), (1, 1, 1, 1), backend)(codes), expected)
+    assert np.array_equal(integer_convolution(weight, (1, 1), (1, 1, 1, 1), backend)(codes), expected)
 
 
 def test_the_self_test_catches_wrong_sums(monkeypatch):
@@ -147,7 +147,7 @@ def test_settings_of_the_caller_change_no_sum(backend):
     mixed = left.astype(np.int64) @ right.astype(np.int64)
 
     def check() -> None:
-        product = convolution_product(weight, (1, 1), (1, 1, 1, 1), backend)
+        product = integer_convolution(weight, (1, 1), (1, 1, 1, 1), backend)
         assert np.array_equal(product(codes), expected)
         assert np.array_equal(attention_product(left, right, backend), mixed)
 
@@ -169,11 +169,11 @@ def test_a_kernel_too_large_to_be_exact_is_refused(backend, magnitude):
     weight = np.full((1, 33, 33, 2), 127, np.int8)
     if magnitude is None:
         codes = np.full((1, 33, 33, 2), 127, np.int8)
-        assert convolution_product(weight, (1, 1), (0, 0, 0, 0), backend)(codes) == 33 * 33 * 2 * 127 * 127
+        assert integer_convolution(weight, (1, 1), (0, 0, 0, 0), backend)(codes) == 33 * 33 * 2 * 127 * 127
         return
     reach = 33 * 33 * 127 * magnitude
     with pytest.raises(ValueError, match=f"found a 33x33 kernel whose sums over one channel may reach {reach}"):
-        convolution_product(weight, (1, 1), (0, 0, 0, 0), backend)
+        integer_convolution(weight, (1, 1), (0, 0, 0, 0), backend)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -96,13 +96,13 @@ def table_constants() -> dict[str, int]:
     }
     norm |= {"SMALL_NORM": operators.norm.SMALL_NORM}
     rows = {name: getattr(operators.softmax, name) for name in ("ROW_RECIPROCAL_BITS", "ROW_BITS", "SHARE_BITS")}
-    places = {name: index * tables.DEFICIT_KNOTS for index, name in enumerate(tables.deficits())}  # in DEFICITS
+    places = {name: index * tables.DEFICIT_KNOTS for index, name in enumerate(tables.DEFICITS)}  # in DEFICITS
     return constants | {"DEFICIT_KNOTS": tables.DEFICIT_KNOTS} | places | norm | rows
 
 
 def _tables() -> dict[str, list[int]]:
     thresholds = {"ROUNDING_THRESHOLDS": operators.softmax.rounding_thresholds(16).tolist()}
-    found = tables.deficits()
+    found = tables.DEFICITS
     others = {name: each for name, each in vars(tables).items() if isinstance(each, np.ndarray) and name not in found}
     joined = {"DEFICITS": [entry for table in found.values() for entry in table[:-1].tolist()]}
     return {name: table.tolist() for name, table in others.items()} | joined | thresholds

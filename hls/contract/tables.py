@@ -4,7 +4,7 @@ Every table is read with linear interpolation: ``t[i] + ((t[i+1] - t[i]) * r + h
 state are checked over their whole domains by ``tests/hls/contract/operators/``.
 
 A ``..._DEFICIT`` is what an activation is below ``max(x, 0)``, by |x|: 513 knots, 1/32 apart, over [0, 16], on which kinks must
-lie; 0 at the last, and from there on. The vector unit has all of them in one memory, but for the last knot: :func:`deficits`.
+lie; 0 at the last, and from there on. The vector unit has all of them in one memory, but for the last knot: ``DEFICITS``.
 """
 
 from __future__ import annotations
@@ -69,25 +69,15 @@ def _reciprocal_square_root() -> np.ndarray:
 SILU_DEFICIT = _silu_deficit()
 GELU_DEFICIT = _gelu_deficit()
 MISH_DEFICIT, MISH_NEGATIVE_DEFICIT = _mish_deficits()
-DEFICITS = (
-    SILU_DEFICIT,
-    GELU_DEFICIT,
-    MISH_DEFICIT,
-    MISH_NEGATIVE_DEFICIT,
-)  # every lane of the vector unit has a copy of these
+DEFICITS = {
+    "SILU_DEFICIT": SILU_DEFICIT,
+    "GELU_DEFICIT": GELU_DEFICIT,
+    "MISH_DEFICIT": MISH_DEFICIT,
+    "MISH_NEGATIVE_DEFICIT": MISH_NEGATIVE_DEFICIT,
+}
+"""Of all activations, as every lane of the vector unit has them."""
 EXP2_NEGATIVE = _exp2_negative()
 RECIPROCAL_SQUARE_ROOT = _reciprocal_square_root()
-
-
-def deficits() -> dict[str, np.ndarray]:
-    """The tables of all activations, by their names; ValueError for one that has other knots or does not end with 0."""
-    found = {name: table for name, table in globals().items() if name.endswith("_DEFICIT")}
-    for name, table in found.items():
-        if table.shape != (DEFICIT_KNOTS + 1,) or table[-1] or table.min() < 0 or table.max() >= 1 << 15:
-            raise ValueError(
-                f"{name}: found {len(table)} knots that end with {table[-1]}, expected 513 of 15 bits that end with 0"
-            )
-    return found
 
 
 def interpolate(table: np.ndarray, position: np.ndarray, step_bits: int) -> np.ndarray:

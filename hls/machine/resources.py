@@ -272,7 +272,7 @@ def _vector_unit(config: Shape, board: Board) -> Resources:
     )  # with an activation, quantizer, residue
     norm = 32 + 48 + 2 * 64 + shifter(64) + 64  # sums, squares; slope, intercept
     softmax_and_pool = 17 + shifter(49) + 28 + shifter(28) + 12 + 32 + shifter(58) + 40
-    activations = block_ram(lut.DEFICIT_KNOTS * len(lut.deficits()), 17, two_reads=True)
+    activations = block_ram(lut.DEFICIT_KNOTS * len(lut.DEFICITS), 17, two_reads=True)
     tables = activations + block_ram(257, 21, two_reads=True)  # exp
     buffers = block_ram(depth, 32) * 3 + block_ram(depth, 64) * 3 + block_ram(depth, 36)
     of_lane = Resources(lut=line + norm + softmax_and_pool) + tables + buffers

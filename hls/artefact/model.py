@@ -15,7 +15,6 @@ or unpickled. Weights are mapped, not read: a model takes the memory of what is 
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -249,19 +248,19 @@ def load(folder: Path | str) -> QuantizedModel:
     examples = stored.pop(EXAMPLES, None)
     scales = {name[len(SCALE_PREFIX) :]: array for name, array in stored.items() if name.startswith(SCALE_PREFIX)}
     tables = {name: array for name, array in stored.items() if not name.startswith(SCALE_PREFIX)}
-    model = QuantizedModel(
-        graph=graph,
-        tables=tables | weights,
-        scales=scales,
-        config=config,
-        scheduler=read_json(folder, SCHEDULER),
-        quantization=quantization,
-        digest=_digest(manifest.sha256, files),
-        component=files.name,
-        examples=examples,
-    )
+    scheduler = read_json(folder, SCHEDULER)
     try:
-        model = dataclasses.replace(model, tables=tables | loaded_weights(graph, weights))
+        model = QuantizedModel(
+            graph=graph,
+            tables=tables | loaded_weights(graph, weights),
+            scales=scales,
+            config=config,
+            scheduler=scheduler,
+            quantization=quantization,
+            digest=_digest(manifest.sha256, files),
+            component=files.name,
+            examples=examples,
+        )
         check_model(model)
     except ValueError as error:
         raise ArtefactError(f"{folder}: {error}; quantize the model again") from error

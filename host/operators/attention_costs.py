@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from ...hls.contract.references import kind_of
 from ...hls.machine import forms
 from ...hls.machine.config import HardwareConfig
 from ...hls.machine.isa import Flag
+from ...hls.machine.plan import Plan
 from ..counting.product_cycles import COLUMNS, ROWS, Counts, Product
 from ..counting.traffic import Array, beats, merged_beats
 from .linear import kept_offsets
@@ -91,76 +93,71 @@ class AttentionProducts:
 
     def _first(self, both: bool) -> Product:
         form, left, right = self.form, self.left, self.right
-        new, old = kept_offsets(form.state_input, form.state_input_span, self.scalars, left.kept)
         _, right_old = kept_offsets(form.state_other, form.state_other_span, self.scalars, right.kept)
         output, output_pitch = self._output()
-        return Product(
+        return self._product(
             dataclasses.replace(form.plan, segment_pixels=1),
-            samples=1,
-            height=self.rows,
-            width=1,
-            channels=self.inner,
-            output_height=self.rows,
-            output_width=1,
+            left,
+            kept_offsets(form.state_input, form.state_input_span, self.scalars, left.kept),
+            rows=self.rows,
             outputs=self.columns,
-            kernel=(1, 1),
-            stride=(1, 1),
-            pad_top=0,
-            input=left.first,
-            input_pitch=left.pitch,
-            kept=new,
-            previous=old,
-            kept_pitch=left.kept_pitch,
             difference=self.reference.adds_kept,
-            keep_input=self.keeps,
             layout=ROWS if form.is_scores else COLUMNS,
             weights=right_old if both else right.first,
             weight_pitch=right.kept_pitch if both else right.pitch,
-            accumulators=self.accumulators,
             accumulator_pixel=self.columns,
             accumulator_channel=1,
             add_accumulators=self.reference.adds_kept,
             keep_accumulators=self.keeps,
             output=output,
             output_pitch=output_pitch,
-            output_bytes=form.output_bytes,
         )
 
     def _second(self) -> Product:
         form, left, right = self.form, self.left, self.right
-        new, old = kept_offsets(form.state_other, form.state_other_span, self.scalars, right.kept)
-        return Product(
+        return self._product(
             form.other_plan,
-            samples=1,
-            height=self.columns,
-            width=1,
-            channels=self.inner,
-            output_height=self.columns,
-            output_width=1,
+            right,
+            kept_offsets(form.state_other, form.state_other_span, self.scalars, right.kept),
+            rows=self.columns,
             outputs=self.rows,
-            kernel=(1, 1),
-            stride=(1, 1),
-            pad_top=0,
-            input=right.first,
-            input_pitch=right.pitch,
-            kept=new,
-            previous=old,
-            kept_pitch=right.kept_pitch,
             difference=True,
-            keep_input=self.keeps,
             layout=ROWS,
             weights=left.first,
             weight_pitch=left.pitch,
-            accumulators=self.accumulators,
             accumulator_pixel=1,
             accumulator_channel=self.columns,
             add_accumulators=True,
             keep_accumulators=True,
             output=self._output()[0],
             output_pitch=0,
-            output_bytes=form.output_bytes,
             gathered=not form.is_scores,
             finish=False,
+        )
+
+    def _product(self, plan: Plan, operand: _Side, kept: tuple[Array, Array], rows: int, **others: Any) -> Product:
+        """One product of matrices, whose differences are those of ``operand``: ``rows`` pixels, one below the other."""
+        new, old = kept
+        return Product(
+            plan,
+            samples=1,
+            height=rows,
+            width=1,
+            channels=self.inner,
+            output_height=rows,
+            output_width=1,
+            kernel=(1, 1),
+            stride=(1, 1),
+            pad_top=0,
+            input=operand.first,
+            input_pitch=operand.pitch,
+            kept=new,
+            previous=old,
+            kept_pitch=operand.kept_pitch,
+            keep_input=self.keeps,
+            accumulators=self.accumulators,
+            output_bytes=self.form.output_bytes,
+            **others,
         )
 
 

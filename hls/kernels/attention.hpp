@@ -37,6 +37,7 @@ struct Head {
         Product p = product(rows, inner, columns);
         set_finish(p, f, s);
         set_plan(p, f);
+        p.segment_pixels = 1;  // tokens are read one by one
         p.input = left.first;
         p.input_pitch = left.pitch;
         p.kept_pitch = left.kept_pitch;

@@ -39,9 +39,12 @@ class HardwareConfig(Shape):
     def load(path: Path) -> HardwareConfig:
         """The configuration in a JSON file. ValueError where there is none that can be read or built."""
         try:
-            return HardwareConfig.from_json(json.loads(Path(path).read_text()))
-        except (OSError, TypeError, json.JSONDecodeError) as error:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, RecursionError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is no readable hardware configuration ({error})") from error
+        if not isinstance(data, dict):
+            raise ValueError(f"{path}: found {type(data).__name__}, expected the fields of a hardware configuration")
+        return HardwareConfig.from_json(data)
 
     @property
     def digest(self) -> str:

@@ -28,7 +28,7 @@ from ..contract.tables import ACTIVATION_FRACTION_BITS
 from .accesses import Sizes, is_aligned, is_inside, times
 from .config import HardwareConfig
 from .isa import COUNTERS, DESCRIPTOR, SCALARS, Flag, Opcode, Region
-from .order_rules import check_neighbours, check_parts
+from .order_rules import check_neighbours, check_parts, check_sharing
 from .packing import row_bytes
 from .plan import LARGEST_KERNEL
 from .plan_rules import check_plans
@@ -71,6 +71,7 @@ def check_descriptors(config: HardwareConfig, descriptors: np.ndarray, sizes: Ma
     _check_memory(rules, s, config, sizes)
     check_neighbours(rules, s, config)
     check_parts(rules, s, descriptors)
+    check_sharing(rules, s)
     return rules.refusal
 
 

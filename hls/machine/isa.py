@@ -169,7 +169,11 @@ SCALAR_FIELDS = (
     Field("gain_bits", "<i4", "of GROUP_NORM"),
     Field("quantize_multiplier", "<i4", "of the fused quantizer"),
     Field("quantize_shift", "<i4", "of the fused quantizer"),
-    Field("keep_state", "<i4", "whether a linear operator stores operands and accumulators for the next step"),
+    Field(
+        "keep_state",
+        "<i4",
+        "whether a linear operator stores operands and accumulators for the next step; without, STATE has neither after it",
+    ),
     Field("parity", "<i4", "of the step: which of the two kept operands is written; the other one is read"),
     Field("skip", "<i4", "whether there is nothing to do: the result of a step before is still there, and the same"),
     Field("rescaled", "<i4", "whether scales differ from those of the previous step"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..common.limits import FURTHEST_PART, LARGEST_DIMENSION
-from .accesses import Sizes, times
+from .accesses import Access, Sizes, times
 from .config import HardwareConfig
 from .isa import Flag, Opcode, Region
 from .refusal import Rules
@@ -57,6 +59,21 @@ def check_neighbours(rules: Rules, s: Sizes, config: HardwareConfig) -> None:
     )
 
 
+def check_sharing(rules: Rules, s: Sizes) -> None:
+    """A convolution whose operand another one keeps reads and keeps that operand, of as many samples."""
+    shares, leader, first = (
+        s.has(Flag.SHARES_OPERAND),
+        np.minimum(s["leader"], np.arange(len(s.opcode))),
+        s.first_parts(),
+    )
+    samples = np.zeros(len(first), np.int64)
+    np.add.at(samples, first, s["batch"])
+    same = s.has(Flag.FOLLOWS) & s.is_convolution[leader] & (samples[first] == samples[first[leader]])
+    for name in ("input", "input_pitch", "height", "width", "channels", "state_input", "state_input_span"):
+        same &= s[name][first] == s[name][leader]
+    rules.require(~shares | same, "the operand that its leader keeps")
+
+
 def check_parts(rules: Rules, s: Sizes, descriptors: np.ndarray) -> None:
     """Descriptors of one layer are parts of a batch: the same but for their samples, which follow each other in memory; and no
     descriptor between them uses what they write, or writes what they use."""
@@ -76,7 +93,10 @@ def check_parts(rules: Rules, s: Sizes, descriptors: np.ndarray) -> None:
     rules.require(samples <= LARGEST_DIMENSION, f"at most {LARGEST_DIMENSION} samples of all parts")
     near = index - first <= FURTHEST_PART
     rules.require(near, f"parts of a batch at most {FURTHEST_PART} descriptors apart")
-    _check_order(rules, s, np.where(near, first, index))
+    rules.require(
+        apart_from_others(s.tensors(), np.where(near, first, index)),
+        "parts of a batch that other descriptors between them leave alone",
+    )
 
 
 def _is_continued(s: Sizes, descriptors: np.ndarray, before: np.ndarray, here: np.ndarray) -> np.ndarray:
@@ -95,11 +115,11 @@ def _is_continued(s: Sizes, descriptors: np.ndarray, before: np.ndarray, here: n
     return same
 
 
-def _check_order(rules: Rules, s: Sizes, first: np.ndarray) -> None:
-    """A later part may run when the first one does: nothing between them that runs after the first part meets it."""
-    accesses = s.tensors()
+def apart_from_others(accesses: Sequence[Access], first: np.ndarray) -> np.ndarray:
+    """bool [n]: whether each part of a batch may run when the ``first`` one does: nothing between them that runs after the first
+    part meets one of its ``accesses``."""
     count, legal = len(first), np.ones(len(first), bool)
-    for distance in range(1, int((np.arange(count) - first).max()) + 1):
+    for distance in range(1, int((np.arange(count) - first).max(initial=0)) + 1):
         here = np.arange(distance, count)
         between = here - distance
         swapped = (first[here] < between) & (first[between] > first[here])
@@ -108,4 +128,4 @@ def _check_order(rules: Rules, s: Sizes, first: np.ndarray) -> None:
             for other in accesses:
                 if one.writes or other.writes:
                     legal[here] &= ~one.at(here).meets(other.at(between))
-    rules.require(legal, "parts of a batch that other descriptors between them leave alone")
+    return legal

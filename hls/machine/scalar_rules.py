@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from ..contract.arithmetic import MAX_SHIFT
 from ..contract.references import KINDS, Reference
 from .accesses import Sizes, is_aligned, is_inside
 from .isa import SCALARS, Flag, Opcode, Region
+from .order_rules import apart_from_others
 from .refusal import Refusal, Rules
 
 SWITCH = (0, 1)
@@ -51,6 +53,7 @@ class ScalarRules:
         self._sizes = Sizes(descriptors)
         self._limits = _limits(self._sizes)
         self._state_fits = _state_fits(self._sizes, sizes)
+        self._follows = self._sizes.has(Flag.FOLLOWS)
         together = self._sizes["channel_groups"] > 0
         together[1:] |= together[:-1].copy()
         self._together = together
@@ -68,8 +71,8 @@ class ScalarRules:
         kept_inside = "what is kept inside STATE, aligned and apart"
         rules.require(~(s.is_linear & runs & keeps) | self._state_fits, kept_inside)
         rules.require(runs | ~self._together, "channel groups that are not skipped")
-        asked = scalars[["reference", "keep_state", "rescaled", "skip"]]
-        rules.require(~decided | (asked == asked[s["leader"]]), "the scalars of its leader")
+        asked = scalars[["reference", "keep_state", "rescaled", "skip", "parity"]]
+        rules.require(~self._follows | (asked == asked[s["leader"]]), "the scalars of its leader")
         if self._has_parts:
             rules.require(scalars == scalars[self._first_parts], "the scalars of the batch's first part")
         return rules.refusal
@@ -101,4 +104,6 @@ def _state_fits(s: Sizes, sizes: Mapping[Region, int]) -> np.ndarray:
         fits &= is_inside(access, sizes) & is_aligned(access) | ~access.used
     for one, other in itertools.combinations(accesses, 2):
         fits &= ~one.meets(other)
-    return fits
+    own = ~s.has(Flag.SHARES_OPERAND)  # else another one keeps it
+    kept = [replace(access, used=access.used & own) for access in accesses]
+    return fits & apart_from_others(kept, s.first_parts())

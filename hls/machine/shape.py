@@ -6,6 +6,7 @@ import copy
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
+from ..common.schema import show
 from ..contract.arithmetic import ceil_divide
 from ..contract.formats import VALUE_BYTES, WEIGHT_BITS
 from .boards import DEFAULT_BOARD, find_board
@@ -13,6 +14,8 @@ from .isa import PORTS
 from .primitives import CHAINED_LANES, ultra_ram
 
 S = TypeVar("S", bound="Shape")
+LARGEST_NUMBER = 1 << 24  # of any field: far beyond what a board holds
+FASTEST_MHZ = 1_000  # no Zynq's fabric is as fast
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,8 @@ class Shape:
     dram_gb_per_s: float | None = None
 
     def __post_init__(self) -> None:
+        self._check_types()
         board = find_board(self.board)
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type == "int" and (type(value) is not int or value < 1):
-                raise ValueError(f"found {field.name} = {value!r}, expected a whole number, at least 1")
         if self.bus_bits not in (32, 64, 128):
             raise ValueError(f"found bus_bits = {self.bus_bits}, expected 32, 64 or 128 (a Zynq HP port)")
         if self.batch_parts > 2:
@@ -83,6 +83,20 @@ class Shape:
             raise ValueError(
                 f"found dram_gb_per_s = {self.dram_gb_per_s}, expected more than 0 and at most {self.board}'s {peak}"
             )
+
+    def _check_types(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type == "int" and (type(value) is not int or not 1 <= value <= LARGEST_NUMBER):
+                raise ValueError(
+                    f"found {field.name} = {show(value)}, expected a whole number from 1 to {LARGEST_NUMBER}"
+                )
+            if field.type == "str" and not isinstance(value, str):
+                raise ValueError(f"found {field.name} = {show(value)}, expected a word")
+        if self.dram_gb_per_s is not None and type(self.dram_gb_per_s) not in (int, float):
+            raise ValueError(f"found dram_gb_per_s = {show(self.dram_gb_per_s)}, expected a number")
+        if self.clock_mhz > FASTEST_MHZ:
+            raise ValueError(f"found clock_mhz = {self.clock_mhz}, expected at most {FASTEST_MHZ}")
 
     @property
     def bus_bytes(self) -> int:

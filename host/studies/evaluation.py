@@ -113,7 +113,9 @@ def evaluate(
     quality = import_module("...quant.judge.evaluate", __package__)
     artefact = load_artefact(model) if artefact is None else artefact
     if count < 2 or batch < 1:
-        raise ValueError(f"found {count} images in batches of {batch}, expected at least 2, and 1")
+        raise ValueError(
+            f"found {count} images in batches of {batch}, expected at least 2 images, and batches of at least 1"
+        )
     check_seed(seed, TORCH_SEED_BITS)
     scale = guidance_of(artefact, guidance)
     settings = {"model": artefact.digest, "against": _digest(against), "reference": reference, "count": count}

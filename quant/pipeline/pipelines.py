@@ -61,7 +61,7 @@ def load_source(model: str | Path, variant: str | None = None, sample_size: tupl
     folder = _folder(model, variant)
     index = _read_index(folder)
     component, where = _find_denoiser(folder, model)
-    config = read_json(where / CONFIG) | ({} if sample_size is None else {"sample_size": list(sample_size)})
+    config = read_json(where / CONFIG) | _asked_size(sample_size)
     check_config(config, str(where / CONFIG))
     scheduler = _scheduler_config(folder)
     denoiser = _load_denoiser(where, config, variant)
@@ -70,6 +70,14 @@ def load_source(model: str | Path, variant: str | None = None, sample_size: tupl
     kept = {key: value for key, value in scheduler.items() if not key.startswith("_")}
     names = scheduler.get("_class_name"), variant, index.get("_class_name")
     return Source(folder, component, denoiser.eval(), kept, components, *names)
+
+
+def _asked_size(sample_size: tuple[int, int] | None) -> dict[str, Any]:
+    """What a configuration says of samples of this height and width: one number of square ones, which transformers take alone."""
+    if sample_size is None:
+        return {}
+    height, width = sample_size
+    return {"sample_size": height if height == width else [height, width]}
 
 
 def _read_index(folder: Path) -> dict[str, Any]:

@@ -42,9 +42,15 @@ def test_every_field_is_in_the_hash():
         ({"dram_gb_per_s": 0}, "found dram_gb_per_s = 0, expected more than 0"),
         ({"lanes": 17}, "found lanes = 17, expected at most the bus's 16 bytes"),
         ({"row_bytes": 1000}, "found row_bytes = 1000, expected a multiple of the bus's 16 bytes"),
-        ({"lanes": 0}, "found lanes = 0, expected a whole number, at least 1"),
+        ({"lanes": 0}, "found lanes = 0, expected a whole number from 1 to 16777216"),
         ({"lanes": "8"}, "found lanes = '8', expected a whole number"),
         ({"bus_bits": 48}, "found bus_bits = 48"),
+        ({"dram_gb_per_s": True}, "found dram_gb_per_s = True, expected a number"),
+        ({"dram_gb_per_s": "x"}, "found dram_gb_per_s = 'x', expected a number"),
+        ({"dram_gb_per_s": float("nan")}, "found dram_gb_per_s = nan, expected more than 0"),
+        ({"board": []}, r"found board = \[\], expected a word"),
+        ({"clock_mhz": 5000}, "found clock_mhz = 5000, expected at most 1000"),
+        ({"cores": 10**14}, "found cores = 100000000000000, expected a whole number from 1 to 16777216"),
         ({"oc_tile": 24}, "found oc_tile = 24, expected an even multiple of the bus's 16 bytes"),
         ({"digit_depth": 4}, "found digit_depth = 4, expected at least the 8 lanes"),
         ({"corse": 4}, "found configuration field 'corse', expected some of .*cores"),
@@ -59,9 +65,10 @@ def test_unreadable_configuration_files(tmp_path):
     path = tmp_path / "hardware.json"
     with pytest.raises(ValueError, match="no readable hardware configuration"):
         HardwareConfig.load(path)
-    path.write_text("{")
-    with pytest.raises(ValueError, match=re.escape(str(path))):
-        HardwareConfig.load(path)
+    for content in (b"{", b"\xff\xfe", b"[" * 100_000, b"[]", b"null"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=re.escape(str(path))):
+            HardwareConfig.load(path)
 
 
 def test_records_are_aligned_for_bursts():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ditto_zynq.hls.contract.random_graphs import random_unet
@@ -62,6 +64,27 @@ def test_scalars_pass_up_to_the_ends_of_their_ranges(opcode, field, legal, illeg
     assert [refused(value) for value in legal] == [None] * len(legal)
     for value in illegal:
         assert (refused(value).index, refused(value).reason) == (index, f"a legal {field}")
+
+
+def test_parts_of_a_batch_keep_nothing_where_another_layer_does():
+    """A later part runs with the first one on the emulator: what layers between them keep must be elsewhere."""
+    build, graph = random_unet(3)
+    program = compile_program(graph, build.tables, replace(CONFIG, batch_parts=2), 3)
+    descriptors = program.descriptors.copy()
+    layers, linear = descriptors["layer"], descriptors["opcode"] <= Opcode.MIX
+    firsts = [int(np.flatnonzero(layers == layer)[0]) for layer in layers]
+    later, other = next(
+        (later, other)
+        for later, first in enumerate(firsts)
+        for other in range(first + 1, later)
+        if linear[later] and linear[other] and firsts[other] > first
+    )
+    scalars = np.array(scalars_of(program.parameters.block(0, np.zeros(3, np.int64), 0, True), program))
+    assert ScalarRules(descriptors, program.sizes).check(scalars) is None
+    descriptors["state_accumulators"][other] = descriptors["state_accumulators"][later]
+    assert (
+        ScalarRules(descriptors, program.sizes).check(scalars).reason == "what is kept inside STATE, aligned and apart"
+    )
 
 
 def test_whoever_follows_asks_for_what_its_leader_asks_for():

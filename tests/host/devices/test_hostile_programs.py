@@ -225,6 +225,38 @@ def test_leaders(victims):
     assert victim.run() == index + 1 and victim.device.refusal.reason == "the scalars of its leader"
 
 
+@pytest.mark.parametrize("field", ["input", "input_pitch", "channels", "state_input", "state_input_span", "batch"])
+def test_an_operand_that_another_one_does_not_keep(victims, field):
+    """The kernels leave it to the leader to keep what a follower reads."""
+    victim, index = with_opcode(victims, CONVOLUTION, Flag.SHARES_OPERAND)
+    victim.descriptors[field][victim.descriptors["leader"][index]] += 16 if field != "batch" else 1
+    assert victim.run() > 0
+
+
+@pytest.mark.parametrize("field", ["skip", "parity", "keep_state"])
+def test_a_leader_with_other_scalars(victims, field):
+    victim, index = with_opcode(victims, CONVOLUTION, Flag.SHARES_OPERAND)
+    victim.scalars[field][victim.descriptors["leader"][index]] ^= 1
+    assert victim.run() > 0 and victim.device.refusal.reason in (
+        "the scalars of its leader",
+        "the scalars of the batch's first part",
+    )
+
+
+@pytest.mark.parametrize("opcode", [SCORES, MIX])
+@pytest.mark.parametrize("segment", [0, 2, 255])
+def test_attention_reads_token_by_token_whatever_a_descriptor_says(victims, opcode, segment):
+    """It is a field of convolutions: a zero once ended C simulation with a division."""
+    victim, index = with_opcode(victims, opcode)
+    images = []
+    for value in (1, segment):
+        victim.restore(np.random.default_rng(0))
+        victim.descriptors["segment_pixels"][index] = value
+        assert victim.run() == 0
+        images.append([victim.session.buffers[region].data.copy() for region in (Region.ACTIVATIONS, Region.STATE)])
+    assert all(np.array_equal(one, other) for one, other in zip(*images, strict=True))
+
+
 def test_pairs(victims):
     victim, index = with_opcode(victims, CONVOLUTION, Flag.PAIRED)
     first = victim.descriptors[index].copy()

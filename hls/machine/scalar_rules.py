@@ -104,6 +104,7 @@ def _state_fits(s: Sizes, sizes: Mapping[Region, int]) -> np.ndarray:
         fits &= is_inside(access, sizes) & is_aligned(access) | ~access.used
     for one, other in itertools.combinations(accesses, 2):
         fits &= ~one.meets(other)
-    own = ~s.has(Flag.SHARES_OPERAND)  # else another one keeps it
-    kept = [replace(access, used=access.used & own) for access in accesses]
-    return fits & apart_from_others(kept, s.first_parts())
+    *operands, sums = accesses
+    own = ~s.has(Flag.SHARES_OPERAND)  # else another one keeps the operand
+    kept = [replace(operand, used=operand.used & own) for operand in operands]
+    return fits & apart_from_others([*kept, sums], s.first_parts())

@@ -28,6 +28,7 @@ from .pipeline.pipelines import Source, check_finite, encode_prompts, load_sourc
 from .pipeline.schedule import check_class, scheduler_for, with_eta
 from .pipeline.size_embedding import PIXELS, pixels_per_latent, takes_sizes, with_sizes
 from .pipeline.supported import check_config, check_variance
+from .prune.narrow import stock_kind
 from .trace.tracing import Interface, trace
 
 EXAMPLES = 16  # prompts whose contexts are kept
@@ -211,6 +212,7 @@ def _quantize(plan: _Plan, context: tuple[torch.Tensor, torch.Tensor] | None, co
     integer = lower(calibrated)
     described = json.loads(denoiser.to_json_string())  # type: ignore[operator]
     config = {key: value for key, value in described.items() if key != "_name_or_path"}
+    config["_class_name"] = stock_kind(denoiser).__name__  # which its drop-in stands for
     return QuantizedModel(
         integer.graph,
         integer.tables,

@@ -26,11 +26,12 @@ FLOORS = {  # of each folder, from the ground; a module outside of them stands o
         "studies",
         "cli",
     ),
-    "quant": ("common", "builders", "operators", "trace", "calibrate", "pipeline", "qonnx", "zoo", "judge"),
+    "quant": ("common", "builders", "operators", "trace", "calibrate", "prune", "pipeline", "qonnx", "zoo", "judge"),
 }
 BELOW = {"hls": set(), "host": {"hls"}, "quant": {"hls"}}
 BY_NAME = {  # modules of the runtime that find the quantizer by its name, where it is installed
     "host.cli.quantize": {"quant.common.options", "quant.quantize"},
+    "host.cli.prune": {"quant.common.options", "quant.prune_model"},
     "host.studies.evaluation": {"quant.judge.evaluate"},
 }
 REGISTRIES = (  # rooms that are entered as a whole: all of a kind, by name
@@ -39,7 +40,18 @@ REGISTRIES = (  # rooms that are entered as a whole: all of a kind, by name
     "host.operators",
     "quant.operators",
 )
-HEAVY = ("torch", "diffusers", "transformers", "brevitas", "scipy", "pynq", "hls4ml", "numba", "matplotlib")
+HEAVY = (
+    "torch",
+    "torch_pruning",
+    "diffusers",
+    "transformers",
+    "brevitas",
+    "scipy",
+    "pynq",
+    "hls4ml",
+    "numba",
+    "matplotlib",
+)
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for folder in FLOORS

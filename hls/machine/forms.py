@@ -236,7 +236,7 @@ class Norm(Finished):
 
 @dataclass(frozen=True, kw_only=True)
 class Pair(Finished):
-    """ADD, MULTIPLY: the sum of two values, or their product, element by element."""
+    """ADD, MULTIPLY: the sum of two values, or their product, element by element. No activation follows them yet."""
 
     opcodes = (Opcode.ADD, Opcode.MULTIPLY)
 

@@ -9,6 +9,7 @@ import click
 from . import costs as cli_costs
 from . import generate as cli_generate
 from . import hardware as cli_hardware
+from . import prune as cli_prune
 from . import quantize as cli_quantize
 from .shared import Commands
 
@@ -24,6 +25,7 @@ for command in (
     cli_costs.profile,
     cli_costs.compare,
     cli_costs.explore,
+    cli_prune.prune,
     cli_quantize.quantize,
     cli_quantize.evaluate,
     cli_hardware.csim,

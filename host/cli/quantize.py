@@ -114,8 +114,8 @@ def quantize(
     )
     given = {
         "labels": parse_labels(labels),
-        "prompts": _prompts(prompts),
-        "reading": asked.Reading(variant, _sides(sample_size), force_scheduler),
+        "prompts": read_prompts(prompts),
+        "reading": asked.Reading(variant, read_sides(sample_size), force_scheduler),
     }
     with without_loading_bars():
         quantized = quantizer.quantize(model, output, schedule, options, overwrite=overwrite, **given)
@@ -142,7 +142,7 @@ def _next_command(output: Path, quantized: QuantizedModel) -> str:
     return f"ditto-zynq generate {shlex.quote(str(output))}{prompt} -o images.png"
 
 
-def _sides(text: str | None) -> tuple[int, int] | None:
+def read_sides(text: str | None) -> tuple[int, int] | None:
     """Height and width: (64, 64) of ``"64"``, (64, 96) of ``"64x96"``. ValueError for other text."""
     if text is None:
         return None
@@ -153,7 +153,7 @@ def _sides(text: str | None) -> tuple[int, int] | None:
         raise ValueError(f"found sample size {text!r}, expected a number, or height and width such as 64x96") from None
 
 
-def _prompts(path: Path | None) -> list[str] | None:
+def read_prompts(path: Path | None) -> list[str] | None:
     if path is None:
         return None
     prompts = [line.strip() for line in path.read_text().splitlines() if line.strip()]

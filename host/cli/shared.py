@@ -74,6 +74,7 @@ EXTRAS = {
     "transformers": "quant",
     "brevitas": "quant",
     "scipy": "quant",
+    "torch_pruning": "quant",
     "numba": "fast",
     "matplotlib": "plots",
     "pynq": "board",

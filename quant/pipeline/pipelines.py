@@ -21,6 +21,7 @@ from torch import nn
 from ...hls.artefact.folder import COMPONENTS, INDEX, check_index
 from ...hls.artefact.prompts import check_prompts
 from ...hls.common.explained import explained
+from ..prune import narrow
 from ..trace.tracing import Interface
 from .supported import check_config
 
@@ -162,7 +163,7 @@ def _scheduler_config(folder: Path) -> dict[str, Any]:
 def _load_denoiser(where: Path, config: dict[str, Any], variant: str | None) -> nn.Module:
     _check_weights(where, [path.name for path in where.iterdir() if path.is_file()], variant)
     _check_shards(where, variant)
-    known = getattr(diffusers, config["_class_name"])
+    known = getattr(narrow, config["_class_name"], None) or getattr(diffusers, config["_class_name"])
     changed = {"sample_size": config["sample_size"]} if "sample_size" in config else {}
     try:
         denoiser, loaded = known.from_pretrained(
@@ -206,7 +207,8 @@ def _check_weights(where: Path | str, names: Sequence[str], variant: str | None)
     elif any(name.endswith((".bin", ".ckpt", ".pt", ".pth")) for name in files):
         advice = (
             "only pickles, which are never read; convert them where you trust them, with "
-            "save_pretrained(folder, safe_serialization=True)"
+            "save_pretrained(folder, safe_serialization=True), a module that was pruned and pickled whole after "
+            "ditto_zynq.quant.prune.narrow.adopt(model)"
         )
     else:
         advice = "none; get the model again"

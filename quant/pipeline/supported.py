@@ -8,6 +8,7 @@ from typing import Any
 from ...hls.artefact.scheduler_config import takes_variance
 from ...hls.common.limits import LARGEST_DIMENSION, MOST_PIXELS
 from ..common.unsupported import UnsupportedOperator
+from ..prune.narrow import STOCK_NAMES
 
 UNETS = ("UNet2DModel", "UNet2DConditionModel")
 TRANSFORMERS = ("DiTTransformer2DModel", "LatteTransformer3DModel", "PixArtTransformer2DModel", "Transformer2DModel")
@@ -26,6 +27,7 @@ def check_config(config: Mapping[str, Any], where: str) -> None:
     Its conditions, channels and size are checked, not whether its layers are known: that is tracing's part.
     """
     kind = config.get("_class_name", "")
+    kind = STOCK_NAMES.get(kind, kind)
     if kind not in (*UNETS, *TRANSFORMERS):
         raise UnsupportedOperator(
             f"{where}: found a model of class {kind!r}, expected one of {', '.join(UNETS + TRANSFORMERS)}"

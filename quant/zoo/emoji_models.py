@@ -29,8 +29,8 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
+from ..common.trainer import Recipe, Trainer, run_convolutions_in_bfloat16
 from .emoji import CATEGORIES, SIZE, load_clips, load_pictures
-from .trainer import Recipe, Trainer, run_convolutions_in_bfloat16
 
 CLIP_FRAMES = 24  # of an animation, for the autoencoder and the video model
 PICTURE_REPEATS = 3  # of the pictures among the more numerous frames

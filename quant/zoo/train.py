@@ -14,9 +14,9 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from torch.nn import functional as F
 
+from ..common.trainer import Recipe, Trainer, run_convolutions_in_bfloat16
 from .classifiers import as_images, train_classifier, train_emoji_classifier
 from .fashion_mnist import CLASSES, load_split
-from .trainer import Recipe, Trainer, run_convolutions_in_bfloat16
 
 NULL_LABEL = len(CLASSES)
 

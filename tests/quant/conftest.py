@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.pipelines import save
 
@@ -21,3 +22,11 @@ def text(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("text") / "float"
     save("stable_diffusion", folder)
     return folder
+
+
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

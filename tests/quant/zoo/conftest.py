@@ -8,7 +8,6 @@ import tarfile
 
 import numpy as np
 import pytest
-import torch
 from ditto_zynq.quant.zoo import train
 from ditto_zynq.quant.zoo.fashion_mnist import Split
 from PIL import Image
@@ -58,14 +57,6 @@ def data(tmp_path_factory):
     clips |= {"package/assets/1f603.webp": animation(10), "package/assets/1fffff.webp": animation(48)}
     archive(folder / "lobehub-fluent-emoji-anim-1-1.0.0.tgz", clips)
     return folder
-
-
-@pytest.fixture
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, DiTPipeline, LattePipeline, StableDiffusionPipeline
+from ditto_zynq.quant.common.trainer import Recipe
 from ditto_zynq.quant.zoo import emoji, emoji_models
-from ditto_zynq.quant.zoo.trainer import Recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RECIPE = Recipe(steps=2, decay_steps=1, warmup_steps=1, batch=2)

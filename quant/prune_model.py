@@ -1,0 +1,327 @@
+"""Prune a trained pipeline's denoiser: choose channels, cut, and mend by distillation from the float model's own runs."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..hls.artefact.folder import INDEX
+from ..hls.artefact.replace import replacing
+from .calibrate.calibration import Conditions
+from .common.options import Options, Reading, Schedule, check_whole
+from .pipeline.conditions import check_context, choose_labels, conditions_of, guidance_for
+from .pipeline.pipelines import Source, encode_prompts, load_source, read_json
+from .pipeline.schedule import check_class, scheduler_for, with_eta
+from .prune import blocks
+from .prune.allocation import Grain, allocate, structure_of, widths_of_groups
+from .prune.coupling import ChannelGroup, channel_groups
+from .prune.criteria import CRITERIA, Filters
+from .prune.distill import DistillationRecipe, distill
+from .prune.macs import LayerMacs, macs
+from .prune.narrow import config_of, empty, narrow_kind, stock_kind
+from .prune.surgery import Kept, kept_positions, transfer, widths_of
+from .prune.trajectories import Examples, Runs, record
+from .quantize import PROMPTS, sample_shape_of
+
+LAYER, BLOCK = "layer", "block"
+REPORT = "pruning.json"
+GRADIENT_EXAMPLES, GRADIENT_BATCH = 256, 16
+
+
+@dataclass(frozen=True)
+class PruningOptions:
+    """How a model is pruned. ``macs``: the share of its multiplications that is left, between 0 and 1. ``widths``: "layer", each
+    its own, or "block", one for each block, as any diffusers loads it. ``criterion`` of :data:`.prune.criteria.CRITERIA`;
+    ``steps`` of distillation and ``runs`` of the float model to learn from. ValueError for numbers that cannot be."""
+
+    macs: float
+    widths: str = LAYER
+    criterion: str = "reprune"
+    steps: int = 2_000
+    runs: int = 256
+    grain: Grain = Grain()  # noqa: RUF009 - frozen
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.macs, (int, float)) or not 0 < self.macs < 1:
+            raise ValueError(
+                f"found macs {self.macs!r}, expected the share of multiplications to keep, between 0 and 1"
+            )
+        for name, value, known in (
+            ("widths", self.widths, (LAYER, BLOCK)),
+            ("criterion", self.criterion, tuple(CRITERIA)),
+        ):
+            if value not in known:
+                raise ValueError(f"found {name} {value!r}, expected one of {', '.join(known)}")
+        check_whole("steps", self.steps, 0)
+        check_whole("runs", self.runs, 1)
+        check_whole("seed", self.seed, 0)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A model that was pruned, before it is mended: ``model``, what of the dense one it has kept, by module, and multiplications
+    of both."""
+
+    model: nn.Module
+    kept: Mapping[str, Kept]
+    macs: int
+    dense_macs: int
+
+
+Gradients = Callable[[Sequence[ChannelGroup]], dict[str, tuple[np.ndarray, ...]]]
+
+
+def cut(
+    model: nn.Module, inputs: Mapping[str, Any], options: PruningOptions, gradients: Gradients | None = None
+) -> Cut:
+    """Choose channels of a U-Net and leave the others out. ``inputs``: keyword arguments of a forward pass; ``gradients`` gives
+    those of the groups' kernels, for a criterion that goes by them. ValueError, with the numbers, for a share that cannot be."""
+    kind = narrow_kind(model)
+    groups = channel_groups(copy.deepcopy(model), inputs)
+    dense = macs(model, inputs)
+    most = int(options.macs * dense)
+    if options.widths == LAYER:
+        widths, config, whole = _layer_widths(model, groups, inputs, most, options.grain)
+    else:
+        widths, config, whole = _block_widths(model, groups, inputs, most, options.grain)
+        kind = stock_kind(model)
+    random = np.random.default_rng(options.seed)
+    weighted = gradients(groups) if options.criterion == "taylor" and gradients else {}
+    chosen = {}
+    for group in groups:
+        if widths[group.name] < group.size:
+            filters = Filters(tuple(group.kernels(model)), structure_of(group, model, whole), weighted.get(group.name))
+            chosen[group.name] = CRITERIA[options.criterion](filters, widths[group.name], random)
+    kept = kept_positions(model, groups, chosen)
+    if options.widths == LAYER:
+        config = config | {"widths": dict(config.get("widths") or {}) | widths_of(model, kept)}
+    narrow: nn.Module = kind.from_config(config)  # type: ignore[attr-defined]
+    transfer(model, narrow, kept, blocks.refitted_time_layer(model, narrow))
+    return Cut(narrow.eval(), kept, macs(narrow, inputs), dense)
+
+
+Allotted = tuple[dict[str, int], dict[str, Any], bool]  # of each group; the configuration; whether heads go whole
+
+
+def _layer_widths(
+    model: nn.Module, groups: Sequence[ChannelGroup], inputs: Mapping[str, Any], most: int, grain: Grain
+) -> Allotted:
+    layers = LayerMacs(model, inputs)
+
+    def count(sizes: Mapping[str, int]) -> int:
+        kept = kept_positions(model, groups, {name: np.arange(size) for name, size in sizes.items()})
+        return layers.total(widths_of(model, kept))
+
+    return allocate(widths_of_groups(groups, model, grain), count, most), config_of(model), True
+
+
+def _block_widths(
+    model: nn.Module, groups: Sequence[ChannelGroup], inputs: Mapping[str, Any], most: int, grain: Grain
+) -> Allotted:
+    if getattr(model.config, "widths", None):
+        raise ValueError("found a model whose layers have widths of their own; prune it with --widths layer")
+
+    def config_of(sizes: Mapping[str, int]) -> dict[str, Any]:
+        return blocks.block_config(model, {int(index): size for index, size in sizes.items()})
+
+    def count(sizes: Mapping[str, int]) -> int:
+        return macs(empty(stock_kind(model), config_of(sizes)), inputs)
+
+    config = config_of(allocate(blocks.widths_of_blocks(groups, model, grain), count, most))
+    return blocks.group_widths(groups, model, config), config, blocks.whole_heads(model)
+
+
+def prune_model(
+    model: str | Path,
+    out: Path,
+    options: PruningOptions,
+    schedule: Schedule | None = None,
+    labels: Sequence[int] | None = None,
+    prompts: Sequence[str] | None = None,
+    reading: Reading | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Prune the denoiser of a diffusers pipeline (folder or hub name), and write a pipeline's folder to ``out``.
+
+    ``schedule``, ``labels`` and ``prompts``: of the float model's runs that the pruned one learns from. What is recorded and
+    trained lies in ``OUT.partial`` until it is done, and an interrupted call goes on there. Returns what ``out/pruning.json``
+    says. ValueError, before any work, for what cannot be pruned, and for an output that exists and is no pruned model.
+    """
+    reading, schedule = reading or Reading(), schedule or Schedule(groups=1)
+    _check_output(Path(out), overwrite)
+    source = load_source(model, reading.variant, reading.sample_size)
+    narrow_kind(source.denoiser)
+    if not reading.force_scheduler:
+        check_class(source.scheduler_class, schedule)
+    runs = _runs(source, schedule, options, labels, prompts)
+    work = Path(f"{Path(out).resolve()}.partial")
+    teacher = _digest(source.denoiser)
+    settings = {"teacher": teacher, "schedule": asdict(schedule), "options": asdict(options)}
+    _check_settings(work, settings)
+    examples = record(source.denoiser, runs, work / "runs")
+    inputs = examples.inputs(torch.zeros(1, dtype=torch.long))
+    found = cut(
+        source.denoiser, inputs, options, lambda groups: _gradients(source.denoiser, groups, examples, options.seed)
+    )
+    before = _error(found.model, examples)
+    if options.steps:
+        recipe = DistillationRecipe(
+            steps=options.steps,
+            decay_steps=max(options.steps // 3, 1),
+            seed=options.seed,
+            teacher=teacher,
+            architecture=json.dumps(asdict(options)),
+        )
+        distill(found.model, recipe, examples.draw, len(examples), work / "training")
+    report = {
+        "multiplications": {"dense": found.dense_macs, "pruned": found.macs, "share": found.macs / found.dense_macs},
+        "parameters": {"dense": _parameters(source.denoiser), "pruned": _parameters(found.model)},
+        "mean_square_error": {"cut": before, "distilled": _error(found.model, examples)},
+        "options": asdict(options),
+        "schedule": asdict(schedule),
+    }
+    _write(source, found.model, report, Path(out))
+    shutil.rmtree(work)
+    return report
+
+
+def _runs(
+    source: Source,
+    schedule: Schedule,
+    options: PruningOptions,
+    labels: Sequence[int] | None,
+    prompts: Sequence[str] | None,
+) -> Runs:
+    denoiser, interface = source.denoiser, source.interface
+    chosen = choose_labels(denoiser, labels)
+    guidance = guidance_for(denoiser, Options(), chosen, source.pipeline)
+    context = None
+    if interface.context:
+        given = list(prompts or PROMPTS)
+        context = encode_prompts(
+            source, [given[i % len(given)] for i in range(options.runs)], check=prompts is not None
+        )
+        check_context(denoiser, context)
+    elif prompts:
+        raise ValueError(f"{source.folder} takes no prompts; leave them out")
+    conditions = conditions_of(options.runs, denoiser, chosen, context, guidance)
+    rows, contexts = conditions.branches()
+    arguments: dict[str, torch.Tensor] = {}
+    if interface.labels:
+        arguments[interface.labels] = torch.tensor(chosen)[rows]
+    if interface.context and contexts is not None:
+        arguments[interface.context] = contexts
+    scheduler_for(source.scheduler, schedule)  # refuses what cannot be, before any work
+    return Runs(
+        arguments=arguments,
+        count=options.runs,
+        branches=1 if conditions.unguided is None else 2,
+        guide=_guide(conditions),
+        make_scheduler=lambda: with_eta(scheduler_for(source.scheduler, schedule)[0], schedule),
+        sample_shape=sample_shape_of(denoiser),
+        seed=options.seed,
+    )
+
+
+def _guide(conditions: Conditions) -> Callable[[torch.Tensor], torch.Tensor]:
+    scale = conditions.guidance
+    if conditions.unguided is None or scale is None:
+        return lambda output: output
+
+    def guided(output: torch.Tensor) -> torch.Tensor:
+        with_condition, without = output.chunk(2)
+        return without + scale * (with_condition - without)
+
+    return guided
+
+
+def _gradients(
+    model: nn.Module, groups: Sequence[ChannelGroup], examples: Examples, seed: int
+) -> dict[str, tuple[np.ndarray, ...]]:
+    """Gradients of the outputs' products with noise: how a change of each weight would disturb what the model says."""
+    probe = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(seed)
+    picked = torch.randperm(len(examples), generator=generator)[:GRADIENT_EXAMPLES]
+    for part in picked.split(GRADIENT_BATCH):
+        output = probe(**examples.inputs(part)).sample
+        (output * torch.randn(output.shape, generator=generator)).sum().backward()
+    return {group.name: tuple(group.kernels(probe, gradients=True)) for group in groups}
+
+
+@torch.no_grad()
+def _error(model: nn.Module, examples: Examples, count: int = 512) -> float:
+    """The mean square error of a model's outputs on some examples."""
+    picked = torch.linspace(0, len(examples) - 1, min(count, len(examples))).long()
+    total = 0.0
+    for part in picked.split(32):
+        inputs, wanted = examples.draw(part)
+        total += float((model(**inputs).sample - wanted).square().mean()) * len(part)
+    return total / len(picked)
+
+
+def _write(source: Source, model: nn.Module, report: Mapping[str, Any], out: Path) -> None:
+    """A copy of the pipeline's folder with the pruned denoiser in it."""
+    with replacing(out) as folder:
+        shutil.copytree(source.folder, folder, dirs_exist_ok=True, ignore=_not_copied(source))
+        where = folder / source.component if (source.folder / INDEX).is_file() else folder
+        model.save_pretrained(where)  # type: ignore[operator]
+        if (source.folder / INDEX).is_file():
+            index = read_json(source.folder / INDEX)
+            index[source.component] = [_library(type(model)), type(model).__name__]
+            (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+        (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n")
+
+
+def _not_copied(source: Source) -> Callable[[str, list[str]], list[str]]:
+    """What of the folder does not belong to the pruned pipeline: the dense denoiser, and what its card says of that."""
+    kept = {*source.components, INDEX, "scheduler", "scheduler_config.json"} - {source.component}
+
+    def others(folder: str, names: list[str]) -> list[str]:
+        return [name for name in names if name not in kept] if Path(folder) == source.folder else []
+
+    return others
+
+
+def _library(kind: type) -> str:
+    return "diffusers" if kind.__module__.startswith("diffusers.") else kind.__module__
+
+
+def _check_output(out: Path, overwrite: bool) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / REPORT).is_file():
+        raise ValueError(f"{out} exists and is no pruned model; give another output folder")
+    if not overwrite:
+        raise ValueError(f"{out} has a pruned model; say --overwrite to replace it, or give another output folder")
+
+
+def _check_settings(work: Path, settings: Mapping[str, Any]) -> None:
+    """ValueError where ``work`` is of a call with other settings."""
+    path, text = work / "settings.json", json.dumps(settings, indent=1, sort_keys=True) + "\n"
+    if path.is_file() and path.read_text() != text:
+        raise ValueError(f"{work} is of a pruning with other settings; remove it, or give another output folder")
+    work.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def _digest(model: nn.Module) -> str:
+    """Identifies a model by its weights."""
+    found = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        found.update(name.encode() + value.contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+def _parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

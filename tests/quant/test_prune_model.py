@@ -1,0 +1,151 @@
+"""A pipeline is pruned, distilled, saved, loaded by stock diffusers, and quantized."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMPipeline, DiffusionPipeline, UNet2DModel
+from ditto_zynq.quant.common.options import Options, Reading, Schedule
+from ditto_zynq.quant.prune import distill as distillation
+from ditto_zynq.quant.prune.allocation import Grain
+from ditto_zynq.quant.prune.macs import macs
+from ditto_zynq.quant.prune.narrow import NarrowUNet2DConditionModel, NarrowUNet2DModel
+from ditto_zynq.quant.prune_model import PruningOptions, cut, prune_model
+from ditto_zynq.quant.quantize import quantize
+
+from tests.quant.prune.models import inputs_of, text_unet, unet
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+FINE = Grain(tile=4, lanes=4)
+OPTIONS = PruningOptions(0.5, steps=2, runs=2, grain=FINE)
+SCHEDULE = Schedule(steps=3, groups=1)
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dense") / "float"
+    DDPMPipeline(unet(), DDIMScheduler(clip_sample=False)).save_pretrained(folder)
+    (folder / "README.md").write_text("the card of the dense model")
+    return folder
+
+
+@pytest.mark.parametrize("widths", ["layer", "block"])
+def test_a_pruned_pipeline_is_loaded_by_diffusers_and_quantized(dense, widths, tmp_path):
+    options = PruningOptions(0.5, widths=widths, steps=2, runs=2, grain=FINE)
+    report = prune_model(dense, tmp_path / "pruned", options, SCHEDULE)
+    pipeline = DiffusionPipeline.from_pretrained(tmp_path / "pruned")
+    assert type(pipeline.unet) is (NarrowUNet2DModel if widths == "layer" else UNet2DModel)
+    found = report["multiplications"]
+    inputs = inputs_of(pipeline.unet, batch=1)
+    assert (macs(pipeline.unet, inputs), macs(unet(), inputs)) == (found["pruned"], found["dense"])
+    assert found["share"] <= 0.5 and json.loads((tmp_path / "pruned/pruning.json").read_text()) == report
+    assert {path.name for path in tmp_path.iterdir()} == {"pruned"} and not (tmp_path / "pruned/README.md").exists()
+    artefact = quantize(
+        tmp_path / "pruned", tmp_path / "int8", Schedule(steps=2, groups=1), Options(trajectories=1, fine=0)
+    )
+    assert artefact.config["_class_name"] == "UNet2DModel"
+
+
+@pytest.mark.parametrize("criterion", ["l1", "random", "taylor"])
+def test_other_criteria_leave_as_many_multiplications(criterion, dense, tmp_path):
+    options = PruningOptions(0.5, criterion=criterion, steps=0, runs=1, grain=FINE)
+    report = prune_model(dense, tmp_path / "pruned", options, SCHEDULE)
+    reference = cut(unet(), inputs_of(unet(), batch=1), OPTIONS)
+    assert report["multiplications"]["pruned"] == reference.macs
+    assert report["mean_square_error"]["cut"] == report["mean_square_error"]["distilled"] > 0
+
+
+@pytest.mark.parametrize("widths", ["layer", "block"])
+def test_a_model_with_cross_attention_and_geglu(widths):
+    model = text_unet()
+    found = cut(model, inputs_of(model), PruningOptions(0.5, widths=widths, grain=FINE))
+    assert found.macs <= 0.5 * found.dense_macs and isinstance(found.model, NarrowUNet2DConditionModel) == (
+        widths == "layer"
+    )
+    with torch.no_grad():
+        assert found.model(**inputs_of(model)).sample.isfinite().all()
+
+
+def test_a_pruned_model_is_pruned_again():
+    model = unet()
+    once = cut(model, inputs_of(model), PruningOptions(0.6, grain=FINE))
+    twice = cut(once.model, inputs_of(model), PruningOptions(0.6, grain=FINE))
+    assert twice.dense_macs == once.macs and twice.macs <= 0.6 * once.macs
+    with pytest.raises(
+        ValueError, match="found a model whose layers have widths of their own; prune it with --widths layer"
+    ):
+        cut(once.model, inputs_of(model), PruningOptions(0.6, widths="block", grain=FINE))
+
+
+def test_an_interrupted_pruning_goes_on(dense, tmp_path, monkeypatch):
+    whole = prune_model(dense, tmp_path / "whole", OPTIONS, SCHEDULE)
+    original = distillation.F.mse_loss
+
+    def interrupting(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        return original(*arguments)
+
+    monkeypatch.setattr(distillation.F, "mse_loss", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        prune_model(dense, tmp_path / "parts", OPTIONS, SCHEDULE)
+    monkeypatch.undo()
+    assert not (tmp_path / "parts").exists() and (tmp_path / "parts.partial").is_dir()
+    with pytest.raises(ValueError, match="is of a pruning with other settings; remove it"):
+        prune_model(dense, tmp_path / "parts", PruningOptions(0.4, steps=2, runs=2, grain=FINE), SCHEDULE)
+    assert prune_model(dense, tmp_path / "parts", OPTIONS, SCHEDULE) == whole
+    assert not (tmp_path / "parts.partial").exists()
+
+
+@pytest.mark.parametrize("macs", [0, 1, -0.5, 1.5, float("nan"), "half"])
+def test_shares_that_are_none(macs):
+    with pytest.raises(
+        ValueError, match=r"found macs .*, expected the share of multiplications to keep, between 0 and 1"
+    ):
+        PruningOptions(macs)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("widths", "channel", "found widths 'channel', expected one of layer, block"),
+        ("criterion", "l3", "found criterion 'l3', expected one of reprune, l1, random, taylor"),
+        ("steps", -1, "steps"),
+        ("runs", 0, "runs"),
+    ],
+)
+def test_options_that_there_are_not(field, value, message):
+    with pytest.raises(ValueError, match=message):
+        PruningOptions(0.5, **{field: value})
+
+
+def test_a_share_that_leaves_a_layer_under_its_norm_s_groups():
+    model = unet()
+    with pytest.raises(
+        ValueError, match=r"found [\d,]+ multiplications with every layer at its fewest channels \(.*: \d+ of \d+\)"
+    ):
+        cut(model, inputs_of(model), PruningOptions(0.01, grain=FINE))
+
+
+def test_outputs_that_exist(dense, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").write_text("")
+    with pytest.raises(ValueError, match="other exists and is no pruned model"):
+        prune_model(dense, tmp_path / "other", OPTIONS, SCHEDULE)
+    shutil.copytree(dense, tmp_path / "pruned")
+    (tmp_path / "pruned" / "pruning.json").write_text("{}")
+    with pytest.raises(ValueError, match="pruned has a pruned model; say --overwrite"):
+        prune_model(dense, tmp_path / "pruned", OPTIONS, SCHEDULE)
+    options = PruningOptions(0.5, steps=0, runs=1, grain=FINE)
+    prune_model(dense, tmp_path / "pruned", options, SCHEDULE, overwrite=True)
+    assert len((tmp_path / "pruned" / "pruning.json").read_text()) > 2
+
+
+def test_pickles_of_other_pruning_projects(dense, tmp_path):
+    shutil.copytree(dense, tmp_path / "float")
+    (tmp_path / "float/unet/diffusion_pytorch_model.safetensors").rename(tmp_path / "float/unet/unet_pruned.pth")
+    with pytest.raises(FileNotFoundError, match=r"only pickles, .*adopt\(model\)"):
+        prune_model(tmp_path / "float", tmp_path / "out", OPTIONS, SCHEDULE, reading=Reading())

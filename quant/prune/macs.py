@@ -52,7 +52,7 @@ class LayerMacs:
         self.others = flops["Global"] // 2 - counted
 
     def total(self, widths: Widths) -> int:
-        """Multiplications of the model with these channels of outputs and inputs; layers that are not named have what they have."""
+        """Multiplications with these channels of outputs and inputs; layers that are not named have what they have."""
         result = self.others
         for path, (count, outputs, inputs) in self.layers.items():
             new = widths.get(path, (outputs, inputs))

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from ditto_zynq.quant.zoo import trainer
+from ditto_zynq.quant.common import trainer
 from ditto_zynq.quant.zoo.train import DDPMRecipe, train_ddpm
 from safetensors.torch import load_file
 

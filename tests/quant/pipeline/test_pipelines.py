@@ -14,6 +14,7 @@ from ditto_zynq.quant.pipeline.pipelines import load_source
 from ditto_zynq.quant.quantize import quantize
 from safetensors.torch import load_file, save_file
 
+from tests.pipelines import save
 from tests.quant.refusals import OPTIONS, SCHEDULE, WEIGHTS, change_json, move, prune, refuse, rename_weights, unet
 
 WEIGHT_CASES = {
@@ -151,6 +152,12 @@ def test_a_variant_and_a_sample_size_are_read(pixels, tmp_path):
     assert Reading("fp16", (8, 16)).sample_size == (8, 16)
     with pytest.raises(ValueError, match="found sample size 0"):
         Reading(sample_size=(0, 8))
+
+
+def test_a_square_size_is_one_number(tmp_path):
+    """Transformers take no other."""
+    save("dit", tmp_path / "float")
+    assert load_source(tmp_path / "float", None, (8, 8)).denoiser.config.sample_size == 8
 
 
 def test_other_parts_of_a_variant_are_copied_under_plain_names(text, tmp_path):

@@ -27,6 +27,7 @@ COMMANDS = [
 ]
 PYTHON = [text for kind, text in BLOCKS if kind == "python"]
 QUICK = {  # what makes a command take seconds
+    "prune": ("--steps", "1", "--runs", "1", "--run-steps", "2", "--tile", "4", "--lanes", "4"),
     "quantize": ("--trajectories", "1", "--norm", "0", "--fine", "0", "--groups", "1"),
     "generate": ("-n", "1"),
     "profile": ("--batch", "1"),
@@ -55,7 +56,7 @@ def workspace(tmp_path_factory) -> Path:
     (folder / "quant").symlink_to(ROOT / "quant")
     (folder / "runs" / "data").mkdir(parents=True)  # as the first command does
     torch.manual_seed(0)
-    unet = UNet2DModel(**{**unet2d().config, "num_class_embeds": 10})
+    unet = UNet2DModel(**{**unet2d().config, "num_class_embeds": 10, "block_out_channels": (8, 16)})
     DDPMPipeline(unet, DDPMScheduler()).save_pretrained(folder / "MODEL")
     return folder
 

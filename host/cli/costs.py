@@ -117,6 +117,12 @@ def profile(
 @click.option(
     "--setting", default="board", show_default=True, help="board, or paper: Ditto's PE counts at 1 GHz (modelled)."
 )
+@click.option(
+    "--gains",
+    "with_gains",
+    is_flag=True,
+    help="Also what the MODELS after the first and the designs give alone and together.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @PLOTS
 @BOARD
@@ -130,6 +136,7 @@ def compare(
     bandwidths: str | None,
     architecture: str | None,
     setting: str,
+    with_gains: bool,
     as_json: bool,
     plots: Path | None,
     board: str,
@@ -141,6 +148,7 @@ def compare(
     from ..common.files import write_text
     from ..runtime.model import BUNDLED_MODEL
     from ..studies import compare as comparison
+    from ..studies import gains
 
     check_plots(plots, output)
     artefacts = {str(path): load_artefact(path) for path in models or (BUNDLED_MODEL,)}
@@ -152,6 +160,8 @@ def compare(
         raise ValueError(f"found setting {setting!r}, expected board or paper")
     if setting == "paper" and (architecture is not None or plots is not None):
         raise ValueError("found --setting paper with --architecture or --plots, expected them with --setting board")
+    if with_gains and (len(artefacts) < 2 or setting == "paper"):
+        raise ValueError(f"found --gains with {number_of(len(artefacts), 'model')}, expected two or more, on a board")
     announce_compiling()
     if setting == "paper":
         results, text = _compare_as_paper(compared)
@@ -161,6 +171,8 @@ def compare(
         results = list(_compare_on_board(compared, architecture))
         tables = "\n".join(comparison.table(result) for result in results)
         text = tables if chosen is None else comparison.sweep_table(results)
+        if with_gains:
+            text += "\n" + gains.table(results)
         if plots is not None:
             _draw_comparison(results, chosen is not None, plots)
     data: Any = results[0] if len(results) == 1 else results

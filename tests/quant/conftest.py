@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from ditto_zynq.quant.zoo import train
+from ditto_zynq.quant.zoo.fashion_mnist import Split
 
 from tests.pipelines import save
 
@@ -30,3 +33,10 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def small_data(monkeypatch):
+    random = np.random.default_rng(0)
+    split = Split(random.integers(0, 256, (20, 28, 28)).astype(np.uint8), (np.arange(20) % 10).astype(np.uint8))
+    monkeypatch.setattr(train, "load_split", lambda name: split)

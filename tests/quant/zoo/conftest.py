@@ -8,8 +8,6 @@ import tarfile
 
 import numpy as np
 import pytest
-from ditto_zynq.quant.zoo import train
-from ditto_zynq.quant.zoo.fashion_mnist import Split
 from PIL import Image
 
 NAMES = ("RED HEART", "GRINNING FACE", "SLICE OF PIZZA", "CAT FACE", "ROCKET", "FLAG: JAPAN")
@@ -57,10 +55,3 @@ def data(tmp_path_factory):
     clips |= {"package/assets/1f603.webp": animation(10), "package/assets/1fffff.webp": animation(48)}
     archive(folder / "lobehub-fluent-emoji-anim-1-1.0.0.tgz", clips)
     return folder
-
-
-@pytest.fixture
-def small_data(monkeypatch):
-    random = np.random.default_rng(0)
-    split = Split(random.integers(0, 256, (20, 28, 28)).astype(np.uint8), (np.arange(20) % 10).astype(np.uint8))
-    monkeypatch.setattr(train, "load_split", lambda name: split)

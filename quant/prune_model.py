@@ -29,7 +29,7 @@ from .prune.criteria import CRITERIA, Filters
 from .prune.distill import DistillationRecipe, distill
 from .prune.macs import LayerMacs, macs
 from .prune.narrow import config_of, empty, narrow_kind, stock_kind
-from .prune.surgery import Kept, kept_positions, transfer, widths_of
+from .prune.surgery import kept_positions, transfer, widths_of
 from .prune.trajectories import Examples, Runs, record
 from .quantize import PROMPTS, sample_shape_of
 
@@ -70,11 +70,11 @@ class PruningOptions:
 
 @dataclass(frozen=True)
 class Cut:
-    """A model that was pruned, before it is mended: ``model``, what of the dense one it has kept, by module, and multiplications
-    of both."""
+    """A model that was pruned, before it is mended, and multiplications of both. ``left_out``: layers that it does not have at
+    all: between blocks that have become equally wide, a stock model has no convolution in the shortcut."""
 
     model: nn.Module
-    kept: Mapping[str, Kept]
+    left_out: tuple[str, ...]
     macs: int
     dense_macs: int
 
@@ -108,7 +108,9 @@ def cut(
         config = config | {"widths": dict(config.get("widths") or {}) | widths_of(model, kept)}
     narrow: nn.Module = kind.from_config(config)  # type: ignore[attr-defined]
     transfer(model, narrow, kept, blocks.refitted_time_layer(model, narrow))
-    return Cut(narrow.eval(), kept, macs(narrow, inputs), dense)
+    there = dict(narrow.named_modules())
+    left_out = tuple(path for path, _ in model.named_modules() if path not in there)
+    return Cut(narrow.eval(), left_out, macs(narrow, inputs), dense)
 
 
 Allotted = tuple[dict[str, int], dict[str, Any], bool]  # of each group; the configuration; whether heads go whole
@@ -188,6 +190,7 @@ def prune_model(
         "multiplications": {"dense": found.dense_macs, "pruned": found.macs, "share": found.macs / found.dense_macs},
         "parameters": {"dense": _parameters(source.denoiser), "pruned": _parameters(found.model)},
         "mean_square_error": {"cut": before, "distilled": _error(found.model, examples)},
+        "left_out": list(found.left_out),
         "options": asdict(options),
         "schedule": asdict(schedule),
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from .quantize import read_prompts, read_sides
-from .shared import COUNT, parse_labels, without_loading_bars
+from .shared import COUNT, announce, parse_labels, without_loading_bars
 
 
 @click.command()
@@ -84,6 +84,8 @@ def prune(
             reading=asked.Reading(variant, read_sides(sample_size), force_scheduler),
             overwrite=overwrite,
         )
+    if report["left_out"]:
+        announce(f"the pruned model has no {', '.join(report['left_out'])}: these blocks have become equally wide")
     found, error = report["multiplications"], report["mean_square_error"]
     click.echo(
         f"{output}: {found['pruned']:,} of {found['dense']:,} multiplications ({found['share']:.1%}), mean square error to the "

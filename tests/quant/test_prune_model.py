@@ -70,6 +70,13 @@ def test_a_model_with_cross_attention_and_geglu(widths):
         assert found.model(**inputs_of(model)).sample.isfinite().all()
 
 
+def test_layers_that_equally_wide_blocks_do_not_have_are_said():
+    model = unet(block_out_channels=(16, 32))
+    found = cut(model, inputs_of(model), PruningOptions(0.6, widths="block", grain=Grain(tile=16, lanes=16)))
+    assert tuple(found.model.config.block_out_channels) == (16, 16)
+    assert found.left_out == ("down_blocks.1.resnets.0.conv_shortcut",)
+
+
 def test_a_pruned_model_is_pruned_again():
     model = unet()
     once = cut(model, inputs_of(model), PruningOptions(0.6, grain=FINE))

@@ -18,7 +18,7 @@ from torch import nn
 from ..hls.artefact.folder import INDEX
 from ..hls.artefact.replace import replacing
 from .calibrate.calibration import Conditions
-from .common.options import Options, Reading, Schedule, check_whole
+from .common.options import LARGEST_SEED, Options, Reading, Schedule, check_whole
 from .pipeline.conditions import check_context, choose_labels, conditions_of, guidance_for
 from .pipeline.pipelines import Source, encode_prompts, load_source, read_json
 from .pipeline.schedule import check_class, scheduler_for, with_eta
@@ -65,7 +65,7 @@ class PruningOptions:
                 raise ValueError(f"found {name} {value!r}, expected one of {', '.join(known)}")
         check_whole("steps", self.steps, 0)
         check_whole("runs", self.runs, 1)
-        check_whole("seed", self.seed, 0)
+        check_whole("seed", self.seed, 0, LARGEST_SEED)
 
 
 @dataclass(frozen=True)
@@ -79,58 +79,79 @@ class Cut:
     dense_macs: int
 
 
-Gradients = Callable[[Sequence[ChannelGroup]], dict[str, tuple[np.ndarray, ...]]]
+@dataclass(frozen=True)
+class Allotment:
+    """Which ``widths`` the channel ``groups`` of a model get, by their names, as ``options`` ask. ``kind`` and ``config``: the
+    class of the narrower model and its configuration; ``whole_heads``: whether a head of attention stays or goes as one.
+    ``dense_macs``: the multiplications of a forward pass with ``inputs``, keyword arguments, before."""
+
+    options: PruningOptions
+    groups: tuple[ChannelGroup, ...]
+    widths: Mapping[str, int]
+    kind: type
+    config: Mapping[str, Any]
+    whole_heads: bool
+    inputs: Mapping[str, Any]
+    dense_macs: int
 
 
-def cut(
-    model: nn.Module, inputs: Mapping[str, Any], options: PruningOptions, gradients: Gradients | None = None
-) -> Cut:
-    """Choose channels of a U-Net and leave the others out. ``inputs``: keyword arguments of a forward pass; ``gradients`` gives
-    those of the groups' kernels, for a criterion that goes by them. ValueError, with the numbers, for a share that cannot be."""
+def allot(model: nn.Module, inputs: Mapping[str, Any], options: PruningOptions) -> Allotment:
+    """How wide everything in a U-Net becomes. ``inputs``: keyword arguments of a forward pass of one example.
+
+    ValueError, with the numbers, for a share of the multiplications that cannot be.
+    """
     kind = narrow_kind(model)
-    groups = channel_groups(copy.deepcopy(model), inputs)
+    groups = tuple(channel_groups(copy.deepcopy(model), inputs))
     dense = macs(model, inputs)
     most = int(options.macs * dense)
     if options.widths == LAYER:
-        widths, config, whole = _layer_widths(model, groups, inputs, most, options.grain)
-    else:
-        widths, config, whole = _block_widths(model, groups, inputs, most, options.grain)
-        kind = stock_kind(model)
-    random = np.random.default_rng(options.seed)
-    weighted = gradients(groups) if options.criterion == "taylor" and gradients else {}
+        widths = _layer_widths(model, groups, inputs, most, options.grain)
+        return Allotment(options, groups, widths, kind, config_of(model), True, inputs, dense)
+    config = _block_config(model, groups, inputs, most, options.grain)
+    widths = blocks.group_widths(groups, model, config)
+    return Allotment(options, groups, widths, stock_kind(model), config, blocks.whole_heads(model), inputs, dense)
+
+
+Gradients = Callable[[Sequence[ChannelGroup]], dict[str, tuple[np.ndarray, ...]]]
+
+
+def cut(model: nn.Module, allotment: Allotment, gradients: Gradients | None = None) -> Cut:
+    """Choose channels of a U-Net and leave the others out. ``gradients`` gives those of the groups' kernels, for a criterion that
+    goes by them."""
+    criterion, random = allotment.options.criterion, np.random.default_rng(allotment.options.seed)
+    weighted = gradients(allotment.groups) if criterion == "taylor" and gradients else {}
     chosen = {}
-    for group in groups:
-        if widths[group.name] < group.size:
-            filters = Filters(tuple(group.kernels(model)), structure_of(group, model, whole), weighted.get(group.name))
-            chosen[group.name] = CRITERIA[options.criterion](filters, widths[group.name], random)
-    kept = kept_positions(model, groups, chosen)
-    if options.widths == LAYER:
-        config = config | {"widths": dict(config.get("widths") or {}) | widths_of(model, kept)}
-    narrow: nn.Module = kind.from_config(config)  # type: ignore[attr-defined]
+    for group in allotment.groups:
+        if allotment.widths[group.name] < group.size:
+            structure = structure_of(group, model, allotment.whole_heads)
+            filters = Filters(tuple(group.kernels(model)), structure, weighted.get(group.name))
+            chosen[group.name] = CRITERIA[criterion](filters, allotment.widths[group.name], random)
+    kept = kept_positions(model, allotment.groups, chosen)
+    config = dict(allotment.config)
+    if allotment.options.widths == LAYER:
+        config["widths"] = dict(config.get("widths") or {}) | widths_of(model, kept)
+    narrow: nn.Module = allotment.kind.from_config(config)  # type: ignore[attr-defined]
     transfer(model, narrow, kept, blocks.refitted_time_layer(model, narrow))
     there = dict(narrow.named_modules())
     left_out = tuple(path for path, _ in model.named_modules() if path not in there)
-    return Cut(narrow.eval(), left_out, macs(narrow, inputs), dense)
-
-
-Allotted = tuple[dict[str, int], dict[str, Any], bool]  # of each group; the configuration; whether heads go whole
+    return Cut(narrow.eval(), left_out, macs(narrow, allotment.inputs), allotment.dense_macs)
 
 
 def _layer_widths(
     model: nn.Module, groups: Sequence[ChannelGroup], inputs: Mapping[str, Any], most: int, grain: Grain
-) -> Allotted:
+) -> dict[str, int]:
     layers = LayerMacs(model, inputs)
 
     def count(sizes: Mapping[str, int]) -> int:
         kept = kept_positions(model, groups, {name: np.arange(size) for name, size in sizes.items()})
         return layers.total(widths_of(model, kept))
 
-    return allocate(widths_of_groups(groups, model, grain), count, most), config_of(model), True
+    return allocate(widths_of_groups(groups, model, grain), count, most)
 
 
-def _block_widths(
+def _block_config(
     model: nn.Module, groups: Sequence[ChannelGroup], inputs: Mapping[str, Any], most: int, grain: Grain
-) -> Allotted:
+) -> dict[str, Any]:
     if getattr(model.config, "widths", None):
         raise ValueError("found a model whose layers have widths of their own; prune it with --widths layer")
 
@@ -140,8 +161,7 @@ def _block_widths(
     def count(sizes: Mapping[str, int]) -> int:
         return macs(empty(stock_kind(model), config_of(sizes)), inputs)
 
-    config = config_of(allocate(blocks.widths_of_blocks(groups, model, grain), count, most))
-    return blocks.group_widths(groups, model, config), config, blocks.whole_heads(model)
+    return config_of(allocate(blocks.widths_of_blocks(groups, model, grain), count, most))
 
 
 def prune_model(
@@ -167,15 +187,13 @@ def prune_model(
     if not reading.force_scheduler:
         check_class(source.scheduler_class, schedule)
     runs = _runs(source, schedule, options, labels, prompts)
+    allotment = allot(source.denoiser, runs.example(), options)
     work = Path(f"{Path(out).resolve()}.partial")
     teacher = _digest(source.denoiser)
     settings = {"teacher": teacher, "schedule": asdict(schedule), "options": asdict(options)}
     _check_settings(work, settings)
     examples = record(source.denoiser, runs, work / "runs")
-    inputs = examples.inputs(torch.zeros(1, dtype=torch.long))
-    found = cut(
-        source.denoiser, inputs, options, lambda groups: _gradients(source.denoiser, groups, examples, options.seed)
-    )
+    found = cut(source.denoiser, allotment, lambda groups: _gradients(source.denoiser, groups, examples, options.seed))
     before = _error(found.model, examples)
     if options.steps:
         recipe = DistillationRecipe(

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from ...hls.common.files import replacing_file
+from .randomness import generator_of
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Trainer:
         return tqdm(total=self.recipe.steps, initial=self.step, desc="train", unit="step", mininterval=5)
 
     def _train_step(self) -> None:
-        generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step)
+        generator = generator_of(self.recipe.seed, self.step)
         loss = self.loss(batch_indices(self.step, self.recipe, self.count), generator)
         self.optimizer.zero_grad()
         loss.backward()
@@ -153,7 +154,7 @@ class _Interruption:
 def batch_indices(step: int, recipe: Recipe, count: int) -> torch.Tensor:
     """The indices of one batch of the epoch's permutation; the last partial batch of an epoch is dropped."""
     epoch, position = divmod(step, count // recipe.batch)
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(recipe.seed * 7_919 + epoch))
+    order = torch.randperm(count, generator=generator_of(recipe.seed, epoch, stride=7_919))
     return order[position * recipe.batch : (position + 1) * recipe.batch]
 
 

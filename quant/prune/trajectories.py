@@ -14,6 +14,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ...hls.common.files import replacing_file
+from ..common.randomness import generator_of
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ class Runs:
     sample_shape: tuple[int, ...]
     seed: int = 0
 
+    def example(self) -> dict[str, Any]:
+        """Keyword arguments of a forward pass of one sample, as large as those of the runs."""
+        named = {name: values[:1] for name, values in self.arguments.items()}
+        return {"sample": torch.zeros((1, *self.sample_shape)), "timestep": torch.zeros(1, dtype=torch.long), **named}
+
 
 @torch.no_grad()
 def record(model: nn.Module, runs: Runs, folder: Path, batch: int = 8) -> Examples:
@@ -80,7 +86,7 @@ def record(model: nn.Module, runs: Runs, folder: Path, batch: int = 8) -> Exampl
 def _run(model: nn.Module, runs: Runs, indices: torch.Tensor) -> dict[str, torch.Tensor]:
     """The examples of runs ``indices``; row ``i + b * count`` has the arguments of branch b of run i."""
     scheduler = runs.make_scheduler()
-    generators = [torch.Generator().manual_seed(runs.seed * 1_000_003 + int(index)) for index in indices]
+    generators = [generator_of(runs.seed, int(index)) for index in indices]
     draw = functools.partial(torch.randn, runs.sample_shape)
     sample = torch.stack([draw(generator=generator) for generator in generators]) * scheduler.init_noise_sigma
     rows = torch.cat([indices + branch * runs.count for branch in range(runs.branches)])

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from ...hls.common.files import replacing_file
+from ..common.randomness import generator_of
 from ..prune.concurrent import ConcurrentPruning, ConcurrentRecipe, give_back, narrow_copy
 from ..prune.coupling import channel_groups
 from ..prune.macs import LayerMacs, macs
@@ -106,7 +107,7 @@ class _Run:
             self.model = self.pruning.choose(self.model, self.epoch)
         self.optimizer = self._optimizer()
         self.model.train()
-        generator = torch.Generator().manual_seed(recipe.seed * 7_919 + self.epoch)
+        generator = generator_of(recipe.seed, self.epoch, stride=7_919)
         batches = torch.randperm(recipe.images, generator=generator).split(recipe.batch)[
             : recipe.images // recipe.batch
         ]

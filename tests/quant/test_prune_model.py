@@ -14,7 +14,7 @@ from ditto_zynq.quant.prune import distill as distillation
 from ditto_zynq.quant.prune.allocation import Grain
 from ditto_zynq.quant.prune.macs import macs
 from ditto_zynq.quant.prune.narrow import NarrowUNet2DConditionModel, NarrowUNet2DModel
-from ditto_zynq.quant.prune_model import PruningOptions, cut, prune_model
+from ditto_zynq.quant.prune_model import PruningOptions, allot, cut, prune_model
 from ditto_zynq.quant.quantize import quantize
 
 from tests.quant.prune.models import inputs_of, text_unet, unet
@@ -54,7 +54,7 @@ def test_a_pruned_pipeline_is_loaded_by_diffusers_and_quantized(dense, widths, t
 def test_other_criteria_leave_as_many_multiplications(criterion, dense, tmp_path):
     options = PruningOptions(0.5, criterion=criterion, steps=0, runs=1, grain=FINE)
     report = prune_model(dense, tmp_path / "pruned", options, SCHEDULE)
-    reference = cut(unet(), inputs_of(unet(), batch=1), OPTIONS)
+    reference = cut(unet(), allot(unet(), inputs_of(unet(), batch=1), OPTIONS))
     assert report["multiplications"]["pruned"] == reference.macs
     assert report["mean_square_error"]["cut"] == report["mean_square_error"]["distilled"] > 0
 
@@ -62,7 +62,7 @@ def test_other_criteria_leave_as_many_multiplications(criterion, dense, tmp_path
 @pytest.mark.parametrize("widths", ["layer", "block"])
 def test_a_model_with_cross_attention_and_geglu(widths):
     model = text_unet()
-    found = cut(model, inputs_of(model), PruningOptions(0.5, widths=widths, grain=FINE))
+    found = cut(model, allot(model, inputs_of(model), PruningOptions(0.5, widths=widths, grain=FINE)))
     assert found.macs <= 0.5 * found.dense_macs and isinstance(found.model, NarrowUNet2DConditionModel) == (
         widths == "layer"
     )
@@ -72,20 +72,22 @@ def test_a_model_with_cross_attention_and_geglu(widths):
 
 def test_layers_that_equally_wide_blocks_do_not_have_are_said():
     model = unet(block_out_channels=(16, 32))
-    found = cut(model, inputs_of(model), PruningOptions(0.6, widths="block", grain=Grain(tile=16, lanes=16)))
+    found = cut(
+        model, allot(model, inputs_of(model), PruningOptions(0.6, widths="block", grain=Grain(tile=16, lanes=16)))
+    )
     assert tuple(found.model.config.block_out_channels) == (16, 16)
     assert found.left_out == ("down_blocks.1.resnets.0.conv_shortcut",)
 
 
 def test_a_pruned_model_is_pruned_again():
     model = unet()
-    once = cut(model, inputs_of(model), PruningOptions(0.6, grain=FINE))
-    twice = cut(once.model, inputs_of(model), PruningOptions(0.6, grain=FINE))
+    once = cut(model, allot(model, inputs_of(model), PruningOptions(0.6, grain=FINE)))
+    twice = cut(once.model, allot(once.model, inputs_of(model), PruningOptions(0.6, grain=FINE)))
     assert twice.dense_macs == once.macs and twice.macs <= 0.6 * once.macs
     with pytest.raises(
         ValueError, match="found a model whose layers have widths of their own; prune it with --widths layer"
     ):
-        cut(once.model, inputs_of(model), PruningOptions(0.6, widths="block", grain=FINE))
+        cut(once.model, allot(once.model, inputs_of(model), PruningOptions(0.6, widths="block", grain=FINE)))
 
 
 def test_an_interrupted_pruning_goes_on(dense, tmp_path, monkeypatch):
@@ -134,7 +136,7 @@ def test_a_share_that_leaves_a_layer_under_its_norm_s_groups():
     with pytest.raises(
         ValueError, match=r"found [\d,]+ multiplications with every layer at its fewest channels \(.*: \d+ of \d+\)"
     ):
-        cut(model, inputs_of(model), PruningOptions(0.01, grain=FINE))
+        cut(model, allot(model, inputs_of(model), PruningOptions(0.01, grain=FINE)))
 
 
 def test_outputs_that_exist(dense, tmp_path):

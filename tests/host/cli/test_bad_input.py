@@ -24,6 +24,7 @@ from ditto_zynq.host.devices.remote_board import Server
 from ditto_zynq.host.studies import report
 from ditto_zynq.quant import quantize as quantizer
 from ditto_zynq.quant.judge import evaluate as judges
+from ditto_zynq.quant.prune import trajectories
 from PIL import Image
 from safetensors import SafetensorError
 
@@ -59,6 +60,7 @@ LONG = {  # what takes long, or waits
     "csim": (CSimDevice, "execute"),
     "tools": (builder, "run_tools"),
     "calibration": (quantizer, "calibrate"),
+    "recording": (trajectories, "_run"),
     "judge": (judges, "Judge"),
     "clients": (Server, "wait_for_termination"),
 }
@@ -158,6 +160,24 @@ BAD = {
         "variant": ["fp16", "", "n" * 300],
         "sample_size": ["", "x", "0", "64x", "x64", "8x8x8", "-1", "nan"],
     },
+    "prune": {
+        "model": ["missing", "file", "folder", "", "n" * 300],
+        "output": [*FOLDER_TO_WRITE, "pictures"],
+        "macs": [*POSITIVE, "1", "1.5", "inf", "1e-9"],
+        "widths": ["", "nope"],
+        "criterion": ["", "nope"],
+        "steps": [*NUMBERS, "-1"],
+        "runs": COUNTS,
+        "scheduler": ["", "nope", "DDIM"],
+        "run_steps": [*COUNTS, "1001"],
+        "labels": LABELS,
+        "prompts": ["missing", "folder", "", "n" * 300, "latin", "blank", "lines"],
+        "tile": COUNTS,
+        "lanes": COUNTS,
+        "seed": SEEDS,
+        "variant": ["fp16", "", "n" * 300],
+        "sample_size": ["", "x", "0", "64x", "x64", "8x8x8", "-1", "nan"],
+    },
     "serve": {
         "port": [*NUMBERS, "-1", "65536"],
         "address": ["", "nowhere.invalid", "300.1.1.1", "127.0.0.1:1"],
@@ -226,6 +246,15 @@ def arguments(command: str) -> dict[str, list[str]]:
             "groups": ["--groups", "1"],
             "trajectories": ["--trajectories", "1"],
         },
+        "prune": {
+            "model": ["unet"],
+            "output": ["-o", "out"],
+            "macs": ["--macs", "0.6"],
+            "runs": ["--runs", "1"],
+            "run_steps": ["--run-steps", "2"],
+            "steps": ["--steps", "0"],
+            "tile": ["--tile", "1"],
+        },
         "serve": {"port": ["--port", "0"], "bitstreams": ["--bitstreams", "served"]},
     }
     return dict(needed.get(command, {}))
@@ -260,6 +289,7 @@ IN_THE_MIDDLE = {
     "csim": LONG["csim"],
     "build": LONG["tools"],
     "quantize": LONG["calibration"],
+    "prune": LONG["recording"],
     "evaluate": LONG["judge"],
     "serve": LONG["clients"],
     "boards": (report, "boards_text"),
@@ -278,9 +308,9 @@ def test_an_interrupt_is_one_line_and_130(place, monkeypatch, command):
     """In the middle of what each does; no output is there, whole or half."""
     monkeypatch.setattr(*IN_THE_MIDDLE[command], stops(KeyboardInterrupt()))
     result = invoke(command, arguments(command))
-    assert result.exit_code == 130, repr(result.exception)
+    assert result.exit_code == 130, result.output
     assert result.stderr.splitlines()[-1].startswith("interrupted") and "Traceback" not in result.stderr
-    left = {"build": ["build"], "serve": ["served"]}.get(command, [])
+    left = {"build": ["build"], "serve": ["served"], "prune": ["out.partial"]}.get(command, [])
     assert sorted(path.name for path in place.iterdir()) == sorted([*THERE, *left])
 
 

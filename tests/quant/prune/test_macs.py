@@ -6,7 +6,7 @@ import pytest
 import torch
 from ditto_zynq.quant.prune.allocation import Grain
 from ditto_zynq.quant.prune.macs import LayerMacs, macs
-from ditto_zynq.quant.prune_model import PruningOptions, cut
+from ditto_zynq.quant.prune_model import PruningOptions, allot, cut
 from torch import nn
 
 from tests.quant.prune.models import inputs_of, text_unet, unet
@@ -59,5 +59,5 @@ def test_what_widths_would_leave_is_what_is_counted_of_the_narrow_model(make, sh
     model = make()
     layers = LayerMacs(model, inputs_of(model))
     assert layers.total({}) == macs(model, inputs_of(model)) and layers.others == 0
-    narrow = cut(model, inputs_of(model), PruningOptions(share, grain=Grain(4, 4))).model
+    narrow = cut(model, allot(model, inputs_of(model), PruningOptions(share, grain=Grain(4, 4)))).model
     assert layers.total(narrow.config.widths) == macs(narrow, inputs_of(model))

@@ -23,11 +23,11 @@ from .pipeline.conditions import check_context, choose_labels, conditions_of, gu
 from .pipeline.pipelines import Source, encode_prompts, load_source, read_json
 from .pipeline.schedule import check_class, scheduler_for, with_eta
 from .prune import blocks
-from .prune.allocation import Grain, allocate, structure_of, widths_of_groups
+from .prune.allocation import Grain, allocate, counter, structure_of, widths_of_groups
 from .prune.coupling import ChannelGroup, channel_groups
 from .prune.criteria import CRITERIA, Filters
 from .prune.distill import DistillationRecipe, distill
-from .prune.macs import LayerMacs, macs
+from .prune.macs import macs
 from .prune.narrow import config_of, empty, narrow_kind, stock_kind
 from .prune.surgery import kept_positions, transfer, widths_of
 from .prune.trajectories import Examples, Runs, record
@@ -105,7 +105,7 @@ def allot(model: nn.Module, inputs: Mapping[str, Any], options: PruningOptions) 
     dense = macs(model, inputs)
     most = int(options.macs * dense)
     if options.widths == LAYER:
-        widths = _layer_widths(model, groups, inputs, most, options.grain)
+        widths = allocate(widths_of_groups(groups, model, options.grain), counter(model, groups, inputs), most)
         return Allotment(options, groups, widths, kind, config_of(model), True, inputs, dense)
     config = _block_config(model, groups, inputs, most, options.grain)
     widths = blocks.group_widths(groups, model, config)
@@ -135,18 +135,6 @@ def cut(model: nn.Module, allotment: Allotment, gradients: Gradients | None = No
     there = dict(narrow.named_modules())
     left_out = tuple(path for path, _ in model.named_modules() if path not in there)
     return Cut(narrow.eval(), left_out, macs(narrow, allotment.inputs), allotment.dense_macs)
-
-
-def _layer_widths(
-    model: nn.Module, groups: Sequence[ChannelGroup], inputs: Mapping[str, Any], most: int, grain: Grain
-) -> dict[str, int]:
-    layers = LayerMacs(model, inputs)
-
-    def count(sizes: Mapping[str, int]) -> int:
-        kept = kept_positions(model, groups, {name: np.arange(size) for name, size in sizes.items()})
-        return layers.total(widths_of(model, kept))
-
-    return allocate(widths_of_groups(groups, model, grain), count, most)
 
 
 def _block_config(

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -43,10 +44,29 @@ class Recipe:
 
 
 Loss = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
+Draw = Callable[[torch.Tensor, torch.Generator], tuple[Mapping[str, Any], torch.Tensor]]
+"""Inputs of the model, keyword arguments of its forward, and what it should say, for the examples of these numbers."""
+
+
+def best_device() -> torch.device:
+    """A GPU where there is one. Random numbers are drawn on the CPU in either case, so that they are equal."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def regression(model: nn.Module, draw: Draw) -> Loss:
+    """The mean square error of what a denoiser says, on the device where it is."""
+
+    def loss(picked: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        inputs, wanted = draw(picked, generator)
+        device = next(model.parameters()).device
+        moved = {name: value.to(device) for name, value in inputs.items()}
+        return F.mse_loss(model(**moved).sample, wanted.to(device))
+
+    return loss
 
 
 class Trainer:
-    """Trains a model, with the moving average of its weights and its optimizer. ``step`` counts the steps done."""
+    """Trains a model where it is, with the moving average of its weights and its optimizer. ``step`` counts the steps done."""
 
     def __init__(self, recipe: Recipe, out: Path, model: nn.Module, loss: Loss, count: int):
         self.recipe, self.out, self.model, self.loss, self.count = recipe, out, model, loss, count
@@ -125,7 +145,8 @@ class Trainer:
             raise ValueError(f"{path} was trained with another {changed}; use the same, or another output folder")
         tensors = load_file(path)
         self.model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
-        self.average.update({name[4:]: value for name, value in tensors.items() if name.startswith("ema.")})
+        for name, value in self.average.items():
+            value.copy_(tensors[f"ema.{name}"])
         state: dict[int, dict[str, torch.Tensor]] = {}
         for name, value in tensors.items():
             if name.startswith("adam."):

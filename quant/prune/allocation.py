@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from diffusers.models.attention_processor import Attention
@@ -12,9 +13,22 @@ from torch import nn
 
 from .coupling import LAYERS, OUT, ChannelGroup
 from .coverage import Structure
+from .macs import LayerMacs
 from .narrow import channels_of
+from .surgery import kept_positions, widths_of
 
 Count = Callable[[Mapping[str, int]], int]  # multiplications, by what each group keeps
+
+
+def counter(model: nn.Module, groups: Sequence[ChannelGroup], inputs: Mapping[str, Any]) -> Count:
+    """Counts what a forward pass with ``inputs``, keyword arguments, multiplies once groups keep so many channels."""
+    layers = LayerMacs(model, inputs)
+
+    def count(sizes: Mapping[str, int]) -> int:
+        kept = kept_positions(model, groups, {name: np.arange(size) for name, size in sizes.items()})
+        return layers.total(widths_of(model, kept))
+
+    return count
 
 
 @dataclass(frozen=True)

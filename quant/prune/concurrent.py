@@ -8,18 +8,26 @@ and return with these (CHEX, CVPR 2022).
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
-from .allocation import Count, Grain, allocate, structure_of, widths_of_groups
+from ...hls.common.files import replacing_file
+from .allocation import Count, Grain, allocate, least_of, structure_of, widths_of_groups
 from .coupling import ChannelGroup
 from .criteria import CRITERIA, Filters
 from .narrow import narrow
 from .surgery import Kept, kept_positions, transfer, widths_of
+
+SIDES = ("outputs", "inputs")
 
 
 @dataclass(frozen=True)
@@ -45,30 +53,53 @@ class ConcurrentRecipe:
 
 
 class ConcurrentPruning:
-    """A dense model, of which a narrower copy is trained."""
+    """A dense model on the CPU, and a narrower copy, ``model``, that is trained: first one of all channels."""
 
     def __init__(self, dense: nn.Module, groups: Sequence[ChannelGroup], count: Count, recipe: ConcurrentRecipe):
         self.dense, self.groups, self.count, self.recipe = dense, groups, count, recipe
         self.kept: dict[str, Kept] = {}
-        self.coverage: dict[str, float] = {}
+        self.model = copy.deepcopy(dense)
 
-    def choose(self, trained: nn.Module, epoch: int) -> nn.Module:
-        """Take back what ``trained`` has learned, choose channels again, and return the model to train from now on."""
-        give_back(trained, self.dense, self.kept)
+    def choose(self, epoch: int) -> None:
+        """Take back what ``model`` has learned, and choose channels again: ``model`` is another one from now on."""
+        give_back(self.model, self.dense, self.kept)
         random = np.random.default_rng([self.recipe.seed, epoch])
         widths = allocate(widths_of_groups(self.groups, self.dense, self.recipe.grain), self.count, self.recipe.most)
         chosen = {group.name: self._choose(group, widths[group.name], epoch, random) for group in self.groups}
         self.kept = kept_positions(self.dense, self.groups, chosen)
-        return narrow_copy(self.dense, self.kept)
+        self.model = narrow_copy(self.dense, self.kept)
 
     def _choose(self, group: ChannelGroup, keep: int, epoch: int, random: np.random.Generator) -> np.ndarray:
         structure = structure_of(group, self.dense)
-        filters = Filters(tuple(group.kernels(self.dense)), structure)
-        chosen = CRITERIA[self.recipe.criterion](filters, keep, random)
-        gone = np.setdiff1d(np.arange(group.size), chosen)
-        whole = structure.units.shape[1] * (int(structure.cells.max()) + 1)
-        back = int(self.recipe.regrown_at(epoch) * len(gone)) if whole == 1 else 0
-        return np.sort(np.concatenate([chosen, random.choice(gone, back, replace=False)])).astype(np.int64)
+        chosen = CRITERIA[self.recipe.criterion](Filters(tuple(group.kernels(self.dense)), structure), keep, random)
+        least = least_of(group, self.dense)
+        regrown = int(self.recipe.regrown_at(epoch) * (group.size - len(chosen)) / least) * least
+        return structure.with_others(chosen, regrown, random)
+
+    def save(self, path: Path, epochs: int, recipe: Mapping[str, Any]) -> None:
+        """Write the state after so many epochs of a training by ``recipe``; :meth:`resume` goes on with it."""
+        give_back(self.model, self.dense, self.kept)
+        tensors = {f"dense.{name}": value.contiguous() for name, value in self.dense.state_dict().items()}
+        for module, kept in self.kept.items():
+            tensors |= {f"{side}.{module}": torch.from_numpy(getattr(kept, side)) for side in SIDES}
+        with replacing_file(path) as temporary:
+            save_file(tensors, temporary, {"epochs": str(epochs), "recipe": json.dumps(recipe)})
+
+    def resume(self, path: Path, recipe: Mapping[str, Any]) -> int:
+        """Go on with the state that ``path`` has, if it is there: how many epochs are done. ValueError where it is of another
+        recipe."""
+        if not path.is_file():
+            return 0
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+        if json.loads(metadata["recipe"]) != json.loads(json.dumps(recipe)):
+            raise ValueError(f"{path} is of another recipe; use the same one, or another output folder")
+        tensors = load_file(path)
+        modules = [name.removeprefix("outputs.") for name in tensors if name.startswith("outputs.")]
+        self.kept = {module: Kept(*(tensors[f"{side}.{module}"].numpy() for side in SIDES)) for module in modules}
+        self.dense.load_state_dict({name: tensors[f"dense.{name}"] for name in self.dense.state_dict()})
+        self.model = narrow_copy(self.dense, self.kept)
+        return int(metadata["epochs"])
 
 
 def narrow_copy(dense: nn.Module, kept: Mapping[str, Kept]) -> nn.Module:

@@ -31,6 +31,17 @@ class Structure:
             raise ValueError(f"found {keep} channels to keep, expected a multiple of {whole}")
         return keep // whole
 
+    def with_others(self, chosen: np.ndarray, more: int, random: np.random.Generator) -> np.ndarray:
+        """The channels ``chosen``, and so many ``more`` at ``random`` of those that are not, as many of each cell; sorted."""
+        if not more:
+            return np.sort(chosen)
+        gone = ~np.isin(self.units[:, 0], chosen)
+        back = [
+            random.choice(np.flatnonzero(gone & (self.cells == cell)), self.quota(more), replace=False)
+            for cell in range(int(self.cells.max()) + 1)
+        ]
+        return np.sort(np.concatenate([chosen, self.units[np.concatenate(back)].ravel()]))
+
 
 def best_of_cells(scores: np.ndarray, structure: Structure, keep: int, random: np.random.Generator) -> np.ndarray:
     """The channels of the units with the largest ``scores`` [U] in each cell, sorted; ties are broken at ``random``."""

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import nn
-from torch.nn import functional as F
 
-from ..common.trainer import Recipe, Trainer
-
-Draw = Callable[[torch.Tensor, torch.Generator], tuple[Mapping[str, Any], torch.Tensor]]
-"""Inputs of the model, keyword arguments of its forward, and what it should say, for the examples of these numbers."""
+from ..common.trainer import Draw, Recipe, Trainer, best_device, regression
 
 
 @dataclass(frozen=True)
@@ -39,23 +32,7 @@ def distill(
     Interrupted, KeyboardInterrupt, the same call goes on from ``out/resume.safetensors``. The student ends with averaged weights.
     """
 
-    def loss(picked: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        inputs, wanted = draw(picked, generator)
-        return F.mse_loss(student(**inputs).sample, wanted)
-
-    student.train()
+    student.to(best_device()).train()
     recipe = replace(recipe, batch=min(recipe.batch, count))
-    Trainer(recipe, out, student, loss, count).run(save_every)
-    student.eval()
-
-
-def taught(teacher: nn.Module, draw: Callable[[torch.Tensor, torch.Generator], Mapping[str, Any]]) -> Draw:
-    """Asks for what ``teacher`` says of the inputs that ``draw`` makes."""
-    teacher.eval()
-
-    def drawn(picked: torch.Tensor, generator: torch.Generator) -> tuple[Mapping[str, Any], torch.Tensor]:
-        inputs = draw(picked, generator)
-        with torch.no_grad():
-            return inputs, teacher(**inputs).sample
-
-    return drawn
+    Trainer(recipe, out, student, regression(student, draw), count).run(save_every)
+    student.cpu().eval()

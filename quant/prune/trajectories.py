@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ...hls.common.files import replacing_file
 from ..common.randomness import generator_of
+from ..common.trainer import best_device
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Runs:
 def record(model: nn.Module, runs: Runs, folder: Path, batch: int = 8) -> Examples:
     """Run them in float, and keep every input and output; finished batches in ``folder`` are not run again."""
     folder.mkdir(parents=True, exist_ok=True)
+    model.to(best_device())
     parts = []
     starts = range(0, runs.count, batch)
     with tqdm(total=runs.count, desc="record the float model", unit="run") as progress:
@@ -79,6 +81,7 @@ def record(model: nn.Module, runs: Runs, folder: Path, batch: int = 8) -> Exampl
                     save_file(tensors, temporary)
             parts.append(load_file(path))
             progress.update(len(indices))
+    model.cpu()
     joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     return Examples(**joined, arguments=runs.arguments)
 
@@ -95,7 +98,9 @@ def _run(model: nn.Module, runs: Runs, indices: torch.Tensor) -> dict[str, torch
     for timestep in scheduler.timesteps:
         asked = torch.cat([scheduler.scale_model_input(sample, timestep)] * runs.branches)
         times = timestep.expand(len(asked))
-        output = model(asked, times, **named).sample
+        device = next(model.parameters()).device
+        moved = {name: value.to(device) for name, value in named.items()}
+        output = model(asked.to(device), times.to(device), **moved).sample.cpu()
         for name, value in (
             ("samples", asked.half()),
             ("timesteps", times),

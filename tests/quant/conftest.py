@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ditto_zynq.quant.zoo import train
+from ditto_zynq.quant.zoo import ddpm
 from ditto_zynq.quant.zoo.fashion_mnist import Split
 
 from tests.pipelines import save
@@ -39,4 +39,4 @@ def one_thread():
 def small_data(monkeypatch):
     random = np.random.default_rng(0)
     split = Split(random.integers(0, 256, (20, 28, 28)).astype(np.uint8), (np.arange(20) % 10).astype(np.uint8))
-    monkeypatch.setattr(train, "load_split", lambda name: split)
+    monkeypatch.setattr(ddpm, "load_split", lambda name: split)

@@ -9,8 +9,8 @@ import signal
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMPipeline, DiffusionPipeline, UNet2DModel
+from ditto_zynq.quant.common import trainer
 from ditto_zynq.quant.common.options import Options, Reading, Schedule
-from ditto_zynq.quant.prune import distill as distillation
 from ditto_zynq.quant.prune.allocation import Grain
 from ditto_zynq.quant.prune.macs import macs
 from ditto_zynq.quant.prune.narrow import NarrowUNet2DConditionModel, NarrowUNet2DModel
@@ -92,13 +92,13 @@ def test_a_pruned_model_is_pruned_again():
 
 def test_an_interrupted_pruning_goes_on(dense, tmp_path, monkeypatch):
     whole = prune_model(dense, tmp_path / "whole", OPTIONS, SCHEDULE)
-    original = distillation.F.mse_loss
+    original = trainer.F.mse_loss
 
     def interrupting(*arguments):
         signal.raise_signal(signal.SIGINT)
         return original(*arguments)
 
-    monkeypatch.setattr(distillation.F, "mse_loss", interrupting)
+    monkeypatch.setattr(trainer.F, "mse_loss", interrupting)
     with pytest.raises(KeyboardInterrupt):
         prune_model(dense, tmp_path / "parts", OPTIONS, SCHEDULE)
     monkeypatch.undo()

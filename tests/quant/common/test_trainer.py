@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from ditto_zynq.quant.common import trainer
-from ditto_zynq.quant.zoo.train import DDPMRecipe, train_ddpm
+from ditto_zynq.quant.zoo.ddpm import DDPMRecipe, train_ddpm
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.usefixtures("one_thread", "small_data")

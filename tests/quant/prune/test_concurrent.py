@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import pytest
 import torch
+from ditto_zynq.quant.prune.allocation import Grain, counter, least_of
 from ditto_zynq.quant.prune.concurrent import ConcurrentPruning, ConcurrentRecipe, give_back
-from ditto_zynq.quant.prune.coupling import channel_groups
-from ditto_zynq.quant.prune.macs import LayerMacs, macs
-from ditto_zynq.quant.prune.surgery import kept_positions, widths_of
+from ditto_zynq.quant.prune.coupling import OUT, channel_groups
+from ditto_zynq.quant.prune.macs import macs
 from ditto_zynq.quant.zoo.resnet import ResNet
+
+from tests.quant.prune.models import inputs_of, unet
 
 IMAGES = {"images": torch.zeros(1, 1, 28, 28)}
 
@@ -28,15 +28,8 @@ def pruning(seed=0, criterion="reprune", share=0.5, regrown=0.3):
             torch.nn.init.uniform_(module.weight, 0.1, 2)
             torch.nn.init.normal_(module.running_mean)
     groups = inner_groups(model)
-
-    layers = LayerMacs(model, IMAGES)
-
-    def count(kept):
-        chosen = {name: np.arange(number) for name, number in kept.items()}
-        return layers.total(widths_of(model, kept_positions(model, groups, chosen)))
-
     recipe = ConcurrentRecipe(int(share * macs(model, IMAGES)), criterion=criterion, regrown=regrown, seed=seed)
-    return ConcurrentPruning(model, groups, count, recipe)
+    return ConcurrentPruning(model, groups, counter(model, groups, IMAGES), recipe)
 
 
 def test_the_structure_is_found_every_few_epochs_and_then_stays():
@@ -47,21 +40,21 @@ def test_the_structure_is_found_every_few_epochs_and_then_stays():
 @pytest.mark.parametrize("criterion", ["reprune", "l1", "random"])
 def test_at_the_last_time_no_more_is_left_than_asked(criterion):
     found = pruning(criterion=criterion)
-    model = found.choose(copy.deepcopy(found.dense), found.recipe.last_epoch)
-    assert 0.3 * macs(found.dense, IMAGES) < macs(model, IMAGES) <= found.recipe.most
+    found.choose(found.recipe.last_epoch)
+    assert 0.3 * macs(found.dense, IMAGES) < macs(found.model, IMAGES) <= found.recipe.most
 
 
 def test_channels_that_went_come_back_with_their_last_values():
     found = pruning()
-    first = found.choose(copy.deepcopy(found.dense), 2)
+    found.choose(2)
     went = {
         path: np.setdiff1d(np.arange(24), kept.outputs) for path, kept in found.kept.items() if path == "blocks.2.conv1"
     }
     before = found.dense.blocks[2].conv1.weight.detach().clone()
     with torch.no_grad():
-        for parameter in first.parameters():
+        for parameter in found.model.parameters():
             parameter += 1
-    give_back(first, found.dense, found.kept)
+    give_back(found.model, found.dense, found.kept)
     after = found.dense.blocks[2].conv1.weight.detach()
     kept = found.kept["blocks.2.conv1"].outputs
     assert len(went["blocks.2.conv1"]) and torch.equal(after[went["blocks.2.conv1"]], before[went["blocks.2.conv1"]])
@@ -70,15 +63,49 @@ def test_channels_that_went_come_back_with_their_last_values():
 
 def test_fewer_and_fewer_are_regrown():
     found = pruning(regrown=0.5)
-    model, sizes = copy.deepcopy(found.dense), []
+    sizes = []
     for epoch in (1, 4, 8):
-        model = found.choose(model, epoch)
-        sizes.append(macs(model, IMAGES))
+        found.choose(epoch)
+        sizes.append(macs(found.model, IMAGES))
     assert sizes[0] > sizes[1] > sizes[2]
 
 
 def test_taking_back_what_was_not_trained_changes_nothing():
     found = pruning()
     before = {name: value.clone() for name, value in found.dense.state_dict().items()}
-    give_back(found.choose(copy.deepcopy(found.dense), 2), found.dense, found.kept)
+    found.choose(2)
+    give_back(found.model, found.dense, found.kept)
     assert all(torch.equal(value, before[name]) for name, value in found.dense.state_dict().items())
+
+
+def test_a_saved_state_goes_on_as_one_that_was_not_saved(tmp_path):
+    found, other = pruning(), pruning()
+    found.choose(2)
+    found.save(tmp_path / "state.safetensors", 3, {"seed": 0})
+    assert other.resume(tmp_path / "state.safetensors", {"seed": 0}) == 3
+    for each in (found, other):
+        each.choose(4)
+    one, two = found.model.state_dict(), other.model.state_dict()
+    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+    with pytest.raises(ValueError, match="is of another recipe; use the same one, or another output folder"):
+        other.resume(tmp_path / "state.safetensors", {"seed": 1})
+    assert other.resume(tmp_path / "missing", {}) == 0
+
+
+def test_denoisers_regrow_whole_groups_of_their_norms():
+    model = unet(block_out_channels=(32, 64), norm_num_groups=4)
+    inputs = inputs_of(model, batch=1)
+    groups = channel_groups(model, inputs)
+    count = counter(model, groups, inputs)
+    sizes = []
+    for epoch in (1, 8):
+        recipe = ConcurrentRecipe(int(0.5 * macs(model, inputs)), regrown=0.9, grain=Grain(16, 8))
+        found = ConcurrentPruning(model, groups, count, recipe)
+        found.choose(epoch)
+        sizes.append(macs(found.model, inputs))
+        for group in groups:
+            kept = next(len(found.kept[slot.module].outputs) for slot in group.slots if slot.side == OUT)
+            assert kept % least_of(group, model) == 0, group.name
+        with torch.no_grad():
+            assert found.model(**inputs).sample.isfinite().all()
+    assert sizes[0] > sizes[1] and sizes[1] <= 0.5 * macs(model, inputs)

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 import torch
-from ditto_zynq.quant.prune.distill import DistillationRecipe, distill, taught
+from ditto_zynq.quant.prune.distill import DistillationRecipe, distill
 
 from tests.quant.prune.models import inputs_of, unet
 
@@ -27,6 +27,15 @@ def teacher_and_student():
 def draw(picked, generator):
     sample = torch.randn((len(picked), 2, 8, 8), generator=generator)
     return {"sample": sample, "timestep": picked * 10, "class_labels": picked % 3}
+
+
+def taught(teacher, draw):
+    def drawn(picked, generator):
+        inputs = draw(picked, generator)
+        with torch.no_grad():
+            return inputs, teacher(**inputs).sample
+
+    return drawn
 
 
 def error(teacher, student):

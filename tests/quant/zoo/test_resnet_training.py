@@ -23,6 +23,18 @@ def test_a_network_is_pruned_while_it_is_trained(tmp_path):
         train_resnet(replace(RECIPE, seed=1), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"macs": 0.0}, "found macs 0.0, expected the share of multiplications to keep, up to 1"),
+        ({"last_pruning": 2}, "found 2 as the last epoch with a choice, expected one of 1 to 1"),
+    ],
+)
+def test_recipes_that_cannot_be(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        replace(RECIPE, **wrong)
+
+
 def test_an_interrupted_training_goes_on(tmp_path, monkeypatch):
     whole = train_resnet(RECIPE, tmp_path / "whole")
     original = resnet_training._Run.train_epoch
@@ -40,7 +52,7 @@ def test_an_interrupted_training_goes_on(tmp_path, monkeypatch):
 
 
 def test_criteria_are_compared_with_the_dense_network(tmp_path):
-    results = compare_criteria(replace(RECIPE, epochs=1, images=64), ("reprune", "random"), 1, tmp_path)
+    results = compare_criteria(replace(RECIPE, images=64), ("reprune", "random"), 1, tmp_path)
     assert [result["criterion"] for result in results] == ["reprune", "reprune", "random"]
     assert results[0]["macs"] == 1 and results[0]["of_dense"] == 1
     assert torch.get_num_threads() == 1

@@ -1,24 +1,38 @@
-"""What training the bundled model makes."""
+"""The commands of scripts/train."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from diffusers import DDPMPipeline
-from ditto_zynq.quant.zoo.train import DDPMRecipe, build_unet, train_ddpm
-
-pytestmark = pytest.mark.usefixtures("one_thread", "small_data")
-RECIPE = DDPMRecipe(steps=6, decay_steps=2, warmup_steps=2, batch=4, channels=(8, 32))
+from click.testing import CliRunner
+from ditto_zynq.quant.zoo import emoji_models, train
+from ditto_zynq.quant.zoo.ddpm import DDPMRecipe
 
 
-def test_the_result_is_a_diffusers_pipeline(tmp_path):
-    train_ddpm(replace(RECIPE, steps=1), tmp_path)
-    pipeline = DDPMPipeline.from_pretrained(tmp_path)
-    assert pipeline.unet.config.num_class_embeds == 11 and pipeline.scheduler.config.beta_schedule == "linear"
+def invoke(*words):
+    result = CliRunner().invoke(train.main, list(words))
+    assert result.exit_code == 0, result.output
+    return result.stdout
 
 
-def test_the_architecture_has_what_the_papers_models_have():
-    unet = build_unet((32, 64, 128))
-    kinds = {type(module).__name__ for module in unet.modules()}
-    assert {"ResnetBlock2D", "GroupNorm", "SiLU", "Downsample2D", "Upsample2D", "Attention"} <= kinds
+def test_the_ddpm_is_trained_by_the_recipe_that_was_asked(monkeypatch):
+    calls = []
+    monkeypatch.setattr(train, "train_ddpm", lambda *arguments: calls.append(arguments))
+    invoke("ddpm", "--out", "here", "--steps", "7", "--decay-steps", "3", "--seed", "2")
+    assert calls == [(DDPMRecipe(steps=7, decay_steps=3, seed=2), Path("here"))]
+
+
+@pytest.mark.parametrize("kind", ["text", "class", "video"])
+def test_models_of_emoji_get_the_autoencoder(monkeypatch, kind):
+    calls = []
+    monkeypatch.setitem(emoji_models.TRAININGS, kind, lambda *arguments: calls.append(arguments))
+    invoke("emoji", kind, "--data", "data", "--vae", "vae", "--steps", "5")
+    ((recipe, *paths),) = calls
+    assert recipe.steps == 5 and recipe.batch == emoji_models.RECIPES[kind].batch
+    assert paths == [Path("data"), Path("vae"), Path(f"runs/emoji-{kind}")]
+
+
+def test_the_accuracy_of_a_classifier_is_said(monkeypatch):
+    monkeypatch.setattr(train, "train_classifier", lambda out, epochs: 0.5 if epochs == 2 else 0)
+    assert invoke("classifier", "--out", "x.safetensors", "--epochs", "2") == "x.safetensors: test accuracy 0.5000\n"

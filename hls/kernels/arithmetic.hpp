@@ -128,7 +128,10 @@ struct Arithmetic {
 #pragma HLS INLINE
         typedef typename C::template uint<formats::SUM_BITS> bits;
         bits x = 0;
-        for (int i = formats::SUM_BYTES - 1; i >= 0; --i) x = bits((x << 8) | bits(buffer[index + i]));
+        for (int i = formats::SUM_BYTES - 1; i >= 0; --i) {
+#pragma HLS UNROLL
+            x = bits((x << 8) | bits(buffer[index + i]));
+        }
         return accumulator(x);
     }
 
@@ -136,14 +139,20 @@ struct Arithmetic {
 #pragma HLS INLINE
         typedef typename C::template uint<64> bits;
         bits x = 0;
-        for (int i = 7; i >= 0; --i) x = bits((x << 8) | bits(buffer[index + i]));
+        for (int i = 7; i >= 0; --i) {
+#pragma HLS UNROLL
+            x = bits((x << 8) | bits(buffer[index + i]));
+        }
         return wide(x);
     }
 
     template <int BYTES>
     static void put(byte* buffer, int index, wide x) {
 #pragma HLS INLINE
-        for (int i = 0; i < BYTES; ++i) buffer[index + i] = byte((x >> (8 * i)) & 255);
+        for (int i = 0; i < BYTES; ++i) {
+#pragma HLS UNROLL
+            buffer[index + i] = byte((x >> (8 * i)) & 255);
+        }
     }
 };
 

@@ -81,7 +81,10 @@ struct Neighbours {
 
     void start() {
 #pragma HLS INLINE
-        for (int age = 0; age < recent; ++age) addresses[age] = -1;
+        for (int age = 0; age < recent; ++age) {
+#pragma HLS UNROLL
+            addresses[age] = -1;
+        }
     }
 
     // The word at `address`, if `there`, and `now` in its place.
@@ -96,10 +99,16 @@ struct Neighbours {
             }
             before[lane] = there ? kept : code(0);
             words[address][lane] = now[lane];
-            for (int age = recent - 1; age > 0; --age) latest[age][lane] = latest[age - 1][lane];
+            for (int age = recent - 1; age > 0; --age) {
+#pragma HLS UNROLL
+                latest[age][lane] = latest[age - 1][lane];
+            }
             latest[0][lane] = now[lane];
         }
-        for (int age = recent - 1; age > 0; --age) addresses[age] = addresses[age - 1];
+        for (int age = recent - 1; age > 0; --age) {
+#pragma HLS UNROLL
+            addresses[age] = addresses[age - 1];
+        }
         addresses[0] = address;
     }
 };

@@ -294,13 +294,19 @@ struct Result {
 #pragma HLS INLINE
         typedef typename C::template uint<formats::SUM_BITS> bits;
         bits x = 0;
-        for (int k = sum_bytes - 1; k >= 0; --k) x = bits((x << 8) | bits(C::get_byte(w, sum_bytes * i + k)));
+        for (int k = sum_bytes - 1; k >= 0; --k) {
+#pragma HLS UNROLL
+            x = bits((x << 8) | bits(C::get_byte(w, sum_bytes * i + k)));
+        }
         return accumulator(x);
     }
 
     static void put_accumulator(word& w, int i, accumulator x) {
 #pragma HLS INLINE
-        for (int k = 0; k < sum_bytes; ++k) C::set_byte(w, sum_bytes * i + k, typename A::byte((x >> (8 * k)) & 255));
+        for (int k = 0; k < sum_bytes; ++k) {
+#pragma HLS UNROLL
+            C::set_byte(w, sum_bytes * i + k, typename A::byte((x >> (8 * k)) & 255));
+        }
     }
 
     static void take_parameters(const Product& p, const Phase& phase, const Block blocks[C::cores], int item,

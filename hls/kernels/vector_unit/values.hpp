@@ -24,13 +24,19 @@ struct Values {
 #pragma HLS INLINE
         typedef typename C::template uint<formats::VALUE_BITS> bits;
         bits x = 0;
-        for (int k = bytes - 1; k >= 0; --k) x = bits((x << 8) | bits(C::get_byte(w, bytes * i + k)));
+        for (int k = bytes - 1; k >= 0; --k) {
+#pragma HLS UNROLL
+            x = bits((x << 8) | bits(C::get_byte(w, bytes * i + k)));
+        }
         return typename A::value(x);
     }
 
     static void set_value(word& w, int i, wide x) {
 #pragma HLS INLINE
-        for (int k = 0; k < bytes; ++k) C::set_byte(w, bytes * i + k, byte((x >> (8 * k)) & 255));
+        for (int k = 0; k < bytes; ++k) {
+#pragma HLS UNROLL
+            C::set_byte(w, bytes * i + k, byte((x >> (8 * k)) & 255));
+        }
     }
 
     // Between two entries of a table, which differ by less than 2**20, at `rest / 2**STEP_BITS`.

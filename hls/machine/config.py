@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
@@ -46,7 +47,7 @@ class HardwareConfig(Shape):
             raise ValueError(f"{path}: found {type(data).__name__}, expected the fields of a hardware configuration")
         return HardwareConfig.from_json(data)
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of the configuration; its first 32 bits are in the accelerator's CONFIG_HASH register."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()

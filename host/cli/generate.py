@@ -68,6 +68,7 @@ if TYPE_CHECKING:
 @click.option("--workers", type=WORKERS, help="Denoise on that many local processes (Dask), each with its own device.")
 @click.option("--cluster", help="Denoise on the workers of this Dask scheduler, such as tcp://HOST:8786.")
 @click.option("--deadline", default=600.0, show_default=True, help="Seconds that a step may take.")
+@click.option("--check", is_flag=True, help="Read a board's registers back in every step, not only at a run's ends.")
 @click.option(
     "--flow",
     help=f"{'; '.join(f'{kind.flow}: {kind.help}' for kind in KINDS.values())}. "
@@ -133,6 +134,7 @@ class _Asked:
     workers: int | None
     cluster: str | None
     deadline: float
+    check: bool
     flow: str | None
     summary: Path | None
     quiet: bool
@@ -157,7 +159,7 @@ class _Asked:
         return self.workers is not None or self.cluster is not None
 
     def open_device(self, config: HardwareConfig) -> Device:
-        return device_of(self.device, config, self.is_counting, self.backend, self.bitstreams)
+        return device_of(self.device, config, self.is_counting, self.backend, self.bitstreams, self.check)
 
 
 def _with_runtime(
@@ -266,6 +268,7 @@ def _collect_from_fleet(run: Run, asked: _Asked, config: HardwareConfig) -> Imag
         backend=asked.backend,
         bitstreams=None if asked.bitstreams is None else asked.bitstreams.resolve(),
         deadline_s=asked.deadline,
+        check=asked.check,
         memory_mib=asked.memory,
     )
     with fleet_of(asked.workers, asked.cluster) as address, Client(address) as client:

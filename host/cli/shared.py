@@ -192,12 +192,17 @@ def without_loading_bars() -> Iterator[None]:
 
 
 def device_of(
-    device: str, config: HardwareConfig, counting: bool, backend: str | None, bitstreams: Path | None
+    device: str,
+    config: HardwareConfig,
+    counting: bool,
+    backend: str | None,
+    bitstreams: Path | None,
+    check: bool = False,
 ) -> Device:
     """Open the device of ``--device``; where the emulator must compile first, say so."""
     from ..devices.opening import open_device
 
-    opened = open_device(device, config, counting, backend, bitstreams, announce)
+    opened = open_device(device, config, counting, backend, bitstreams, announce, check)
     if opened.name == "emulator" or device == "pynq-emulator":
         announce_compiling()
     return opened

@@ -118,8 +118,8 @@ class BoardDevice:
     """The :class:`~ditto_zynq.host.devices.device.Device` of a pynq device, which is configured with ``bitstream`` and locked.
 
     ``interrupts``: wait for the accelerator's interrupt instead of polling (not on remote boards, and not where an event loop
-    runs already, as in a notebook). ``counting``: whether the accelerator fills counter records; boards always do. ``clock``: the
-    time by which deadlines pass while it polls.
+    runs already, as in a notebook). ``counting``: whether the accelerator fills counter records; boards always do. ``check``:
+    whether registers are read back in every step. ``clock``: the time by which deadlines pass while it polls.
     """
 
     def __init__(
@@ -128,6 +128,7 @@ class BoardDevice:
         device: pynq.Device | None = None,
         interrupts: bool = False,
         counting: bool = True,
+        check: bool = False,
         cache: Path | None = None,
         locks: Path | None = None,
         clock: Clock = Clock(),
@@ -135,6 +136,7 @@ class BoardDevice:
         self.config: HardwareConfig = bitstream.config
         self.clock = clock
         self.counting = counting
+        self.check = check
         self.interrupts = interrupts
         self.ownership = Ownership()
         self._pynq_device = pynq.Device.active_device if device is None else device

@@ -69,6 +69,7 @@ class Device(Protocol):
     name: str
     config: HardwareConfig
     counting: bool  # whether it fills counter records
+    check: bool  # whether registers are read back in every step, not only in the first and the last one of a run
     ownership: Ownership
 
     def allocate(self, nbytes: int) -> Buffer:
@@ -95,7 +96,18 @@ class Device(Protocol):
         """Leave the device to others."""
 
 
-_NEEDED = ("name", "config", "counting", "ownership", "allocate", "write_register", "read_register", "wait", "stop")
+_NEEDED = (
+    "name",
+    "config",
+    "counting",
+    "check",
+    "ownership",
+    "allocate",
+    "write_register",
+    "read_register",
+    "wait",
+    "stop",
+)
 
 
 def check_device(device: Any) -> None:

@@ -30,6 +30,7 @@ def open_device(
     backend: str | None = None,
     bitstreams: Path | None = None,
     announce: Callable[[str], object] = lambda text: None,
+    check: bool = False,
 ) -> Device:
     """Open a device of a ``kind``.
 
@@ -37,20 +38,20 @@ def open_device(
     ``remote:[TOKEN@]HOST[:PORT]``: one that serves PYNQ's protocol, to those who know its token; ``emulator``, ``csim``: in this
     process; ``pynq-emulator``, ``pynq-csim``: these two as boards that pynq's driver drives. ``counting``: whether it fills
     counter records; ``backend``: of the emulator's integer products; ``bitstreams``: folder of built ones (default: the shipped
-    one); ``announce`` is told what a user should know.
+    one); ``announce`` is told what a user should know; ``check``: whether a board's registers are read back in every step.
 
     ValueError for another kind, BitstreamError where none is built for ``config``, DeviceError where there is no board.
     """
     if kind == "auto":
-        return _board_or_emulator(config, counting, backend, bitstreams, announce)
+        return _board_or_emulator(config, counting, backend, bitstreams, announce, check)
     if kind == "board":
-        return _board(config, bitstreams)
+        return _board(config, bitstreams, check)
     if kind.startswith("remote:"):
-        return _remote(kind.removeprefix("remote:"), config, bitstreams)
+        return _remote(kind.removeprefix("remote:"), config, bitstreams, check)
     if kind not in ("emulator", "csim", "pynq-emulator", "pynq-csim"):
         raise ValueError(f"found device {kind!r}, expected {KINDS}")
     fabric = fabric_of(kind.removeprefix("pynq-"), config, counting, backend, announce)
-    return put_behind_pynq(fabric) if kind.startswith("pynq-") else fabric
+    return put_behind_pynq(fabric, check) if kind.startswith("pynq-") else fabric
 
 
 def fabric_of(
@@ -76,16 +77,17 @@ def _board_or_emulator(
     backend: str | None,
     bitstreams: Path | None,
     announce: Callable[[str], object],
+    check: bool,
 ) -> Device:
     if platform.machine() in BOARD_MACHINES:
         try:
-            return _board(config, bitstreams)
+            return _board(config, bitstreams, check)
         except (DeviceError, BitstreamError, ModuleNotFoundError) as error:
             announce(f"no board: {error}; the emulator runs instead")
     return EmulatorDevice(config, counting=counting, backend=backend)
 
 
-def _board(config: HardwareConfig, bitstreams: Path | None) -> Device:
+def _board(config: HardwareConfig, bitstreams: Path | None, check: bool) -> Device:
     bitstream = find_bitstream(config, bitstreams)
     from .board import BoardDevice
 
@@ -95,7 +97,7 @@ def _board(config: HardwareConfig, bitstreams: Path | None) -> Device:
             "pynq finds no device on this machine; run this on a PYNQ image, in a shell where XRT is set up (as in its "
             "notebooks), or use --device emulator"
         )
-    return BoardDevice(bitstream, device)
+    return BoardDevice(bitstream, device, check=check)
 
 
 def _pynq_device() -> Any:
@@ -107,7 +109,7 @@ def _pynq_device() -> Any:
     return found[0] if found else None
 
 
-def _remote(address: str, config: HardwareConfig, bitstreams: Path | None) -> Device:
+def _remote(address: str, config: HardwareConfig, bitstreams: Path | None, check: bool) -> Device:
     token, _, place = address.rpartition("@")
     found = re.fullmatch(r"(\[[^]]+\]|[^:]+)(?::(\d{1,5}))?", place)
     host, port = found.groups() if found else ("", None)
@@ -125,18 +127,20 @@ def _remote(address: str, config: HardwareConfig, bitstreams: Path | None) -> De
         raise DeviceError(f"this pynq knows no remote boards ({error}); run: pip install 'pynq>=4'") from error
     device = connect(host, int(port) if port else None, token or None)
     try:
-        return BoardDevice(bitstream, device)
+        return BoardDevice(bitstream, device, check=check)
     except BaseException:
         device.release()
         raise
 
 
-def put_behind_pynq(fabric: SimulatedDevice) -> Device:
-    """A board whose programmable logic is ``fabric``, driven by real pynq."""
+def put_behind_pynq(fabric: SimulatedDevice, check: bool = False) -> Device:
+    """A board whose programmable logic is ``fabric``, driven by real pynq; ``check``: with registers read back in every step."""
     from .board import BoardDevice
     from .emulated_board import EmulatedBoard, placeholder_bitstream
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bitstream = placeholder_bitstream(fabric.config, folder)
-        return BoardDevice(bitstream, EmulatedBoard(fabric), counting=fabric.counting, cache=folder, locks=folder)
+        return BoardDevice(
+            bitstream, EmulatedBoard(fabric), counting=fabric.counting, check=check, cache=folder, locks=folder
+        )

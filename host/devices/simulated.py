@@ -144,6 +144,8 @@ class SimulatedDevice(ABC):
     """Base of the devices without a board: ``execute`` runs the program that registers and memory hold. ``refusal``: why the last
     one was refused, if it was."""
 
+    check = True  # reading registers costs nothing here
+
     def __init__(self, name: str, config: HardwareConfig, counting: bool):
         self.name = name
         self.config = config

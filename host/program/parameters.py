@@ -113,11 +113,18 @@ class ParameterLayout:
 
     def _fill_samples(self, step: int, labels: np.ndarray, rows: np.ndarray) -> None:
         """The conditional vectors of a step into ``rows``, uint8 [batch, sample_stride]; only those of ``labels`` are read."""
+        for place, table in self._per_sample:
+            rows[:, place] = table[step][labels]
+
+    @functools.cached_property
+    def _per_sample(self) -> list[tuple[slice, np.ndarray]]:
+        """Where in a sample's part each conditional table goes, and its bytes uint8 [steps, labels, bytes]."""
+        found = []
         for name, offset in self.vectors.items():
             if offset >= self.shared_size:
-                raw = self.tables[name][step][labels].astype(self.dtypes[name]).view(np.uint8)  # [batch, bytes]
-                start = offset - self.shared_size
-                rows[:, start : start + raw.shape[1]] = raw
+                raw = np.ascontiguousarray(self.tables[name], self.dtypes[name]).view(np.uint8)
+                found.append((slice(offset - self.shared_size, offset - self.shared_size + raw.shape[-1]), raw))
+        return found
 
     def _fill_scalars(self, operation: Operation, group: int, record: np.void) -> None:
         def table(node: Node, name: str) -> np.ndarray:

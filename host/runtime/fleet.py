@@ -49,6 +49,7 @@ class Job:
     bitstreams: Path | None = None
     deadline_s: float = 600.0
     memory_mib: int | None = None  # of contiguous memory (default: PYNQ's)
+    check: bool = False
 
     def __post_init__(self) -> None:
         """TypeError or ValueError for what no worker could run."""
@@ -151,6 +152,6 @@ def _model_of(job: Job) -> Model:
         for model in kept.values():
             model.close()
         kept.clear()
-        device = open_device(job.device, job.config, job.counting, job.backend, job.bitstreams)
+        device = open_device(job.device, job.config, job.counting, job.backend, job.bitstreams, check=job.check)
         kept[job] = Model(load_artefact(job.model), device, job.deadline_s, job.memory_mib)
     return kept[job]

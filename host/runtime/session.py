@@ -167,8 +167,9 @@ class Session:
         ``labels`` int [B], rows of conditional tables; ``context`` float64 [B, tokens, channels], for a model that has one;
         ``begins`` whether a run begins with this step, as it always does with step 0. Else what a flow refers to must have
         run: ValueError for a step with history whose previous step was not the last one of this session, with the same
-        context. DeviceTimeout where the accelerator does not finish, DeviceLost where it is not what it was, DeviceError where
-        it refuses its program.
+        context. DeviceTimeout where the accelerator does not finish. DeviceLost where it is not what it was, and DeviceError
+        where it refused its program: seen in the first and the last step of a run, or in every one where the device shall
+        ``check``.
         """
         with self.device.ownership.lock:
             return self._run_step(sample, step, labels, flow, context, begins)
@@ -180,7 +181,9 @@ class Session:
         sample = real_array("sample", sample, (batch, *graph.sample_shape))
         labels, context = self._check_asked(step, labels, flow), self._check_context(context)
         first, continues = self._check_history(step, flow, context, begins)
-        self._check_device()
+        ends = (step == first, step + 1 == graph.steps)  # of a run, where the device is seen to be what it was
+        if ends[0] or self.device.check:
+            self._check_device()
         self._take()
         group = graph.group_of_step[step]
         self._put(graph.input, graph.encode(sample, self.artefact.scales[graph.input][group]))
@@ -194,6 +197,10 @@ class Session:
             other = self._blocks[block is self._blocks[0]]
             self._fill(other, _Request(first, step + 1, flow, labels.tobytes(), True), labels)
         self._wait(step)
+        if any(ends) or self.device.check:
+            self._check_result(step)
+        if ends[1]:
+            self._check_device()
         self._last = _LastStep(first, step, flow, None if context is None else context.copy())
         output = self._get(graph.output)
         return graph.decode(output, self.artefact.scales[graph.output][group])
@@ -279,6 +286,9 @@ class Session:
         except DeviceTimeout as error:
             raise DeviceTimeout(self._diagnosis(step, error), error.registers) from error
         self.device.ownership.runs = False
+
+    def _check_result(self, step: int) -> None:
+        """DeviceError where the accelerator refused the program, in this step or in one before whose registers were not read."""
         refused = self.device.read_register(ERROR)
         if refused:
             raise DeviceError(

@@ -23,7 +23,7 @@ from ditto_zynq.host.devices.emulated_board import EmulatedBoard, placeholder_bi
 from ditto_zynq.host.devices.emulator import EmulatorDevice
 from ditto_zynq.host.program.compiler import compile_program
 from ditto_zynq.host.runtime.model import Model
-from ditto_zynq.host.runtime.session import Session
+from ditto_zynq.host.runtime.session import DIFFERENCE, Session
 
 from tests.host.devices.emulated import CONFIG, emulated, opened
 
@@ -195,3 +195,20 @@ def test_a_handler_that_raised_is_no_silence(code, kind):
     ):
         raise Answer
     assert type(error.value) is kind
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_registers_are_read_back_at_a_run_s_ends_or_in_every_step(tmp_path, tiny_model, check):
+    device = opened(emulated(), tmp_path, check=check)
+    program = compile_program(tiny_model.graph, tiny_model.tables, CONFIG, 1)
+    session = Session(program, tiny_model, device)
+    reads: list[int] = []
+    read_register = device.read_register
+    device.read_register = lambda offset: reads.append(offset) or read_register(offset)
+    of_steps = []
+    for step in range(tiny_model.graph.steps):
+        session.run_step(np.zeros((1, *tiny_model.graph.sample_shape)), step, np.zeros(1, np.int64), DIFFERENCE)
+        of_steps.append(len(reads))
+        reads.clear()
+    first, *middle, last = of_steps
+    assert first and last and all(middle) == check and any(middle) == check

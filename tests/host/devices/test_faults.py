@@ -40,15 +40,20 @@ def test_an_accelerator_that_never_finishes(tmp_path, tiny_model, expected):
     assert np.array_equal(model.generate(3, None, 5, 2, progress=False).samples, expected), "and works after it"
 
 
-def test_an_error_status(tmp_path, tiny_model):
+@pytest.mark.parametrize(("check", "step"), [(True, 1), (False, 5)])
+def test_an_error_status(tmp_path, tiny_model, check, step):
+    """It is seen in the step that it is of where registers are read in every one, else at the end of the run."""
+
     def damage(board: FaultyBoard) -> bool:
         board.fabric.region(Region.PROGRAM).data[:] = 255
         board.fabric.region(Region.PROGRAM).flush()
         return False
 
     board = FaultyBoard(2, damage)
-    with pytest.raises(DeviceError, match=r"step 1: .* refused descriptor 0 .*rebuild the bitstream with 'ditto-zynq"):
-        Model(tiny_model, opened(board, tmp_path)).generate(1, progress=False)
+    with pytest.raises(
+        DeviceError, match=rf"step {step}: .* refused descriptor 0 .*rebuild the bitstream with 'ditto-zynq"
+    ):
+        Model(tiny_model, opened(board, tmp_path, check=check)).generate(1, progress=False)
     assert not board.default_memory.allocations
 
 

@@ -79,65 +79,99 @@ struct Token {
     typename C::template uint<16> weight;
 };
 
+// What a core did, and all of them.
+struct CoreCounters {
+    count_t cycles, products;
+};
+
 struct ComputeCounters {
     count_t taps, cycles, products;  // of all cores
     count_t slowest;                 // the core that works longest
+};
+
+// A core on its way through the pixels of its block, tile by tile.
+template <class C>
+struct Walker {
+    typedef typename Arithmetic<C>::accumulator accumulator;
+    typedef typename C::template uint<16> total;
+    accumulator sums[C::oc_tile];
+    total lane_totals[C::lanes];
+    int column, pixel, pixels, stored, end, cycle, last_cycle;
+
+    void start(const OutputBlock& block, int tiles) {
+#pragma HLS INLINE
+        column = -block.lead_columns;
+        pixels = block.output_rows * block.output_width;
+        pixel = stored = cycle = last_cycle = 0;
+        end = tiles * pixels;
+    }
+
+    bool busy() const {
+#pragma HLS INLINE
+        return stored < end;
+    }
 };
 
 template <class C>
 struct Compute {
     typedef Arithmetic<C> A;
     typedef typename C::template uint<16> total;
+    typedef hls::stream<Tap<C>> taps_t;
+    typedef hls::stream<Segment<C>> segments_t;
+    typedef hls::stream<Token<C>> tokens_t;
+    typedef hls::stream<total> totals_t;
+    typedef typename DigitLists<C>::count list_count;
+    typedef typename A::accumulator accumulator;
+
+    static constexpr int pairs = C::cores / 2, uram_pairs = C::uram_copies < pairs ? C::uram_copies : pairs;
 
     // One core: the taps of all its output pixels, for all lanes.
-    static void walk(const OutputBlock& block, int words, const WeightTiles& tiles, hls::stream<Tap<C>> taps[C::lanes],
-                     count_t& count) {
-    walk_tiles:
-        for (int tile = 0; tile < tiles.tiles; ++tile) {
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 8
-            walk_tile(block, words, tiles.first + tile * tiles.step, taps, count);
+    static void walk(const OutputBlock& block, int words, const WeightTiles& tiles, taps_t taps[C::lanes],
+                     hls::stream<count_t>& counted) {
+        const int columns = block.lead_columns + block.output_width, window = block.kernel_height * block.kernel_width;
+        const count_t count = count_t(tiles.tiles) * block.output_rows * columns * window;
+        const int first_column = -block.lead_columns * block.stride_width - block.pad_left;
+        int ky = 0, kx = 0, x = 0, y = 0;
+        int row = block.first_row, column = first_column, weight = tiles.first, first_weight = tiles.first;
+    walk_taps:
+        for (count_t i = 0; i < count; ++i) {
+#pragma HLS PIPELINE II = 1
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 9 * C::accumulator_depth
+            const int at_row = row + ky, at_column = column + kx;
+            Tap<C> tap;
+            tap.inside = at_row >= 0 && at_row < block.rows && at_column >= 0 && at_column < block.width;
+            tap.position = tap.inside ? at_row * block.width + at_column : 0;
+            tap.slot = int(tap.position) * words;
+            tap.weight = weight;
+            tap.last_of_pixel = ky == block.kernel_height - 1 && kx == block.kernel_width - 1;
+            tap.last = false;
+            send_tap(tap, taps);
+            weight += words;
+            if (++kx < block.kernel_width) continue;
+            kx = 0;
+            if (++ky < block.kernel_height) continue;
+            ky = 0;
+            weight = first_weight;
+            column += block.stride_width;
+            if (++x < columns) continue;
+            x = 0;
+            column = first_column;
+            row += block.stride_height;
+            if (++y < block.output_rows) continue;
+            y = 0;
+            row = block.first_row;
+            first_weight += tiles.step;
+            weight = first_weight;
         }
         Tap<C> end;
         end.position = end.slot = end.weight = 0;
         end.inside = end.last_of_pixel = false;
         end.last = true;
         send_tap(end, taps);
+        counted.write(count);
     }
 
-    static void walk_tile(const OutputBlock& block, int words, int first_weight, hls::stream<Tap<C>> taps[C::lanes],
-                          count_t& count) {
-#pragma HLS INLINE
-    walk_rows:
-        for (int y = 0; y < block.output_rows; ++y) {
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 8
-        walk_columns:
-            for (int x = -block.lead_columns; x < block.output_width; ++x) {
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
-            walk_taps_y:
-                for (int ky = 0; ky < block.kernel_height; ++ky) {
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 3
-                walk_taps_x:
-                    for (int kx = 0; kx < block.kernel_width; ++kx) {
-#pragma HLS PIPELINE II = 1
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 3
-                        const int row = y * block.stride_height + ky + block.first_row;
-                        const int column = x * block.stride_width + kx - block.pad_left;
-                        Tap<C> tap;
-                        tap.inside = row >= 0 && row < block.rows && column >= 0 && column < block.width;
-                        tap.position = tap.inside ? row * block.width + column : 0;
-                        tap.slot = int(tap.position) * words;
-                        tap.weight = first_weight + (ky * block.kernel_width + kx) * words;
-                        tap.last_of_pixel = ky == block.kernel_height - 1 && kx == block.kernel_width - 1;
-                        tap.last = false;
-                        send_tap(tap, taps);
-                        ++count;
-                    }
-                }
-            }
-        }
-    }
-
-    static void send_tap(const Tap<C>& tap, hls::stream<Tap<C>> taps[C::lanes]) {
+    static void send_tap(const Tap<C>& tap, taps_t taps[C::lanes]) {
 #pragma HLS INLINE
         for (int lane = 0; lane < C::lanes; ++lane) {
 #pragma HLS UNROLL
@@ -146,8 +180,8 @@ struct Compute {
     }
 
     // One lane: for every output pixel, the taps that have digits, and the total of these.
-    static void enumerate(int lane, const DigitLists<C>& lists, hls::stream<Tap<C>>& taps,
-                          hls::stream<Segment<C>>& segments, hls::stream<total>& totals) {
+    static void enumerate(const list_count counts[HALVES][C::positions], taps_t& taps, segments_t& segments,
+                          totals_t& totals) {
         total sum = 0;
         bool more = true;
     enumerate_taps:
@@ -160,8 +194,8 @@ struct Compute {
             segment.last = tap.last;
             segment.slot = tap.slot;
             segment.weight = tap.weight;
-            segment.low = tap.inside ? int(lists.counts[lane][LOW][int(tap.position)]) : 0;
-            segment.high = tap.inside ? int(lists.counts[lane][HIGH][int(tap.position)]) : 0;
+            segment.low = tap.inside ? int(counts[LOW][int(tap.position)]) : 0;
+            segment.high = tap.inside ? int(counts[HIGH][int(tap.position)]) : 0;
             sum = total(sum + segment.low + segment.high);
             if (tap.last || segment.low != 0 || segment.high != 0) segments.write(segment);
             if (tap.last_of_pixel && !tap.last) {
@@ -171,136 +205,147 @@ struct Compute {
         }
     }
 
-    // One lane: segments to single digits with the addresses of their weights.
-    static void send(int lane, const DigitLists<C>& lists, hls::stream<Segment<C>>& segments,
-                     hls::stream<Token<C>>& tokens) {
+    // One lane: segments, each of which has a digit, to single digits with the addresses of their weights.
+    static void send(const DigitEntry<C> entries[HALVES][C::digit_depth], segments_t& segments, tokens_t& tokens) {
         Segment<C> segment = segments.read();
-    send_segments:
+        int index = 0;
+    send_digits:
         while (!segment.last) {
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::positions
-            const int count = int(segment.low) + int(segment.high);
-        send_digits:
-            for (int i = 0; i < count; ++i) {
-#pragma HLS PIPELINE II = 1
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
-                const bool high = i >= int(segment.low);
-                const int index = int(segment.slot) + (high ? i - int(segment.low) : i);
-                const DigitEntry<C> entry = lists.entries[lane][high ? HIGH : LOW][index];
-                Token<C> token;
-                token.digit = entry.digit;
-                token.high = high;
-                token.weight = segment.weight + entry.word;
-                tokens.write(token);
-            }
-            segment = segments.read();
-        }
-    }
-
-    // All cores and lanes: every cycle one digit of each times oc_tile weights. A pixel takes the digits of its fullest
-    // lane, at least 1. Its sums follow those of the pixel before it.
-    static void multiply(hls::stream<Token<C>> tokens[C::cores][C::lanes],
-                         hls::stream<total> totals[C::cores][C::lanes], const WeightBanks<C>& weights,
-                         const OutputBlock blocks[C::cores], int tiles, BlockSums<C>& sums, count_t cycles[C::cores],
-                         count_t& products) {
-        typename A::accumulator pixel_sums[C::cores][C::oc_tile];
-        total lane_totals[C::cores][C::lanes];
-        int column[C::cores], pixel[C::cores], pixels[C::cores], stored[C::cores];
-        int cycle[C::cores], last_cycle[C::cores];
-#pragma HLS ARRAY_PARTITION variable = pixel_sums complete dim = 0
-#pragma HLS ARRAY_PARTITION variable = lane_totals complete dim = 0
-#pragma HLS ARRAY_PARTITION variable = column complete
-#pragma HLS ARRAY_PARTITION variable = pixel complete
-#pragma HLS ARRAY_PARTITION variable = pixels complete
-#pragma HLS ARRAY_PARTITION variable = stored complete
-#pragma HLS ARRAY_PARTITION variable = cycle complete
-#pragma HLS ARRAY_PARTITION variable = last_cycle complete
-        bool busy = false;
-        for (int core = 0; core < C::cores; ++core) {
-#pragma HLS UNROLL
-            pixel[core] = stored[core] = cycle[core] = 0;
-            column[core] = -blocks[core].lead_columns;
-            pixels[core] = blocks[core].output_rows * blocks[core].output_width;
-            busy = busy || pixels[core] > 0;
-        }
-    multiply_cycles:
-        while (busy) {
 #pragma HLS PIPELINE II = 1
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = C::digit_depth
-            busy = false;
-        multiply_cores:
-            for (int core = 0; core < C::cores; ++core) {
-#pragma HLS UNROLL
-                if (stored[core] == tiles * pixels[core]) continue;
-                if (cycle[core] == 0) {
-                    const OutputBlock& block = blocks[core];
-                    const bool row_starts = column[core] == -block.lead_columns;
-                    const bool block_starts = row_starts && pixel[core] == 0;
-                    const bool clear = block.chained_block ? block_starts : block.chained_row ? row_starts : true;
-                    start_pixel(totals[core], clear, lane_totals[core], last_cycle[core], pixel_sums[core]);
-                }
-                typename A::difference digits[C::lanes];
-                typename C::template uint<16> addresses[C::lanes];
-            multiply_lanes:
-                for (int lane = 0; lane < C::lanes; ++lane) {
-#pragma HLS UNROLL
-                    digits[lane] = 0;
-                    addresses[lane] = 0;
-                    if (cycle[core] < int(lane_totals[core][lane])) {
-                        const Token<C> token = tokens[core][lane].read();
-                        const typename A::difference digit = token.digit;
-                        digits[lane] = token.high ? typename A::difference(digit << formats::RADIX_BITS) : digit;
-                        addresses[lane] = token.weight;
-                        products += C::oc_tile;
-                    }
-                }
-                add_products(weights, core / 2, addresses, digits, pixel_sums[core]);
-                ++cycles[core];
-                if (cycle[core] == last_cycle[core]) {
-                    if (column[core] >= 0) {
-                        for (int oc = 0; oc < C::oc_tile; ++oc) {
-#pragma HLS UNROLL
-                            sums.pixels[core][stored[core]][oc] = pixel_sums[core][oc];
-                        }
-                        ++stored[core];
-                        pixel[core] = pixel[core] + 1 == pixels[core] ? 0 : pixel[core] + 1;
-                    }
-                    const bool row_ends = column[core] + 1 == blocks[core].output_width;
-                    column[core] = row_ends ? -blocks[core].lead_columns : column[core] + 1;
-                    cycle[core] = 0;
-                } else {
-                    ++cycle[core];
-                }
-                busy = busy || stored[core] < tiles * pixels[core];
+            const bool high = index >= int(segment.low);
+            const int place = int(segment.slot) + (high ? index - int(segment.low) : index);
+            const DigitEntry<C> entry = entries[high ? HIGH : LOW][place];
+            Token<C> token;
+            token.digit = entry.digit;
+            token.high = high;
+            token.weight = segment.weight + entry.word;
+            tokens.write(token);
+            ++index;
+            if (index == int(segment.low) + int(segment.high)) {
+                segment = segments.read();
+                index = 0;
             }
         }
     }
 
-    static void start_pixel(hls::stream<total> totals[C::lanes], bool clear, total lane_totals[C::lanes],
-                            int& last_cycle, typename A::accumulator pixel_sums[C::oc_tile]) {
+    // The two cores of a copy of the weights: every cycle one digit of each lane times oc_tile weights. A pixel takes the
+    // digits of its fullest lane, at least 1. Its sums follow those of the pixel before it.
+    static void multiply(tokens_t tokens_a[C::lanes], tokens_t tokens_b[C::lanes], totals_t totals_a[C::lanes],
+                         totals_t totals_b[C::lanes],
+                         const typename A::weight weights[C::lanes][C::weight_depth][C::oc_tile],
+                         const OutputBlock& block_a, const OutputBlock& block_b, const WeightTiles& tiles,
+                         accumulator sums_a[C::accumulator_depth][C::oc_tile],
+                         accumulator sums_b[C::accumulator_depth][C::oc_tile], hls::stream<CoreCounters>& counted_a,
+                         hls::stream<CoreCounters>& counted_b) {
+        Walker<C> a, b;
+#pragma HLS ARRAY_PARTITION variable = a.sums complete
+#pragma HLS ARRAY_PARTITION variable = b.sums complete
+#pragma HLS ARRAY_PARTITION variable = a.lane_totals complete
+#pragma HLS ARRAY_PARTITION variable = b.lane_totals complete
+        a.start(block_a, tiles.tiles);
+        b.start(block_b, tiles.tiles);
+        CoreCounters of_a, of_b;
+        of_a.cycles = of_a.products = of_b.cycles = of_b.products = 0;
+    multiply_cycles:
+        while (a.busy() || b.busy()) {
+#pragma HLS PIPELINE II = 1
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::digit_depth
+            if (a.busy()) cycle(block_a, tokens_a, totals_a, weights, a, sums_a, of_a);
+            if (b.busy()) cycle(block_b, tokens_b, totals_b, weights, b, sums_b, of_b);
+        }
+        counted_a.write(of_a);
+        counted_b.write(of_b);
+    }
+
+    // A core that shares its copy of the weights with none.
+    static void multiply_alone(tokens_t tokens[C::lanes], totals_t totals[C::lanes],
+                               const typename A::weight weights[C::lanes][C::weight_depth][C::oc_tile],
+                               const OutputBlock& block, const WeightTiles& tiles,
+                               accumulator sums[C::accumulator_depth][C::oc_tile],
+                               hls::stream<CoreCounters>& counted) {
+        Walker<C> at;
+#pragma HLS ARRAY_PARTITION variable = at.sums complete
+#pragma HLS ARRAY_PARTITION variable = at.lane_totals complete
+        at.start(block, tiles.tiles);
+        CoreCounters counters;
+        counters.cycles = counters.products = 0;
+    multiply_alone_cycles:
+        while (at.busy()) {
+#pragma HLS PIPELINE II = 1
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::digit_depth
+            cycle(block, tokens, totals, weights, at, sums, counters);
+        }
+        counted.write(counters);
+    }
+
+    static void cycle(const OutputBlock& block, tokens_t tokens[C::lanes], totals_t totals[C::lanes],
+                      const typename A::weight weights[C::lanes][C::weight_depth][C::oc_tile], Walker<C>& at,
+                      accumulator sums[C::accumulator_depth][C::oc_tile], CoreCounters& counters) {
 #pragma HLS INLINE
-        last_cycle = 0;
+        if (at.cycle == 0) {
+            const bool row_starts = at.column == -block.lead_columns, block_starts = row_starts && at.pixel == 0;
+            start_pixel(totals, block.chained_block ? block_starts : block.chained_row ? row_starts : true, at);
+        }
+        typename A::difference digits[C::lanes];
+        typename C::template uint<16> addresses[C::lanes];
+#pragma HLS ARRAY_PARTITION variable = digits complete
+#pragma HLS ARRAY_PARTITION variable = addresses complete
+    cycle_lanes:
         for (int lane = 0; lane < C::lanes; ++lane) {
 #pragma HLS UNROLL
-            lane_totals[lane] = totals[lane].read();
-            if (int(lane_totals[lane]) - 1 > last_cycle) last_cycle = int(lane_totals[lane]) - 1;
+            digits[lane] = 0;
+            addresses[lane] = 0;
+            if (at.cycle < int(at.lane_totals[lane])) {
+                const Token<C> token = tokens[lane].read();
+                const typename A::difference digit = token.digit;
+                digits[lane] = token.high ? typename A::difference(digit << formats::RADIX_BITS) : digit;
+                addresses[lane] = token.weight;
+                counters.products += C::oc_tile;
+            }
+        }
+        add_products(weights, addresses, digits, at.sums);
+        ++counters.cycles;
+        if (at.cycle != at.last_cycle) {
+            ++at.cycle;
+            return;
+        }
+        at.cycle = 0;
+        if (at.column >= 0) {
+            for (int oc = 0; oc < C::oc_tile; ++oc) {
+#pragma HLS UNROLL
+                sums[at.stored][oc] = at.sums[oc];
+            }
+            ++at.stored;
+            at.pixel = at.pixel + 1 == at.pixels ? 0 : at.pixel + 1;
+        }
+        at.column = at.column + 1 == block.output_width ? -block.lead_columns : at.column + 1;
+    }
+
+    static void start_pixel(totals_t totals[C::lanes], bool clear, Walker<C>& at) {
+#pragma HLS INLINE
+        at.last_cycle = 0;
+        for (int lane = 0; lane < C::lanes; ++lane) {
+#pragma HLS UNROLL
+            at.lane_totals[lane] = totals[lane].read();
+            if (int(at.lane_totals[lane]) - 1 > at.last_cycle) at.last_cycle = int(at.lane_totals[lane]) - 1;
         }
         for (int oc = 0; oc < C::oc_tile; ++oc) {
 #pragma HLS UNROLL
-            if (clear) pixel_sums[oc] = 0;
+            if (clear) at.sums[oc] = 0;
         }
     }
 
     // The products of the lanes' digits, 0 where there is none, with oc_tile weights each, into the sums.
-    static void add_products(const WeightBanks<C>& weights, int copy,
+    static void add_products(const typename A::weight weights[C::lanes][C::weight_depth][C::oc_tile],
                              const typename C::template uint<16> addresses[C::lanes],
-                             const typename A::difference digits[C::lanes],
-                             typename A::accumulator pixel_sums[C::oc_tile]) {
+                             const typename A::difference digits[C::lanes], accumulator pixel_sums[C::oc_tile]) {
 #pragma HLS INLINE
         if (!C::packs_products) {  // the same sums, quicker to simulate
             for (int lane = 0; lane < C::lanes; ++lane) {
                 const typename A::accumulator digit = digits[lane];
                 if (digit == 0) continue;
-                const typename A::weight* words = weights.word(copy, lane, int(addresses[lane]));
+                const typename A::weight* words = weights[lane][int(addresses[lane])];
                 for (int oc = 0; oc < C::oc_tile; ++oc) pixel_sums[oc] = pixel_sums[oc] + words[oc] * digit;
             }
             return;
@@ -315,7 +360,7 @@ struct Compute {
             for (int oc = 0; oc < C::oc_tile; ++oc) {
 #pragma HLS UNROLL
                 const int place = weight * (lane * C::oc_tile + oc);
-                all_weights.range(place + weight - 1, place) = weights.word(copy, lane, int(addresses[lane]))[oc];
+                all_weights.range(place + weight - 1, place) = weights[lane][int(addresses[lane])][oc];
             }
         }
         const ap_uint<sum * C::oc_tile> products = ditto_multiplier_columns(all_digits, all_weights);
@@ -331,8 +376,8 @@ struct Compute {
             typename A::weight a[C::lanes], b[C::lanes];
             for (int lane = 0; lane < C::lanes; ++lane) {
 #pragma HLS UNROLL
-                a[lane] = weights.word(copy, lane, int(addresses[lane]))[oc];
-                b[lane] = weights.word(copy, lane, int(addresses[lane]))[oc + 1];
+                a[lane] = weights[lane][int(addresses[lane])][oc];
+                b[lane] = weights[lane][int(addresses[lane])][oc + 1];
             }
             typename A::accumulator sum_a, sum_b;
             A::multiply_lanes(a, b, digits, sum_a, sum_b);
@@ -342,53 +387,78 @@ struct Compute {
 #endif
     }
 
-    // One block of output pixels per core: lists of digits and tiles of weights to int32 sums.
-    static void run(const DigitLists<C> lists[C::cores], const WeightBanks<C>& weights,
-                    const OutputBlock blocks[C::cores], int words, const WeightTiles& tiles, BlockSums<C>& sums,
-                    ComputeCounters& counters) {
+    // One block of output pixels per core: lists of digits and tiles of weights to int32 sums. Cores 2 i and 2 i + 1
+    // share copy i of the weights, whose memories have two read ports; of an odd number the last one has its own.
+    static void run(const DigitLists<C>& lists, const WeightBanks<C>& banks, const OutputBlock blocks[C::cores],
+                    int words, const WeightTiles& tiles, BlockSums<C>& sums, hls::stream<ComputeCounters>& counters) {
 #pragma HLS DATAFLOW
-        hls::stream<Tap<C>> taps[C::cores][C::lanes];
-        hls::stream<Segment<C>> segments[C::cores][C::lanes];
-        hls::stream<Token<C>> tokens[C::cores][C::lanes];
-        hls::stream<total> totals[C::cores][C::lanes];
+        taps_t taps[C::cores][C::lanes];
+        segments_t segments[C::cores][C::lanes];
+        tokens_t tokens[C::cores][C::lanes];
+        totals_t totals[C::cores][C::lanes];
+        hls::stream<count_t> walked[C::cores];
+        hls::stream<CoreCounters> multiplied[C::cores];
         // A pixel's segments all have to fit: none of its digits is multiplied before its total is there.
 #pragma HLS STREAM variable = segments depth = C::queued_segments
 #pragma HLS STREAM variable = taps depth = C::queued_taps
 #pragma HLS STREAM variable = tokens depth = C::queued_tokens
 #pragma HLS STREAM variable = totals depth = C::queued_totals
-        count_t tap_cycles[C::cores] = {}, cycles[C::cores] = {}, products = 0;
-#pragma HLS ARRAY_PARTITION variable = tap_cycles complete
-#pragma HLS ARRAY_PARTITION variable = cycles complete
     run_cores:
         for (int core = 0; core < C::cores; ++core) {
 #pragma HLS UNROLL
-            walk(blocks[core], words, tiles, taps[core], tap_cycles[core]);
+            walk(blocks[core], words, tiles, taps[core], walked[core]);
         run_lanes:
             for (int lane = 0; lane < C::lanes; ++lane) {
 #pragma HLS UNROLL
-                enumerate(lane, lists[core], taps[core][lane], segments[core][lane], totals[core][lane]);
-                send(lane, lists[core], segments[core][lane], tokens[core][lane]);
+                enumerate(lists.counts[core][lane], taps[core][lane], segments[core][lane], totals[core][lane]);
+                send(lists.entries[core][lane], segments[core][lane], tokens[core][lane]);
             }
         }
-        multiply(tokens, totals, weights, blocks, tiles.tiles, sums, cycles, products);
-        tally(tap_cycles, cycles, products, counters);
-#ifndef __SYNTHESIS__
-        C::observe(lists, weights, blocks, words, tiles, sums, tap_cycles, cycles);
-#endif
+    pairs_in_uram:
+        for (int copy = 0; copy < uram_pairs; ++copy) {
+#pragma HLS UNROLL
+            multiply(tokens[2 * copy], tokens[2 * copy + 1], totals[2 * copy], totals[2 * copy + 1],
+                     banks.in_uram[copy], blocks[2 * copy], blocks[2 * copy + 1], tiles, sums.pixels[2 * copy],
+                     sums.pixels[2 * copy + 1], multiplied[2 * copy], multiplied[2 * copy + 1]);
+        }
+    pairs_in_bram:
+        for (int copy = uram_pairs; copy < pairs; ++copy) {
+#pragma HLS UNROLL
+            multiply(tokens[2 * copy], tokens[2 * copy + 1], totals[2 * copy], totals[2 * copy + 1],
+                     banks.in_bram[copy - C::uram_copies], blocks[2 * copy], blocks[2 * copy + 1], tiles,
+                     sums.pixels[2 * copy], sums.pixels[2 * copy + 1], multiplied[2 * copy], multiplied[2 * copy + 1]);
+        }
+    last_in_uram:
+        for (int core = 2 * pairs; core < C::cores && pairs < C::uram_copies; ++core) {
+#pragma HLS UNROLL
+            multiply_alone(tokens[core], totals[core], banks.in_uram[pairs], blocks[core], tiles, sums.pixels[core],
+                           multiplied[core]);
+        }
+    last_in_bram:
+        for (int core = 2 * pairs; core < C::cores && pairs >= C::uram_copies; ++core) {
+#pragma HLS UNROLL
+            multiply_alone(tokens[core], totals[core], banks.in_bram[pairs - C::uram_copies], blocks[core], tiles,
+                           sums.pixels[core], multiplied[core]);
+        }
+        tally(walked, multiplied, counters);
     }
 
-    static void tally(const count_t taps[C::cores], const count_t cycles[C::cores], count_t products,
-                      ComputeCounters& counters) {
-        count_t slowest = 0;
+    static void tally(hls::stream<count_t> walked[C::cores], hls::stream<CoreCounters> multiplied[C::cores],
+                      hls::stream<ComputeCounters>& counters) {
+        ComputeCounters all;
+        all.taps = all.cycles = all.products = all.slowest = 0;
+    tally_cores:
         for (int core = 0; core < C::cores; ++core) {
 #pragma HLS UNROLL
-            const count_t longest = taps[core] > cycles[core] ? taps[core] : cycles[core];
-            if (longest > slowest) slowest = longest;
-            counters.taps += taps[core];
-            counters.cycles += cycles[core];
+            const count_t taps = walked[core].read();
+            const CoreCounters of_core = multiplied[core].read();
+            const count_t longest = taps > of_core.cycles ? taps : of_core.cycles;
+            if (longest > all.slowest) all.slowest = longest;
+            all.taps += taps;
+            all.cycles += of_core.cycles;
+            all.products += of_core.products;
         }
-        counters.slowest += slowest;
-        counters.products += products;
+        counters.write(all);
     }
 };
 

@@ -146,8 +146,9 @@ struct Controller {
                                step.product, step.first_tile, step.end_tile, buffers, counters);
             }
             if (step.copy) {
-                OperandCounters copied = {};
-                Operand<C>::copy(activations, state_out, step.rows, copied);
+                hls::stream<OperandCounters> of_copy("copied");
+                Operand<C>::copy(activations, state_out, step.rows, of_copy);
+                const OperandCounters copied = of_copy.read();
                 counters.input_beats += copied.input_beats;
                 counters.kept_beats += copied.kept_beats;
                 counters.merged_beats += copied.merged_beats;

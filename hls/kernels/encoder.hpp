@@ -21,8 +21,9 @@ struct DigitEntry {
 
 template <class C>
 struct DigitLists {
-    DigitEntry<C> entries[C::lanes][HALVES][C::digit_depth];
-    typename C::template uint<C::word_bits + 1> counts[C::lanes][HALVES][C::positions];
+    typedef typename C::template uint<C::word_bits + 1> count;
+    DigitEntry<C> entries[C::cores][C::lanes][HALVES][C::digit_depth];
+    count counts[C::cores][C::lanes][HALVES][C::positions];
 };
 
 struct EncodeCounters {
@@ -63,10 +64,11 @@ struct Window {
     }
 };
 
-// Where a run of pixels lies among the encoded ones of a core's block.
+// Where a run of pixels lies among the encoded ones of a core's block. `phase`: which of its row's words of neighbours is
+// the first pixel's.
 template <class C>
 struct Place {
-    typename C::template uint<16> row, column;
+    typename C::template uint<16> row, column, phase;
 };
 
 // Codes of the pixels before, a word of one per lane; those that the next pixel's codes refer to come out again. Runs
@@ -113,80 +115,123 @@ struct Neighbours {
     }
 };
 
+// What an encoder gets: runs of `pixels` pixels of `channels` codes each, in rows of `width` encoded pixels, of which the
+// last `outside` ones lie right of the image: codes of 0, which do not come. Neighbours are `distance` columns apart.
+struct EncodedRuns {
+    Reference reference;
+    bool placed;  // whether it is said where each run lies; else a run is a row
+    int runs, pixels, channels, columns, outside, width, distance;
+};
+
 template <class C>
 struct Encoder {
     typedef Arithmetic<C> A;
     typedef hls::stream<typename Memory<C>::word> words;
+    typedef DigitEntry<C> entries_t[HALVES][C::digit_depth];
+    typedef typename DigitLists<C>::count counts_t[HALVES][C::positions];
 
-    // A run of `pixels` of `channels` codes each, into the slots from `place` on, in rows of `width`. `outside`: no
-    // codes come, all are 0. Neighbours are `distance` columns apart.
-    static void encode(words& current, words& previous, Reference reference, bool outside, int pixels, int channels,
-                       const Place<C>& place, int width, int distance, Neighbours<C>& neighbours, DigitLists<C>& lists,
-                       EncodeCounters& counters) {
+    // A core's block, run by run, and after the last run of a row the pixels right of the image: a word of a pixel, one
+    // code for each lane, every cycle.
+    static void encode(const EncodedRuns& of, hls::stream<Place<C>>& places, words& current, words& previous,
+                       entries_t entries[C::lanes], counts_t counts[C::lanes], hls::stream<EncodeCounters>& counted) {
         static_assert(C::lanes <= C::bus_bytes, "the lanes' codes of a cycle come from one word or from two");
-        const int words_of_pixel = ceil_divide(channels, C::lanes);
+        const int last_word = ceil_divide(of.channels, C::lanes) - 1, words_of_pixel = last_word + 1;
         Window<C> now, before;
-        const int position = int(place.row) * width + int(place.column);
-        int phase = int(place.column) % distance;  // which of the row's words of neighbours is the next pixel's
-        now.start();
-        before.start();
-        typename C::template uint<C::word_bits + 1> filled[C::lanes][HALVES];
+        Neighbours<C> neighbours;
+#pragma HLS ARRAY_RESHAPE variable = neighbours.words complete dim = 2
+#pragma HLS ARRAY_PARTITION variable = neighbours.latest complete dim = 0
+#pragma HLS ARRAY_PARTITION variable = neighbours.addresses complete
+#pragma HLS BIND_STORAGE variable = neighbours.words type = ram_2p impl = bram
+        typename DigitLists<C>::count filled[C::lanes][HALVES];
 #pragma HLS ARRAY_PARTITION variable = filled complete dim = 0
-    encode_pixels:
-        for (int pixel = 0; pixel < pixels; ++pixel) {
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
-        encode_words:
-            for (int word = 0; word < words_of_pixel; ++word) {
+        EncodeCounters counters;
+        counters.words = counters.elements = counters.zeros = counters.narrow = counters.digits = 0;
+        neighbours.start();
+        bool starts = true, outside = false;
+        int run = 0, pixel = 0, word = 0, position = 0, row = 0, column = 0, phase = 0;
+    encode_words:
+        while (run < of.runs) {
 #pragma HLS PIPELINE II = 1
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
-                const int rest = channels - word * C::lanes, count = rest < C::lanes ? rest : C::lanes;
-                if (!outside) now.need(current, count);
-                if (reference == PREVIOUS_STEP) before.need(previous, count);
-                typename A::code codes[C::lanes], references[C::lanes];
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::digit_depth
+            if (starts) {
+                row = run;
+                column = phase = 0;
+                if (of.placed) {
+                    const Place<C> place = places.read();
+                    row = place.row;
+                    column = place.column;
+                    phase = place.phase;
+                }
+                position = row * of.width + column;
+                now.start();
+                before.start();
+            }
+            const int rest = of.channels - word * C::lanes, count = rest < C::lanes ? rest : C::lanes;
+            const bool coded = !outside, differs = of.reference == PREVIOUS_STEP;
+            if (coded) now.need(current, count);
+            if (differs) before.need(previous, count);
+            typename A::code codes[C::lanes], references[C::lanes];
 #pragma HLS ARRAY_PARTITION variable = codes complete
 #pragma HLS ARRAY_PARTITION variable = references complete
-                for (int lane = 0; lane < C::lanes; ++lane) {
+            for (int lane = 0; lane < C::lanes; ++lane) {
 #pragma HLS UNROLL
-                    const bool inside = lane < count;
-                    const bool coded = inside && !outside, refers = inside && reference == PREVIOUS_STEP;
-                    codes[lane] = coded ? typename A::code(now.byte(lane)) : typename A::code(0);
-                    references[lane] = refers ? typename A::code(before.byte(lane)) : typename A::code(0);
-                }
-                if (reference == NEIGHBOUR) {
-                    neighbours.exchange((int(place.row) * distance + phase) * words_of_pixel + word,
-                                        int(place.column) + pixel >= distance, codes, references);
-                }
-                if (word == words_of_pixel - 1) phase = phase + 1 == distance ? 0 : phase + 1;
-            encode_lanes:
-                for (int lane = 0; lane < C::lanes; ++lane) {
-#pragma HLS UNROLL
-                    const bool inside = lane < count;
-                    const typename A::difference d = typename A::difference(codes[lane] - references[lane]);
-                    typename A::digit digits[HALVES];
-                    A::split(d, digits[HIGH], digits[LOW]);
-                    for (int half = 0; half < HALVES; ++half) {
-#pragma HLS UNROLL
-                        const int queued = word == 0 ? 0 : int(filled[lane][half]);
-                        const bool sent = digits[half] != 0;
-                        if (sent) {
-                            const int slot = (position + pixel) * words_of_pixel + queued;
-                            DigitEntry<C>& entry = lists.entries[lane][half][slot];
-                            entry.digit = digits[half];
-                            entry.word = word;
-                        }
-                        filled[lane][half] = queued + sent;
-                        if (word == words_of_pixel - 1) lists.counts[lane][half][position + pixel] = queued + sent;
-                        counters.digits += sent;
-                    }
-                    counters.elements += inside;
-                    counters.zeros += inside && d == 0;
-                    counters.narrow += inside && d != 0 && A::template fits<formats::NARROW_BITS>(d);
-                }
-                now.at += count;
-                before.at += count;
-                ++counters.words;
+                const bool inside = lane < count;
+                codes[lane] = inside && coded ? typename A::code(now.byte(lane)) : typename A::code(0);
+                references[lane] = inside && differs ? typename A::code(before.byte(lane)) : typename A::code(0);
             }
+            if (of.reference == NEIGHBOUR) {
+                neighbours.exchange((row * of.distance + phase) * words_of_pixel + word, column >= of.distance, codes,
+                                    references);
+            }
+        encode_lanes:
+            for (int lane = 0; lane < C::lanes; ++lane) {
+#pragma HLS UNROLL
+                const bool inside = lane < count;
+                const typename A::difference d = typename A::difference(codes[lane] - references[lane]);
+                typename A::digit digits[HALVES];
+                A::split(d, digits[HIGH], digits[LOW]);
+                for (int half = 0; half < HALVES; ++half) {
+#pragma HLS UNROLL
+                    const int queued = word == 0 ? 0 : int(filled[lane][half]);
+                    const bool sent = digits[half] != 0;
+                    if (sent) {
+                        DigitEntry<C> entry;
+                        entry.digit = digits[half];
+                        entry.word = word;
+                        entries[lane][half][position * words_of_pixel + queued] = entry;
+                    }
+                    filled[lane][half] = queued + sent;
+                    if (word == last_word) counts[lane][half][position] = queued + sent;
+                    counters.digits += sent;
+                }
+                counters.elements += inside;
+                counters.zeros += inside && d == 0;
+                counters.narrow += inside && d != 0 && A::template fits<formats::NARROW_BITS>(d);
+            }
+            now.at += count;
+            before.at += count;
+            ++counters.words;
+            starts = false;
+            if (word < last_word) {
+                ++word;
+                continue;
+            }
+            word = 0;
+            ++position;
+            ++column;
+            phase = phase + 1 == of.distance ? 0 : phase + 1;
+            ++pixel;
+            if (pixel < (outside ? of.outside : of.pixels)) continue;
+            pixel = 0;
+            outside = !outside && column == of.columns && of.outside > 0;
+            if (outside) {  // its codes are no run's
+                before.start();
+                continue;
+            }
+            starts = true;
+            ++run;
         }
+        counted.write(counters);
     }
 };
 

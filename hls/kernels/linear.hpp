@@ -76,8 +76,8 @@ struct Linear {
                                           loading);
                     counters.cycles += loading;
                     counters.lean_cycles += loading;
-                    run_phases(parameters, activations, activations_out, state, state_out, sums, sums_out, p, phase,
-                               phases, buffers.weights, buffers.totals, buffers.row_totals, counters);
+                    run_set(parameters, activations, activations_out, state, state_out, sums, sums_out, p, phase,
+                            phases, buffers.weights, buffers.totals, buffers.row_totals, counters);
                 }
             }
         }
@@ -87,23 +87,40 @@ struct Linear {
         }
     }
 
-    // The rounds and chunks that use one weight set.
+    // The rounds and chunks that use one weight set, and what they took.
+    static void run_set(const word* parameters, const word* activations, word* activations_out, const word* state,
+                        word* state_out, const word* sums_in, word* sums_out, const Product& p, const Phase& first,
+                        int phases, const WeightBanks<C>& banks, BlockSums<C>& totals, RowSums<C>& row_totals,
+                        LinearCounters& counters) {
+#pragma HLS DATAFLOW
+        hls::stream<OperandCounters> encoded("encoded");
+        hls::stream<ComputeCounters> computed("computed");
+        hls::stream<ResultCounters> finished("finished");
+#pragma HLS STREAM variable = encoded depth = 4
+#pragma HLS STREAM variable = computed depth = 4
+#pragma HLS STREAM variable = finished depth = 4
+        run_phases(parameters, activations, activations_out, state, state_out, sums_in, sums_out, p, first, phases,
+                   banks, totals, row_totals, encoded, computed, finished);
+        tally(phases, encoded, computed, finished, counters);
+    }
+
     static void run_phases(const word* parameters, const word* activations, word* activations_out, const word* state,
                            word* state_out, const word* sums_in, word* sums_out, const Product& p, const Phase& first,
                            int phases, const WeightBanks<C>& banks, BlockSums<C>& totals, RowSums<C>& row_totals,
-                           LinearCounters& counters) {
-        Timeline timeline = {}, lean = {};
+                           hls::stream<OperandCounters>& encoded, hls::stream<ComputeCounters>& computed,
+                           hls::stream<ResultCounters>& finished) {
     run_phases_loop:
         for (int i = 0; i < phases; ++i) {
 #pragma HLS DATAFLOW
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
-            DigitLists<C> lists[C::cores];
+            DigitLists<C> lists;
             BlockSums<C> sums;
-#pragma HLS ARRAY_PARTITION variable = lists complete
 #pragma HLS ARRAY_PARTITION variable = lists.entries complete dim = 1
 #pragma HLS ARRAY_PARTITION variable = lists.entries complete dim = 2
+#pragma HLS ARRAY_PARTITION variable = lists.entries complete dim = 3
 #pragma HLS ARRAY_PARTITION variable = lists.counts complete dim = 1
 #pragma HLS ARRAY_PARTITION variable = lists.counts complete dim = 2
+#pragma HLS ARRAY_PARTITION variable = lists.counts complete dim = 3
 #pragma HLS BIND_STORAGE variable = lists.entries type = ram_2p impl = bram
 #pragma HLS BIND_STORAGE variable = lists.counts type = ram_2p impl = lutram
 #pragma HLS ARRAY_PARTITION variable = sums.pixels complete dim = 1
@@ -112,27 +129,21 @@ struct Linear {
             typename Operand<C>::sums row_sums("row_sums");  // past the compute unit: as deep as three phases' rows
 #pragma HLS STREAM variable = row_sums depth = 3 * C::cores * C::accumulator_depth
 #pragma HLS BIND_STORAGE variable = row_sums type = fifo impl = bram
-            OperandCounters encoded = {};
-            ComputeCounters computed = {};
-            ResultCounters finished = {};
             encode(activations, state, state_out, p, first, i, lists, row_sums, encoded);
             compute(p, first, i, lists, banks, sums, computed);
             finish(parameters, activations_out, sums_in, sums_out, p, first, i, sums, row_sums, totals, row_totals,
                    finished);
-            tally(encoded, computed, finished, timeline, lean, counters);
         }
-        counters.cycles += timeline.finished;
-        counters.lean_cycles += lean.finished;
     }
 
     static void encode(const word* activations, const word* state, word* state_out, const Product& p,
-                       const Phase& first, int index, DigitLists<C> lists[C::cores],
-                       typename Operand<C>::sums& row_sums, OperandCounters& counters) {
+                       const Phase& first, int index, DigitLists<C>& lists, typename Operand<C>::sums& row_sums,
+                       hls::stream<OperandCounters>& counters) {
         Operand<C>::encode(activations, state, state_out, p, T::phase_at(p, first, index), lists, row_sums, counters);
     }
 
-    static void compute(const Product& p, const Phase& start, int index, const DigitLists<C> lists[C::cores],
-                        const WeightBanks<C>& banks, BlockSums<C>& sums, ComputeCounters& counters) {
+    static void compute(const Product& p, const Phase& start, int index, const DigitLists<C>& lists,
+                        const WeightBanks<C>& banks, BlockSums<C>& sums, hls::stream<ComputeCounters>& counters) {
         const Phase phase = T::phase_at(p, start, index);
         const int words = ceil_divide(T::chunk_size(p, phase.chunk), C::lanes);
         Block of_cores[C::cores];
@@ -150,19 +161,36 @@ struct Linear {
             blocks[core] = of_core;
         }
         const int first = T::bank_address(p, 0, phase.chunk), step = T::bank_address(p, 1, phase.chunk) - first;
-        Compute<C>::run(lists, banks, blocks, words, {first, step, phase.tiles}, sums, counters);
+        const WeightTiles tiles = {first, step, phase.tiles};
+        Compute<C>::run(lists, banks, blocks, words, tiles, sums, counters);
+#ifdef DITTO_OBSERVED  // by a test (tests/hls/rtl/record.cpp)
+        C::observe(lists, banks, blocks, words, tiles, sums);
+#endif
     }
 
     static void finish(const word* parameters, word* activations_out, const word* sums_in, word* sums_out,
                        const Product& p, const Phase& first, int index, const BlockSums<C>& sums,
                        typename Operand<C>::sums& row_sums, BlockSums<C>& totals, RowSums<C>& row_totals,
-                       ResultCounters& counters) {
+                       hls::stream<ResultCounters>& counters) {
         Result<C>::finish(parameters, activations_out, sums_in, sums_out, p, T::phase_at(p, first, index), sums,
                           row_sums, totals, row_totals, counters);
     }
 
-    static void tally(const OperandCounters& encoded, const ComputeCounters& computed, const ResultCounters& finished,
-                      Timeline& timeline, Timeline& lean, LinearCounters& counters) {
+    // Of all phases, which overlap.
+    static void tally(int phases, hls::stream<OperandCounters>& encoded, hls::stream<ComputeCounters>& computed,
+                      hls::stream<ResultCounters>& finished, LinearCounters& counters) {
+        Timeline timeline = {}, lean = {};
+    tally_phases:
+        for (int i = 0; i < phases; ++i) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 64
+            add(encoded.read(), computed.read(), finished.read(), timeline, lean, counters);
+        }
+        counters.cycles += timeline.finished;
+        counters.lean_cycles += lean.finished;
+    }
+
+    static void add(const OperandCounters& encoded, const ComputeCounters& computed, const ResultCounters& finished,
+                    Timeline& timeline, Timeline& lean, LinearCounters& counters) {
         timeline.add(encoded.cycles, computed.slowest, finished.cycles, C::fill_cycles);
         lean.add(encoded.lean_cycles, computed.slowest, finished.lean_cycles, C::fill_cycles);
         counters.keeping_beats +=

@@ -10,6 +10,11 @@
 
 namespace ditto {
 
+// Beats that were written, and those of them that had to be read first.
+struct WriteCounters {
+    count_t beats, merged;
+};
+
 template <class C>
 struct Memory {
     typedef typename C::template word<C::bus_bytes> word;

@@ -44,21 +44,28 @@ struct Operand {
     // Digit lists of every core's block, and of weighted means the sums of its rows' codes, row by row of all cores in
     // turn. Cycles: the fullest of the ports and of the cores' encoders.
     static void encode(const word* activations, const word* state, word* state_out, const Product& p,
-                       const Phase& phase, DigitLists<C> lists[C::cores], sums& row_sums, OperandCounters& counters) {
+                       const Phase& phase, DigitLists<C>& lists, sums& row_sums,
+                       hls::stream<OperandCounters>& counters) {
         Block blocks[C::cores];
 #pragma HLS ARRAY_PARTITION variable = blocks complete
         T::blocks_of(p, phase, blocks);
-        encode_blocks(activations, state, state_out, p, phase, blocks, lists, row_sums, counters);
+        EncodedRuns encoded[C::cores];
+#pragma HLS ARRAY_PARTITION variable = encoded complete
+        encoded_runs(p, phase, blocks, encoded);
+        encode_blocks(activations, state, state_out, p, phase, blocks, encoded, lists, row_sums, counters);
     }
 
     static void encode_blocks(const word* activations, const word* state, word* state_out, const Product& p,
-                              const Phase& phase, const Block blocks[C::cores], DigitLists<C> lists[C::cores],
-                              sums& row_sums, OperandCounters& counters) {
+                              const Phase& phase, const Block blocks[C::cores], const EncodedRuns encoded[C::cores],
+                              DigitLists<C>& lists, sums& row_sums, hls::stream<OperandCounters>& counters) {
 #pragma HLS DATAFLOW
         runs reads("reads"), previous_reads("previous_reads"), turns("turns"), previous_turns("previous_turns");
         runs writes("writes");
         words kept("kept"), read("read"), previous_read("previous_read"), current[C::cores], previous[C::cores];
         hls::stream<Place<C>> places[C::cores];
+        hls::stream<EncodeCounters> of_cores[C::cores];
+        hls::stream<count_t> input_beats, previous_beats, turned, previous_turned;
+        hls::stream<WriteCounters> written;
 #pragma HLS STREAM variable = reads depth = 8
 #pragma HLS STREAM variable = previous_reads depth = 8
 #pragma HLS STREAM variable = turns depth = 64
@@ -70,22 +77,41 @@ struct Operand {
 #pragma HLS STREAM variable = current depth = 32
 #pragma HLS STREAM variable = previous depth = 32
 #pragma HLS STREAM variable = places depth = 64
-        EncodeCounters encoded[C::cores] = {};
-#pragma HLS ARRAY_PARTITION variable = encoded complete
-        count_t input_beats = 0, previous_beats = 0, kept_beats = 0, merged_beats = 0;
         list_runs(p, phase, blocks, reads, previous_reads, turns, previous_turns, writes, places);
         read_current(activations, p, reads, read, kept, row_sums, input_beats);
         read_previous(state, p, previous_reads, previous_read, previous_beats);
-        turn(p, phase, turns, read, current);
-        turn(p, phase, previous_turns, previous_read, previous);
+        turn(p, phase, turns, read, current, turned);
+        turn(p, phase, previous_turns, previous_read, previous, previous_turned);
     encode_cores:
         for (int core = 0; core < C::cores; ++core) {
 #pragma HLS UNROLL
-            encode_block(p, phase, blocks[core], places[core], current[core], previous[core], lists[core],
-                         encoded[core]);
+            Encoder<C>::encode(encoded[core], places[core], current[core], previous[core], lists.entries[core],
+                               lists.counts[core], of_cores[core]);
         }
-        write_kept(state_out, p, writes, kept, kept_beats, merged_beats);
-        tally(p, phase, blocks, encoded, input_beats, previous_beats, kept_beats, merged_beats, counters);
+        write_kept(state_out, p, writes, kept, written);
+        tally(of_cores, input_beats, previous_beats, turned, previous_turned, written, counters);
+    }
+
+    // What every core's encoder gets. Of a gathered operand a run is a row of all channels.
+    static void encoded_runs(const Product& p, const Phase& phase, const Block blocks[C::cores],
+                             EncodedRuns encoded[C::cores]) {
+        EncodedRuns of;
+        of.reference = p.difference ? PREVIOUS_STEP : p.spatial ? NEIGHBOUR : ZERO;
+        of.placed = !p.gathered;
+        of.pixels = p.gathered ? 1 : int(p.segment_pixels);
+        of.channels = T::chunk_size(p, phase.chunk);
+        of.columns = p.gathered ? 1 : int(p.width);
+        of.outside = p.extra_columns;
+        of.width = of.columns + of.outside;
+        of.distance = T::chained_block(p) ? 1 : p.stride_width < of.width ? int(p.stride_width) : of.width;
+        const int segments = p.gathered ? 1 : p.width / p.segment_pixels;
+    encoded_runs_cores:
+        for (int core = 0; core < C::cores; ++core) {
+#pragma HLS UNROLL
+            const Block& block = blocks[core];
+            of.runs = p.gathered ? block.rows : block.rows == 0 ? 0 : (block.high - block.low) * segments;
+            encoded[core] = of;
+        }
     }
 
     // In turn for all cores, which encode side by side; of a gathered operand core by core. A row that several blocks
@@ -124,10 +150,7 @@ struct Operand {
                         for (int other = 0; other < C::cores; ++other) {
 #pragma HLS UNROLL
                             if (other < core || !same_image(block, blocks[other]) || y < blocks[other].low) continue;
-                            Place<C> place;
-                            place.row = y - blocks[other].low;
-                            place.column = segment * p.segment_pixels;
-                            places[other].write(place);
+                            places[other].write(place_of(p, y - blocks[other].low, segment * p.segment_pixels));
                             run.last_core = other;
                         }
                     }
@@ -149,6 +172,19 @@ struct Operand {
         turns.write(end);
         previous_turns.write(end);
         writes.write(end);
+    }
+
+    // A chained block is one row.
+    static Place<C> place_of(const Product& p, int row, int column) {
+#pragma HLS INLINE
+        const bool chained = T::chained_block(p);
+        const int width = p.width + p.extra_columns;
+        const int distance = p.stride_width < width ? int(p.stride_width) : width;
+        Place<C> place;
+        place.row = chained ? 0 : row;
+        place.column = chained ? column + row * p.width : column;
+        place.phase = chained ? 0 : column % distance;
+        return place;
     }
 
     static bool same_image(const Block& one, const Block& other) {
@@ -182,7 +218,8 @@ struct Operand {
     }
 
     static void read_current(const word* activations, const Product& p, runs& reads, words& read, words& kept,
-                             sums& row_sums, count_t& beats) {
+                             sums& row_sums, hls::stream<count_t>& counted) {
+        count_t beats = 0;
         Run run = reads.read();
     read_current_runs:
         while (!run.last) {
@@ -192,9 +229,12 @@ struct Operand {
             if (p.weighted_mean) row_sums.write(sum);
             run = reads.read();
         }
+        counted.write(beats);
     }
 
-    static void read_previous(const word* state, const Product& p, runs& reads, words& read, count_t& beats) {
+    static void read_previous(const word* state, const Product& p, runs& reads, words& read,
+                              hls::stream<count_t>& counted) {
+        count_t beats = 0;
         Run run = reads.read();
     read_previous_runs:
         while (!run.last) {
@@ -202,28 +242,35 @@ struct Operand {
             M::read(state, p.previous + run.state, run.bytes, read, beats);
             run = reads.read();
         }
+        counted.write(beats);
     }
 
-    static void write_kept(word* state_out, const Product& p, runs& writes, words& kept, count_t& beats,
-                           count_t& merged) {
+    static void write_kept(word* state_out, const Product& p, runs& writes, words& kept,
+                           hls::stream<WriteCounters>& counted) {
+        WriteCounters counters;
+        counters.beats = counters.merged = 0;
         Run run = writes.read();
     write_kept_runs:
         while (!run.last) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 512
-            M::write(state_out, p.kept + run.state, run.bytes, kept, beats, merged);
+            M::write(state_out, p.kept + run.state, run.bytes, kept, counters.beats, counters.merged);
             run = writes.read();
         }
+        counted.write(counters);
     }
 
     // ------------------------------------------------------------------------------------------------- cores
 
     // Runs to their cores. Those of a gathered operand are turned round, from rows of a channel to channels of a row:
     // bytes lie diagonally in the banks, so that a word of either has one byte in each.
-    static void turn(const Product& p, const Phase& phase, runs& turns, words& in, words out[C::cores]) {
+    // Counts the words that leave turned round.
+    static void turn(const Product& p, const Phase& phase, runs& turns, words& in, words out[C::cores],
+                     hls::stream<count_t>& counted) {
         typename A::byte banks[C::bus_bytes][C::gather_bytes / C::bus_bytes];
 #pragma HLS ARRAY_PARTITION variable = banks complete dim = 1
 #pragma HLS BIND_STORAGE variable = banks type = ram_2p impl = lutram
         const int size = T::chunk_size(p, phase.chunk), row_words = M::words_of(size);
+        count_t turned = 0;
         Run run = turns.read();
     turn_runs:
         while (!run.last) {
@@ -260,11 +307,13 @@ struct Operand {
                             C::set_byte(w, i, banks[bank][k * run.bytes + row]);
                         }
                         deliver(w, run, out);
+                        ++turned;
                     }
                 }
             }
             run = turns.read();
         }
+        counted.write(turned);
     }
 
     static void deliver(const word& w, const Run& run, words out[C::cores]) {
@@ -275,101 +324,83 @@ struct Operand {
         }
     }
 
-    // Run by run, and with spatial differences the columns right of the image.
-    static void encode_block(const Product& p, const Phase& phase, const Block& block, hls::stream<Place<C>>& places,
-                             words& current, words& previous, DigitLists<C>& lists, EncodeCounters& counters) {
-        if (block.rows == 0) return;
-        const int size = T::chunk_size(p, phase.chunk), pixels = p.gathered ? 1 : p.segment_pixels;
-        const int rows = p.gathered ? block.rows : block.high - block.low, columns = p.gathered ? 1 : p.width;
-        const int runs = rows * (columns / pixels), width = columns + p.extra_columns;
-        const int stride = p.stride_width < width ? p.stride_width : width;
-        const Reference reference = p.difference ? PREVIOUS_STEP : p.spatial ? NEIGHBOUR : ZERO;
-        Neighbours<C> neighbours;
-#pragma HLS ARRAY_RESHAPE variable = neighbours.words complete dim = 2
-#pragma HLS ARRAY_PARTITION variable = neighbours.latest complete dim = 0
-#pragma HLS ARRAY_PARTITION variable = neighbours.addresses complete
-#pragma HLS BIND_STORAGE variable = neighbours.words type = ram_2p impl = bram
-        neighbours.start();
-    encode_runs:
-        for (int run = 0; run < runs; ++run) {
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::positions
-            Place<C> place;
-            place.row = run;
-            place.column = 0;
-            if (!p.gathered) place = places.read();
-            const bool ends_row = int(place.column) + pixels == columns && p.extra_columns > 0;
-            if (T::chained_block(p)) {  // the block is one row
-                place.column = place.column + place.row * columns;
-                place.row = 0;
-            }
-        encode_run_and_outside:
-            for (int outside = 0; outside <= int(ends_row); ++outside) {
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 2
-                if (outside) place.column = columns;
-                Encoder<C>::encode(current, previous, reference, outside, outside ? int(p.extra_columns) : pixels, size,
-                                   place, width, T::chained_block(p) ? 1 : stride, neighbours, lists, counters);
-            }
-        }
-    }
-
     // Turning a gathered operand round takes a cycle for each word that leaves, one core after the other.
-    static void tally(const Product& p, const Phase& phase, const Block blocks[C::cores],
-                      const EncodeCounters encoded[C::cores], count_t input_beats, count_t previous_beats,
-                      count_t kept_beats, count_t merged_beats, OperandCounters& counters) {
-        count_t encoders = 0, turning = 0;
+    static void tally(hls::stream<EncodeCounters> of_cores[C::cores], hls::stream<count_t>& input_beats,
+                      hls::stream<count_t>& previous_beats, hls::stream<count_t>& turned,
+                      hls::stream<count_t>& previous_turned, hls::stream<WriteCounters>& written,
+                      hls::stream<OperandCounters>& counters) {
+        OperandCounters all;
+        all.encode.words = all.encode.elements = all.encode.zeros = all.encode.narrow = all.encode.digits = 0;
+        count_t encoders = 0;
+    tally_cores:
         for (int core = 0; core < C::cores; ++core) {
 #pragma HLS UNROLL
-            counters.encode.words += encoded[core].words;
-            counters.encode.elements += encoded[core].elements;
-            counters.encode.zeros += encoded[core].zeros;
-            counters.encode.narrow += encoded[core].narrow;
-            counters.encode.digits += encoded[core].digits;
-            if (encoded[core].words > encoders) encoders = encoded[core].words;
-            const count_t rows = p.gathered ? blocks[core].rows * M::words_of(T::chunk_size(p, phase.chunk)) : 0;
-            turning += rows;
+            const EncodeCounters of_core = of_cores[core].read();
+            all.encode.words += of_core.words;
+            all.encode.elements += of_core.elements;
+            all.encode.zeros += of_core.zeros;
+            all.encode.narrow += of_core.narrow;
+            all.encode.digits += of_core.digits;
+            if (of_core.words > encoders) encoders = of_core.words;
         }
-        counters.input_beats += input_beats;
-        counters.previous_beats += previous_beats;
-        counters.kept_beats += kept_beats;
-        counters.merged_beats += merged_beats;
-        count_t cycles = input_beats > previous_beats ? input_beats : previous_beats;
+        const WriteCounters of_kept = written.read();
+        const count_t turning = turned.read();
+        previous_turned.read();  // as many, at the same time
+        all.input_beats = input_beats.read();
+        all.previous_beats = previous_beats.read();
+        all.kept_beats = of_kept.beats;
+        all.merged_beats = of_kept.merged;
+        count_t cycles = all.input_beats > all.previous_beats ? all.input_beats : all.previous_beats;
         if (encoders > cycles) cycles = encoders;
-        counters.lean_cycles += cycles + turning;
-        counters.cycles += (kept_beats > cycles ? kept_beats : cycles) + turning;
+        all.lean_cycles = cycles + turning;
+        all.cycles = (all.kept_beats > cycles ? all.kept_beats : cycles) + turning;
+        counters.write(all);
     }
 
     // Rows from ACTIVATIONS to STATE as they are.
-    static void copy(const word* activations, word* state_out, const CopiedRows& rows, OperandCounters& counters) {
+    static void copy(const word* activations, word* state_out, const CopiedRows& rows,
+                     hls::stream<OperandCounters>& counters) {
 #pragma HLS DATAFLOW
         words copied("copied");
+        hls::stream<count_t> read;
+        hls::stream<WriteCounters> written;
 #pragma HLS STREAM variable = copied depth = 64
-        count_t input_beats = 0, kept_beats = 0, merged_beats = 0;
-        copy_in(activations, rows, copied, input_beats);
-        copy_out(state_out, rows, copied, kept_beats, merged_beats);
-        tally_copy(input_beats, kept_beats, merged_beats, counters);
+        copy_in(activations, rows, copied, read);
+        copy_out(state_out, rows, copied, written);
+        tally_copy(read, written, counters);
     }
 
-    static void copy_in(const word* activations, const CopiedRows& rows, words& copied, count_t& beats) {
+    static void copy_in(const word* activations, const CopiedRows& rows, words& copied, hls::stream<count_t>& counted) {
+        count_t beats = 0;
     copy_in_rows:
         for (int row = 0; row < rows.count; ++row) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 1024
             M::read(activations, rows.source + row * rows.source_pitch, rows.bytes, copied, beats);
         }
+        counted.write(beats);
     }
 
-    static void copy_out(word* state_out, const CopiedRows& rows, words& copied, count_t& beats, count_t& merged) {
+    static void copy_out(word* state_out, const CopiedRows& rows, words& copied, hls::stream<WriteCounters>& counted) {
+        WriteCounters counters;
+        counters.beats = counters.merged = 0;
     copy_out_rows:
         for (int row = 0; row < rows.count; ++row) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 1024
-            M::write(state_out, rows.target + row * rows.target_pitch, rows.bytes, copied, beats, merged);
+            M::write(state_out, rows.target + row * rows.target_pitch, rows.bytes, copied, counters.beats,
+                     counters.merged);
         }
+        counted.write(counters);
     }
 
-    static void tally_copy(count_t input_beats, count_t kept_beats, count_t merged_beats, OperandCounters& counters) {
-        counters.input_beats += input_beats;
-        counters.kept_beats += kept_beats;
-        counters.merged_beats += merged_beats;
-        counters.cycles += input_beats > kept_beats ? input_beats : kept_beats;
+    static void tally_copy(hls::stream<count_t>& read, hls::stream<WriteCounters>& written,
+                           hls::stream<OperandCounters>& counters) {
+        const WriteCounters of_kept = written.read();
+        OperandCounters all = {};
+        all.input_beats = read.read();
+        all.kept_beats = of_kept.beats;
+        all.merged_beats = of_kept.merged;
+        all.cycles = all.input_beats > all.kept_beats ? all.input_beats : all.kept_beats;
+        counters.write(all);
     }
 };
 

@@ -46,7 +46,7 @@ struct Result {
     // `totals` and `row_totals` hold what earlier chunks gave.
     static void finish(const word* parameters, word* activations_out, const word* sums_in, word* sums_out,
                        const Product& p, const Phase& phase, const BlockSums<C>& sums, row_sums_t& row_sums,
-                       BlockSums<C>& totals, RowSums<C>& row_totals, ResultCounters& counters) {
+                       BlockSums<C>& totals, RowSums<C>& row_totals, hls::stream<ResultCounters>& counters) {
         Block blocks[C::cores];
 #pragma HLS ARRAY_PARTITION variable = blocks complete
         T::blocks_of(p, phase, blocks);
@@ -57,24 +57,24 @@ struct Result {
     static void finish_blocks(const word* parameters, word* activations_out, const word* sums_in, word* sums_out,
                               const Product& p, const Phase& phase, const Block blocks[C::cores],
                               const BlockSums<C>& sums, row_sums_t& row_sums, BlockSums<C>& totals,
-                              RowSums<C>& row_totals, ResultCounters& counters) {
+                              RowSums<C>& row_totals, hls::stream<ResultCounters>& counters) {
 #pragma HLS DATAFLOW
         words added("added"), kept("kept"), constants("constants"), results("results");
 #pragma HLS STREAM variable = added depth = 64
 #pragma HLS STREAM variable = kept depth = 64
 #pragma HLS STREAM variable = constants depth = 64
 #pragma HLS STREAM variable = results depth = 64
-        count_t reads = 0, writes = 0, output_beats = 0, parameter_beats = 0, adding = 0, requantizing = 0;
-        count_t kept_merged = 0, output_merged = 0;
+        hls::stream<count_t> reads, parameter_beats;
+        hls::stream<WriteCounters> kept_writes, output_writes;
         RowSums<C> of_rows;
 #pragma HLS BIND_STORAGE variable = of_rows.rows type = ram_2p impl = lutram
         read_accumulators(sums_in, p, phase, blocks, added, reads);
         read_parameters(parameters, p, phase, blocks, constants, parameter_beats);
         divide_rows(p, phase, blocks, row_sums, row_totals, of_rows);
-        finish_tiles(p, phase, blocks, sums, of_rows, totals, added, kept, constants, results, adding, requantizing);
-        write_accumulators(sums_out, p, phase, blocks, kept, writes, kept_merged);
-        write_results(activations_out, p, phase, blocks, results, output_beats, output_merged);
-        tally(adding, requantizing, reads, writes, output_beats, parameter_beats, output_merged, kept_merged, counters);
+        finish_tiles(p, phase, blocks, sums, of_rows, totals, added, kept, constants, results);
+        write_accumulators(sums_out, p, phase, blocks, kept, kept_writes);
+        write_results(activations_out, p, phase, blocks, results, output_writes);
+        tally(p, phase, blocks, reads, parameter_beats, kept_writes, output_writes, counters);
     }
 
     // ------------------------------------------------------------------------------------------------- memory
@@ -101,10 +101,12 @@ struct Result {
     }
 
     static void read_accumulators(const word* sums_in, const Product& p, const Phase& phase,
-                                  const Block blocks[C::cores], words& added, count_t& beats) {
-        if (!phase.last_chunk || !p.add_accumulators) return;
+                                  const Block blocks[C::cores], words& added, hls::stream<count_t>& counted) {
+        count_t beats = 0;
+        const int end = phase.first_tile + (phase.last_chunk && p.add_accumulators ? phase.tiles : 0);
     read_accumulators_tiles:
-        for (int tile = phase.first_tile; tile < phase.first_tile + phase.tiles; ++tile) {
+        for (int tile = phase.first_tile; tile < end; ++tile) {
+#pragma HLS LOOP_TRIPCOUNT min = 0 max = 8
         read_accumulators_cores:
             for (int core = 0; core < C::cores; ++core) {
                 const Block& block = blocks[core];
@@ -117,13 +119,17 @@ struct Result {
                 }
             }
         }
+        counted.write(beats);
     }
 
     static void write_accumulators(word* sums_out, const Product& p, const Phase& phase, const Block blocks[C::cores],
-                                   words& kept, count_t& beats, count_t& merged) {
-        if (!phase.last_chunk || !p.keep_accumulators) return;
+                                   words& kept, hls::stream<WriteCounters>& counted) {
+        WriteCounters counters;
+        counters.beats = counters.merged = 0;
+        const int end = phase.first_tile + (phase.last_chunk && p.keep_accumulators ? phase.tiles : 0);
     write_accumulators_tiles:
-        for (int tile = phase.first_tile; tile < phase.first_tile + phase.tiles; ++tile) {
+        for (int tile = phase.first_tile; tile < end; ++tile) {
+#pragma HLS LOOP_TRIPCOUNT min = 0 max = 8
         write_accumulators_cores:
             for (int core = 0; core < C::cores; ++core) {
                 const Block& block = blocks[core];
@@ -132,17 +138,21 @@ struct Result {
                 for (int run = 0; run < runs; ++run) {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = C::accumulator_depth
                     M::write(sums_out, accumulator_offset(p, block, tile, run),
-                             sum_bytes * accumulator_run_length(p, block, tile), kept, beats, merged);
+                             sum_bytes * accumulator_run_length(p, block, tile), kept, counters.beats,
+                             counters.merged);
                 }
             }
         }
+        counted.write(counters);
     }
 
     static void read_parameters(const word* parameters, const Product& p, const Phase& phase,
-                                const Block blocks[C::cores], words& constants, count_t& beats) {
-        if (!phase.last_chunk || !p.finish) return;
+                                const Block blocks[C::cores], words& constants, hls::stream<count_t>& counted) {
+        count_t beats = 0;
+        const int end = phase.first_tile + (phase.last_chunk && p.finish ? phase.tiles : 0);
     read_parameters_tiles:
-        for (int tile = phase.first_tile; tile < phase.first_tile + phase.tiles; ++tile) {
+        for (int tile = phase.first_tile; tile < end; ++tile) {
+#pragma HLS LOOP_TRIPCOUNT min = 0 max = 8
             const int channel = tile * C::oc_tile, bytes = sum_bytes * T::outputs_of(p, tile);
         read_parameters_cores:
             for (int core = 0; core < C::cores; ++core) {
@@ -156,14 +166,18 @@ struct Result {
                 }
             }
         }
+        counted.write(beats);
     }
 
     static void write_results(word* activations_out, const Product& p, const Phase& phase, const Block blocks[C::cores],
-                              words& results, count_t& beats, count_t& merged) {
-        if (!phase.last_chunk || !p.finish) return;
+                              words& results, hls::stream<WriteCounters>& counted) {
+        WriteCounters counters;
+        counters.beats = counters.merged = 0;
+        const int end = phase.first_tile + (phase.last_chunk && p.finish ? phase.tiles : 0);
         const int bytes = element_bytes(p.code_output);
     write_results_tiles:
-        for (int tile = phase.first_tile; tile < phase.first_tile + phase.tiles; ++tile) {
+        for (int tile = phase.first_tile; tile < end; ++tile) {
+#pragma HLS LOOP_TRIPCOUNT min = 0 max = 8
         write_results_cores:
             for (int core = 0; core < C::cores; ++core) {
                 const Block& block = blocks[core];
@@ -173,10 +187,11 @@ struct Result {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = C::accumulator_depth
                     const address_t element = (first_pixel(p, block) + pixel) * p.output_pitch + tile * C::oc_tile;
                     M::write(activations_out, p.output + element * bytes, T::outputs_of(p, tile) * bytes, results,
-                             beats, merged);
+                             counters.beats, counters.merged);
                 }
             }
         }
+        counted.write(counters);
     }
 
     // ------------------------------------------------------------------------------------------------- arithmetic
@@ -206,7 +221,7 @@ struct Result {
 
     static void finish_tiles(const Product& p, const Phase& phase, const Block blocks[C::cores],
                              const BlockSums<C>& sums, const RowSums<C>& of_rows, BlockSums<C>& totals, words& added,
-                             words& kept, words& constants, words& results, count_t& adding, count_t& requantizing) {
+                             words& kept, words& constants, words& results) {
     finish_items:
         for (int item = 0; item < phase.tiles * C::cores; ++item) {
 #pragma HLS DATAFLOW
@@ -219,15 +234,15 @@ struct Result {
             accumulator bias[C::oc_tile], multipliers[C::oc_tile];
 #pragma HLS ARRAY_PARTITION variable = bias complete
 #pragma HLS ARRAY_PARTITION variable = multipliers complete
-            add_chunk(p, phase, blocks, item, sums, totals, complete, adding);
+            add_chunk(p, phase, blocks, item, sums, totals, complete);
             exchange(p, phase, blocks, item, complete, added, kept, exchanged);
             take_parameters(p, phase, blocks, item, constants, bias, multipliers);
-            requantize(p, phase, blocks, item, exchanged, bias, multipliers, of_rows, results, requantizing);
+            requantize(p, phase, blocks, item, exchanged, bias, multipliers, of_rows, results);
         }
     }
 
     static void add_chunk(const Product& p, const Phase& phase, const Block blocks[C::cores], int item,
-                          const BlockSums<C>& sums, BlockSums<C>& totals, TileSums<C>& complete, count_t& vectors) {
+                          const BlockSums<C>& sums, BlockSums<C>& totals, TileSums<C>& complete) {
         const int core = item % C::cores, pixels = blocks[core].rows * p.output_width;
         const int first = (item / C::cores) * pixels;
     add_chunk_pixels:
@@ -241,7 +256,6 @@ struct Result {
                 totals.pixels[core][first + pixel][oc] = sum;
                 complete.pixels[pixel][oc] = sum;
             }
-            ++vectors;
         }
     }
 
@@ -332,60 +346,76 @@ struct Result {
         }
     }
 
+    // A vector of results every cycle, pixel by pixel; codes of two vectors share a word.
     static void requantize(const Product& p, const Phase& phase, const Block blocks[C::cores], int item,
                            const TileSums<C>& totals, const accumulator bias[C::oc_tile],
-                           const accumulator multipliers[C::oc_tile], const RowSums<C>& of_rows, words& results,
-                           count_t& vectors) {
-        if (!phase.last_chunk || !p.finish) return;
-        const int pixels = blocks[item % C::cores].rows * p.output_width;
-        const int outputs = T::outputs_of(p, phase.first_tile + item / C::cores);
-    requantize_pixels:
-        for (int pixel = 0; pixel < pixels; ++pixel) {
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::accumulator_depth
-            typename A::byte row[formats::VALUE_BYTES * C::oc_tile];
-#pragma HLS ARRAY_PARTITION variable = row complete
-        requantize_vectors:
-            for (int first = 0; first < outputs; first += C::vector_width) {
+                           const accumulator multipliers[C::oc_tile], const RowSums<C>& of_rows, words& results) {
+        static_assert(C::vector_width * formats::VALUE_BYTES == C::bus_bytes, "a vector of values is a word");
+        const int core = item % C::cores, outputs = T::outputs_of(p, phase.first_tile + item / C::cores);
+        const int of_pixel = ceil_divide(outputs, C::vector_width);
+        const int vectors = phase.last_chunk && p.finish ? blocks[core].rows * p.output_width * of_pixel : 0;
+        int pixel = 0, vector = 0;
+        word w = {};
+    requantize_vectors:
+        for (int i = 0; i < vectors; ++i) {
 #pragma HLS PIPELINE II = 1
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::oc_tile / C::vector_width
-                for (int oc = first; oc < first + C::vector_width; ++oc) {
+#pragma HLS LOOP_TRIPCOUNT min = 0 max = C::accumulator_depth * C::oc_tile / C::vector_width
+            const int first = vector * C::vector_width;
+            const bool second = p.code_output && vector % 2 == 1, last = vector + 1 == of_pixel;
+            for (int k = 0; k < C::vector_width; ++k) {
 #pragma HLS UNROLL
-                    if (oc < outputs) {
-                        const typename A::wide x =
-                            typename A::wide(totals.pixels[pixel][oc]) + typename A::wide(bias[oc]);
-                        const accumulator multiplier =
-                            p.weighted_mean ? of_rows.rows[item % C::cores][pixel] : multipliers[oc];
-                        typename A::wide y = A::template scale<33>(x, multiplier, p.shift);
-                        if (p.relu && y < 0) y = 0;
-                        if (p.code_output) {
-                            A::template put<formats::CODE_BYTES>(row, oc, typename A::wide(A::to_code(y)));
-                        } else {
-                            A::template put<formats::VALUE_BYTES>(row, formats::VALUE_BYTES * oc,
-                                                                  typename A::wide(A::to_value(y)));
-                        }
-                    }
+                const int oc = first + k;
+                const typename A::wide x = typename A::wide(totals.pixels[pixel][oc]) + typename A::wide(bias[oc]);
+                const accumulator multiplier = p.weighted_mean ? of_rows.rows[core][pixel] : multipliers[oc];
+                typename A::wide y = A::template scale<33>(x, multiplier, p.shift);
+                if (p.relu && y < 0) y = 0;
+                if (p.code_output) {
+                    const typename A::byte code = typename A::byte(typename A::wide(A::to_code(y)) & 255);
+                    C::set_byte(w, second ? C::vector_width + k : k, oc < outputs ? code : typename A::byte(0));
+                } else {
+                    const typename A::wide value = oc < outputs ? typename A::wide(A::to_value(y)) : typename A::wide(0);
+                    C::set_byte(w, 2 * k, typename A::byte(value & 255));
+                    C::set_byte(w, 2 * k + 1, typename A::byte((value >> 8) & 255));
                 }
-                ++vectors;
             }
-            M::send(row, outputs * element_bytes(p.code_output), results);
+            if (last || second || !p.code_output) results.write(w);
+            vector = last ? 0 : vector + 1;
+            if (last) ++pixel;
         }
     }
 
-    static void tally(count_t adding, count_t requantizing, count_t reads, count_t writes, count_t output_beats,
-                      count_t parameter_beats, count_t output_merged, count_t kept_merged, ResultCounters& counters) {
-        counters.vectors += adding + requantizing;
-        counters.accumulator_reads += reads;
-        counters.accumulator_writes += writes;
-        counters.output_beats += output_beats;
-        counters.parameter_beats += parameter_beats;
-        counters.output_merged += output_merged;
-        counters.kept_merged += kept_merged;
+    static void tally(const Product& p, const Phase& phase, const Block blocks[C::cores], hls::stream<count_t>& reads,
+                      hls::stream<count_t>& parameter_beats, hls::stream<WriteCounters>& kept_writes,
+                      hls::stream<WriteCounters>& output_writes, hls::stream<ResultCounters>& counters) {
+        count_t pixels = 0, of_pixel = 0;
+        for (int core = 0; core < C::cores; ++core) {
+#pragma HLS UNROLL
+            pixels += blocks[core].rows * p.output_width;
+        }
+    tally_tiles:
+        for (int tile = phase.first_tile; tile < phase.first_tile + phase.tiles; ++tile) {
+#pragma HLS PIPELINE II = 1
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 8
+            of_pixel += ceil_divide(T::outputs_of(p, tile), C::vector_width);
+        }
+        const count_t adding = phase.tiles * pixels;
+        const count_t requantizing = phase.last_chunk && p.finish ? of_pixel * pixels : count_t(0);
+        const WriteCounters kept = kept_writes.read(), output = output_writes.read();
+        ResultCounters all;
+        all.vectors = adding + requantizing;
+        all.accumulator_reads = reads.read();
+        all.accumulator_writes = kept.beats;
+        all.output_beats = output.beats;
+        all.parameter_beats = parameter_beats.read();
+        all.output_merged = output.merged;
+        all.kept_merged = kept.merged;
         count_t cycles = adding > requantizing ? adding : requantizing;
-        if (reads > cycles) cycles = reads;
-        if (output_beats > cycles) cycles = output_beats;
-        if (parameter_beats > cycles) cycles = parameter_beats;
-        counters.lean_cycles += cycles;
-        counters.cycles += writes > cycles ? writes : cycles;
+        if (all.accumulator_reads > cycles) cycles = all.accumulator_reads;
+        if (all.output_beats > cycles) cycles = all.output_beats;
+        if (all.parameter_beats > cycles) cycles = all.parameter_beats;
+        all.lean_cycles = cycles;
+        all.cycles = all.accumulator_writes > cycles ? all.accumulator_writes : cycles;
+        counters.write(all);
     }
 };
 

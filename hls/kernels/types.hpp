@@ -16,13 +16,7 @@ typedef uint64_t count_t;      // what counters hold
 
 constexpr int ceil_divide(int a, int b) { return (a + b - 1) / b; }
 
-// Sees every block that the compute unit has computed; a type set of a test's may look (tests/hls/rtl/record.cpp).
-struct ObservesNothing {
-    template <class... Seen>
-    static void observe(const Seen&...) {}
-};
-
-struct BitTypes : ObservesNothing {
+struct BitTypes {
     static constexpr bool packs_products = true;
     template <int N>
     using sint = ap_int<N>;
@@ -48,7 +42,7 @@ struct NativeWord {
     uint8_t bytes[BYTES];
 };
 
-struct NativeTypes : ObservesNothing {
+struct NativeTypes {
     static constexpr bool packs_products = false;
 
     template <int N>

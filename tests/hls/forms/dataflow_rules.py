@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from clang.cindex import Cursor, CursorKind, Type, TypeKind
 
-from .effects import READ, WRITE, Access, Effects, is_reference
+from .effects import READ, WRITE, Effects, is_reference
+from .loop_rules import registers_of
 from .tree import Function, Loop, calls, operator_of, statements, unwrapped
 
 STREAM = re.compile(r"\bstream\b")
@@ -75,30 +76,44 @@ def _alone(loop: Loop, function: Function) -> bool:
 
 
 def one_to_one(function: Function, effects: Effects) -> Iterator[tuple[int, str]]:
-    """A channel has one process that writes it, and after that one that reads it; an argument that is no scalar, one process."""
+    """A channel has one process that writes it, and after that one that reads it; an argument that is no scalar, one process.
+    Parts of an array are channels of their own."""
+    registers = registers_of(effects.program)
     for body, _ in _regions(function):
-        uses: dict[str, list[tuple[int, Access]]] = {}
-        lines: dict[int, int] = {}
+        local = {each.spelling for each in _declared(body)}
+        uses: dict[tuple[str, tuple[int, ...]], dict[str, list[int]]] = {}
+        lines: list[int] = []
         for index, call in enumerate(calls(body, nested=False)):
-            lines[index] = call.location.line
-            for access in set(effects.of(call)):
-                uses.setdefault(access.usr, []).append((index, access))
-        variables = {each.get_usr(): each for each in [*_declared(body), *function.parameters]}
-        local = {each.get_usr() for each in _declared(body)}
-        for usr, found in uses.items():
-            if usr in variables and not _is_scalar(variables[usr]):
-                yield from _one_to_one(variables[usr].spelling, found, lines, usr in local)
+            lines.append(call.location.line)
+            for place, modes in _passed(call, effects):
+                if not _is_scalar(place, registers):
+                    for mode in modes:
+                        uses.setdefault(_identity(place), {READ: [], WRITE: []})[mode].append(index)
+        for (name, _), of_name in uses.items():
+            yield from _one_to_one(name, of_name, lines, re.split(r"\W", name)[0] in local)
 
 
-def _one_to_one(
-    name: str, found: list[tuple[int, Access]], lines: dict[int, int], local: bool
-) -> Iterator[tuple[int, str]]:
-    processes = {mode: sorted({index for index, access in found if access.mode == mode}) for mode in (READ, WRITE)}
-    for mode, of_mode in processes.items():
-        if len(of_mode) > 1:
-            yield lines[of_mode[1]], f"has several processes that {mode} {name}"
-    if local and processes[READ] and processes[WRITE] and processes[READ][0] < processes[WRITE][0]:
-        yield lines[processes[READ][0]], f"reads {name} before it is written"
+def _passed(call: Cursor, effects: Effects) -> Iterator[tuple[Cursor, set[str]]]:
+    """What a process gets by reference, and whether it reads and writes it."""
+    called = effects.program.called(call)
+    for index, argument in enumerate(call.get_arguments() if called else ()):
+        if called and is_reference(argument, called, index):
+            yield unwrapped(argument), {each.mode for each in effects.of_parameters(called)[index]}
+
+
+def _identity(place: Cursor) -> tuple[str, tuple[int, ...]]:
+    """The text of an expression, and where the variables in it are declared: loops may have one of the same name."""
+    used = (each.referenced for each in place.walk_preorder() if each.kind == CursorKind.DECL_REF_EXPR)
+    text = "".join(token.spelling for token in place.get_tokens())
+    return text, tuple(each.location.offset for each in used if each is not None)
+
+
+def _one_to_one(name: str, uses: dict[str, list[int]], lines: list[int], local: bool) -> Iterator[tuple[int, str]]:
+    for mode, processes in uses.items():
+        if len(set(processes)) > 1:
+            yield lines[sorted(set(processes))[1]], f"has several processes that {mode} {name}"
+    if local and uses[READ] and uses[WRITE] and min(uses[READ]) < min(uses[WRITE]):
+        yield lines[min(uses[READ])], f"reads {name} before it is written"
 
 
 def _declared(body: Cursor) -> Iterator[Cursor]:
@@ -107,14 +122,14 @@ def _declared(body: Cursor) -> Iterator[Cursor]:
             yield from (each for each in statement.get_children() if each.kind == CursorKind.VAR_DECL)
 
 
-def _is_scalar(variable: Cursor) -> bool:
-    """Numbers, and structures of numbers, which become several; arrays of streams are as many as their processes."""
-    kind = variable.type.get_canonical()
-    if kind.kind == TypeKind.LVALUEREFERENCE:
-        kind = kind.get_pointee()
-    if kind.kind in (TypeKind.POINTER, TypeKind.INCOMPLETEARRAY, TypeKind.CONSTANTARRAY):
-        return kind.kind != TypeKind.POINTER and STREAM.search(kind.spelling) is not None
-    return not STREAM.search(kind.spelling) and _of_numbers(kind)
+def _is_scalar(place: Cursor, registers: set[str]) -> bool:
+    """Numbers, and structures and registers of numbers, which become several."""
+    kind = place.type.get_canonical()
+    if STREAM.search(kind.spelling) or kind.kind == TypeKind.POINTER:
+        return False
+    if kind.kind in (TypeKind.CONSTANTARRAY, TypeKind.INCOMPLETEARRAY):
+        return place.spelling in registers and _of_numbers(kind.element_type)
+    return _of_numbers(kind)
 
 
 def _of_numbers(kind: Type) -> bool:
@@ -135,7 +150,8 @@ def ported(function: Function, effects: Effects) -> Iterator[tuple[int, str]]:
         if pragma.name == "INTERFACE" and "m_axi" in pragma.options
     }
     if bundles:
-        yield from _ported(function, bundles, effects, set())
+        of_ports = {each.get_usr(): bundles[each.spelling] for each in function.parameters if each.spelling in bundles}
+        yield from _ported(function, of_ports, effects, set())
 
 
 def _ported(
@@ -149,8 +165,8 @@ def _ported(
         users: dict[tuple[str, str], set[int]] = {}
         for index, call in enumerate(calls(body, nested=False)):
             for access in effects.of(call):
-                if access.name in bundles and (access.element or access.method):
-                    users.setdefault((bundles[access.name], access.mode), set()).add(index)
+                if access.usr in bundles and (access.element or access.method):
+                    users.setdefault((bundles[access.usr], access.mode), set()).add(index)
         for (bundle, mode), processes in sorted(users.items()):
             if len(processes) > 1:
                 yield (
@@ -162,9 +178,9 @@ def _ported(
         if called is not None:
             inner = {}
             for index, argument in enumerate(call.get_arguments()):
-                place = unwrapped(argument)
-                if place.spelling in bundles and is_reference(argument, called, index):
-                    inner[called.parameters[index].spelling] = bundles[place.spelling]
+                target = unwrapped(argument).referenced
+                if target is not None and target.get_usr() in bundles and is_reference(argument, called, index):
+                    inner[called.parameters[index].get_usr()] = bundles[target.get_usr()]
             if inner:
                 yield from _ported(called, inner, effects, seen)
 

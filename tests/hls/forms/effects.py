@@ -27,14 +27,15 @@ VARIABLES = (CursorKind.VAR_DECL, CursorKind.PARM_DECL, CursorKind.FIELD_DECL)
 
 @dataclass(frozen=True)
 class Access:
-    """That variable ``name`` (``usr``) is read or written. ``element``: an element of an array, or of what a pointer points to;
-    ``conditional``: only under a condition; ``method``: of a stream or a port."""
+    """That variable ``name`` (``usr``) is read or written. ``element``: an element of an array, or of what a pointer points to,
+    which is called ``array`` where it is a member; ``conditional``: only under a condition; ``method``: of a stream or a port."""
 
     usr: str
     name: str
     mode: str
     line: int
     element: bool = False
+    array: str = ""
     conditional: bool = False
     method: str = ""
 
@@ -97,14 +98,14 @@ class Effects:
 
     def _of_place(self, cursor: Cursor, mode: str, conditional: bool, method: str = "") -> Iterator[Access]:
         """An access to what an expression names, and the reads of its indices."""
-        element = False
+        element, array = False, ""
         cursor = unwrapped(cursor)
         while cursor.kind in (CursorKind.MEMBER_REF_EXPR, CursorKind.ARRAY_SUBSCRIPT_EXPR, CursorKind.UNARY_OPERATOR):
             children = list(cursor.get_children())
             if not children:
                 break
             if cursor.kind == CursorKind.ARRAY_SUBSCRIPT_EXPR:
-                element = True
+                element, array = True, unwrapped(children[0]).spelling or array
                 yield from self.of(children[1], conditional)
             elif cursor.kind == CursorKind.UNARY_OPERATOR:
                 element = element or operator_of(cursor) == "*"
@@ -112,7 +113,7 @@ class Effects:
         target = cursor.referenced if cursor.kind in (CursorKind.DECL_REF_EXPR, CursorKind.MEMBER_REF_EXPR) else None
         if target is not None and target.kind in VARIABLES:
             line = cursor.location.line
-            yield Access(target.get_usr(), target.spelling, mode, line, element, conditional, method)
+            yield Access(target.get_usr(), target.spelling, mode, line, element, array, conditional, method)
         elif target is None and cursor.kind != CursorKind.CXX_THIS_EXPR:
             yield from self.of(cursor, conditional) if cursor.kind == CursorKind.CALL_EXPR else iter(())
 
@@ -148,6 +149,7 @@ class Effects:
                     name=place.name,
                     line=place.line,
                     element=use.element or place.element,
+                    array=use.array if use.array != use.name else place.array or place.name,
                     conditional=use.conditional or conditional,
                 )
 

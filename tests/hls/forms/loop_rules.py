@@ -133,24 +133,28 @@ def forwarded(function: Function, effects: Effects) -> Iterator[tuple[int, str]]
     stated = {
         pragma.options["variable"].split(".")[-1] for pragma in function.all_pragmas() if pragma.name == "DEPENDENCE"
     }
-    registers = {
-        pragma.options["variable"].split(".")[-1]
-        for each in effects.program.functions
-        for pragma in each.all_pragmas()
-        if pragma.name == "ARRAY_PARTITION"
-        and "complete" in pragma.options
-        and "variable" in pragma.options
-        and pragma.options.get("dim", "0") in ("0", "1")
-    }
+    registers = registers_of(effects.program)
     for loop in function.all_loops():
         if loop.has("PIPELINE"):
             modes: dict[str, set[str]] = {}
             for access in effects.of(loop.body):
                 if access.element and not access.method:
-                    modes.setdefault(access.name, set()).add(access.mode)
+                    modes.setdefault(access.array or access.name, set()).add(access.mode)
             for name, found in sorted(modes.items()):
                 if found == {READ, WRITE} and name not in stated | registers and not _is_local(name, loop):
                     yield loop.line, f"reads and writes {name} in a pipelined loop without a stated dependence"
+
+
+def registers_of(program: Program) -> set[str]:
+    """Names of arrays whose elements are registers."""
+    return {
+        pragma.options["variable"].split(".")[-1]
+        for each in program.functions
+        for pragma in each.all_pragmas()
+        if pragma.name == "ARRAY_PARTITION"
+        and {"complete", "variable"} <= set(pragma.options)
+        and pragma.options.get("dim", "0") in ("0", "1")
+    }
 
 
 def _is_local(name: str, loop: Loop) -> bool:

@@ -4,6 +4,7 @@
 // The file: records of int32s, the first of which says what follows. 1: a set of weights, int8 [lanes, weight_depth,
 // oc_tile]. 2: a core's block, for a tile of output channels: `HEADER` int32s, counts int16 [pixels, lanes, 2], entries
 // int16 [pixels * words, lanes, 2] (a word's number and 5 bits of digit), sums int32 [output pixels, oc_tile].
+#define DITTO_OBSERVED
 #include "config.hpp"
 #include "controller.hpp"
 
@@ -25,11 +26,36 @@ struct Record {
     }
 } record;
 
+// A pixel takes the digits of its fullest lane, at least one cycle.
+template <class C, class Counts>
+int32_t cycles_of(const ditto::OutputBlock& b, const Counts& counts) {
+    int32_t cycles = 0;
+    for (int y = 0; y < b.output_rows; ++y) {
+        for (int x = -b.lead_columns; x < b.output_width; ++x) {
+            int fullest = 1;
+            for (int lane = 0; lane < C::lanes; ++lane) {
+                int digits = 0;
+                for (int ky = 0; ky < b.kernel_height; ++ky) {
+                    for (int kx = 0; kx < b.kernel_width; ++kx) {
+                        const int row = y * b.stride_height + ky + b.first_row;
+                        const int column = x * b.stride_width + kx - b.pad_left;
+                        if (row < 0 || row >= b.rows || column < 0 || column >= b.width) continue;
+                        for (int half = 0; half < 2; ++half) digits += counts[lane][half][row * b.width + column];
+                    }
+                }
+                if (digits > fullest) fullest = digits;
+            }
+            cycles += fullest;
+        }
+    }
+    return cycles;
+}
+
 struct RecordingTypes : ditto::NativeTypes {
     template <class C>
-    static void observe(const ditto::DigitLists<C>* lists, const ditto::WeightBanks<C>& weights,
+    static void observe(const ditto::DigitLists<C>& lists, const ditto::WeightBanks<C>& weights,
                         const ditto::OutputBlock* blocks, int words, const ditto::WeightTiles& tiles,
-                        const ditto::BlockSums<C>& sums, const ditto::count_t* taps, const ditto::count_t* cycles) {
+                        const ditto::BlockSums<C>& sums) {
         if (record.running != record.wanted) return;
         std::vector<int8_t> codes;
         for (int lane = 0; lane < C::lanes; ++lane) {
@@ -47,17 +73,18 @@ struct RecordingTypes : ditto::NativeTypes {
             const ditto::OutputBlock& b = blocks[core];
             const int outputs = b.output_rows * b.output_width, pixels = b.rows * b.width;
             if (outputs == 0) continue;
+            const int windows = b.output_rows * (b.lead_columns + b.output_width);
             std::vector<int16_t> counts, entries;
             for (int pixel = 0; pixel < pixels; ++pixel) {
                 for (int lane = 0; lane < C::lanes; ++lane) {
                     for (int half = 0; half < 2; ++half)
-                        counts.push_back(int16_t(lists[core].counts[lane][half][pixel]));
+                        counts.push_back(int16_t(lists.counts[core][lane][half][pixel]));
                 }
             }
             for (int slot = 0; slot < pixels * words; ++slot) {
                 for (int lane = 0; lane < C::lanes; ++lane) {
                     for (int half = 0; half < 2; ++half) {
-                        const ditto::DigitEntry<C>& entry = lists[core].entries[lane][half][slot];
+                        const ditto::DigitEntry<C>& entry = lists.entries[core][lane][half][slot];
                         entries.push_back(int16_t(int(entry.word) << 5 | (int(entry.digit) & 31)));
                     }
                 }
@@ -67,8 +94,8 @@ struct RecordingTypes : ditto::NativeTypes {
                                                 record.phase,
                                                 tile,
                                                 core,
-                                                int32_t(taps[core]) / tiles.tiles,
-                                                int32_t(cycles[core]) / tiles.tiles,
+                                                windows * b.kernel_height * b.kernel_width,
+                                                cycles_of<C>(b, lists.counts[core]),
                                                 b.output_rows,
                                                 b.output_width,
                                                 tile * outputs,

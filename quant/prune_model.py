@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,17 +14,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import UNet2DConditionModel
 from torch import nn
 
 from ..hls.artefact.folder import INDEX
+from ..hls.artefact.model import Companions
 from ..hls.artefact.replace import replacing
 from .calibrate.calibration import Conditions
 from .common.options import LARGEST_SEED, Options, Reading, Schedule, check_whole
 from .pipeline.conditions import check_context, choose_labels, conditions_of, guidance_for
+from .pipeline.guidance_embedding import GUIDANCE, embedded_size, with_guidance
 from .pipeline.pipelines import Source, encode_prompts, load_source, read_json
 from .pipeline.schedule import check_class, scheduler_for, with_eta
+from .pipeline.supported import check_variance
 from .prune import blocks
-from .prune.allocation import Grain, allocate, counter, structure_of, widths_of_groups
+from .prune.allocation import Grain, allocate, counter, filled, structure_of, widths_of_groups
 from .prune.coupling import ChannelGroup, channel_groups
 from .prune.criteria import CRITERIA, Filters
 from .prune.distill import DistillationRecipe, distill
@@ -31,10 +36,12 @@ from .prune.macs import macs
 from .prune.narrow import config_of, empty, narrow_kind, stock_kind
 from .prune.surgery import kept_positions, transfer, widths_of
 from .prune.trajectories import Examples, Runs, record
+from .prune.work_folder import work_folder
 from .quantize import PROMPTS, sample_shape_of
 
 LAYER, BLOCK = "layer", "block"
 REPORT = "pruning.json"
+SCHEDULER_ALONE = "scheduler_config.json"  # beside a model that is no pipeline
 GRADIENT_EXAMPLES, GRADIENT_BATCH = 256, 16
 
 
@@ -147,9 +154,15 @@ def _block_config(
         return blocks.block_config(model, {int(index): size for index, size in sizes.items()})
 
     def count(sizes: Mapping[str, int]) -> int:
-        return macs(empty(stock_kind(model), config_of(sizes)), inputs)
+        try:
+            return macs(empty(stock_kind(model), config_of(sizes)), inputs)
+        except ZeroDivisionError as error:
+            raise ValueError(
+                f"found blocks of {', '.join(map(str, sizes.values()))} channels, fewer than a head has"
+            ) from error
 
-    return config_of(allocate(blocks.widths_of_blocks(groups, model, grain), count, most))
+    widths = blocks.widths_of_blocks(groups, model, grain)
+    return config_of(filled(widths, allocate(widths, count, most), count, most))
 
 
 def prune_model(
@@ -171,15 +184,29 @@ def prune_model(
     reading, schedule = reading or Reading(), schedule or Schedule(groups=1)
     _check_output(Path(out), overwrite)
     source = load_source(model, reading.variant, reading.sample_size)
+    _check_place(source, Path(out))
     narrow_kind(source.denoiser)
     if not reading.force_scheduler:
         check_class(source.scheduler_class, schedule)
     runs = _runs(source, schedule, options, labels, prompts)
     allotment = allot(source.denoiser, runs.example(), options)
-    work = Path(f"{Path(out).resolve()}.partial")
-    teacher = _digest(source.denoiser)
-    settings = {"teacher": teacher, "schedule": asdict(schedule), "options": asdict(options)}
-    _check_settings(work, settings)
+    teacher = _digest(source.denoiser.state_dict(), config_of(source.denoiser))
+    settings = {
+        "teacher": teacher,
+        "runs": _digest(runs.arguments, source.scheduler),
+        "shape": list(runs.sample_shape),
+        "schedule": asdict(schedule),
+        "options": asdict(options),
+    }
+    with work_folder(Path(f"{Path(out).resolve()}.partial"), settings) as work:
+        report = _prune(source, runs, allotment, work, teacher) | {"labels": labels, "schedule": asdict(schedule)}
+        _write(source, report.pop("model"), report, Path(out))
+    return report
+
+
+def _prune(source: Source, runs: Runs, allotment: Allotment, work: Path, teacher: str) -> dict[str, Any]:
+    """The pruned ``model``, and what there is to say of it. ValueError where it says nothing that is finite."""
+    options = allotment.options
     examples = record(source.denoiser, runs, work / "runs")
     found = cut(source.denoiser, allotment, lambda groups: _gradients(source.denoiser, groups, examples, options.seed))
     before = _error(found.model, examples)
@@ -192,17 +219,19 @@ def prune_model(
             architecture=json.dumps(asdict(options)),
         )
         distill(found.model, recipe, examples.draw, len(examples), work / "training")
-    report = {
+    after = _error(found.model, examples)
+    if not math.isfinite(after):
+        raise ValueError(
+            "the pruned model's outputs are not finite; ask for more of the multiplications, or fewer --steps"
+        )
+    return {
+        "model": found.model,
         "multiplications": {"dense": found.dense_macs, "pruned": found.macs, "share": found.macs / found.dense_macs},
         "parameters": {"dense": _parameters(source.denoiser), "pruned": _parameters(found.model)},
-        "mean_square_error": {"cut": before, "distilled": _error(found.model, examples)},
+        "mean_square_error": {"cut": before, "distilled": after},
         "left_out": list(found.left_out),
         "options": asdict(options),
-        "schedule": asdict(schedule),
     }
-    _write(source, found.model, report, Path(out))
-    shutil.rmtree(work)
-    return report
 
 
 def _runs(
@@ -214,8 +243,10 @@ def _runs(
 ) -> Runs:
     denoiser, interface = source.denoiser, source.interface
     chosen = choose_labels(denoiser, labels)
-    guidance = guidance_for(denoiser, Options(), chosen, source.pipeline)
+    guidance = None if embedded_size(denoiser) else guidance_for(denoiser, Options(), chosen, source.pipeline)
     context = None
+    if isinstance(denoiser, UNet2DConditionModel) and not interface.context:
+        raise ValueError("found a UNet2DConditionModel that attends to no context, expected a UNet2DModel of its kind")
     if interface.context:
         given = list(prompts or PROMPTS)
         context = encode_prompts(
@@ -227,11 +258,15 @@ def _runs(
     conditions = conditions_of(options.runs, denoiser, chosen, context, guidance)
     rows, contexts = conditions.branches()
     arguments: dict[str, torch.Tensor] = {}
+    if embedded_size(denoiser):
+        arguments["timestep_cond"] = torch.tensor(with_guidance(denoiser, GUIDANCE)[1]).expand(len(rows), -1).clone()
     if interface.labels:
         arguments[interface.labels] = torch.tensor(chosen)[rows]
     if interface.context and contexts is not None:
         arguments[interface.context] = contexts
-    scheduler_for(source.scheduler, schedule)  # refuses what cannot be, before any work
+    scheduler: Any = scheduler_for(source.scheduler, schedule)[0]  # refuses what cannot be, before any work
+    config = {**config_of(denoiser), "_class_name": stock_kind(denoiser).__name__}
+    check_variance(config, type(scheduler).__name__, scheduler.config)
     return Runs(
         arguments=arguments,
         count=options.runs,
@@ -282,24 +317,17 @@ def _error(model: nn.Module, examples: Examples, count: int = 512) -> float:
 def _write(source: Source, model: nn.Module, report: Mapping[str, Any], out: Path) -> None:
     """A copy of the pipeline's folder with the pruned denoiser in it."""
     with replacing(out) as folder:
-        shutil.copytree(source.folder, folder, dirs_exist_ok=True, ignore=_not_copied(source))
+        others = tuple(name for name in source.components if name != source.component)
+        Companions(source.folder, (*others, "scheduler"), source.variant).copy_to(folder)
+        if (source.folder / SCHEDULER_ALONE).is_file():
+            shutil.copyfile(source.folder / SCHEDULER_ALONE, folder / SCHEDULER_ALONE)
         where = folder / source.component if (source.folder / INDEX).is_file() else folder
         model.save_pretrained(where)  # type: ignore[operator]
         if (source.folder / INDEX).is_file():
             index = read_json(source.folder / INDEX)
             index[source.component] = [_library(type(model)), type(model).__name__]
             (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
-        (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n")
-
-
-def _not_copied(source: Source) -> Callable[[str, list[str]], list[str]]:
-    """What of the folder does not belong to the pruned pipeline: the dense denoiser, and what its card says of that."""
-    kept = {*source.components, INDEX, "scheduler", "scheduler_config.json"} - {source.component}
-
-    def others(folder: str, names: list[str]) -> list[str]:
-        return [name for name in names if name not in kept] if Path(folder) == source.folder else []
-
-    return others
+        (folder / REPORT).write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
 
 
 def _library(kind: type) -> str:
@@ -315,19 +343,17 @@ def _check_output(out: Path, overwrite: bool) -> None:
         raise ValueError(f"{out} has a pruned model; say --overwrite to replace it, or give another output folder")
 
 
-def _check_settings(work: Path, settings: Mapping[str, Any]) -> None:
-    """ValueError where ``work`` is of a call with other settings."""
-    path, text = work / "settings.json", json.dumps(settings, indent=1, sort_keys=True) + "\n"
-    if path.is_file() and path.read_text() != text:
-        raise ValueError(f"{work} is of a pruning with other settings; remove it, or give another output folder")
-    work.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+def _check_place(source: Source, out: Path) -> None:
+    """ValueError for an output in a part of the pipeline, of which it would become a copy."""
+    parts = {(source.folder / name).resolve() for name in source.components}
+    if parts & {out.resolve(), *out.resolve().parents}:
+        raise ValueError(f"{out} lies in a part of the pipeline {source.folder}; give an output folder of its own")
 
 
-def _digest(model: nn.Module) -> str:
-    """Identifies a model by its weights."""
-    found = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
+def _digest(tensors: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> str:
+    """Identifies a model, or what it is run with."""
+    found = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    for name, value in sorted(tensors.items()):
         found.update(name.encode() + value.contiguous().numpy().tobytes())
     return found.hexdigest()[:16]
 

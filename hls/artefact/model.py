@@ -217,6 +217,12 @@ def save(model: QuantizedModel, folder: Path, companions: Companions | None = No
         write_json(temporary / files.graph, graph_to_json(model.graph))
         write_json(temporary / SCHEDULER, dict(model.scheduler))
         copied = companions.copy_to(temporary) if companions else []
+        if (
+            INDEX in copied and "_class_name" in model.config
+        ):  # what the drop-in stands for, whatever class was quantized
+            index = read_json(temporary, INDEX)
+            if model.component in index and index[model.component][1] != model.config["_class_name"]:
+                write_json(temporary / INDEX, index | {model.component: ["diffusers", model.config["_class_name"]]})
         hashes = {name: sha256_of(temporary / name) for name in (*files.all, *copied)}
         write_json(temporary / MANIFEST, {"format": FORMAT, "version": VERSION, "sha256": hashes})
         check_kinds(temporary, read_manifest(temporary))  # what would not load is not left

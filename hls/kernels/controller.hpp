@@ -147,7 +147,7 @@ struct Controller {
             }
             if (step.copy) {
                 hls::stream<OperandCounters> of_copy("copied");
-                Operand<C>::copy(activations, state_out, step.rows, of_copy);
+                Copy<C>::run(activations, state_out, step.rows, of_copy);
                 const OperandCounters copied = of_copy.read();
                 counters.input_beats += copied.input_beats;
                 counters.kept_beats += copied.kept_beats;

@@ -64,8 +64,8 @@ struct Window {
     }
 };
 
-// Where a run of pixels lies among the encoded ones of a core's block. `phase`: which of its row's words of neighbours is
-// the first pixel's.
+// Where a run of pixels lies among the encoded ones of a core's block. `phase`: which of its row's words of neighbours
+// is the first pixel's.
 template <class C>
 struct Place {
     typename C::template uint<16> row, column, phase;
@@ -115,8 +115,9 @@ struct Neighbours {
     }
 };
 
-// What an encoder gets: runs of `pixels` pixels of `channels` codes each, in rows of `width` encoded pixels, of which the
-// last `outside` ones lie right of the image: codes of 0, which do not come. Neighbours are `distance` columns apart.
+// What an encoder gets: runs of `pixels` pixels of `channels` codes each, in rows of `width` encoded pixels, of which
+// the last `outside` ones lie right of the image: codes of 0, which do not come. Neighbours are `distance` columns
+// apart.
 struct EncodedRuns {
     Reference reference;
     bool placed;  // whether it is said where each run lies; else a run is a row

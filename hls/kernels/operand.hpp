@@ -6,16 +6,10 @@
 //            \--> write what is kept (of what was read)
 #pragma once
 
-#include "encoder.hpp"
+#include "copy.hpp"
 #include "product.hpp"
 
 namespace ditto {
-
-struct OperandCounters {
-    EncodeCounters encode;
-    count_t input_beats, previous_beats, kept_beats, merged_beats;  // merged: of what is kept
-    count_t cycles, lean_cycles;                                    // lean: if nothing were kept
-};
 
 // Operand codes that lie together in memory: pixels of a row, for one core and those after it whose blocks see the row
 // too, or rows of a channel of a gathered operand.
@@ -23,12 +17,6 @@ struct Run {
     address_t input, state;  // from the start of the operand in ACTIVATIONS, and of a kept one in STATE
     int bytes, core, last_core, channel;
     bool keep, last;
-};
-
-// Rows that are kept without being encoded.
-struct CopiedRows {
-    int count, bytes;
-    address_t source, source_pitch, target, target_pitch;  // ACTIVATIONS, STATE
 };
 
 template <class C>
@@ -354,52 +342,6 @@ struct Operand {
         if (encoders > cycles) cycles = encoders;
         all.lean_cycles = cycles + turning;
         all.cycles = (all.kept_beats > cycles ? all.kept_beats : cycles) + turning;
-        counters.write(all);
-    }
-
-    // Rows from ACTIVATIONS to STATE as they are.
-    static void copy(const word* activations, word* state_out, const CopiedRows& rows,
-                     hls::stream<OperandCounters>& counters) {
-#pragma HLS DATAFLOW
-        words copied("copied");
-        hls::stream<count_t> read;
-        hls::stream<WriteCounters> written;
-#pragma HLS STREAM variable = copied depth = 64
-        copy_in(activations, rows, copied, read);
-        copy_out(state_out, rows, copied, written);
-        tally_copy(read, written, counters);
-    }
-
-    static void copy_in(const word* activations, const CopiedRows& rows, words& copied, hls::stream<count_t>& counted) {
-        count_t beats = 0;
-    copy_in_rows:
-        for (int row = 0; row < rows.count; ++row) {
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 1024
-            M::read(activations, rows.source + row * rows.source_pitch, rows.bytes, copied, beats);
-        }
-        counted.write(beats);
-    }
-
-    static void copy_out(word* state_out, const CopiedRows& rows, words& copied, hls::stream<WriteCounters>& counted) {
-        WriteCounters counters;
-        counters.beats = counters.merged = 0;
-    copy_out_rows:
-        for (int row = 0; row < rows.count; ++row) {
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 1024
-            M::write(state_out, rows.target + row * rows.target_pitch, rows.bytes, copied, counters.beats,
-                     counters.merged);
-        }
-        counted.write(counters);
-    }
-
-    static void tally_copy(hls::stream<count_t>& read, hls::stream<WriteCounters>& written,
-                           hls::stream<OperandCounters>& counters) {
-        const WriteCounters of_kept = written.read();
-        OperandCounters all = {};
-        all.input_beats = read.read();
-        all.kept_beats = of_kept.beats;
-        all.merged_beats = of_kept.merged;
-        all.cycles = all.input_beats > all.kept_beats ? all.input_beats : all.kept_beats;
         counters.write(all);
     }
 };

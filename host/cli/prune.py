@@ -11,11 +11,13 @@ import click
 from .quantize import read_prompts, read_sides
 from .shared import COUNT, announce, parse_labels, without_loading_bars
 
+WELL_UNDER = 0.9  # of the share that was asked for
+
 
 @click.command()
 @click.argument("model")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the pruned pipeline.")
-@click.option("--macs", type=float, required=True, help="Share of the multiplications to keep, such as 0.56.")
+@click.option("--macs", type=float, required=True, help="Share of the multiplications to keep at most, such as 0.56.")
 @click.option(
     "--widths",
     default="layer",
@@ -74,16 +76,21 @@ def prune(
         macs, widths, criterion, steps=steps, runs=runs, grain=pruner.Grain(tile, lanes), seed=seed
     )
     with without_loading_bars():
-        report = pruner.prune_model(
-            model,
-            output,
-            options,
-            asked.Schedule(scheduler, run_steps, groups=1),
-            labels=parse_labels(labels),
-            prompts=read_prompts(prompts),
-            reading=asked.Reading(variant, read_sides(sample_size), force_scheduler),
-            overwrite=overwrite,
-        )
+        try:
+            report = pruner.prune_model(
+                model,
+                output,
+                options,
+                asked.Schedule(scheduler, run_steps, groups=1),
+                labels=parse_labels(labels),
+                prompts=read_prompts(prompts),
+                reading=asked.Reading(variant, read_sides(sample_size), force_scheduler),
+                overwrite=overwrite,
+            )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"interrupted: what is done is kept in {output}.partial; the same command goes on"
+            ) from None
     if report["left_out"]:
         announce(f"the pruned model has no {', '.join(report['left_out'])}: these blocks have become equally wide")
     found, error = report["multiplications"], report["mean_square_error"]
@@ -91,4 +98,7 @@ def prune(
         f"{output}: {found['pruned']:,} of {found['dense']:,} multiplications ({found['share']:.1%}), mean square error to the "
         f"dense model's outputs {error['distilled']:.2e} ({error['cut']:.2e} as it was cut)"
     )
-    click.echo(f"next: ditto-zynq quantize {shlex.quote(str(output))} -o MODEL")
+    if found["share"] < WELL_UNDER * macs:
+        announce(f"asked for {macs:.1%} at most; steps are as wide as a tile of the engine: a smaller --tile is finer")
+    learned = "" if prompts is None else f" --prompts {shlex.quote(str(prompts))}"
+    click.echo(f"next: ditto-zynq quantize {shlex.quote(str(output))} -o MODEL{learned}")

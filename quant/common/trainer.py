@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from ...hls.common.files import replacing_file
+from .options import LARGEST_SEED, check_whole
 from .randomness import generator_of
 
 
@@ -34,6 +35,12 @@ class Recipe:
     learning_rate: float = 1e-3
     ema: float = 0.9995
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """ValueError for numbers that cannot be."""
+        for name in ("steps", "decay_steps", "warmup_steps", "batch"):
+            check_whole(name, getattr(self, name), 1)
+        check_whole("seed", self.seed, 0, LARGEST_SEED)
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate at a step: warm-up, plateau, linear decay; the plateau lets a run be prolonged without having known
@@ -136,14 +143,18 @@ class Trainer:
         path = self.out / "resume.safetensors"
         if not path.exists():
             return
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata()
-        found, wanted = json.loads(metadata["recipe"]), json.loads(json.dumps(asdict(self.recipe)))
+        try:
+            with safe_open(path, "pt") as file:
+                metadata = file.metadata()
+            tensors = load_file(path)
+            found, done = json.loads(metadata["recipe"]), int(metadata["step"])
+        except (SafetensorError, TypeError, KeyError, ValueError) as error:
+            raise ValueError(f"{path} is no checkpoint that can be read ({error}); remove it to begin anew") from error
+        wanted = json.loads(json.dumps(asdict(self.recipe)))
         free = {"steps", "decay_steps"}  # a run may be prolonged
         changed = ", ".join(sorted(name for name in wanted if name not in free and found.get(name) != wanted[name]))
         if changed:
             raise ValueError(f"{path} was trained with another {changed}; use the same, or another output folder")
-        tensors = load_file(path)
         self.model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
         for name, value in self.average.items():
             value.copy_(tensors[f"ema.{name}"])
@@ -153,7 +164,7 @@ class Trainer:
                 _, index, field = name.split(".")
                 state.setdefault(int(index), {})[field] = value
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
-        self.step = int(metadata["step"])
+        self.step = done
 
 
 class _Interruption:

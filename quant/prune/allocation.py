@@ -77,9 +77,12 @@ class Width:
     step: int
     scales: np.ndarray
 
-    def at(self, threshold: float, share: float) -> int:
-        """What is kept where scales up to ``threshold`` go, or, without scales, this ``share`` of the channels."""
-        gone = float((self.scales <= threshold).mean()) if len(self.scales) else share
+    def at(self, threshold: float, of_equals: float, share: float) -> int:
+        """What is kept where scales under ``threshold`` go and, of those that equal it, the part ``of_equals``; without scales,
+        this ``share`` of the channels."""
+        gone = share
+        if len(self.scales):
+            gone = float((self.scales < threshold).mean() + of_equals * (self.scales == threshold).mean())
         return int(np.clip(round((1 - gone) * self.size / self.step) * self.step, self.step, self.size))
 
 
@@ -103,8 +106,10 @@ def allocate(widths: Sequence[Width], count: Count, most: int) -> dict[str, int]
     counted: dict[tuple[int, ...], int] = {}
 
     def at(share: float) -> dict[str, int]:
-        threshold = float(np.quantile(every, share))
-        return {width.name: width.at(threshold, share) for width in widths}
+        threshold = float(np.quantile(every, share, method="inverted_cdf"))
+        equals = int((every == threshold).sum())
+        of_equals = float(np.clip((share * len(every) - (every < threshold).sum()) / equals, 0, 1))
+        return {width.name: width.at(threshold, of_equals, share) for width in widths}
 
     def left(share: float) -> int:
         sizes = at(share)
@@ -125,3 +130,16 @@ def allocate(widths: Sequence[Width], count: Count, most: int) -> dict[str, int]
         middle = (low + high) / 2
         low, high = (low, middle) if left(middle) <= most else (middle, high)
     return at(high)
+
+
+def filled(widths: Sequence[Width], sizes: Mapping[str, int], count: Count, most: int) -> dict[str, int]:
+    """What :func:`allocate` gave, made wider step by step while ``most`` allows: each time the one that leaves most of it. For
+    few widths with large steps."""
+    result = dict(sizes)
+    while True:
+        wider = [result | {each.name: min(result[each.name] + each.step, each.size)} for each in widths]
+        possible = [(count(each), each) for each in wider if each != result]
+        fitting = [pair for pair in possible if pair[0] <= most]
+        if not fitting:
+            return result
+        result = max(fitting, key=lambda pair: pair[0])[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,15 +39,33 @@ def group_widths(groups: Sequence[ChannelGroup], model: nn.Module, config: Mappi
 
 def widths_of_blocks(groups: Sequence[ChannelGroup], model: nn.Module, grain: Grain) -> list[Width]:
     """A width for each block, by the scales of all groups that go with it."""
+    embedding = getattr(model.config, "time_embedding_type", "positional")
+    if embedding != "positional":
+        raise ValueError(
+            f"found a {embedding} embedding of timesteps, which is as wide as the first block; prune with --widths layer"
+        )
     sizes, result = list(model.config[BLOCKS]), []  # type: ignore[index]
     for index, size in enumerate(sizes):
-        smaller = group_widths(groups, model, block_config(model, {index: size // 2}))
+        narrower = _narrower(model, index, size)
+        if narrower is None:
+            continue
+        smaller = group_widths(groups, model, block_config(model, {index: narrower}))
         own = [group for group in groups if smaller[group.name] != group.size]
         least = [least_of(group, model, whole_heads(model)) * size // group.size for group in own if group.size == size]
         scales = [scale[~np.isnan(scale)] for scale in (group.gammas(model) for group in own)]
         step = grain.of(size, int(np.lcm.reduce(least)) if least else 1)
         result.append(Width(str(index), size, step, np.concatenate(scales) if scales else np.zeros(0)))
     return result
+
+
+def _narrower(model: nn.Module, index: int, size: int) -> int | None:
+    """The largest width under ``size`` that block ``index`` can have by itself; None where there is none."""
+    step = getattr(model.config, "norm_num_groups", None) or 1
+    for width in range(size - 1 - (size - 1) % step, 0, -step):
+        with contextlib.suppress(ValueError, ZeroDivisionError):  # of norms, of heads
+            empty(stock_kind(model), block_config(model, {index: width}))
+            return width
+    return None
 
 
 def whole_heads(model: nn.Module) -> bool:

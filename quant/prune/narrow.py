@@ -61,6 +61,9 @@ NARROW: dict[type[nn.Module], type[nn.Module]] = {
 STOCK_NAMES = {kind.__name__: stock.__name__ for stock, kind in NARROW.items()}
 
 
+UNKNOWN_BLOCKS = ("Skip", "AttnSkip")  # whose images go around the blocks
+
+
 def stock_kind(model: nn.Module) -> type[nn.Module]:
     """diffusers' own class of a model."""
     return next(kind for kind in type(model).__mro__ if kind.__module__.startswith("diffusers."))
@@ -72,6 +75,9 @@ def narrow_kind(model: nn.Module) -> type[nn.Module]:
     if not kinds:
         known = ", ".join(stock.__name__ for stock in NARROW)
         raise ValueError(f"found a {type(model).__name__}, expected one of {known}: others cannot be pruned")
+    for path, module in model.named_modules():
+        if getattr(module, "added_kv_proj_dim", None) is not None or type(module).__name__.startswith(UNKNOWN_BLOCKS):
+            raise ValueError(f"found a {type(module).__name__} at {path}, which cannot be pruned")
     return kinds[0]
 
 
@@ -79,17 +85,31 @@ def adopt(model: nn.Module) -> nn.Module:
     """A model of this module's classes with the layers of ``model``, a U-Net whose layers another tool has made narrower (such as
     one that was pruned with torch-pruning and pickled whole): what it is can then be saved and quantized."""
     kind = narrow_kind(model)
-    with torch.device("meta"):
-        full = kind.from_config(config_of(model))  # type: ignore[attr-defined]
+    config = {name: value for name, value in config_of(model).items() if name != "widths"}
+    full = dict(empty(kind, config).named_modules())
     widths = {}
     for path, module in model.named_modules():
         if isinstance(module, (nn.Conv2d, nn.Linear, nn.GroupNorm, nn.LayerNorm)):
+            if path not in full:
+                raise ValueError(f"found a layer {path}, which a model of this configuration does not have")
             found = channels_of(module)
-            if found != channels_of(full.get_submodule(path)):
+            if found != channels_of(full[path]):
                 widths[path] = found
-    result = kind.from_config(config_of(model) | {"widths": widths})  # type: ignore[attr-defined]
-    result.load_state_dict(model.state_dict())
-    return result.eval()
+    result = kind.from_config(config | {"widths": widths})  # type: ignore[attr-defined]
+    for path, module in result.named_modules():
+        if isinstance(module, Attention) and module.heads != (heads := model.get_submodule(path).heads):
+            raise ValueError(
+                f"found {heads} heads at {path}, of {module.inner_dim} channels together, expected {module.heads}: heads go as "
+                "whole ones; prune with as many channels in each head"
+            )
+    try:
+        result.load_state_dict(model.state_dict())
+    except RuntimeError as error:
+        raise ValueError(
+            f"found parameters of other shapes than the layers say ({str(error).splitlines()[-1].strip()})"
+        ) from error
+    wanted = next(model.parameters()).dtype
+    return (result if wanted == torch.float32 else result.to(wanted)).eval()
 
 
 def narrow(model: nn.Module, widths: Widths) -> None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
+from ...hls.artefact.scheduler_config import takes_variance
 from ...hls.common.files import replacing_file
 from ..common.randomness import generator_of
 from ..common.trainer import best_device
+
+RECORDED = {"samples", "timesteps", "rows", "outputs"}
 
 
 @dataclass(frozen=True)
@@ -79,11 +84,36 @@ def record(model: nn.Module, runs: Runs, folder: Path, batch: int = 8) -> Exampl
                 tensors = _run(model, runs, indices)
                 with replacing_file(path) as temporary:
                     save_file(tensors, temporary)
-            parts.append(load_file(path))
+            parts.append(_read(path, len(indices)))
             progress.update(len(indices))
     model.cpu()
     joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     return Examples(**joined, arguments=runs.arguments)
+
+
+def _read(path: Path, runs: int) -> dict[str, torch.Tensor]:
+    """The examples of so many runs; ValueError for a file that has not them."""
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); remove it, and it is recorded again") from error
+    sizes = {len(value) for value in tensors.values()}
+    if set(tensors) != RECORDED or len(sizes) != 1 or sizes.pop() % runs:
+        raise ValueError(f"{path} does not have the examples of {runs} runs; remove it, and it is recorded again")
+    return tensors
+
+
+def _check_finite(output: torch.Tensor, timestep: torch.Tensor) -> None:
+    if not output.isfinite().all():
+        raise ValueError(
+            f"the model's outputs at timestep {float(timestep):g} are not finite; nothing can be learned from it"
+        )
+
+
+def _halved(values: torch.Tensor) -> torch.Tensor:
+    """In half precision, where it has values as large."""
+    half = values.half()
+    return half if half.isfinite().all() else values.float()
 
 
 def _run(model: nn.Module, runs: Runs, indices: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -94,6 +124,8 @@ def _run(model: nn.Module, runs: Runs, indices: torch.Tensor) -> dict[str, torch
     sample = torch.stack([draw(generator=generator) for generator in generators]) * scheduler.init_noise_sigma
     rows = torch.cat([indices + branch * runs.count for branch in range(runs.branches)])
     named = {name: values[rows] for name, values in runs.arguments.items()}
+    drawn = "generator" in inspect.signature(scheduler.step).parameters
+    randomness = {"generator": generators} if drawn else {}
     found: dict[str, list[torch.Tensor]] = {"samples": [], "timesteps": [], "rows": [], "outputs": []}
     for timestep in scheduler.timesteps:
         asked = torch.cat([scheduler.scale_model_input(sample, timestep)] * runs.branches)
@@ -101,12 +133,16 @@ def _run(model: nn.Module, runs: Runs, indices: torch.Tensor) -> dict[str, torch
         device = next(model.parameters()).device
         moved = {name: value.to(device) for name, value in named.items()}
         output = model(asked.to(device), times.to(device), **moved).sample.cpu()
+        _check_finite(output, timestep)
         for name, value in (
-            ("samples", asked.half()),
+            ("samples", _halved(asked)),
             ("timesteps", times),
             ("rows", rows),
-            ("outputs", output.half()),
+            ("outputs", _halved(output)),
         ):
             found[name].append(value.clone())
-        sample = scheduler.step(runs.guide(output)[:, : sample.shape[1]], timestep, sample).prev_sample
+        guided = runs.guide(output)
+        if not takes_variance(type(scheduler).__name__, scheduler.config):
+            guided = guided[:, : sample.shape[1]]
+        sample = scheduler.step(guided, timestep, sample, **randomness).prev_sample
     return {name: torch.cat(values) for name, values in found.items()}

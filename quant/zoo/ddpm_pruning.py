@@ -34,6 +34,7 @@ class PrunedDDPMRecipe(DDPMRecipe):
     grain: Grain = Grain()  # noqa: RUF009 - frozen
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.macs < 1:
             raise ValueError(f"found macs {self.macs}, expected the share of multiplications to keep, between 0 and 1")
         if self.interval < 1 or self.last_pruning < self.interval or self.last_pruning % self.interval:

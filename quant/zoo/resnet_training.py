@@ -14,9 +14,10 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from ...hls.common.files import replacing_file
+from ..common.options import LARGEST_SEED, check_whole
 from ..common.randomness import generator_of
 from ..common.trainer import best_device
-from ..prune.allocation import counter
+from ..prune.allocation import allocate, counter, widths_of_groups
 from ..prune.concurrent import ConcurrentPruning, ConcurrentRecipe
 from ..prune.coupling import channel_groups
 from ..prune.macs import macs
@@ -46,6 +47,11 @@ class ResNetRecipe:
     def __post_init__(self) -> None:
         if not 0 < self.macs <= 1:
             raise ValueError(f"found macs {self.macs}, expected the share of multiplications to keep, up to 1")
+        for name in ("epochs", "batch", "images", "tests"):
+            check_whole(name, getattr(self, name), 1)
+        check_whole("seed", self.seed, 0, LARGEST_SEED)
+        if self.images < self.batch:
+            raise ValueError(f"found {self.images} images, expected a batch of {self.batch} or more")
         if self.macs < 1 and not 0 < self.last_pruning < self.epochs:
             raise ValueError(
                 f"found {self.last_pruning} as the last epoch with a choice, expected one of 1 to {self.epochs - 1}"
@@ -88,6 +94,8 @@ class _Run:
             criterion=recipe.criterion,
             seed=recipe.seed,
         )
+        if recipe.macs < 1:  # refuses what cannot be, before any training
+            allocate(widths_of_groups(groups, dense, schedule.grain), counter(dense, groups, IMAGES), schedule.most)
         self.pruning = ConcurrentPruning(dense, groups, counter(dense, groups, IMAGES), schedule)
         train = load_split("train")
         self.images = as_images(train.images[: recipe.images])
@@ -142,6 +150,7 @@ class _Run:
 
 def compare_criteria(recipe: ResNetRecipe, criteria: tuple[str, ...], seeds: int, out: Path) -> list[dict[str, Any]]:
     """The dense network, and each criterion's, for so many seeds: all results. Finished ones in ``out`` are not made again."""
+    check_whole("seeds", seeds, 1)
     dense = [replace(recipe, macs=1.0, seed=seed) for seed in range(seeds)]
     pruned = [replace(recipe, criterion=name, seed=seed) for seed in range(seeds) for name in criteria]
     results = []

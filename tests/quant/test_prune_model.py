@@ -8,7 +8,9 @@ import signal
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMPipeline, DiffusionPipeline, UNet2DModel
+from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, DiffusionPipeline, UNet2DModel
+from ditto_zynq.host.diffusers.drop_in import load_pipeline
+from ditto_zynq.quant import prune_model as prune_model_module
 from ditto_zynq.quant.common import trainer
 from ditto_zynq.quant.common.options import Options, Reading, Schedule
 from ditto_zynq.quant.prune.allocation import Grain
@@ -158,3 +160,95 @@ def test_pickles_of_other_pruning_projects(dense, tmp_path):
     (tmp_path / "float/unet/diffusion_pytorch_model.safetensors").rename(tmp_path / "float/unet/unet_pruned.pth")
     with pytest.raises(FileNotFoundError, match=r"only pickles, .*adopt\(model\)"):
         prune_model(tmp_path / "float", tmp_path / "out", OPTIONS, SCHEDULE, reading=Reading())
+
+
+def saved(folder, model, scheduler=None):
+    DDPMPipeline(model, scheduler or DDIMScheduler(clip_sample=False)).save_pretrained(folder)
+    return folder
+
+
+def test_outputs_that_are_not_finite_teach_nothing(tmp_path):
+    folder = saved(tmp_path / "float", unet(time_embedding_type="fourier"))  # of the logarithm of timestep 0
+    with pytest.raises(ValueError, match="the model's outputs at timestep 0 are not finite; nothing can be learned"):
+        prune_model(folder, tmp_path / "out", OPTIONS, SCHEDULE)
+    assert not (tmp_path / "out").exists()
+
+
+def test_equal_scales_of_norms_leave_what_was_asked(dense, tmp_path):
+    model = unet()
+    for module in model.modules():
+        if isinstance(module, torch.nn.GroupNorm):
+            torch.nn.init.ones_(module.weight)
+    found = cut(model, allot(model, inputs_of(model), PruningOptions(0.6, grain=FINE)))
+    assert 0.5 < found.macs / found.dense_macs <= 0.6
+
+
+def test_a_model_that_predicts_a_variance(tmp_path):
+    folder = saved(tmp_path / "float", unet(out_channels=4), DDPMScheduler(variance_type="learned_range"))
+    options = PruningOptions(0.6, steps=0, runs=1, grain=FINE)
+    assert (
+        prune_model(folder, tmp_path / "out", options, Schedule("ddpm", 2, groups=1))["multiplications"]["share"] <= 0.6
+    )
+    with pytest.raises(ValueError, match="the model predicts a variance too, which only ddpm"):
+        prune_model(folder, tmp_path / "other", options, SCHEDULE)
+
+
+def test_noise_of_the_scheduler_depends_on_the_seed_alone(dense, tmp_path):
+    options = PruningOptions(0.6, steps=0, runs=2, grain=FINE)
+    schedule = Schedule("ddpm", 3, groups=1)
+    reports = [prune_model(dense, tmp_path / name, options, schedule) for name in ("one", "two")]
+    assert reports[0] == reports[1]
+
+
+def test_going_on_with_other_labels_is_refused(dense, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(prune_model_module, "distill", interrupted)
+        prune_model(dense, tmp_path / "out", OPTIONS, SCHEDULE, labels=[0])
+    with pytest.raises(ValueError, match="is of a pruning with other settings"):
+        prune_model(dense, tmp_path / "out", OPTIONS, SCHEDULE, labels=[1])
+
+
+def test_an_output_in_a_part_of_the_pipeline(dense):
+    with pytest.raises(ValueError, match="lies in a part of the pipeline"):
+        prune_model(dense, dense / "scheduler" / "pruned", OPTIONS, SCHEDULE)
+
+
+@pytest.mark.parametrize(
+    ("make", "widths", "message"),
+    [
+        (
+            lambda: text_unet(
+                down_block_types=("DownBlock2D", "SimpleCrossAttnDownBlock2D"),
+                up_block_types=("SimpleCrossAttnUpBlock2D", "UpBlock2D"),
+                mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+                attention_head_dim=8,
+            ),
+            "layer",
+            "found a Attention at .*, which cannot be pruned",
+        ),
+        (lambda: unet(time_embedding_type="fourier"), "block", "found a fourier embedding of timesteps"),
+    ],
+)
+def test_models_that_cannot_be_pruned(make, widths, message):
+    model = make()
+    with pytest.raises(ValueError, match=message):
+        allot(model, inputs_of(model), PruningOptions(0.6, widths=widths, grain=FINE))
+
+
+def test_blocks_are_made_as_wide_as_the_target_allows():
+    model = unet(block_out_channels=(12, 24))  # half of which the norms' groups do not divide
+    found = cut(model, allot(model, inputs_of(model), PruningOptions(0.6, widths="block", grain=FINE)))
+    assert 0.4 < found.macs / found.dense_macs <= 0.6
+
+
+def test_a_pruned_text_to_image_pipeline_is_drawn_with_after_it_was_quantized(text, tmp_path):
+    """What stands for its U-Net is of a class that diffusers knows."""
+    options = PruningOptions(0.9, steps=0, runs=1, grain=Grain(1, 1))
+    prune_model(text, tmp_path / "pruned", options, Schedule(steps=2, groups=1))
+    quantize(tmp_path / "pruned", tmp_path / "int8", Schedule(steps=2, groups=1), Options(trajectories=1, fine=0))
+    index = json.loads((tmp_path / "int8/model_index.json").read_text())
+    assert index["unet"] == ["diffusers", "UNet2DConditionModel"]
+    assert load_pipeline(tmp_path / "int8").unet.config.sample_size

@@ -26,8 +26,8 @@ def test_at_most_so_many_multiplications_are_left_and_a_larger_quantile_would_le
     kept = allocate(widths, square, most)
     assert square(kept) <= most
     every = np.sort(np.concatenate([width.scales for width in widths]))
-    thresholds = [threshold for threshold in every if square({w.name: w.at(threshold, 0) for w in widths}) <= most]
-    best = max(square({w.name: w.at(threshold, 0) for w in widths}) for threshold in thresholds)
+    thresholds = [threshold for threshold in every if square({w.name: w.at(threshold, 1, 0) for w in widths}) <= most]
+    best = max(square({w.name: w.at(threshold, 1, 0) for w in widths}) for threshold in thresholds)
     assert square(kept) >= 0.93 * best, "the smallest such quantile, as far as a search of 12 halvings goes"
 
 

@@ -9,6 +9,8 @@ import pytest
 import torch
 import torch_pruning as tp
 from diffusers import DDIMScheduler, DDPMPipeline, DiffusionPipeline
+from diffusers.models.attention_processor import Attention
+from ditto_zynq.quant.prune.allocation import Grain
 from ditto_zynq.quant.prune.coupling import channel_groups
 from ditto_zynq.quant.prune.narrow import (
     NarrowUNet2DModel,
@@ -20,6 +22,7 @@ from ditto_zynq.quant.prune.narrow import (
     stock_kind,
 )
 from ditto_zynq.quant.prune.surgery import kept_positions, transfer, widths_of
+from ditto_zynq.quant.prune_model import PruningOptions, allot, cut
 
 from tests.quant.prune.models import inputs_of, text_unet, unet
 
@@ -92,6 +95,28 @@ def test_a_model_that_another_tool_has_pruned_is_adopted(tmp_path):
 def test_widths_that_cannot_be(widths, message):
     with pytest.raises(ValueError, match=message):
         NarrowUNet2DModel.from_config({**unet().config, "widths": widths})
+
+
+def test_a_model_that_is_narrow_already_is_adopted():
+    dense = unet()
+    once = cut(dense, allot(dense, inputs_of(dense), PruningOptions(0.6, grain=Grain(4, 4)))).model
+    again = adopt(once)
+    pairs = zip(once.state_dict().values(), again.state_dict().values(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_heads_that_another_tool_has_made_thinner_are_not_adopted():
+    model = text_unet()
+    attention = next(module for module in model.modules() if isinstance(module, Attention))
+    half = attention.to_q.out_features // 2
+    for name in ("to_q", "to_k", "to_v"):
+        layer = getattr(attention, name)
+        layer.weight = torch.nn.Parameter(layer.weight[:half].detach().clone())
+        layer.out_features = half
+    attention.to_out[0].weight = torch.nn.Parameter(attention.to_out[0].weight[:, :half].detach().clone())
+    attention.to_out[0].in_features = half
+    with pytest.raises(ValueError, match=r"found \d+ heads at .*, expected \d+: heads go as whole ones"):
+        adopt(model)
 
 
 def test_models_of_other_kinds():

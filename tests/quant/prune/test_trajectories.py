@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from diffusers import DDIMScheduler
 from ditto_zynq.quant.prune.trajectories import Runs, record
+from safetensors.torch import save_file
 
 from tests.quant.prune.models import unet
 
@@ -48,6 +50,26 @@ def test_runs_follow_the_scheduler(tmp_path):
         with torch.no_grad():
             output = model(sample, timestep, class_labels=torch.tensor([0])).sample
         sample = scheduler.step(output, timestep, sample).prev_sample
+
+
+def test_a_file_that_is_damaged_is_named(tmp_path):
+    model = unet()
+    record(model, runs(), tmp_path, batch=2)
+    path = tmp_path / "000000.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"000000\.safetensors cannot be read .*remove it, and it is recorded again"):
+        record(model, runs(), tmp_path, batch=2)
+    save_file({"others": torch.zeros(2)}, path)
+    with pytest.raises(ValueError, match=r"does not have the examples of 2 runs"):
+        record(model, runs(), tmp_path, batch=2)
+
+
+def test_outputs_beyond_half_precision_are_kept_whole(tmp_path):
+    model = unet()
+    with torch.no_grad():
+        model.conv_out.weight *= 1e6
+    examples = record(model, runs(count=1), tmp_path)
+    assert examples.outputs.dtype == torch.float32 and examples.outputs.abs().max() > 65_504
 
 
 def test_finished_batches_are_not_run_again(tmp_path):

@@ -202,10 +202,12 @@ struct Compute {
                              const typename A::difference digits[C::lanes], accumulator pixel_sums[C::oc_tile]) {
 #pragma HLS INLINE
         if (!C::packs_products) {  // the same sums, quicker to simulate
+        simulate_lanes:
             for (int lane = 0; lane < C::lanes; ++lane) {
                 const typename A::accumulator digit = digits[lane];
                 if (digit == 0) continue;
                 const typename A::weight* words = weights[lane][int(addresses[lane])];
+            simulate_products:
                 for (int oc = 0; oc < C::oc_tile; ++oc) pixel_sums[oc] = pixel_sums[oc] + words[oc] * digit;
             }
             return;

@@ -37,61 +37,57 @@ struct Memory {
         return result;
     }
 
-    // The words of a run, one a step; where the run is not aligned, the first step has none yet.
-    struct Feed {
-        address_t first;
-        int skew, reads, steps;
-        word before, now, aligned;
-
-        Feed(address_t offset, int bytes)
-            : first(offset / C::bus_bytes),
-              skew(int(offset % C::bus_bytes)),
-              reads(bytes > 0 ? words_of(skew + bytes) : 0),
-              steps(bytes > 0 ? words_of(bytes) + (skew != 0) : 0) {}
-
-        bool step(const word* memory, int i, count_t& beats) {
-#pragma HLS INLINE
-            if (i < reads) {
-                now = memory[first + i];
-                ++beats;
-            }
-            aligned = skew == 0 ? now : align(before, now, skew);
-            before = now;
-            return skew == 0 || i > 0;
-        }
-    };
-
-    // Bytes [offset, offset + bytes) as a stream of words.
+    // Bytes [offset, offset + bytes) as a stream of words. Where the run is not aligned, the first beat gives none yet,
+    // and the last one may give two.
     static void read(const word* memory, address_t offset, int bytes, words& run, count_t& beats) {
-        Feed feed(offset, bytes);
+        const address_t first = offset / C::bus_bytes;
+        const int skew = int(offset % C::bus_bytes), reads = bytes > 0 ? words_of(skew + bytes) : 0;
+        word before, now;
     read_beats:
-        for (int i = 0; i < feed.steps; ++i) {
+        for (int i = 0; i < reads; ++i) {
 #pragma HLS PIPELINE II = 1
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = C::row_bytes / C::bus_bytes
-            if (feed.step(memory, i, beats)) run.write(feed.aligned);
+            now = memory[first + i];
+            if (skew == 0 || i > 0) run.write(skew == 0 ? now : align(before, now, skew));
+            before = now;
         }
+        if (reads > 0 && words_of(bytes) + (skew != 0) > reads) run.write(align(now, now, skew));
+        beats += reads;
     }
 
     // The same to a second stream too, where it is to be kept. Returns the sum of the run's bytes, as signed codes.
     static sum_t read_twice(const word* memory, address_t offset, int bytes, words& run, words& kept, bool keep,
                             count_t& beats) {
-        Feed feed(offset, bytes);
+        const address_t first = offset / C::bus_bytes;
+        const int skew = int(offset % C::bus_bytes), reads = bytes > 0 ? words_of(skew + bytes) : 0;
         sum_t sum = 0;
         int left = bytes;
+        word before, now;
     read_twice_beats:
-        for (int i = 0; i < feed.steps; ++i) {
+        for (int i = 0; i < reads; ++i) {
 #pragma HLS PIPELINE II = 1
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = C::row_bytes / C::bus_bytes
-            if (!feed.step(memory, i, beats)) continue;
-            run.write(feed.aligned);
-            if (keep) kept.write(feed.aligned);
-            for (int k = 0; k < C::bus_bytes; ++k) {
-#pragma HLS UNROLL
-                if (k < left) sum = sum + sum_t(code(C::get_byte(feed.aligned, k)));
-            }
-            left -= C::bus_bytes;
+            now = memory[first + i];
+            if (skew == 0 || i > 0) pass_on(skew == 0 ? now : align(before, now, skew), run, kept, keep, left, sum);
+            before = now;
         }
+        if (reads > 0 && words_of(bytes) + (skew != 0) > reads) {
+            pass_on(align(now, now, skew), run, kept, keep, left, sum);
+        }
+        beats += reads;
         return sum;
+    }
+
+    // A word of a run of which so many bytes are left.
+    static void pass_on(const word& w, words& run, words& kept, bool keep, int& left, sum_t& sum) {
+#pragma HLS INLINE
+        run.write(w);
+        if (keep) kept.write(w);
+        for (int k = 0; k < C::bus_bytes; ++k) {
+#pragma HLS UNROLL
+            if (k < left) sum = sum + sum_t(code(C::get_byte(w, k)));
+        }
+        left -= C::bus_bytes;
     }
 
     // Words to bytes [offset, offset + bytes); beats at the ends keep the bytes that are not the run's.
@@ -160,6 +156,7 @@ struct Memory {
     store_beats:
         for (int beat = 0; beat < bytes / C::bus_bytes; ++beat) {
 #pragma HLS PIPELINE II = 1
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = 16
             word w;
             for (int k = 0; k < C::bus_bytes; ++k) {
 #pragma HLS UNROLL

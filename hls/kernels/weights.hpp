@@ -28,12 +28,10 @@ struct WeightLoader {
                 const int address = T::bank_address(p, tile, chunk);
                 if (p.layout == PACKED) {
                     load_packed(weights, p, phase.first_tile + tile, chunk, address, banks, beats);
-                } else if (p.layout == ROWS) {
-                    load_rows(p.weights_in_state ? state : activations, p, phase.first_tile + tile, chunk, address,
-                              banks, beats, cycles);
+                } else if (p.weights_in_state) {
+                    load_codes(state, p, phase.first_tile + tile, chunk, address, banks, beats, cycles);
                 } else {
-                    load_columns(p.weights_in_state ? state : activations, p, phase.first_tile + tile, chunk, address,
-                                 banks, beats);
+                    load_codes(activations, p, phase.first_tile + tile, chunk, address, banks, beats, cycles);
                 }
             }
         }
@@ -51,6 +49,7 @@ struct WeightLoader {
         const int words = T::bank_words(p, chunk);
     load_packed_words:
         for (int index = 0; index < words; ++index) {
+#pragma HLS LOOP_TRIPCOUNT min = 1 max = C::weight_depth
         load_packed_lanes:
             for (int lane = 0; lane < C::lanes; ++lane) {
             load_packed_beats:
@@ -76,13 +75,25 @@ struct WeightLoader {
         return typename A::weight((field ^ sign) - sign);
     }
 
+    // An attention product's second operand.
+    static void load_codes(const word* memory, const Product& p, int tile, int chunk, int address,
+                           WeightBanks<C>& banks, count_t& beats, count_t& cycles) {
+        if (p.layout == ROWS) {
+            count_t turned = 0;
+            load_rows(memory, p, tile, chunk, address, T::outputs_of(p, tile), T::chunk_size(p, chunk), banks, beats,
+                      turned);
+            cycles += turned;
+        } else {
+            load_columns(memory, p, tile, chunk, address, banks, beats);
+        }
+    }
+
     // Codes (oc, k) in rows of k: a tile's rows are read, then turned into words of oc.
-    static void load_rows(const word* memory, const Product& p, int tile, int chunk, int address, WeightBanks<C>& banks,
-                          count_t& beats, count_t& cycles) {
+    static void load_rows(const word* memory, const Product& p, int tile, int chunk, int address, int outputs, int size,
+                          WeightBanks<C>& banks, count_t& beats, count_t& cycles) {
 #pragma HLS DATAFLOW
         typename M::words rows;
 #pragma HLS STREAM variable = rows depth = 64
-        const int outputs = T::outputs_of(p, tile), size = T::chunk_size(p, chunk);
         read_rows(memory, p, tile, chunk, outputs, size, rows, beats);
         turn_rows(rows, outputs, size, address, banks, cycles);
     }

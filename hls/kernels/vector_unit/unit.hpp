@@ -60,25 +60,30 @@ struct Vector {
 #pragma HLS STREAM variable = right depth = 64
 #pragma HLS STREAM variable = results depth = 64
 #pragma HLS STREAM variable = residues depth = 64
-        count_t input = 0, vectors = 0, output = 0, merged = 0;
-        read(values, op, pass, left, right, input);
-        compute(left, right, op, pass, buffers, results, residues, vectors);
-        write(values_out, op, pass, results, residues, output, merged);
-        tally(input, vectors, output, merged, counters);
+        hls::stream<count_t> read_beats, computed;
+        hls::stream<WriteCounters> written;
+        read(values, op, pass, left, right, read_beats);
+        compute(left, right, op, pass, buffers, results, residues, computed);
+        write(values_out, op, pass, results, residues, written);
+        tally(read_beats, computed, written, counters);
     }
 
-    static void tally(count_t input, count_t vectors, count_t output, count_t merged, VectorCounters& counters) {
+    static void tally(hls::stream<count_t>& read_beats, hls::stream<count_t>& computed,
+                      hls::stream<WriteCounters>& written, VectorCounters& counters) {
+        const count_t input = read_beats.read(), vectors = computed.read();
+        const WriteCounters output = written.read();
         counters.input_beats += input;
         counters.vectors += vectors;
-        counters.output_beats += output;
-        counters.merged_beats += merged;
-        count_t cycles = input > vectors ? input : vectors;
-        counters.cycles += output > cycles ? output : cycles;
+        counters.output_beats += output.beats;
+        counters.merged_beats += output.merged;
+        const count_t cycles = input > vectors ? input : vectors;
+        counters.cycles += output.beats > cycles ? output.beats : cycles;
     }
 
     // Pixels one after the other, those of a second operand in turn with them; for a pool all pixels of a window.
     static void read(const word* values, const VectorOperation& op, const Pass& pass, words& left, words& right,
-                     count_t& beats) {
+                     hls::stream<count_t>& counted) {
+        count_t beats = 0;
         const int members = pass.kind == POOL ? op.factor * op.factor : 1, size = input_bytes(op);
     read_pixels:
         for (int i = 0; i < pass.pixels; ++i) {
@@ -96,10 +101,12 @@ struct Vector {
                 }
             }
         }
+        counted.write(beats);
     }
 
     static void compute(words& left, words& right, const VectorOperation& op, const Pass& pass, NormBuffers<C>& buffers,
-                        words& results, words& residues, count_t& vectors) {
+                        words& results, words& residues, hls::stream<count_t>& counted) {
+        count_t vectors = 0;
         switch (pass.kind) {
             case LINE: Line<C>::rows(left, right, op, pass, buffers, results, residues, vectors); break;
             case SUMS: Norm<C>::sum_rows(left, pass, buffers, vectors); break;
@@ -107,16 +114,18 @@ struct Vector {
             case POOL: Pool<C>::rows(left, op, pass.pixels, results, vectors); break;
             case COPIES: Upsample<C>::rows(left, op, pass, results, vectors); break;
         }
+        counted.write(vectors);
     }
 
     // Results pixel by pixel, behind the codes of all channels their residues; an upsampled pixel to all its places.
     static void write(word* values_out, const VectorOperation& op, const Pass& pass, words& results, words& residues,
-                      count_t& beats, count_t& merged) {
-        if (pass.kind == SUMS) return;
-        const int size = output_bytes(op);
+                      hls::stream<WriteCounters>& counted) {
+        WriteCounters counters;
+        counters.beats = counters.merged = 0;
+        const int size = output_bytes(op), pixels = pass.kind == SUMS ? 0 : pass.pixels;
     write_pixels:
-        for (int i = 0; i < pass.pixels; ++i) {
-#pragma HLS LOOP_TRIPCOUNT min = 1 max = 1024
+        for (int i = 0; i < pixels; ++i) {
+#pragma HLS LOOP_TRIPCOUNT min = 0 max = 1024
             const int source = pass.first_pixel + i;
             const Copies copies = pass.kind == COPIES ? Upsample<C>::copies_of(op, source) : Copies{0, 0, 1, 1};
         write_places:
@@ -124,12 +133,14 @@ struct Vector {
 #pragma HLS LOOP_TRIPCOUNT min = 1 max = 4
                 const int pixel = pass.kind == COPIES ? Upsample<C>::copied_pixel(op, copies, place) : source;
                 const address_t offset = op.output + (address_t(pixel) * op.output_pitch + pass.channel) * size;
-                M::write(values_out, offset, pass.channels * size, results, beats, merged);
+                M::write(values_out, offset, pass.channels * size, results, counters.beats, counters.merged);
                 if (op.finish.fine) {
-                    M::write(values_out, offset + op.channels, pass.channels, residues, beats, merged);
+                    M::write(values_out, offset + op.channels, pass.channels, residues, counters.beats,
+                             counters.merged);
                 }
             }
         }
+        counted.write(counters);
     }
 };
 

@@ -107,6 +107,8 @@ class Effects:
             if cursor.kind == CursorKind.ARRAY_SUBSCRIPT_EXPR:
                 element, array = True, unwrapped(children[0]).spelling or array
                 yield from self.of(children[1], conditional)
+            elif cursor.kind == CursorKind.MEMBER_REF_EXPR:
+                array = array or cursor.spelling
             elif cursor.kind == CursorKind.UNARY_OPERATOR:
                 element = element or operator_of(cursor) == "*"
             cursor = unwrapped(children[0])
